@@ -1,0 +1,58 @@
+"""The attacker A(x, t): projected gradient descent on the classifier, wholly inside the graph."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from aigan_tf.losses import adversarial_loss
+from aigan_tf.perturbation import apply_perturbation
+
+
+def pgd_attack(
+    classifier: Callable[[tf.Tensor], tf.Tensor],
+    images: tf.Tensor,
+    classes: tf.Tensor,
+    *,
+    epsilon: float,
+    step_size: float,
+    num_steps: int,
+    random_start: bool = True,
+    targeted: bool = True,
+    seed: tf.Tensor | tuple[int, int] = (0, 0),
+) -> tf.Tensor:
+    """L-infinity PGD (Madry et al., arXiv 1706.06083); FGSM is one step of `epsilon` from the image itself.
+
+    Args:
+        classifier: images to logits, in inference mode.
+        images: float32 `(batch, height, width, channels)` in `[0, 1]`.
+        classes: int32 `(batch,)`, the target classes to approach if `targeted`, else the labels to leave.
+        epsilon, step_size: L-infinity budget and length of one step, fractions of the pixel range.
+        num_steps: number of gradient steps.
+        random_start: start from a uniform draw inside the budget instead of the image.
+        targeted: descend the cross-entropy towards `classes`, or ascend it.
+        seed: two integers that decide the random start.
+
+    Returns:
+        float32, shape of `images`, in `[0, 1]` and within `epsilon` of `images`. No gradient flows through it.
+    """
+    start = images
+    if random_start:
+        noise = tf.random.stateless_uniform(tf.shape(images), seed, -epsilon, epsilon)
+        start = apply_perturbation(images, noise, epsilon)
+    sign = -1.0 if targeted else 1.0  # both losses are the cross-entropy of `classes`
+
+    def step(index, adversarial_images):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(adversarial_images)
+            loss = adversarial_loss(classifier(adversarial_images), classes, targeted=True)
+        gradients = tape.gradient(loss, adversarial_images)  # its scale does not matter: only the sign is used
+        moved = adversarial_images + sign * step_size * tf.sign(gradients)
+        return index + 1, apply_perturbation(images, moved - images, epsilon)
+
+    _, adversarial_images = tf.while_loop(
+        lambda index, _: index < num_steps,
+        step,
+        (tf.constant(0), start),
+        shape_invariants=(tf.TensorShape([]), images.shape),
+    )
+    return tf.stop_gradient(adversarial_images)

@@ -1,0 +1,374 @@
+"""A data set by name, held in memory as 8-bit images, and its tf.data batches.
+
+Every random choice (the held-out images, an epoch's order, the augmentation) is a function of a
+seed and a counter, so a run that is resumed sees exactly the images an uninterrupted one sees.
+"""
+
+import dataclasses
+import difflib
+import logging
+import pathlib
+import shutil
+
+import numpy as np
+import tensorflow as tf
+
+from aigan_tf.errors import InputError
+
+MIN_SIDE = 8  # pixels: two halvings still leave the networks a 2 x 2 map
+MAX_BYTES = 8 * 2**30  # 8-bit pixels of one split; more than this is not for an in-memory pipeline
+VALIDATION_FRACTION = 0.1
+MAX_VALIDATION = 2000  # enough for +-1 point at 95 % success; the rest is better spent on training
+TEST_FRACTION = 0.2  # only for a data set that comes without a test split
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Images and labels of one split.
+
+    Args:
+        images: uint8 `(n, height, width, channels)` in `[0, pixel_max]`.
+        labels: int32 `(n,)`.
+        pixel_max: the value that stands for full intensity, 255 for 8-bit images.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    pixel_max: int = 255
+
+    def __len__(self):
+        return len(self.labels)
+
+    def take(self, indices) -> "Split":
+        """Returns the images and labels at `indices` (a slice or an integer array)."""
+        return Split(self.images[indices], self.labels[indices], self.pixel_max)
+
+    def as_float(self) -> np.ndarray:
+        """Returns all images as float32 in `[0, 1]`."""
+        return self.images.astype(np.float32) / self.pixel_max
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageDataset:
+    """A classification data set: three splits and the names of its classes.
+
+    `validation` is held out of the training data by a fixed permutation, the same for every
+    seed; choices are made on it and never on `test`.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`(height, width, channels)` of every image."""
+        return self.train.images.shape[1:]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+
+def load(name: str, data_dir: str | None = None, image_size: tuple[int, int] | None = None) -> ImageDataset:
+    """Loads a data set into memory.
+
+    Args:
+        name: `"digits"` (embedded, needs no download), a TFDS image classification data set, or
+            the path of a folder that holds `train/CLASS/*.png` and `test/CLASS/*.png`.
+        data_dir: where TFDS data sets lie; `None` for TFDS's default. A data set that is already
+            there is read without the network.
+        image_size: `(height, width)` to resize to; needed only where images differ in size.
+
+    Raises:
+        InputError: the name is unknown, the data cannot be had, or is not image classification.
+    """
+    if name == "digits":
+        train, test, class_names = _load_digits()
+    elif pathlib.Path(name).expanduser().is_dir():
+        train, test, class_names = _load_folder(pathlib.Path(name).expanduser(), image_size)
+    else:
+        train, test, class_names = _load_tfds(name, data_dir, image_size)
+    height, width, channels = train.images.shape[1:]
+    if min(height, width) < MIN_SIDE or channels not in (1, 3):
+        raise InputError(
+            f"data set {name!r} has images of {height} x {width} x {channels}; expected a height and width "
+            f"of at least {MIN_SIDE} and 1 or 3 channels: convert it, or give --image_size"
+        )
+    if len(class_names) < 2:
+        raise InputError(f"data set {name!r} has {len(class_names)} class; expected at least 2: nothing to attack")
+    train, validation = _hold_out(train, min(int(len(train) * VALIDATION_FRACTION), MAX_VALIDATION))
+    return ImageDataset(name, tuple(class_names), train, validation, test)
+
+
+def _hold_out(split: Split, count: int) -> tuple[Split, Split]:
+    """Cuts `count` images (at least one) off a split, always the same ones."""
+    order = np.random.default_rng(0).permutation(len(split))
+    count = max(count, 1)
+    return split.take(np.sort(order[count:])), split.take(np.sort(order[:count]))
+
+
+def _load_digits():
+    """UCI handwritten digits, 8 x 8, 1,797 images, as scikit-learn bundles them; the last 300 are the test split."""
+    from sklearn.datasets import load_digits  # here: only this data set needs it, and it takes a second to import
+
+    bunch = load_digits()
+    split = Split(bunch.images.astype(np.uint8)[..., np.newaxis], bunch.target.astype(np.int32), pixel_max=16)
+    return split.take(slice(None, -300)), split.take(slice(-300, None)), [str(digit) for digit in range(10)]
+
+
+def _resize(image, image_size):
+    """Resizes uint8 `(height, width, channels)` with antialiasing; a no-op where `image_size` is None."""
+    if image_size is None:
+        return image
+    resized = tf.image.resize(image, image_size, method="bilinear", antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+
+
+def _check_size(name, count, shape):
+    needed = count * int(np.prod(shape))
+    if needed > MAX_BYTES:
+        raise InputError(
+            f"data set {name!r} needs {needed / 2**30:.1f} GiB in memory; expected at most "
+            f"{MAX_BYTES / 2**30:.0f} GiB: give a smaller --image_size"
+        )
+
+
+# --- a folder of class folders
+
+
+def _load_folder(root, image_size):
+    class_names = None
+    splits = []
+    channels = None
+    for split_name in ("train", "test"):
+        folder = root / split_name
+        if not folder.is_dir():
+            raise InputError(
+                f"data folder {str(root)!r} has no {split_name}/; expected {split_name}/CLASS/*.png: create that folder"
+            )
+        found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        class_names = class_names or found
+        if found != class_names:
+            odd = sorted(set(found) ^ set(class_names))
+            raise InputError(
+                f"data folder {str(root)!r} has the class folder {odd[0]!r} in only one of train/ and test/; "
+                "expected the same classes in both: add or remove it"
+            )
+        files = [
+            (path, label)
+            for label, class_name in enumerate(class_names)
+            for path in sorted((folder / class_name).iterdir())
+            if path.suffix.lower() in IMAGE_SUFFIXES
+        ]
+        labels = np.array([label for _, label in files], np.int32)
+        if len(set(labels.tolist())) < len(class_names) or not files:
+            raise InputError(
+                f"data folder {str(folder)!r} has a class folder without images; expected CLASS/*.png in each of "
+                f"{len(class_names)} class folders: add images or remove the empty class"
+            )
+        images = []
+        for path, _ in files:
+            image = _read_image(path, channels, image_size)
+            channels = image.shape[-1]
+            if images and image.shape != images[0].shape:
+                raise InputError(
+                    f"image {str(path)!r} is {image.shape[0]} x {image.shape[1]}; expected {images[0].shape[0]} x "
+                    f"{images[0].shape[1]} as the others: give --image_size=HEIGHT,WIDTH"
+                )
+            if not images:
+                _check_size(str(root), len(files), image.shape)
+            images.append(image)
+        splits.append(Split(np.stack(images), labels))
+    train, test = splits
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise InputError(
+            f"data folder {str(root)!r} has train images of {train.images.shape[1:]} and test images of "
+            f"{test.images.shape[1:]}; expected one size: give --image_size=HEIGHT,WIDTH"
+        )
+    return train, test, class_names
+
+
+def _read_image(path, channels, image_size):
+    """Decodes one file to uint8 `(height, width, 1 or 3)`; `channels` None takes what the file has."""
+    try:
+        data = tf.io.read_file(str(path))
+        image = tf.io.decode_image(data, channels=channels or 0, expand_animations=False)
+        if image.shape[-1] not in (1, 3):  # an alpha channel says nothing a classifier sees
+            image = tf.io.decode_image(data, channels=1 if image.shape[-1] == 2 else 3, expand_animations=False)
+    except tf.errors.OpError as error:
+        raise InputError(
+            f"image {str(path)!r} cannot be read; expected a PNG, JPEG, BMP or GIF file: replace or remove it"
+        ) from error
+    return _resize(image, image_size).numpy()
+
+
+# --- TensorFlow Datasets
+
+
+def _load_tfds(name, data_dir, image_size):
+    import tensorflow_datasets as tfds  # here: it takes seconds to import and the embedded default does without
+
+    # TFDS warns about every folder that another of its versions left behind; nothing a user can act on.
+    logging.getLogger("absl").addFilter(lambda record: "has no dataset_info.json" not in record.getMessage())
+    tfds.disable_progress_bar()
+    builder = _tfds_builder(tfds, name, data_dir)
+    is_dict = isinstance(builder.info.features, tfds.features.FeaturesDict)
+    features = dict(builder.info.features.items()) if is_dict else {}
+    keys = builder.info.supervised_keys or ("image", "label")
+    image_feature, label_feature = features.get(keys[0]), features.get(keys[1])
+    if not isinstance(image_feature, tfds.features.Image) or not isinstance(label_feature, tfds.features.ClassLabel):
+        raise InputError(
+            f"data set {name!r} is not image classification; expected one image and one class label an example: "
+            "choose another --dataset"
+        )
+    if None in image_feature.shape and image_size is None:
+        raise InputError(f"data set {name!r} has images of different sizes; expected one: give --image_size=32,32")
+
+    splits = builder.info.splits
+    train_name = "train" if "train" in splits else next(iter(splits))
+    test_name = next((s for s in ("test", "validation") if s in splits and s != train_name), None)
+
+    def read(split_name):
+        count = splits[split_name].num_examples
+        shape = image_feature.shape if image_size is None else (*image_size, image_feature.shape[-1] or 3)
+        _check_size(name, count, shape)
+        dataset = builder.as_dataset(split=split_name, shuffle_files=False)
+        dataset = dataset.map(
+            lambda example: (_resize(example[keys[0]], image_size), tf.cast(example[keys[1]], tf.int32)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        batches = list(dataset.batch(1000).as_numpy_iterator())
+        return Split(*(np.concatenate(arrays) for arrays in zip(*batches, strict=True)))
+
+    train = read(train_name)
+    if test_name is not None:
+        return train, read(test_name), label_feature.names
+    train, test = _hold_out(train, int(len(train) * TEST_FRACTION))
+    logging.getLogger(__name__).warning("%s has no test split: %d training images were held out as one", name, len(test))
+    return train, test, label_feature.names
+
+
+def _tfds_builder(tfds, name, data_dir):
+    """Returns the prepared builder of a TFDS name, downloading only what is not laid out yet."""
+    if data_dir is not None and not pathlib.Path(data_dir).expanduser().is_dir():
+        raise InputError(f"--data_dir={data_dir} does not exist; expected the folder of TFDS data sets: create it")
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except Exception as error:  # TFDS raises a dozen kinds here: unknown name, bad version, failed import
+        known = ["digits", *tfds.list_builders(with_community_datasets=False)]
+        close = difflib.get_close_matches(name.split("/")[0].split(":")[0], known, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else "see https://www.tensorflow.org/datasets/catalog"
+        raise InputError(
+            f"unknown data set {name!r}; expected digits, a TFDS name such as mnist, cifar10 or cifar100, or an "
+            f"existing folder with train/CLASS/*.png: {hint}"
+        ) from error
+    if builder.is_prepared():
+        return builder
+    folder = pathlib.Path(builder.data_dir)
+    existing = {path for path in folder.parent.glob("*")} if folder.parent.is_dir() else None
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # network, disk, checksum, manual download: whatever TFDS meets
+        if folder.parent.is_dir():  # leave no half-written version behind
+            for path in folder.parent.glob("*"):
+                if existing is None or path not in existing:
+                    shutil.rmtree(path, ignore_errors=True)
+            if existing is None:
+                shutil.rmtree(folder.parent, ignore_errors=True)
+        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"data set {name!r} is not in {builder.data_dir} and cannot be downloaded ({reason}); expected a network or "
+            "a prepared data set: connect, or copy the data set there and give its parent as --data_dir"
+        ) from error
+    return builder
+
+
+# --- batches
+
+
+def training_batches(
+    split: Split,
+    batch_size: int,
+    seed: int,
+    epochs: int,
+    first_epoch: int = 0,
+    max_shift: int = 0,
+    flip: bool = False,
+    crop: tuple[int, int] | None = None,
+    crop_epochs: int = 0,
+) -> tf.data.Dataset:
+    """Returns shuffled batches of `(images, labels)` for `epochs - first_epoch` epochs, one after the other.
+
+    Each epoch is a fresh permutation of the split, without its last partial batch. Use it with
+    `fit(..., steps_per_epoch=len(split) // batch_size, initial_epoch=first_epoch)`.
+
+    Args:
+        split: the images to train on.
+        batch_size: images a batch, at most `len(split)`.
+        seed: with the epoch and the step it decides every random choice.
+        epochs, first_epoch: the epochs `first_epoch <= epoch < epochs` are delivered.
+        max_shift: images are moved by up to this many pixels each way, black moving in.
+        flip: whether half of the images are mirrored left to right.
+        crop, crop_epochs: in the first `crop_epochs` epochs only a random window of `crop` =
+            `(height, width)` pixels of each image is delivered (cheaper early epochs).
+
+    Returns:
+        A data set of `(float32 (batch, height, width, channels) in [0, 1], int32 (batch,))`.
+    """
+    images, labels = tf.constant(split.images), tf.constant(split.labels)
+    count = len(split)
+    steps_per_epoch = count // batch_size
+    height, width = split.images.shape[1:3]
+
+    def batches_of(epoch):
+        order = tf.random.experimental.stateless_shuffle(tf.range(count), tf.stack([tf.cast(seed, tf.int64), epoch]))
+        steps = tf.data.Dataset.range(epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch)
+        indices = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True)
+        return tf.data.Dataset.zip(steps, indices)
+
+    def read(step, indices):
+        batch = tf.cast(tf.gather(images, indices), tf.float32) / split.pixel_max
+        step_seed = tf.stack([tf.cast(seed, tf.int64) + 1, step])  # + 1: another stream than the epoch's order
+        if crop is None or crop_epochs == 0:
+            batch = _augment(batch, step_seed, max_shift, flip, (height, width))
+        else:
+            size = tf.where(step < crop_epochs * steps_per_epoch, crop, (height, width))
+            batch = _augment(batch, step_seed, max_shift, flip, size)
+        return batch, tf.gather(labels, indices)
+
+    epochs_left = tf.data.Dataset.range(first_epoch, epochs)
+    return epochs_left.flat_map(batches_of).map(read, num_parallel_calls=1).prefetch(2)
+
+
+def _augment(images, seed, max_shift, flip, size):
+    """Random shifts, windows and mirror images of a whole batch, without a loop over its images."""
+    batch_size = tf.shape(images)[0]
+    height, width = images.shape[1:3]
+    seeds = tf.random.split(tf.cast(seed, tf.int64), 3)
+    if max_shift or size != (height, width):
+        padding = [[0, 0], [max_shift, max_shift], [max_shift, max_shift], [0, 0]]
+        images = tf.pad(images, padding)
+        for axis, side in ((1, height), (2, width)):
+            room = side + 2 * max_shift - size[axis - 1]
+            starts = tf.random.stateless_uniform((batch_size, 1), seeds[axis - 1], 0, room + 1, tf.int32)
+            images = tf.gather(images, starts + tf.range(size[axis - 1]), axis=axis, batch_dims=1)
+    if flip:
+        mirrored = tf.random.stateless_uniform((batch_size, 1, 1, 1), seeds[2]) < 0.5
+        images = tf.where(mirrored, tf.reverse(images, [2]), images)
+    return images
+
+
+def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
+    """Returns batches of `(images, labels)` in the split's order, the last partial one included.
+
+    Returns:
+        A data set of `(float32 (batch, height, width, channels) in [0, 1], int32 (batch,))`.
+    """
+    dataset = tf.data.Dataset.from_tensor_slices((split.images, split.labels)).batch(batch_size)
+    return dataset.map(
+        lambda images, labels: (tf.cast(images, tf.float32) / split.pixel_max, labels), num_parallel_calls=1
+    ).prefetch(2)

@@ -1,0 +1,57 @@
+"""What training and evaluation report, as Keras metrics."""
+
+import keras
+import tensorflow as tf
+
+from aigan_tf.perturbation import l2_norms, linf_norms
+
+
+class SuccessRate(keras.metrics.Mean):
+    """Share of images on which the attack succeeds.
+
+    Targeted: the classifier answers the target class. Untargeted: it no longer answers the label.
+
+    Args:
+        targeted: which of the two.
+        name: `"targeted_success_rate"` or `"untargeted_success_rate"`.
+    """
+
+    def __init__(self, targeted: bool, name: str | None = None):
+        super().__init__(name=name or f"{'' if targeted else 'un'}targeted_success_rate")
+        self.targeted = targeted
+
+    def update_state(self, logits, classes, sample_weight=None):
+        """Adds a batch.
+
+        Args:
+            logits: float `(batch, num_classes)` of the adversarial images.
+            classes: int `(batch,)`, target classes, or labels if untargeted.
+            sample_weight: bool or float `(batch,)`; zero leaves an image out, such as one the
+                classifier misses without any attack.
+        """
+        hit = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.cast(classes, tf.int32))
+        success = hit if self.targeted else tf.logical_not(hit)
+        super().update_state(tf.cast(success, tf.float32), sample_weight)
+
+
+class PerturbationL2(keras.metrics.Mean):
+    """Mean over images of the L2 norm of adversarial minus clean image, pixels in `[0, 1]`."""
+
+    def update_state(self, images, adversarial_images, sample_weight=None):
+        """Adds a batch; both float `(batch, height, width, channels)`."""
+        super().update_state(l2_norms(adversarial_images - images), sample_weight)
+
+
+class PerturbationLinf(keras.metrics.Metric):
+    """The largest absolute change of any pixel of any image, pixels in `[0, 1]`."""
+
+    def __init__(self, name: str = "perturbation_linf"):
+        super().__init__(name=name)
+        self.largest = self.add_weight(shape=(), initializer="zeros", name="largest")
+
+    def update_state(self, images, adversarial_images, sample_weight=None):
+        """Adds a batch; both float `(batch, height, width, channels)`; weights are ignored."""
+        self.largest.assign(tf.maximum(self.largest, tf.reduce_max(linf_norms(adversarial_images - images))))
+
+    def result(self):
+        return tf.convert_to_tensor(self.largest)

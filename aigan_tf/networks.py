@@ -1,0 +1,128 @@
+"""The two networks that are trained: Generator and Discriminator."""
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+
+@keras.saving.register_keras_serializable("aigan_tf")
+class ConditionalBlock(layers.Layer):
+    """Convolution, batch normalisation, a scale and shift of each channel by the class (FiLM), ReLU.
+
+    Args:
+        filters: output channels.
+        strides: 2 halves the map.
+        activation: whether the ReLU is applied.
+    """
+
+    def __init__(self, filters: int, strides: int = 1, activation: bool = True, **kwargs):
+        super().__init__(**kwargs)
+        self.conv = layers.Conv2D(
+            filters, 3, strides, padding="same", use_bias=False, kernel_initializer="he_normal"
+        )
+        # FiLM scales and shifts, so the normalisation does not; 0.9: runs are a few thousand steps.
+        self.norm = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, center=False, scale=False)
+        self.film = layers.Dense(2 * filters)
+        self.activation = activation
+
+    def call(self, features, condition, training=None):
+        """Features `(batch, height, width, any)` and condition `(batch, embedding)` to `(batch, h, w, filters)`."""
+        features = self.norm(self.conv(features), training=training)
+        scale, shift = tf.split(self.film(condition)[:, tf.newaxis, tf.newaxis, :], 2, axis=-1)
+        features = features * (1.0 + scale) + shift
+        return tf.nn.relu(features) if self.activation else features
+
+
+@keras.saving.register_keras_serializable("aigan_tf")
+class Generator(keras.Model):
+    """G: a clean image and a class to a direction, which `smooth_bound` turns into a perturbation.
+
+    An encoder halves the image twice, residual blocks work on the smallest map, a decoder with
+    skip connections returns to full size. Every block is conditioned on the class, so that one
+    generator serves all of them. Any height and width from 8.
+
+    Args:
+        num_classes: number of classes the condition can name.
+        channels: channels of the images.
+        width: channels at full size; twice and four times as many on the smaller maps.
+        num_blocks: residual blocks on the smallest map.
+        embedding_dim: length of a class's learned embedding.
+    """
+
+    def __init__(
+        self, num_classes: int, channels: int, width: int = 16, num_blocks: int = 4, embedding_dim: int = 64, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.settings = dict(
+            num_classes=num_classes, channels=channels, width=width, num_blocks=num_blocks, embedding_dim=embedding_dim
+        )
+        self.embedding = layers.Embedding(num_classes, embedding_dim, embeddings_initializer="random_normal")
+        self.stem = ConditionalBlock(width)
+        self.down1 = ConditionalBlock(2 * width, strides=2)
+        self.down2 = ConditionalBlock(4 * width, strides=2)
+        self.blocks = [
+            (ConditionalBlock(4 * width), ConditionalBlock(4 * width, activation=False)) for _ in range(num_blocks)
+        ]
+        self.up1 = ConditionalBlock(2 * width)
+        self.up2 = ConditionalBlock(width)
+        self.upsample = layers.UpSampling2D(2)
+        # Starts near zero perturbation, where tanh is not yet saturated.
+        self.head = layers.Conv2D(channels, 3, padding="same", kernel_initializer=keras.initializers.RandomNormal(0.0, 0.02))
+        # Makes every variable at once, so that weights can be loaded; they do not depend on the image size.
+        self(tf.zeros((1, 8, 8, channels)), tf.zeros((1,), tf.int32))
+
+    def get_config(self):
+        return {**super().get_config(), **self.settings}
+
+    def call(self, images, classes, training=None):
+        """Maps images and classes to directions.
+
+        Args:
+            images: float32 `(batch, height, width, channels)` in `[0, 1]`.
+            classes: int32 `(batch,)`, target classes (the labels, for an untargeted attack).
+            training: whether batch normalisation uses the batch's statistics.
+
+        Returns:
+            float32 `(batch, height, width, channels)`, unbounded.
+        """
+        condition = self.embedding(classes)
+        full = self.stem(2.0 * images - 1.0, condition, training=training)
+        half = self.down1(full, condition, training=training)
+        features = self.down2(half, condition, training=training)
+        for first, second in self.blocks:
+            inner = second(first(features, condition, training=training), condition, training=training)
+            features = tf.nn.relu(features + inner)
+        for skip, block in ((half, self.up1), (full, self.up2)):
+            features = self.upsample(features)[:, : tf.shape(skip)[1], : tf.shape(skip)[2]]  # odd sizes: one too many
+            features = block(tf.concat([features, skip], axis=-1), condition, training=training)
+        return self.head(features)
+
+
+@keras.saving.register_keras_serializable("aigan_tf")
+class Discriminator(keras.Model):
+    """D: an image to one logit, high for "real" (the attacker's in stage 1, clean in stage 2).
+
+    Args:
+        channels: channels of the images.
+        width: channels after the first convolution; doubled by each of the two that follow.
+    """
+
+    def __init__(self, channels: int, width: int = 32, **kwargs):
+        super().__init__(**kwargs)
+        self.settings = dict(channels=channels, width=width)
+        self.convs = [
+            layers.Conv2D(width * factor, 3, strides=2, padding="same", kernel_initializer="he_normal")
+            for factor in (1, 2, 4)
+        ]
+        self.head = layers.Dense(1)
+        self(tf.zeros((1, 8, 8, channels)))  # makes every variable at once
+
+    def get_config(self):
+        return {**super().get_config(), **self.settings}
+
+    def call(self, images, training=None):
+        """float32 `(batch, height, width, channels)` in `[0, 1]` to logits float32 `(batch,)`."""
+        features = 2.0 * images - 1.0
+        for conv in self.convs:
+            features = tf.nn.leaky_relu(conv(features), 0.2)
+        return self.head(tf.reduce_mean(features, axis=[1, 2]))[:, 0]

@@ -1,0 +1,66 @@
+"""The threat model, once: what a perturbation may be, how large it is, and its 8-bit picture."""
+
+import tensorflow as tf
+
+
+def smooth_bound(directions: tf.Tensor, epsilon: float) -> tf.Tensor:
+    """Squashes a network's unbounded output into the budget: `epsilon * tanh(directions)`.
+
+    Smooth, so that the gradient never vanishes at once as it does beyond a hard clamp.
+
+    Args:
+        directions: float `(batch, height, width, channels)`, any value.
+        epsilon: float, L-infinity budget as a fraction of the pixel range; `8 / 255` is eight grey levels.
+
+    Returns:
+        Perturbations of the same shape and dtype, within `epsilon` everywhere.
+    """
+    return tf.cast(epsilon, directions.dtype) * tf.tanh(directions)
+
+
+def apply_perturbation(images: tf.Tensor, perturbations: tf.Tensor, epsilon: float) -> tf.Tensor:
+    """Returns the admissible images closest to `images + perturbations`.
+
+    No pixel moves further than `epsilon` and none leaves `[0, 1]`. The only place in the package
+    that enforces either limit on an image.
+
+    Args:
+        images: float32 `(batch, height, width, channels)` in `[0, 1]`.
+        perturbations: float32, same shape, in units of the full pixel range.
+        epsilon: float, L-infinity budget in that unit.
+
+    Returns:
+        float32, shape of `images`, in `[0, 1]` and within `epsilon` of `images` up to rounding (1e-7).
+    """
+    return tf.clip_by_value(images + tf.clip_by_value(perturbations, -epsilon, epsilon), 0.0, 1.0)
+
+
+def l2_norms(perturbations: tf.Tensor) -> tf.Tensor:
+    """Returns the L2 norm of each image's perturbation, float `(batch,)`, with a finite gradient at zero."""
+    squares = tf.reduce_sum(tf.square(perturbations), axis=[1, 2, 3])
+    return tf.sqrt(squares + 1e-12)
+
+
+def linf_norms(perturbations: tf.Tensor) -> tf.Tensor:
+    """Returns the largest absolute change of each image, float `(batch,)`."""
+    return tf.reduce_max(tf.abs(perturbations), axis=[1, 2, 3])
+
+
+def quantize(images: tf.Tensor, adversarial_images: tf.Tensor, epsilon: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns both batches as 8-bit pictures that still obey the threat model.
+
+    The adversarial picture is the 8-bit image nearest to `adversarial_images` among those within
+    `epsilon` of the 8-bit clean image, so that rounding never carries a pixel out of the budget.
+
+    Args:
+        images: float32 `(batch, height, width, channels)` in `[0, 1]`, the clean images.
+        adversarial_images: float32, same shape, in `[0, 1]`.
+        epsilon: float, L-infinity budget as a fraction of the pixel range.
+
+    Returns:
+        `(clean, adversarial)`, uint8, shape of `images`.
+    """
+    levels = tf.floor(epsilon * 255.0 + 1e-4)  # 8 / 255 must give 8 whatever way it was rounded
+    clean = tf.round(images * 255.0)
+    adversarial = tf.clip_by_value(tf.round(adversarial_images * 255.0), clean - levels, clean + levels)
+    return tf.cast(clean, tf.uint8), tf.cast(tf.clip_by_value(adversarial, 0.0, 255.0), tf.uint8)

@@ -1,0 +1,96 @@
+"""What happens at the end of an epoch: the stage switch, the history, pictures, the checkpoint."""
+
+import time
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from aigan_tf import workdir
+
+
+class StageSwitch(keras.callbacks.Callback):
+    """Ends stage 1 after `stage1_epochs`, or sooner if validation success reaches `success`.
+
+    The attacker is there to show the generator the way. Once the generator reaches a good share
+    of the targets by itself, the attacker's gradient steps, most of a stage-1 step's time, buy
+    little, and a step of stage 2 teaches as much for a fraction of the price.
+
+    Args:
+        stage1_epochs: the most epochs stage 1 may take.
+        success: validation success rate in `(0, 1]` that ends stage 1 at once; None for never.
+        on_stage_end: called with the stage that ended, before the switch; also at the end of training.
+    """
+
+    def __init__(self, stage1_epochs: int, success: float | None, on_stage_end: Callable[[int], None]):
+        super().__init__()
+        self.stage1_epochs = stage1_epochs
+        self.success = success
+        self.on_stage_end = on_stage_end
+
+    def on_train_begin(self, logs=None):
+        if self.stage1_epochs == 0:
+            self.model.stage = 2
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.model.stage == 2:
+            return
+        measured = logs[f"val_{self.model.success_rate.name}"]
+        reached = self.success is not None and measured >= self.success
+        if epoch + 1 >= self.stage1_epochs or reached:
+            self.on_stage_end(1)
+            self.model.stage = 2
+            reason = f"validation success {measured:.1%} reached {self.success:.0%}" if reached else "its epochs are over"
+            print(f"Stage 1 ends after epoch {epoch + 1}: {reason}; the attacker is removed.", flush=True)
+
+    def on_train_end(self, logs=None):
+        self.on_stage_end(self.model.stage)
+
+
+class MetricsHistory(keras.callbacks.Callback):
+    """Keeps metrics.csv: one row an epoch, without gaps or doubles when a run is continued.
+
+    Args:
+        path: the CSV file.
+        first_epoch: epochs done before; later rows, of an epoch that was not finished, are dropped.
+    """
+
+    def __init__(self, path, first_epoch: int):
+        super().__init__()
+        self.path = path
+        self.rows = workdir.read_csv(path)[:first_epoch]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.began = time.perf_counter()
+        self.stage = self.model.stage  # the switch at the epoch's end must not relabel it
+
+    def on_epoch_end(self, epoch, logs=None):
+        values = {name: f"{float(value):.6g}" for name, value in logs.items()}
+        seconds = f"{time.perf_counter() - self.began:.2f}"
+        self.rows.append({"epoch": str(epoch + 1), "stage": str(self.stage), "seconds": seconds, **values})
+        workdir.write_csv(self.path, self.rows)
+
+
+class EpochCheckpoint(keras.callbacks.Callback):
+    """Saves everything a run needs to go on after each epoch; the last two are kept.
+
+    Args:
+        folder: where the checkpoints lie.
+        **objects: what is saved: models, optimizers, variables.
+    """
+
+    def __init__(self, folder, **objects):
+        super().__init__()
+        self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
+        checkpoint = tf.train.Checkpoint(epoch=self.epoch, **objects)
+        self.manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=2)
+
+    def restore(self) -> int:
+        """Restores the newest checkpoint, if there is one, and returns how many epochs are done."""
+        if self.manager.latest_checkpoint:
+            self.manager.checkpoint.restore(self.manager.latest_checkpoint).assert_existing_objects_matched()
+        return int(self.epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epoch.assign(epoch + 1)
+        self.manager.save(checkpoint_number=epoch + 1)

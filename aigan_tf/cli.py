@@ -1,0 +1,53 @@
+"""The commands: flags to a Config to one call."""
+
+import dataclasses
+import sys
+
+from absl import app, flags
+
+from aigan_tf.config import PRESETS, Config, make_config
+from aigan_tf.errors import InputError
+
+_DEFINE = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+
+
+def define_train_flags() -> None:
+    """Defines one flag for each field of `Config`, and the two folders. None means: as the data set's preset says."""
+    for field in dataclasses.fields(Config):
+        presets = [f"{name}: {preset[field.name]}" for name, preset in PRESETS.items() if field.name in preset]
+        default = f"default {field.default!r}" + (f"; {', '.join(presets)}" if presets else "")
+        _DEFINE[field.type](field.name, None, f"{field.metadata['help']} ({default})")
+    flags.DEFINE_string("workdir", None, "folder of the run (default runs/DATASET); a second run on it continues the first")
+    flags.DEFINE_string("data_dir", None, "folder of TFDS data sets (default: TFDS's own)")
+
+
+def run(main) -> None:
+    """Runs `main()` under absl; an `InputError` becomes one line and exit status 2."""
+
+    def guarded(arguments):
+        try:
+            if len(arguments) > 1:
+                raise InputError(f"unexpected argument {arguments[1]!r}; expected only --flag=value: see --help")
+            main()
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+
+    app.run(guarded)
+
+
+def train() -> None:
+    """python train.py"""
+    define_train_flags()
+
+    def main():
+        values = flags.FLAGS
+        given = {field.name: values[field.name].value for field in dataclasses.fields(Config)}
+        config = make_config(**{name: value for name, value in given.items() if value is not None})
+        # Here: TensorFlow takes seconds to import, and a mistyped flag should be answered at once.
+        from aigan_tf.training import train_and_export
+
+        name = config.dataset.rstrip("/").split("/")[-1].split(":")[0] or "dataset"
+        train_and_export(config, values.workdir or f"runs/{name}", values.data_dir)
+
+    run(main)

@@ -1,0 +1,168 @@
+"""All settings of a run in one frozen dataclass, and what differs for each data set."""
+
+import dataclasses
+import math
+import re
+
+from aigan_tf.errors import InputError
+
+
+def _setting(default, help_text):
+    """A field of `Config`: its default on an unknown data set, and what the command line says of it."""
+    return dataclasses.field(default=default, metadata={"help": help_text})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of one run; each is a flag of train.py of the same name.
+
+    Raises:
+        InputError: a value cannot be used (on construction).
+    """
+
+    # What is attacked
+    dataset: str = _setting("digits", "digits, a TFDS image classification set (mnist, cifar10, ...) or a folder")
+    image_size: str = _setting("", "HEIGHT,WIDTH to resize images to; empty: as they are")
+    classifier: str = _setting("resnet20", "small, A, B, C, resnet20, resnet32, wrn34_10, a .keras file or a SavedModel")
+    classifier_epochs: int = _setting(0, "epochs of a classifier trained here; 0: its own recipe")
+    input_range: str = _setting("0,1", "LOW,HIGH of the pixels your own classifier takes, such as 0,255")
+    class_names: str = _setting("", "file with one class name a line, in label order; empty: the data set's names")
+    custom_objects: str = _setting("", "Python file that registers the custom layers of your own classifier")
+
+    # The threat model
+    attack: str = _setting("targeted", "targeted: reach a chosen class; untargeted: leave the true one")
+    epsilon: float = _setting(8 / 255, "L-infinity budget as a fraction of the pixel range, above 0, at most 1")
+
+    # The objective L = L_adv + gan_weight * L_GAN + hinge_weight * L_hinge
+    gan_weight: float = _setting(0.02, "weight of the generator's GAN term (the paper's lambda)")
+    hinge_weight: float = _setting(0.1, "weight of the hinge term (the paper's gamma)")
+    hinge_threshold: float = _setting(0.0, "L2 norm up to which the hinge is silent (the paper's c); 0: half the largest possible")
+
+    # The attacker of stage 1
+    attack_steps: int = _setting(10, "gradient steps of the PGD attacker in stage 1")
+    attack_step_size: float = _setting(0.0, "length of one such step, as a fraction of the pixel range; 0: epsilon / 4")
+
+    # Training
+    stage1_epochs: int = _setting(3, "epochs with the attacker; with --switch=auto the most it may take")
+    stage2_epochs: int = _setting(37, "epochs without the attacker")
+    switch: str = _setting("auto", "auto: stage 2 begins once validation success says so; fixed: after stage1_epochs")
+    switch_success: float = _setting(0.5, "with --switch=auto, the validation success at which stage 1 has done its work")
+    steps_per_epoch: int = _setting(100, "training steps an epoch; 0: one pass over the training data")
+    batch_size: int = _setting(128, "images a step")
+    learning_rate: float = _setting(2e-3, "peak of the generator's cosine schedule (Adam)")
+    discriminator_learning_rate: float = _setting(2e-4, "learning rate of the discriminator (Adam)")
+    flip: bool = _setting(False, "train on mirror images too")
+
+    # The networks
+    generator_width: int = _setting(16, "channels of the generator at full size")
+    generator_blocks: int = _setting(4, "residual blocks of the generator")
+
+    seed: int = _setting(0, "decides every random choice")
+
+    def __post_init__(self):
+        def check(name, ok, expected, fix):
+            if not ok:
+                raise InputError(f"--{name}={getattr(self, name)}: expected {expected}; {fix}")
+
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float):
+                check(field.name, math.isfinite(value), "a finite number", "give one")
+        check("epsilon", 0 < self.epsilon <= 1, "a fraction of the pixel range above 0 and at most 1", self._epsilon_hint)
+        check("attack", self.attack in ("targeted", "untargeted"), "targeted or untargeted", "choose one of them")
+        check("switch", self.switch in ("auto", "fixed"), "auto or fixed", "choose one of them")
+        check("switch_success", 0 < self.switch_success <= 1, "a share above 0 and at most 1", "give e.g. 0.5")
+        check("stage1_epochs", self.stage1_epochs >= 0, "0 or more", "0 leaves the stage out")
+        check("stage2_epochs", self.stage2_epochs >= 0, "0 or more", "0 leaves the stage out")
+        if self.stage1_epochs + self.stage2_epochs == 0:
+            raise InputError("--stage1_epochs=0 --stage2_epochs=0: expected at least one epoch in all; raise one of them")
+        for name in ("gan_weight", "hinge_weight", "hinge_threshold", "attack_step_size"):
+            check(name, getattr(self, name) >= 0, "0 or more", "give 0 to switch it off or to its default")
+        for name in ("learning_rate", "discriminator_learning_rate"):
+            check(name, getattr(self, name) > 0, "above 0", "give e.g. 0.001")
+        for name in ("attack_steps", "batch_size", "generator_width"):
+            check(name, getattr(self, name) >= 1, "1 or more", "raise it")
+        for name in ("steps_per_epoch", "classifier_epochs", "generator_blocks", "seed"):
+            check(name, getattr(self, name) >= 0, "0 or more", "raise it")
+        check("seed", self.seed < 2**31, "less than 2147483648", "choose a smaller one")
+        check(
+            "image_size",
+            not self.image_size or re.fullmatch(r"[1-9]\d{0,4},[1-9]\d{0,4}", self.image_size),
+            "HEIGHT,WIDTH in pixels",
+            "give e.g. 32,32",
+        )
+        try:
+            low, high = self.pixel_range
+            ok = math.isfinite(low) and math.isfinite(high) and low < high
+        except ValueError:
+            ok = False
+        check("input_range", ok, "LOW,HIGH with LOW below HIGH", "give e.g. 0,255 or -1,1")
+
+    @property
+    def _epsilon_hint(self) -> str:
+        return f"{self.epsilon:g} grey levels are {self.epsilon / 255:.4f}" if self.epsilon > 1 else "give e.g. 0.0314"
+
+    @property
+    def targeted(self) -> bool:
+        return self.attack == "targeted"
+
+    @property
+    def pixel_range(self) -> tuple[float, float]:
+        """What the user's classifier takes for black and for full intensity."""
+        low, high = self.input_range.split(",")
+        return float(low), float(high)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """`(height, width)` to resize to, or None."""
+        return tuple(int(side) for side in self.image_size.split(",")) if self.image_size else None
+
+    @property
+    def step_size(self) -> float:
+        """Length of one step of the attacker, as a fraction of the pixel range."""
+        return self.attack_step_size or self.epsilon / 4
+
+    def hinge_limit(self, image_shape: tuple[int, int, int]) -> float:
+        """c for images of `(height, width, channels)`: half of epsilon * sqrt(values) unless one was given."""
+        return self.hinge_threshold or 0.5 * self.epsilon * math.sqrt(math.prod(image_shape))
+
+    @property
+    def epochs(self) -> int:
+        """Both stages together; a stage 1 that ends early leaves its epochs to stage 2."""
+        return self.stage1_epochs + self.stage2_epochs
+
+
+_MNIST = dict(
+    classifier="C",
+    epsilon=0.3,
+    switch_success=0.95,
+    steps_per_epoch=100,
+    stage1_epochs=4,
+    stage2_epochs=16,
+)
+
+# Only what differs from the defaults above.
+PRESETS = {
+    "digits": dict(
+        classifier="small",
+        epsilon=0.3,
+        switch_success=0.85,
+        steps_per_epoch=20,
+        stage1_epochs=8,
+        stage2_epochs=32,
+    ),
+    "mnist": _MNIST,
+    "fashion_mnist": _MNIST,
+    "cifar10": dict(classifier="resnet32", flip=True),
+    "cifar100": dict(classifier="resnet32", flip=True),
+}
+
+
+def make_config(**settings) -> Config:
+    """Returns the settings of a run: the data set's preset, with `settings` taking precedence.
+
+    Raises:
+        InputError: a value cannot be used.
+    """
+    preset = PRESETS.get(settings.get("dataset", "digits"), {})
+    return Config(**{**preset, **settings})

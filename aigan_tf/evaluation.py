@@ -1,0 +1,126 @@
+"""Success rates and norms of an attack, counted so that they can be trusted."""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from aigan_tf.perturbation import l2_norms, linf_norms, quantize
+
+ALL_TARGETS_UP_TO = 20  # classes; with more, each image gets MANY_TARGETS of the others
+MANY_TARGETS = 10
+ROUNDING = 1e-6  # float32's error in adding and subtracting pixels
+
+
+def accuracy(classifier: Callable, images: np.ndarray, labels: np.ndarray, batch_size: int = 500) -> float:
+    """Share of images that the classifier answers with their label, all of them counted."""
+    return float(np.mean(predictions(classifier, images, batch_size) == labels))
+
+
+def predictions(classifier: Callable, images: np.ndarray, batch_size: int = 500) -> np.ndarray:
+    """Returns the class the classifier answers for each image, int32 `(n,)`."""
+    predict = tf.function(lambda batch: tf.argmax(classifier(batch), -1, tf.int32), reduce_retracing=True)
+    return np.concatenate([predict(images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
+
+
+def evaluate_generator(
+    attack: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    classifier: Callable[[tf.Tensor], tf.Tensor],
+    images: np.ndarray,
+    labels: np.ndarray,
+    class_names: tuple[str, ...],
+    epsilon: float,
+    targeted: bool,
+    split: str,
+    seed: int = 0,
+    batch_size: int = 500,
+) -> dict:
+    """Attacks every image the classifier gets right and counts.
+
+    Targeted: towards each of the other classes (with more than 20 classes, towards 10 of them drawn
+    for each image). A success is a picture that, quantised to 8 bits, is answered with the target.
+
+    Args:
+        attack: `(images, classes)` to adversarial images; `classes` are targets, or labels if untargeted.
+        classifier: images in `[0, 1]` to logits, in inference mode.
+        images: float32 `(n, height, width, channels)` in `[0, 1]`.
+        labels: int32 `(n,)`.
+        class_names: name of each class.
+        epsilon: L-infinity budget as a fraction of the pixel range; exceeding it is an error.
+        targeted: kind of attack.
+        split: name of the split, for the record.
+        seed: decides the drawn targets.
+        batch_size: images a batch; the last, partial batch is counted too.
+
+    Returns:
+        Rates, norms and counts by name, ready for JSON.
+
+    Raises:
+        ValueError: the classifier gets no image right, or an adversarial image breaks the threat model.
+    """
+    num_classes = len(class_names)
+    correct = predictions(classifier, images, batch_size) == labels
+    if not correct.any():
+        raise ValueError(f"the classifier gets none of {len(images)} images right; there is nothing to attack")
+    clean_accuracy = float(correct.mean())
+    attacked_images, attacked_labels = images[correct], labels[correct]
+    classes = _classes_to_try(attacked_labels, num_classes, targeted, seed)  # (n, attacks an image)
+
+    @tf.function(reduce_retracing=True)
+    def attack_batch(clean, batch_classes):
+        adversarial = attack(clean, batch_classes)
+        clean_8bit, adversarial_8bit = (tf.cast(x, tf.float32) / 255.0 for x in quantize(clean, adversarial, epsilon))
+        return {
+            "answer_float": tf.argmax(classifier(adversarial), -1, tf.int32),
+            "answer": tf.argmax(classifier(adversarial_8bit), -1, tf.int32),
+            "l2": l2_norms(adversarial_8bit - clean_8bit),
+            "linf": linf_norms(adversarial_8bit - clean_8bit),
+            "linf_float": linf_norms(adversarial - clean),
+            "outside": tf.reduce_max(tf.maximum(-adversarial, adversarial - 1.0), axis=[1, 2, 3]),
+        }
+
+    batches = []
+    for column in classes.T:
+        for i in range(0, len(column), batch_size):
+            chunk = slice(i, i + batch_size)
+            batches.append({k: v.numpy() for k, v in attack_batch(attacked_images[chunk], column[chunk]).items()})
+    measured = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    for name, limit in (("linf", epsilon), ("linf_float", epsilon), ("outside", 0.0)):
+        if not measured[name].max() <= limit + ROUNDING:  # not <=: NaN fails too
+            raise ValueError(f"an adversarial image breaks the threat model: {name} {measured[name].max()} > {limit}")
+
+    tried = classes.T.ravel()
+    sources = np.tile(attacked_labels, classes.shape[1])
+    hit = (measured["answer"] == tried) == targeted
+    hit_float = (measured["answer_float"] == tried) == targeted
+    by_class = [float(hit[tried == k].mean()) if (tried == k).any() else None for k in range(num_classes)]
+    result = {
+        "attack": "targeted" if targeted else "untargeted",
+        "split": split,
+        "seed": seed,
+        "epsilon": epsilon,
+        "num_examples": len(images),
+        "num_correct": int(correct.sum()),
+        "clean_accuracy": clean_accuracy,
+        "num_attacks": len(hit),
+        "success_rate": float(hit.mean()),
+        "success_rate_float": float(hit_float.mean()),
+        "untargeted_success_rate": float((measured["answer"] != sources).mean()),
+        "success_by_class": dict(zip(class_names, by_class, strict=True)),
+        "mean_l2": float(measured["l2"].mean()),
+        "max_linf": float(measured["linf"].max()),
+    }
+    if targeted:
+        worst = min((k for k in range(num_classes) if by_class[k] is not None), key=lambda k: by_class[k])
+        result |= {"worst_target": class_names[worst], "worst_target_success_rate": by_class[worst]}
+    return result
+
+
+def _classes_to_try(labels, num_classes, targeted, seed):
+    """Returns int32 `(n, attacks an image)`: labels if untargeted, else distinct targets, never the label."""
+    if not targeted:
+        return labels[:, np.newaxis]
+    offsets = np.tile(np.arange(1, num_classes, dtype=np.int32), (len(labels), 1))
+    if num_classes > ALL_TARGETS_UP_TO:
+        offsets = np.random.default_rng(seed).permuted(offsets, axis=1)[:, :MANY_TARGETS]
+    return (labels[:, np.newaxis] + offsets) % num_classes

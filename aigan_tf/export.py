@@ -1,0 +1,100 @@
+"""The generator as a SavedModel that TensorFlow Serving picks up as it is."""
+
+import functools
+import pathlib
+
+import tensorflow as tf
+
+from aigan_tf.perturbation import apply_perturbation, smooth_bound
+from aigan_tf.workdir import atomic_folder
+
+
+class ServedGenerator(tf.Module):
+    """Checks a request inside the graph, then perturbs its images.
+
+    Args:
+        generator: images and classes to directions.
+        image_shape: `(height, width, channels)` it was trained for.
+        num_classes: classes that may be asked for.
+        epsilon: L-infinity budget as a fraction of the pixel range.
+        targeted: whether the class is a target (`target_class`) or the true one (`label`).
+    """
+
+    def __init__(self, generator, image_shape, num_classes: int, epsilon: float, targeted: bool):
+        super().__init__()
+        # The variables are tracked, so that they are saved; the model is not: Keras would add signatures of its own.
+        self.generator_variables = [variable.value for variable in generator.variables]
+        self.directions = functools.partial(generator, training=False)
+        self.image_shape = tuple(image_shape)
+        self.num_classes = num_classes
+        self.epsilon = epsilon
+        self.class_input = "target_class" if targeted else "label"
+
+    def signature(self) -> tf.types.experimental.PolymorphicFunction:
+        """Returns serving_default: images float32 and a class int32 an image, to adversarial images and perturbation.
+
+        The shapes of its inputs are open, so that a wrong one reaches the graph's own check, which
+        names what was expected, instead of an error of the runtime.
+        """
+        specs = {
+            "images": tf.TensorSpec(None, tf.float32, name="images"),
+            self.class_input: tf.TensorSpec(None, tf.int32, name=self.class_input),
+        }
+
+        def serve(**inputs):
+            images, classes = inputs["images"], inputs[self.class_input]
+            with tf.control_dependencies(self.refusals(images, classes)):
+                images = tf.ensure_shape(tf.identity(images), (None, *self.image_shape))
+                classes = tf.ensure_shape(tf.identity(classes), (None,))
+            directions = self.directions(images, classes)
+            adversarial_images = apply_perturbation(images, smooth_bound(directions, self.epsilon), self.epsilon)
+            return {
+                "adversarial_images": tf.identity(adversarial_images, name="adversarial_images"),
+                # What was really added, after clipping to [0, 1].
+                "perturbation": tf.identity(adversarial_images - images, name="perturbation"),
+            }
+
+        return tf.function(serve).get_concrete_function(**specs)
+
+    def refusals(self, images, classes):
+        """Assertions that fail a bad request as InvalidArgument, each naming its cause; in this order."""
+        height, width, channels = self.image_shape
+        name = self.class_input
+        checks = (
+            (
+                lambda: tf.equal(tf.rank(images), 4) & tf.reduce_all(tf.equal(tf.shape(images)[1:], self.image_shape)),
+                f"images must have the shape (batch, {height}, {width}, {channels}); received",
+                tf.shape(images),
+            ),
+            (lambda: tf.equal(tf.rank(classes), 1), f"{name} must have the shape (batch,); received", tf.shape(classes)),
+            (
+                lambda: tf.equal(tf.shape(images)[0], tf.size(classes)),
+                f"images and {name} must have the same batch size; received",
+                tf.stack([tf.shape(images)[:1], tf.shape(classes)[:1]]),
+            ),
+            (lambda: ~tf.reduce_any(tf.math.is_nan(images)), "images must not hold NaN; received NaN among", tf.size(images)),
+            (
+                lambda: tf.reduce_all((images >= 0.0) & (images <= 1.0)),
+                "images must lie in [0, 1]; received values from and to",
+                tf.stack([tf.reduce_min(images), tf.reduce_max(images)]),
+            ),
+            (
+                lambda: tf.reduce_all((classes >= 0) & (classes < self.num_classes)),
+                f"{name} must lie in [0, {self.num_classes - 1}]; received from and to",
+                tf.stack([tf.reduce_min(classes), tf.reduce_max(classes)]),
+            ),
+        )
+        assertions = []
+        for condition, message, received in checks:
+            with tf.control_dependencies(assertions):  # a later check may rely on an earlier one
+                assertions = [tf.debugging.Assert(condition(), [message, received], summarize=8)]
+        return assertions
+
+
+def export_generator(folder: pathlib.Path, served: ServedGenerator) -> pathlib.Path:
+    """Writes the next version, `folder/N`, whole or not at all, and returns its path."""
+    versions = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()] if folder.is_dir() else []
+    path = folder / str(max(versions, default=0) + 1)
+    with atomic_folder(path) as temporary:
+        tf.saved_model.save(served, str(temporary), signatures={"serving_default": served.signature()})
+    return path

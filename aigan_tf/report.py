@@ -1,0 +1,74 @@
+"""Tables and figures from what was measured."""
+
+import io
+
+import matplotlib
+
+matplotlib.use("Agg")  # no screen is needed; before pyplot is imported
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+
+
+def picture_grid(
+    images: np.ndarray,
+    adversarial_images: np.ndarray,
+    epsilon: float,
+    titles: list[str],
+    heading: str,
+) -> bytes:
+    """Draws clean images, what was added to them, and the result, one column an image.
+
+    The middle row shows no change as mid-grey and a change of `epsilon` as black or white.
+
+    Args:
+        images: float32 `(columns, height, width, channels)` in `[0, 1]`.
+        adversarial_images: float32, same shape, in `[0, 1]`.
+        epsilon: float, L-infinity budget as a fraction of the pixel range.
+        titles: one caption a column, set below it.
+        heading: one line above the grid.
+
+    Returns:
+        A PNG file.
+    """
+    magnified = 0.5 + (adversarial_images - images) / (2 * epsilon)
+    rows = (("clean", images), ("perturbation,\nmagnified", magnified), ("adversarial", adversarial_images))
+    columns = len(images)
+    figure, axes = plt.subplots(
+        len(rows), columns, figsize=(1.1 * columns + 1.1, 4.3), squeeze=False, layout="constrained"
+    )
+    for row_axes, (label, pictures) in zip(axes, rows, strict=True):
+        for axis, picture in zip(row_axes, pictures, strict=True):
+            axis.imshow(np.clip(picture, 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+            for spine in axis.spines.values():
+                spine.set_visible(False)
+        row_axes[0].set_ylabel(label, fontsize=10)
+    for axis, title in zip(axes[-1], titles, strict=True):
+        axis.set_xlabel(title, fontsize=9)
+    figure.suptitle(heading, fontsize=11)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=120)
+    plt.close(figure)
+    return file.getvalue()
+
+
+def success_table(result: dict) -> str:
+    """Returns what `evaluate_generator` measured as a text table for the terminal."""
+    kind = result["attack"]
+    lines = [
+        f"{result['split']} split: {result['num_examples']} images, of which the classifier gets "
+        f"{result['num_correct']} right ({result['clean_accuracy']:.2%}); only these are attacked.",
+        f"{kind} attack, epsilon {result['epsilon']:.4g}, {result['num_attacks']} attacks; pictures quantised to 8 bits:",
+        f"  {kind} success rate    {result['success_rate']:.2%}  (before quantising {result['success_rate_float']:.2%})",
+    ]
+    if kind == "targeted":
+        lines += [
+            f"  worst target class       {result['worst_target']}: {result['worst_target_success_rate']:.2%}",
+            f"  untargeted success rate  {result['untargeted_success_rate']:.2%}",
+        ]
+    lines.append(
+        f"  perturbation             mean L2 {result['mean_l2']:.3f}, largest change {result['max_linf']:.4f} "
+        f"({result['max_linf'] * 255:.0f} of 255 grey levels)"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,162 @@
+"""What lies where in a work folder, and writing to it so that nothing is ever half-written."""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+from importlib import metadata
+
+from aigan_tf.errors import InputError
+
+_PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
+
+
+class Workdir:
+    """The paths of one run. Nothing is created until something is written.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = pathlib.Path(path).expanduser()
+        self.config = self.path / "config.json"
+        self.classifier = self.path / "classifier.keras"
+        self.checkpoints = self.path / "checkpoints"
+        self.stage1_weights = self.path / "generator_stage1.weights.h5"
+        self.weights = self.path / "generator.weights.h5"
+        self.exports = self.path / "generator"
+        self.logs = self.path / "logs"
+        self.metrics = self.path / "metrics.csv"
+        self.samples = self.path / "samples"
+        self.report = self.path / "report.json"
+
+    def open(self, settings: dict) -> bool:
+        """Claims the folder for a run with these settings, writing config.json if it is new.
+
+        Args:
+            settings: name to number or string; `epsilon` among them.
+
+        Returns:
+            Whether a run with the same settings was begun here before.
+
+        Raises:
+            InputError: the folder holds something else, or a run with other settings.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"--workdir={self.path} is a file; expected a folder: choose another name")
+        if self.config.exists():
+            before = self.read_config()
+            for name, value in settings.items():
+                if before.get(name) != value:
+                    raise InputError(
+                        f"--workdir={self.path} holds a run with {name}={before.get(name)!r}, this one has {value!r}; "
+                        f"expected the same settings: give --{name}={before.get(name)} or another --workdir"
+                    )
+            return True
+        if self.path.exists() and any(self.path.iterdir()):
+            raise InputError(
+                f"--workdir={self.path} is not empty and has no config.json; expected a new folder or one of an earlier "
+                "run: choose another --workdir"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(self.config, {**settings, "versions": _versions(), "commit": _commit()})
+        except OSError as error:
+            raise InputError(
+                f"--workdir={self.path} cannot be written ({error.strerror}); expected a writable folder: choose another"
+            ) from error
+        return False
+
+    def read_config(self) -> dict:
+        """Returns config.json.
+
+        Raises:
+            InputError: there is none, or it is not JSON.
+        """
+        try:
+            config = json.loads(self.config.read_text())
+        except FileNotFoundError as error:
+            raise InputError(
+                f"--workdir={self.path} has no config.json; expected the work folder of a finished train.py: train first"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{self.config} cannot be read; expected the JSON train.py wrote: restore it, or choose another --workdir"
+            ) from error
+        if not isinstance(config, dict):
+            raise InputError(f"{self.config} holds no JSON object; expected the one train.py wrote: restore it")
+        return config
+
+
+def _versions() -> dict:
+    return {name: metadata.version(name) for name in _PACKAGES}
+
+
+def _commit() -> str | None:
+    """The git commit of this code, or None where it is not a checkout."""
+    command = ["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+@contextlib.contextmanager
+def atomic_file(path: pathlib.Path):
+    """Yields a temporary path beside `path` with the same ending; renamed to `path` if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")  # Keras insists on the endings .keras, .weights.h5
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: pathlib.Path):
+    """Yields a temporary folder; renamed to `path`, which must not exist, if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)  # mkdtemp's 0700 would shut out a server that runs as another user
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_bytes(path: pathlib.Path, data: bytes) -> None:
+    """Writes a file whole or not at all."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: pathlib.Path, value: dict) -> None:
+    """Writes JSON, indented, whole or not at all."""
+    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def write_csv(path: pathlib.Path, rows: list[dict]) -> None:
+    """Writes rows of one set of keys as CSV with a header, whole or not at all."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(path, text.getvalue().encode())
+
+
+def read_csv(path: pathlib.Path) -> list[dict]:
+    """Returns the rows of a CSV file as strings by column name; no rows where there is no file."""
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))

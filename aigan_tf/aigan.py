@@ -77,7 +77,9 @@ class AIGAN(keras.Model):
         self.num_classes = num_classes
         self.targeted = attack == "targeted"
         self.seed = seed
-        self.stage_variable = self.add_weight(shape=(), dtype="int32", initializer="ones", trainable=False, name="stage")
+        self.stage_variable = self.add_weight(
+            shape=(), dtype="int32", initializer="ones", trainable=False, name="stage"
+        )
         self.losses_seen = {
             name: keras.metrics.Mean(name=name)
             for name in ("generator_loss", "adversarial_loss", "gan_loss", "hinge_loss", "discriminator_loss")
@@ -212,9 +214,7 @@ class AIGAN(keras.Model):
             "hinge_loss": hinge_loss(perturbations, self.hinge_threshold),
         }
         losses["generator_loss"] = (
-            losses["adversarial_loss"]
-            + self.gan_weight * losses["gan_loss"]
-            + self.hinge_weight * losses["hinge_loss"]
+            losses["adversarial_loss"] + self.gan_weight * losses["gan_loss"] + self.hinge_weight * losses["hinge_loss"]
         )
         return losses
 

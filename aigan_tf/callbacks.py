@@ -40,7 +40,9 @@ class StageSwitch(keras.callbacks.Callback):
         if epoch + 1 >= self.stage1_epochs or reached:
             self.on_stage_end(1)
             self.model.stage = 2
-            reason = f"validation success {measured:.1%} reached {self.success:.0%}" if reached else "its epochs are over"
+            reason = (
+                f"validation success {measured:.1%} reached {self.success:.0%}" if reached else "its epochs are over"
+            )
             print(f"Stage 1 ends after epoch {epoch + 1}: {reason}; the attacker is removed.", flush=True)
 
     def on_train_end(self, logs=None):

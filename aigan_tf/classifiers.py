@@ -384,7 +384,7 @@ def _load_saved_model(source):
             f"--classifier={source} has {len(inputs)} inputs and {len(signature.structured_outputs)} outputs; expected one of "
             "each, images and logits: export such a signature"
         )
-    (name, spec), = inputs.items()
+    ((name, spec),) = inputs.items()
 
     def outputs_of(images):
         return next(iter(signature(**{name: tf.cast(images, spec.dtype)}).values()))

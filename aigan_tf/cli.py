@@ -17,7 +17,9 @@ def define_train_flags() -> None:
         presets = [f"{name}: {preset[field.name]}" for name, preset in PRESETS.items() if field.name in preset]
         default = f"default {field.default!r}" + (f"; {', '.join(presets)}" if presets else "")
         _DEFINE[field.type](field.name, None, f"{field.metadata['help']} ({default})")
-    flags.DEFINE_string("workdir", None, "folder of the run (default runs/DATASET); a second run on it continues the first")
+    flags.DEFINE_string(
+        "workdir", None, "folder of the run (default runs/DATASET); a second run on it continues the first"
+    )
     flags.DEFINE_string("data_dir", None, "folder of TFDS data sets (default: TFDS's own)")
 
 

@@ -23,7 +23,9 @@ class Config:
     # What is attacked
     dataset: str = _setting("digits", "digits, a TFDS image classification set (mnist, cifar10, ...) or a folder")
     image_size: str = _setting("", "HEIGHT,WIDTH to resize images to; empty: as they are")
-    classifier: str = _setting("resnet20", "small, A, B, C, resnet20, resnet32, wrn34_10, a .keras file or a SavedModel")
+    classifier: str = _setting(
+        "resnet20", "small, A, B, C, resnet20, resnet32, wrn34_10, a .keras file or a SavedModel"
+    )
     classifier_epochs: int = _setting(0, "epochs of a classifier trained here; 0: its own recipe")
     input_range: str = _setting("0,1", "LOW,HIGH of the pixels your own classifier takes, such as 0,255")
     class_names: str = _setting("", "file with one class name a line, in label order; empty: the data set's names")
@@ -36,7 +38,9 @@ class Config:
     # The objective L = L_adv + gan_weight * L_GAN + hinge_weight * L_hinge
     gan_weight: float = _setting(0.02, "weight of the generator's GAN term (the paper's lambda)")
     hinge_weight: float = _setting(0.1, "weight of the hinge term (the paper's gamma)")
-    hinge_threshold: float = _setting(0.0, "L2 norm up to which the hinge is silent (the paper's c); 0: half the largest possible")
+    hinge_threshold: float = _setting(
+        0.0, "L2 norm up to which the hinge is silent (the paper's c); 0: half the largest possible"
+    )
 
     # The attacker of stage 1
     attack_steps: int = _setting(10, "gradient steps of the PGD attacker in stage 1")
@@ -46,7 +50,9 @@ class Config:
     stage1_epochs: int = _setting(3, "epochs with the attacker; with --switch=auto the most it may take")
     stage2_epochs: int = _setting(37, "epochs without the attacker")
     switch: str = _setting("auto", "auto: stage 2 begins once validation success says so; fixed: after stage1_epochs")
-    switch_success: float = _setting(0.5, "with --switch=auto, the validation success at which stage 1 has done its work")
+    switch_success: float = _setting(
+        0.5, "with --switch=auto, the validation success at which stage 1 has done its work"
+    )
     steps_per_epoch: int = _setting(100, "training steps an epoch; 0: one pass over the training data")
     batch_size: int = _setting(128, "images a step")
     learning_rate: float = _setting(2e-3, "peak of the generator's cosine schedule (Adam)")
@@ -68,14 +74,18 @@ class Config:
             value = getattr(self, field.name)
             if isinstance(value, float):
                 check(field.name, math.isfinite(value), "a finite number", "give one")
-        check("epsilon", 0 < self.epsilon <= 1, "a fraction of the pixel range above 0 and at most 1", self._epsilon_hint)
+        check(
+            "epsilon", 0 < self.epsilon <= 1, "a fraction of the pixel range above 0 and at most 1", self._epsilon_hint
+        )
         check("attack", self.attack in ("targeted", "untargeted"), "targeted or untargeted", "choose one of them")
         check("switch", self.switch in ("auto", "fixed"), "auto or fixed", "choose one of them")
         check("switch_success", 0 < self.switch_success <= 1, "a share above 0 and at most 1", "give e.g. 0.5")
         check("stage1_epochs", self.stage1_epochs >= 0, "0 or more", "0 leaves the stage out")
         check("stage2_epochs", self.stage2_epochs >= 0, "0 or more", "0 leaves the stage out")
         if self.stage1_epochs + self.stage2_epochs == 0:
-            raise InputError("--stage1_epochs=0 --stage2_epochs=0: expected at least one epoch in all; raise one of them")
+            raise InputError(
+                "--stage1_epochs=0 --stage2_epochs=0: expected at least one epoch in all; raise one of them"
+            )
         for name in ("gan_weight", "hinge_weight", "hinge_threshold", "attack_step_size"):
             check(name, getattr(self, name) >= 0, "0 or more", "give 0 to switch it off or to its default")
         for name in ("learning_rate", "discriminator_learning_rate"):

@@ -248,7 +248,9 @@ def _load_tfds(name, data_dir, image_size):
     if test_name is not None:
         return train, read(test_name), label_feature.names
     train, test = _hold_out(train, int(len(train) * TEST_FRACTION))
-    logging.getLogger(__name__).warning("%s has no test split: %d training images were held out as one", name, len(test))
+    logging.getLogger(__name__).warning(
+        "%s has no test split: %d training images were held out as one", name, len(test)
+    )
     return train, test, label_feature.names
 
 

@@ -44,8 +44,9 @@ class ServedGenerator(tf.Module):
         def serve(**inputs):
             images, classes = inputs["images"], inputs[self.class_input]
             with tf.control_dependencies(self.refusals(images, classes)):
-                images = tf.ensure_shape(tf.identity(images), (None, *self.image_shape))
-                classes = tf.ensure_shape(tf.identity(classes), (None,))
+                # Only tells the graph the shapes that were checked. Not ensure_shape: it would fail first, unnamed.
+                images = tf.reshape(images, (-1, *self.image_shape))
+                classes = tf.reshape(classes, (-1,))
             directions = self.directions(images, classes)
             adversarial_images = apply_perturbation(images, smooth_bound(directions, self.epsilon), self.epsilon)
             return {
@@ -62,32 +63,44 @@ class ServedGenerator(tf.Module):
         name = self.class_input
         checks = (
             (
-                lambda: tf.equal(tf.rank(images), 4) & tf.reduce_all(tf.equal(tf.shape(images)[1:], self.image_shape)),
+                # Compared as text of any length, since shapes of different rank cannot be compared elementwise.
+                lambda: tf.equal(
+                    tf.strings.reduce_join(tf.as_string(tf.shape(images)[1:]), separator=","),
+                    ",".join(map(str, self.image_shape)),
+                ),
                 f"images must have the shape (batch, {height}, {width}, {channels}); received",
-                tf.shape(images),
+                lambda: tf.shape(images),
             ),
-            (lambda: tf.equal(tf.rank(classes), 1), f"{name} must have the shape (batch,); received", tf.shape(classes)),
+            (
+                lambda: tf.equal(tf.size(tf.shape(classes)), 1),
+                f"{name} must have the shape (batch,); received",
+                lambda: tf.shape(classes),
+            ),
             (
                 lambda: tf.equal(tf.shape(images)[0], tf.size(classes)),
                 f"images and {name} must have the same batch size; received",
-                tf.stack([tf.shape(images)[:1], tf.shape(classes)[:1]]),
+                lambda: tf.stack([tf.shape(images)[:1], tf.shape(classes)[:1]]),
             ),
-            (lambda: ~tf.reduce_any(tf.math.is_nan(images)), "images must not hold NaN; received NaN among", tf.size(images)),
+            (
+                lambda: ~tf.reduce_any(tf.math.is_nan(images)),
+                "images must not hold NaN; received NaN among",
+                lambda: tf.size(images),
+            ),
             (
                 lambda: tf.reduce_all((images >= 0.0) & (images <= 1.0)),
                 "images must lie in [0, 1]; received values from and to",
-                tf.stack([tf.reduce_min(images), tf.reduce_max(images)]),
+                lambda: tf.stack([tf.reduce_min(images), tf.reduce_max(images)]),
             ),
             (
                 lambda: tf.reduce_all((classes >= 0) & (classes < self.num_classes)),
                 f"{name} must lie in [0, {self.num_classes - 1}]; received from and to",
-                tf.stack([tf.reduce_min(classes), tf.reduce_max(classes)]),
+                lambda: tf.stack([tf.reduce_min(classes), tf.reduce_max(classes)]),
             ),
         )
         assertions = []
         for condition, message, received in checks:
             with tf.control_dependencies(assertions):  # a later check may rely on an earlier one
-                assertions = [tf.debugging.Assert(condition(), [message, received], summarize=8)]
+                assertions = [tf.debugging.Assert(condition(), [message, received()], summarize=8)]
         return assertions
 
 

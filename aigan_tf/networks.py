@@ -17,9 +17,7 @@ class ConditionalBlock(layers.Layer):
 
     def __init__(self, filters: int, strides: int = 1, activation: bool = True, **kwargs):
         super().__init__(**kwargs)
-        self.conv = layers.Conv2D(
-            filters, 3, strides, padding="same", use_bias=False, kernel_initializer="he_normal"
-        )
+        self.conv = layers.Conv2D(filters, 3, strides, padding="same", use_bias=False, kernel_initializer="he_normal")
         # FiLM scales and shifts, so the normalisation does not; 0.9: runs are a few thousand steps.
         self.norm = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, center=False, scale=False)
         self.film = layers.Dense(2 * filters)
@@ -67,7 +65,9 @@ class Generator(keras.Model):
         self.up2 = ConditionalBlock(width)
         self.upsample = layers.UpSampling2D(2)
         # Starts near zero perturbation, where tanh is not yet saturated.
-        self.head = layers.Conv2D(channels, 3, padding="same", kernel_initializer=keras.initializers.RandomNormal(0.0, 0.02))
+        self.head = layers.Conv2D(
+            channels, 3, padding="same", kernel_initializer=keras.initializers.RandomNormal(0.0, 0.02)
+        )
         # Makes every variable at once, so that weights can be loaded; they do not depend on the image size.
         self(tf.zeros((1, 8, 8, channels)), tf.zeros((1,), tf.int32))
 

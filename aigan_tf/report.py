@@ -5,8 +5,8 @@ import io
 import matplotlib
 
 matplotlib.use("Agg")  # no screen is needed; before pyplot is imported
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
+import matplotlib.pyplot as plt
+import numpy as np
 
 
 def picture_grid(

@@ -67,9 +67,7 @@ def train_and_export(config: Config, workdir: str | os.PathLike, data_dir: str |
         config.epsilon, config.targeted, split="test", seed=config.seed,
     )  # fmt: skip
     say(report.success_table(result))
-    served = ServedGenerator(
-        aigan.generator, dataset.image_shape, dataset.num_classes, config.epsilon, config.targeted
-    )
+    served = ServedGenerator(aigan.generator, dataset.image_shape, dataset.num_classes, config.epsilon, config.targeted)
     exported = latest_export(folder) or export_generator(folder.exports, served)
     write_json(folder.report, {**result, "device": device_name()})
     say(f"Generator exported to {exported}; pictures are in {folder.samples}.")
@@ -271,12 +269,17 @@ def write_samples(aigan: AIGAN, dataset: data.ImageDataset, folder: Workdir, sta
     answers = np.argmax(aigan.classifier(adversarial_images), axis=-1)
     names = dataset.class_names
     aims = [f"aim: {names[k]}" if aigan.targeted else f"aim: not {names[k]}" for k in classes.numpy()]
-    titles = [f"{names[label]}\n{aim}\nanswer: {names[answer]}" for label, aim, answer in zip(labels, aims, answers, strict=True)]
+    titles = [
+        f"{names[label]}\n{aim}\nanswer: {names[answer]}"
+        for label, aim, answer in zip(labels, aims, answers, strict=True)
+    ]
     heading = f"{dataset.name}, end of stage {stage}: epsilon {aigan.epsilon:.3g}"
     png = report.picture_grid(images, adversarial_images, aigan.epsilon, titles, heading)
     write_bytes(folder.samples / f"stage{stage}.png", png)
     with tf.summary.create_file_writer(str(folder.logs / "samples")).as_default():
-        tf.summary.image(f"stage{stage}", tf.io.decode_png(png)[tf.newaxis], step=int(aigan.generator_optimizer.iterations))
+        tf.summary.image(
+            f"stage{stage}", tf.io.decode_png(png)[tf.newaxis], step=int(aigan.generator_optimizer.iterations)
+        )
 
 
 # --- the end

@@ -10,19 +10,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf import classifiers, data, report
+from aigan_tf import preparation, report
 from aigan_tf.aigan import AIGAN, spread_target_classes
 from aigan_tf.attacks import pgd_attack
+from aigan_tf.batches import evaluation_batches, training_batches
 from aigan_tf.callbacks import EpochCheckpoint, MetricsHistory, StageSwitch
 from aigan_tf.config import Config
+from aigan_tf.data import ImageDataset
 from aigan_tf.errors import InputError
-from aigan_tf.evaluation import accuracy, evaluate_generator
+from aigan_tf.evaluation import evaluate_generator
 from aigan_tf.export import ServedGenerator, export_generator
 from aigan_tf.networks import Discriminator, Generator
 from aigan_tf.workdir import Workdir, atomic_file, write_bytes, write_json
 
 say = functools.partial(print, flush=True)  # at once, also into a log file
-NEAR_CHANCE = 2.0  # a classifier below this many times chance is hardly worth attacking
 
 
 def train_and_export(config: Config, workdir: str | os.PathLike, data_dir: str | None = None) -> dict:
@@ -42,13 +43,13 @@ def train_and_export(config: Config, workdir: str | os.PathLike, data_dir: str |
         InputError: something the user gave cannot be used.
     """
     folder = Workdir(workdir)
-    dataset = load_dataset(config, data_dir)
+    dataset = preparation.load_dataset(config, data_dir)
     if config.batch_size > len(dataset.train):
         raise InputError(
             f"--batch_size={config.batch_size}: {config.dataset} has {len(dataset.train)} training images; expected no more "
             "than that: lower it"
         )
-    adopted = None if is_built_in(config.classifier) else adopt_classifier(config, dataset)
+    adopted = None if preparation.is_built_in(config.classifier) else preparation.adopt_classifier(config, dataset)
     if folder.open(dataclasses.asdict(config)):
         say(f"Continuing in {folder.path}: it holds a run with the same settings.")
     else:
@@ -58,8 +59,8 @@ def train_and_export(config: Config, workdir: str | os.PathLike, data_dir: str |
         f"images of {' x '.join(map(str, dataset.image_shape))}, {dataset.num_classes} classes."
     )
     keras.utils.set_random_seed(config.seed)
-    classifier = adopted or trained_classifier(config, dataset, folder)
-    check_accuracy(classifier, dataset)
+    classifier = adopted or preparation.trained_classifier(config, dataset, folder)
+    preparation.check_accuracy(classifier, dataset)
 
     aigan = train_generator(config, dataset, classifier, folder)
     result = evaluate_generator(
@@ -74,116 +75,7 @@ def train_and_export(config: Config, workdir: str | os.PathLike, data_dir: str |
     return result
 
 
-def load_dataset(config: Config, data_dir: str | None) -> data.ImageDataset:
-    """Loads the run's data set, with the class names of --class_names where given.
-
-    Raises:
-        InputError: the data cannot be had, or the names do not fit.
-    """
-    dataset = data.load(config.dataset, data_dir, config.size)
-    if not config.class_names:
-        return dataset
-    try:
-        with open(os.path.expanduser(config.class_names), encoding="utf-8") as file:
-            names = tuple(line.strip() for line in file if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"--class_names={config.class_names} cannot be read; expected a text file with one name a line: correct the path"
-        ) from error
-    if len(names) != dataset.num_classes:
-        raise InputError(
-            f"--class_names={config.class_names} has {len(names)} names; expected {dataset.num_classes}, one for each class "
-            "in label order: correct the file"
-        )
-    return dataclasses.replace(dataset, class_names=names)
-
-
-# --- the classifier
-
-
-def is_built_in(classifier: str) -> bool:
-    """Whether the name means a classifier that is trained here, not a file."""
-    return classifier.lower() in classifiers.ARCHITECTURES
-
-
-def adopt_classifier(config: Config, dataset: data.ImageDataset) -> Callable:
-    """Returns the user's own classifier as images to logits."""
-    examples = dataset.validation.take(slice(0, 16)).as_float()
-    return classifiers.adopt(
-        config.classifier, examples, dataset.num_classes, config.pixel_range, config.custom_objects
-    )
-
-
-def trained_classifier(config: Config, dataset: data.ImageDataset, folder: Workdir) -> Callable:
-    """Returns the work folder's classifier.keras as images to logits, training it first if it is not there."""
-    if folder.classifier.exists():
-        return classifiers.frozen(keras.models.load_model(folder.classifier, compile=False))
-    name = config.classifier.lower()
-    recipe = classifiers.ARCHITECTURES[name].recipe
-    if config.classifier_epochs:
-        share = config.classifier_epochs / recipe.epochs
-        recipe = dataclasses.replace(
-            recipe, epochs=config.classifier_epochs, crop_epochs=int(recipe.crop_epochs * share)
-        )
-    height, width, channels = dataset.image_shape
-    pixels = dataset.train.as_float()
-    statistics = {
-        "mean": tuple(map(float, pixels.mean((0, 1, 2), dtype=np.float64))),
-        "std": tuple(map(float, pixels.std((0, 1, 2), dtype=np.float64) + 1e-6)),
-    }
-    del pixels
-    final = classifiers.build(name, dataset.image_shape, dataset.num_classes, **statistics)
-    # Early epochs see windows of the images, which only a model of any size takes.
-    any_size = (None, None, channels) if recipe.crop_epochs else dataset.image_shape
-    model = classifiers.build(name, any_size, dataset.num_classes, **statistics)
-    batch_size = min(128, len(dataset.train))
-    steps = len(dataset.train) // batch_size
-    classifiers.compile_for_training(model, recipe, recipe.epochs * steps)
-    model.optimizer.build(model.trainable_variables)
-    checkpoint = EpochCheckpoint(folder.checkpoints / "classifier", model=model, optimizer=model.optimizer)
-    first_epoch = checkpoint.restore()
-    say(f"Training classifier {name}, epochs {first_epoch + 1} to {recipe.epochs}.")
-    model.fit(
-        data.training_batches(
-            dataset.train,
-            batch_size,
-            seed=config.seed,
-            first_step=first_epoch * steps,
-            max_shift=recipe.max_shift,
-            flip=recipe.flip,
-            crop=(height * 3 // 4, width * 3 // 4),
-            crop_steps=recipe.crop_epochs * steps,
-        ),
-        steps_per_epoch=steps,
-        initial_epoch=first_epoch,
-        epochs=recipe.epochs,
-        shuffle=False,
-        validation_data=data.evaluation_batches(dataset.validation, 500),
-        callbacks=[checkpoint],
-    )
-    final.set_weights(model.get_weights())
-    with atomic_file(folder.classifier) as temporary:
-        final.save(temporary)
-    return classifiers.frozen(final)
-
-
-def check_accuracy(classifier: Callable, dataset: data.ImageDataset) -> float:
-    """Says how good the classifier is on the test split, with a warning where it hardly beats chance."""
-    measured = accuracy(classifier, dataset.test.as_float(), dataset.test.labels)
-    say(f"Classifier accuracy on {len(dataset.test)} test images: {measured:.2%}.")
-    chance = 1 / dataset.num_classes
-    if measured < min(NEAR_CHANCE * chance, (1 + chance) / 2):
-        say(
-            f"WARNING: that is near chance ({chance:.0%}); success rates against it mean little. Check --input_range, the "
-            "order of the classes, and that the classifier was trained on this data set."
-        )
-    return measured
-
-
-# --- the generator
-
-
-def train_generator(config: Config, dataset: data.ImageDataset, classifier: Callable, folder: Workdir) -> AIGAN:
+def train_generator(config: Config, dataset: ImageDataset, classifier: Callable, folder: Workdir) -> AIGAN:
     """Runs both stages, or what is left of them, and returns the trained model."""
     steps = config.steps_per_epoch or len(dataset.train) // config.batch_size
     aigan = build_aigan(config, dataset, classifier, config.epochs * steps)
@@ -210,14 +102,14 @@ def train_generator(config: Config, dataset: data.ImageDataset, classifier: Call
     say(f"Training the generator: {config.attack}, epsilon {config.epsilon:.4g}, {steps} steps an epoch.")
     began = time.perf_counter()
     aigan.fit(
-        data.training_batches(
+        training_batches(
             dataset.train, config.batch_size, config.seed, first_step=first_epoch * steps, flip=config.flip
         ),
         steps_per_epoch=steps,
         initial_epoch=first_epoch,
         epochs=config.epochs,
         shuffle=False,
-        validation_data=data.evaluation_batches(dataset.validation, 500),
+        validation_data=evaluation_batches(dataset.validation, 500),
         callbacks=[
             StageSwitch(config.stage1_epochs, config.switch_success if automatic else None, on_stage_end),
             MetricsHistory(folder.metrics, first_epoch),
@@ -229,7 +121,7 @@ def train_generator(config: Config, dataset: data.ImageDataset, classifier: Call
     return aigan
 
 
-def build_aigan(config: Config, dataset: data.ImageDataset, classifier: Callable, total_steps: int) -> AIGAN:
+def build_aigan(config: Config, dataset: ImageDataset, classifier: Callable, total_steps: int) -> AIGAN:
     """Returns the model of a run, compiled, with fresh weights."""
     channels = dataset.image_shape[-1]
     aigan = AIGAN(
@@ -259,7 +151,7 @@ def build_aigan(config: Config, dataset: data.ImageDataset, classifier: Callable
     return aigan
 
 
-def write_samples(aigan: AIGAN, dataset: data.ImageDataset, folder: Workdir, stage: int) -> None:
+def write_samples(aigan: AIGAN, dataset: ImageDataset, folder: Workdir, stage: int) -> None:
     """Draws one validation image of each of up to ten classes, as PNG and for TensorBoard."""
     split = dataset.validation
     shown = [int(np.argmax(split.labels == k)) for k in range(dataset.num_classes) if (split.labels == k).any()][:10]
@@ -280,9 +172,6 @@ def write_samples(aigan: AIGAN, dataset: data.ImageDataset, folder: Workdir, sta
         tf.summary.image(
             f"stage{stage}", tf.io.decode_png(png)[tf.newaxis], step=int(aigan.generator_optimizer.iterations)
         )
-
-
-# --- the end
 
 
 def latest_export(folder: Workdir):

@@ -1,0 +1,159 @@
+"""A classifier that was trained elsewhere, made attackable: a .keras file or a SavedModel."""
+
+import importlib.util
+import logging
+import pathlib
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+from aigan_tf.classifiers import ARCHITECTURES, frozen
+from aigan_tf.errors import InputError
+
+
+def adopt(
+    path: str,
+    example_images: np.ndarray,
+    num_classes: int,
+    pixel_range: tuple[float, float] = (0.0, 1.0),
+    custom_objects: str = "",
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Makes a classifier that was trained elsewhere attackable.
+
+    A final softmax is removed, since probabilities saturate and starve every attack of gradients;
+    where it cannot be removed, the logarithm of the probabilities is used, with a notice.
+
+    Args:
+        path: a .keras file or a SavedModel folder.
+        example_images: float32 `(n, height, width, channels)` in `[0, 1]`, to check its output on.
+        num_classes: classes of the data set.
+        pixel_range: what it takes for black and for full intensity.
+        custom_objects: path of a Python file that registers its custom layers with
+            `keras.saving.register_keras_serializable`; it is executed.
+
+    Returns:
+        A callable from float32 images in `[0, 1]` to logits `(batch, num_classes)`.
+
+    Raises:
+        InputError: the model cannot be loaded, or its input or output does not fit the data set.
+    """
+    if custom_objects:
+        _execute(custom_objects)
+    source = pathlib.Path(path).expanduser()
+    outputs_of = _load_saved_model(source) if source.is_dir() else _load_keras(source, example_images.shape[1:])
+    low, high = pixel_range
+
+    def classifier(images):
+        return outputs_of(images * (high - low) + low)
+
+    try:
+        outputs = np.asarray(classifier(tf.constant(example_images)))
+    except Exception as error:  # whatever the model's own layers raise on images they were not made for
+        raise InputError(
+            f"--classifier={path} fails on images of {example_images.shape[1:]} ({_first_line(error)}); expected a model "
+            "that takes the data set's images: resize with --image_size or choose another --dataset"
+        ) from error
+    if outputs.shape != (len(example_images), num_classes):
+        raise InputError(
+            f"--classifier={path} gives outputs of shape {outputs.shape[1:]} an image; expected ({num_classes},), one logit "
+            "for each class of the data set: choose the data set it was trained on"
+        )
+    if not np.isfinite(outputs).all():
+        raise InputError(
+            f"--classifier={path} gives NaN or infinite outputs; expected finite logits: check the model and --input_range"
+        )
+    if outputs.min() >= 0 and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3):
+        logging.getLogger(__name__).warning(
+            "%s gives probabilities and its softmax cannot be removed: their logarithms are used as logits.", path
+        )
+        return lambda images: tf.math.log(tf.maximum(classifier(images), 1e-30))
+    return classifier
+
+
+def _first_line(error):
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def _execute(file):
+    source = pathlib.Path(file).expanduser()
+    if not source.is_file():
+        raise InputError(f"--custom_objects={file} does not exist; expected a Python file: correct the path")
+    spec = importlib.util.spec_from_file_location("aigan_tf_custom_objects", source)
+    if spec is None:
+        raise InputError(f"--custom_objects={file} is not a Python file; expected a name that ends in .py: rename it")
+    try:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    except Exception as error:
+        raise InputError(
+            f"--custom_objects={file} fails ({_first_line(error)}); expected Python that registers the classifier's custom "
+            "layers: correct it"
+        ) from error
+
+
+def _load_keras(source, image_shape):
+    if not source.is_file():
+        raise InputError(
+            f"--classifier={source} does not exist; expected one of {', '.join(ARCHITECTURES)}, a .keras file or a "
+            "SavedModel folder: correct it"
+        )
+    try:
+        model = keras.models.load_model(source, compile=False, safe_mode=True)
+    except Exception as error:
+        raise InputError(
+            f"--classifier={source} cannot be loaded ({_first_line(error)}); expected a Keras 3 .keras file: save it with "
+            "model.save, and name the file that registers its custom layers with --custom_objects"
+        ) from error
+    shape = getattr(model, "input_shape", None)
+    expected = (None, *image_shape)
+    if isinstance(shape, tuple) and (
+        len(shape) != 4 or any(a not in (None, b) for a, b in zip(shape[1:], expected[1:], strict=True))
+    ):
+        raise InputError(
+            f"--classifier={source} takes images of {shape[1:]}; the data set has {tuple(image_shape)}; expected the same: "
+            "resize with --image_size or choose another --dataset"
+        )
+    return frozen(_without_softmax(model))
+
+
+def _without_softmax(model):
+    """Returns the model up to the logits, where its layers can be taken apart; else the model itself."""
+    if not isinstance(model, keras.Sequential | keras.src.models.Functional) or len(model.outputs) != 1:
+        return model
+    last = model.outputs[0]._keras_history.operation
+    if isinstance(last, layers.Softmax):
+        return keras.Model(model.inputs, last.input)
+    if getattr(last, "activation", None) is not keras.activations.softmax:
+        return model
+    if isinstance(last, layers.Activation):
+        return keras.Model(model.inputs, last.input)
+    linear = last.__class__.from_config({**last.get_config(), "activation": None, "name": f"{last.name}_logits"})
+    logits = linear(last.input)
+    linear.set_weights(last.get_weights())
+    return keras.Model(model.inputs, logits)
+
+
+def _load_saved_model(source):
+    try:
+        loaded = tf.saved_model.load(str(source))
+        signature = loaded.signatures["serving_default"]
+    except Exception as error:
+        raise InputError(
+            f"--classifier={source} cannot be loaded ({_first_line(error)}); expected a SavedModel with the signature "
+            "serving_default: export it with model.export"
+        ) from error
+    _, inputs = signature.structured_input_signature
+    if len(inputs) != 1 or len(signature.structured_outputs) != 1:
+        raise InputError(
+            f"--classifier={source} has {len(inputs)} inputs and {len(signature.structured_outputs)} outputs; expected one of "
+            "each, images and logits: export such a signature"
+        )
+    ((name, spec),) = inputs.items()
+
+    def outputs_of(images):
+        return next(iter(signature(**{name: tf.cast(images, spec.dtype)}).values()))
+
+    outputs_of.model = loaded  # its variables live as long as the function is used
+    return outputs_of

@@ -1,0 +1,123 @@
+"""What a run starts from: its data set and the classifier under attack."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+from aigan_tf import classifiers
+from aigan_tf.adoption import adopt
+from aigan_tf.batches import evaluation_batches, training_batches
+from aigan_tf.callbacks import EpochCheckpoint
+from aigan_tf.config import Config
+from aigan_tf.data import ImageDataset, load
+from aigan_tf.errors import InputError
+from aigan_tf.evaluation import accuracy
+from aigan_tf.workdir import Workdir, atomic_file
+
+say = functools.partial(print, flush=True)  # at once, also into a log file
+NEAR_CHANCE = 2.0  # a classifier below this many times chance is hardly worth attacking
+
+
+def load_dataset(config: Config, data_dir: str | None) -> ImageDataset:
+    """Loads the run's data set, with the class names of --class_names where given.
+
+    Raises:
+        InputError: the data cannot be had, or the names do not fit.
+    """
+    dataset = load(config.dataset, data_dir, config.size)
+    if not config.class_names:
+        return dataset
+    try:
+        with open(os.path.expanduser(config.class_names), encoding="utf-8") as file:
+            names = tuple(line.strip() for line in file if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"--class_names={config.class_names} cannot be read; expected a text file with one name a line: correct the path"
+        ) from error
+    if len(names) != dataset.num_classes:
+        raise InputError(
+            f"--class_names={config.class_names} has {len(names)} names; expected {dataset.num_classes}, one for each class "
+            "in label order: correct the file"
+        )
+    return dataclasses.replace(dataset, class_names=names)
+
+
+def is_built_in(classifier: str) -> bool:
+    """Whether the name means a classifier that is trained here, not a file."""
+    return classifier.lower() in classifiers.ARCHITECTURES
+
+
+def adopt_classifier(config: Config, dataset: ImageDataset) -> Callable:
+    """Returns the user's own classifier as images to logits."""
+    examples = dataset.validation.take(slice(0, 16)).as_float()
+    return adopt(config.classifier, examples, dataset.num_classes, config.pixel_range, config.custom_objects)
+
+
+def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -> Callable:
+    """Returns the work folder's classifier.keras as images to logits, training it first if it is not there."""
+    if folder.classifier.exists():
+        return classifiers.frozen(keras.models.load_model(folder.classifier, compile=False))
+    name = config.classifier.lower()
+    recipe = classifiers.ARCHITECTURES[name].recipe
+    if config.classifier_epochs:
+        share = config.classifier_epochs / recipe.epochs
+        recipe = dataclasses.replace(
+            recipe, epochs=config.classifier_epochs, crop_epochs=int(recipe.crop_epochs * share)
+        )
+    height, width, channels = dataset.image_shape
+    pixels = dataset.train.as_float()
+    statistics = {
+        "mean": tuple(map(float, pixels.mean((0, 1, 2), dtype=np.float64))),
+        "std": tuple(map(float, pixels.std((0, 1, 2), dtype=np.float64) + 1e-6)),
+    }
+    del pixels
+    final = classifiers.build(name, dataset.image_shape, dataset.num_classes, **statistics)
+    # Early epochs see windows of the images, which only a model of any size takes.
+    any_size = (None, None, channels) if recipe.crop_epochs else dataset.image_shape
+    model = classifiers.build(name, any_size, dataset.num_classes, **statistics)
+    batch_size = min(128, len(dataset.train))
+    steps = len(dataset.train) // batch_size
+    classifiers.compile_for_training(model, recipe, recipe.epochs * steps)
+    model.optimizer.build(model.trainable_variables)
+    checkpoint = EpochCheckpoint(folder.checkpoints / "classifier", model=model, optimizer=model.optimizer)
+    first_epoch = checkpoint.restore()
+    say(f"Training classifier {name}, epochs {first_epoch + 1} to {recipe.epochs}.")
+    model.fit(
+        training_batches(
+            dataset.train,
+            batch_size,
+            seed=config.seed,
+            first_step=first_epoch * steps,
+            max_shift=recipe.max_shift,
+            flip=recipe.flip,
+            crop=(height * 3 // 4, width * 3 // 4),
+            crop_steps=recipe.crop_epochs * steps,
+        ),
+        steps_per_epoch=steps,
+        initial_epoch=first_epoch,
+        epochs=recipe.epochs,
+        shuffle=False,
+        validation_data=evaluation_batches(dataset.validation, 500),
+        callbacks=[checkpoint],
+    )
+    final.set_weights(model.get_weights())
+    with atomic_file(folder.classifier) as temporary:
+        final.save(temporary)
+    return classifiers.frozen(final)
+
+
+def check_accuracy(classifier: Callable, dataset: ImageDataset) -> float:
+    """Says how good the classifier is on the test split, with a warning where it hardly beats chance."""
+    measured = accuracy(classifier, dataset.test.as_float(), dataset.test.labels)
+    say(f"Classifier accuracy on {len(dataset.test)} test images: {measured:.2%}.")
+    chance = 1 / dataset.num_classes
+    if measured < min(NEAR_CHANCE * chance, (1 + chance) / 2):
+        say(
+            f"WARNING: that is near chance ({chance:.0%}); success rates against it mean little. Check --input_range, the "
+            "order of the classes, and that the classifier was trained on this data set."
+        )
+    return measured

@@ -1,5 +1,6 @@
-"""What happens at the end of an epoch: the stage switch, the history, pictures, the checkpoint."""
+"""What happens at the end of an epoch: progress, the stage switch, the history, the checkpoint."""
 
+import sys
 import time
 from collections.abc import Callable
 
@@ -7,6 +8,38 @@ import keras
 import tensorflow as tf
 
 from aigan_tf import workdir
+
+
+class Progress(keras.callbacks.Callback):
+    """A progress bar with the few numbers one watches; all of them are in metrics.csv and TensorBoard.
+
+    On a terminal a bar, otherwise (a log file) one line an epoch.
+
+    Args:
+        metrics: names of what is shown, of training and, with the prefix val_, of validation.
+        show_stage: whether the model has a `stage` to be named.
+    """
+
+    def __init__(self, metrics: list[str], show_stage: bool = False):
+        super().__init__()
+        self.shown = metrics
+        self.show_stage = show_stage
+        self.interactive = sys.stdout.isatty()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        stage = f", stage {self.model.stage}" if self.show_stage else ""
+        print(f"Epoch {epoch + 1}/{self.params['epochs']}{stage}", end="\n" if self.interactive else ": ", flush=True)
+        verbose = 1 if self.interactive else 2
+        self.bar = keras.utils.Progbar(self.params["steps"], verbose=verbose, stateful_metrics=self.shown)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.interactive:
+            self.bar.update(batch + 1, [(name, logs[name]) for name in self.shown if name in logs], finalize=False)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.bar.update(
+            self.params["steps"], [(name, logs[name]) for name in self.shown if name in logs], finalize=True
+        )
 
 
 class StageSwitch(keras.callbacks.Callback):

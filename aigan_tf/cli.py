@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from aigan_tf.config import PRESETS, Config, make_config
 from aigan_tf.errors import InputError
@@ -27,6 +27,7 @@ def run(main) -> None:
     """Runs `main()` under absl; an `InputError` becomes one line and exit status 2."""
 
     def guarded(arguments):
+        logging.set_verbosity(logging.WARNING)  # TensorFlow's notes on how it saves are no news to a user
         try:
             if len(arguments) > 1:
                 raise InputError(f"unexpected argument {arguments[1]!r}; expected only --flag=value: see --help")

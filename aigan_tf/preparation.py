@@ -11,7 +11,7 @@ import numpy as np
 from aigan_tf import classifiers
 from aigan_tf.adoption import adopt
 from aigan_tf.batches import evaluation_batches, training_batches
-from aigan_tf.callbacks import EpochCheckpoint
+from aigan_tf.callbacks import EpochCheckpoint, Progress
 from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset, load
 from aigan_tf.errors import InputError
@@ -100,9 +100,10 @@ def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -
         steps_per_epoch=steps,
         initial_epoch=first_epoch,
         epochs=recipe.epochs,
-        shuffle=False,
+        shuffle=False,  # the batches are shuffled already
+        verbose=0,  # Progress reports
         validation_data=evaluation_batches(dataset.validation, 500),
-        callbacks=[checkpoint],
+        callbacks=[Progress(["loss", "accuracy", "val_accuracy"]), checkpoint],
     )
     final.set_weights(model.get_weights())
     with atomic_file(folder.classifier) as temporary:

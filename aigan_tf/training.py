@@ -14,7 +14,7 @@ from aigan_tf import preparation, report
 from aigan_tf.aigan import AIGAN, spread_target_classes
 from aigan_tf.attacks import pgd_attack
 from aigan_tf.batches import evaluation_batches, training_batches
-from aigan_tf.callbacks import EpochCheckpoint, MetricsHistory, StageSwitch
+from aigan_tf.callbacks import EpochCheckpoint, MetricsHistory, Progress, StageSwitch
 from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset
 from aigan_tf.errors import InputError
@@ -98,6 +98,7 @@ def train_generator(config: Config, dataset: ImageDataset, classifier: Callable,
             aigan.generator.save_weights(temporary)
         write_samples(aigan, dataset, folder, stage)
 
+    success = aigan.success_rate.name
     automatic = config.switch == "auto" and config.stage2_epochs > 0
     say(f"Training the generator: {config.attack}, epsilon {config.epsilon:.4g}, {steps} steps an epoch.")
     began = time.perf_counter()
@@ -108,9 +109,13 @@ def train_generator(config: Config, dataset: ImageDataset, classifier: Callable,
         steps_per_epoch=steps,
         initial_epoch=first_epoch,
         epochs=config.epochs,
-        shuffle=False,
+        shuffle=False,  # the batches are shuffled already
+        verbose=0,  # Progress reports
         validation_data=evaluation_batches(dataset.validation, 500),
         callbacks=[
+            Progress(
+                ["generator_loss", success, "perturbation_l2", f"val_{success}", "val_perturbation_l2"], show_stage=True
+            ),
             StageSwitch(config.stage1_epochs, config.switch_success if automatic else None, on_stage_end),
             MetricsHistory(folder.metrics, first_epoch),
             keras.callbacks.TensorBoard(folder.logs, write_graph=False),

@@ -1,0 +1,169 @@
+"""The terms of the objective against closed forms in float64."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from aigan_tf.losses import adversarial_loss, discriminator_loss, gan_loss, hinge_loss
+
+logit_batches = hnp.arrays(np.float32, (4, 3), elements=st.floats(-40, 40, width=32))
+class_batches = hnp.arrays(np.int32, 4, elements=st.integers(0, 2))
+properties = settings(max_examples=100, deadline=None)
+
+
+def cross_entropy(logits, classes):
+    """E -log p_t, in float64."""
+    logits = logits.astype(np.float64)
+    return np.mean(np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(classes)), classes])
+
+
+def other_classes_loss(logits, classes):
+    """E -log(1 - p_y), in float64, where 1 - p_y is the sum of the other probabilities."""
+    logits = logits.astype(np.float64)
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+    probabilities[np.arange(len(classes)), classes] = 0.0
+    return np.mean(-np.log(probabilities.sum(axis=1)))
+
+
+def value_and_gradient(function, x):
+    x = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = function(x)
+    return value.numpy(), tape.gradient(value, x).numpy()
+
+
+@properties
+@given(logits=logit_batches, classes=class_batches)
+def test_targeted_loss_is_the_cross_entropy_of_the_target(logits, classes):
+    loss = adversarial_loss(logits, classes, targeted=True)
+
+    np.testing.assert_allclose(loss, cross_entropy(logits, classes), rtol=1e-5, atol=1e-5)
+
+
+@properties
+@given(logits=logit_batches, classes=class_batches)
+def test_untargeted_loss_is_minus_log_of_the_other_classes_probability(logits, classes):
+    loss = adversarial_loss(tf.constant(logits), classes, targeted=False).numpy()
+
+    np.testing.assert_allclose(loss, other_classes_loss(logits, classes), rtol=1e-5, atol=1e-5)
+    assert loss >= -1e-5
+
+
+def test_untargeted_loss_falls_as_the_label_loses():
+    labels = np.array([1], np.int32)
+    losses = [float(adversarial_loss(tf.constant([[0.0, z, 0.0]]), labels, False)) for z in (8.0, 2.0, 0.0, -3.0)]
+
+    assert losses == sorted(losses, reverse=True)
+    assert losses[2] == pytest.approx(-np.log(2 / 3), abs=1e-6)
+
+
+@pytest.mark.parametrize("targeted", [True, False])
+@pytest.mark.parametrize("size", [1e2, 1e4, 1e30])
+@pytest.mark.parametrize("winner", [0, 1])
+def test_adversarial_loss_is_finite_at_extreme_logits_and_points_the_right_way(targeted, size, winner):
+    logits = np.full((2, 3), -size, np.float32)
+    logits[:, winner] = size
+    classes = np.zeros(2, np.int32)
+    loss, gradient = value_and_gradient(lambda x: adversarial_loss(x, classes, targeted), logits)
+
+    satisfied = (winner == 0) == targeted
+    assert np.isfinite(loss)
+    assert np.isfinite(gradient).all()
+    if satisfied:
+        assert loss == pytest.approx(0.0, abs=1e-6)
+        np.testing.assert_allclose(gradient, 0.0, atol=1e-6)
+    else:
+        assert loss == pytest.approx(2 * size, rel=1e-5, abs=0.7)  # two tied others share: log 2
+        # However sure the classifier is, the named class is pulled at with full force: 1 / batch.
+        np.testing.assert_allclose(gradient[:, 0], -0.5 if targeted else 0.5, rtol=1e-5)
+
+
+def test_gan_loss_is_the_non_saturating_form():
+    logits = np.linspace(-30, 30, 13).astype(np.float32)
+    loss, gradient = value_and_gradient(gan_loss, logits)
+
+    exact = logits.astype(np.float64)
+    np.testing.assert_allclose(loss, np.mean(np.logaddexp(0, -exact)), rtol=1e-6)
+    np.testing.assert_allclose(gradient, -1 / (1 + np.exp(exact)) / len(exact), rtol=1e-4, atol=1e-12)
+
+
+def test_discriminator_loss_wants_real_high_and_fake_low():
+    real = np.array([-3.0, 0.0, 4.0], np.float32)
+    fake = np.array([-1.0, 2.0, 7.0], np.float32)
+    loss, real_gradient = value_and_gradient(lambda x: discriminator_loss(x, fake), real)
+    _, fake_gradient = value_and_gradient(lambda x: discriminator_loss(real, x), fake)
+
+    def sigmoid(z):
+        return 1 / (1 + np.exp(-z.astype(np.float64)))
+
+    expected = -np.mean(np.log(sigmoid(real))) - np.mean(np.log(1 - sigmoid(fake)))
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    np.testing.assert_allclose(real_gradient, (sigmoid(real) - 1) / 3, rtol=1e-5)
+    np.testing.assert_allclose(fake_gradient, sigmoid(fake) / 3, rtol=1e-5)
+
+
+@pytest.mark.parametrize("logit", [-1e4, 1e4, -1e30, 1e30])
+def test_gan_terms_are_finite_where_the_discriminator_is_sure(logit):
+    logits = np.full(3, logit, np.float32)
+    for function, wrong in (
+        (gan_loss, logit < 0),
+        (lambda x: discriminator_loss(x, np.full(3, -1e30, np.float32)), logit < 0),
+        (lambda x: discriminator_loss(np.full(3, 1e30, np.float32), x), logit > 0),
+    ):
+        loss, gradient = value_and_gradient(function, logits)
+        assert loss == pytest.approx(abs(logit) if wrong else 0.0)
+        np.testing.assert_allclose(np.abs(gradient), 1 / 3 if wrong else 0.0, atol=1e-6)
+
+
+def test_hinge_counts_only_what_exceeds_the_threshold():
+    perturbations = np.zeros((3, 2, 2, 1), np.float32)
+    perturbations[0, 0, 0, 0] = 0.5  # norms 0.5, 2 and 3
+    perturbations[1] = 1.0
+    perturbations[2] = 1.5
+    loss, gradient = value_and_gradient(lambda x: hinge_loss(x, 1.0), perturbations)
+
+    assert loss == pytest.approx((0.0 + 1.0 + 2.0) / 3, rel=1e-6)
+    np.testing.assert_array_equal(gradient[0], 0.0)
+    np.testing.assert_allclose(gradient[1:], 0.5 / 3, rtol=1e-5)  # perturbation / norm / batch
+
+
+def test_hinge_is_silent_below_the_threshold():
+    perturbations = np.random.default_rng(0).uniform(-0.3, 0.3, (4, 8, 8, 1)).astype(np.float32)
+    longest = np.sqrt((perturbations.reshape(4, -1) ** 2).sum(axis=1)).max()
+    loss, gradient = value_and_gradient(lambda x: hinge_loss(x, 1.01 * longest), perturbations)
+
+    assert loss == 0.0
+    np.testing.assert_array_equal(gradient, 0.0)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_hinge_has_a_finite_gradient_at_zero(threshold):
+    loss, gradient = value_and_gradient(lambda x: hinge_loss(x, threshold), np.zeros((2, 8, 8, 1), np.float32))
+
+    assert loss == pytest.approx(0.0, abs=2e-6)
+    np.testing.assert_array_equal(gradient, 0.0)
+
+
+def test_a_doubled_batch_gives_the_same_losses():
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(5, 4)).astype(np.float32)
+    classes = rng.integers(0, 4, 5).astype(np.int32)
+    real, fake = rng.normal(size=(2, 5)).astype(np.float32)
+    perturbations = rng.normal(size=(5, 4, 4, 3)).astype(np.float32)
+
+    for function, arguments in (
+        (lambda x, y: adversarial_loss(x, y, True), (logits, classes)),
+        (lambda x, y: adversarial_loss(tf.constant(x), y, False), (logits, classes)),
+        (gan_loss, (fake,)),
+        (discriminator_loss, (real, fake)),
+        (lambda x: hinge_loss(x, 2.0), (perturbations,)),
+    ):
+        once = function(*arguments)
+        assert once.shape == ()
+        assert once > 0
+        np.testing.assert_allclose(function(*(np.concatenate([x, x]) for x in arguments)), once, rtol=1e-6)

@@ -1,0 +1,105 @@
+"""What training and evaluation report."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from aigan_tf.metrics import PerturbationL2, PerturbationLinf, SuccessRate
+
+LOGITS = np.array([[3, 1, 2], [0, 5, 1], [1, 0, 4], [9, 8, 7]], np.float32)  # answers 0, 1, 2, 0
+CLASSES = np.array([0, 2, 2, 1], np.int32)  # two of four
+
+
+@pytest.mark.parametrize(("targeted", "name"), [(True, "targeted_success_rate"), (False, "untargeted_success_rate")])
+def test_success_rate_is_named_for_the_attack(targeted, name):
+    assert SuccessRate(targeted).name == name
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint8])
+def test_targeted_success_is_answering_the_target(dtype):
+    metric = SuccessRate(targeted=True)
+    metric.update_state(LOGITS[:3], CLASSES[:3].astype(dtype))
+
+    assert float(metric.result()) == pytest.approx(2 / 3)
+
+
+def test_untargeted_success_is_leaving_the_label():
+    metric = SuccessRate(targeted=False)
+    metric.update_state(LOGITS[:3], CLASSES[:3])
+
+    assert float(metric.result()) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.float32])
+def test_weights_leave_images_out_of_the_count(dtype):
+    metric = SuccessRate(targeted=True)
+    metric.update_state(LOGITS, CLASSES, np.array([1, 1, 1, 0], dtype))
+    assert float(metric.result()) == pytest.approx(2 / 3)
+
+    metric.update_state(LOGITS, CLASSES, np.zeros(4, dtype))  # a batch of which nothing counts
+    assert float(metric.result()) == pytest.approx(2 / 3)
+
+
+def test_success_rate_is_over_images_not_over_batches():
+    metric = SuccessRate(targeted=True)
+    metric.update_state(LOGITS[:3], CLASSES[:3])
+    metric.update_state(LOGITS[3:], CLASSES[3:])
+
+    assert float(metric.result()) == pytest.approx(2 / 4)
+    metric.reset_state()
+    assert float(metric.result()) == 0.0
+
+
+@pytest.fixture
+def pictures():
+    rng = np.random.default_rng(0)
+    images, adversarial_images = rng.uniform(0, 1, (2, 5, 4, 6, 3)).astype(np.float32)
+    return images, adversarial_images, (adversarial_images - images).reshape(5, -1).astype(np.float64)
+
+
+def test_l2_is_the_mean_norm_over_images(pictures):
+    images, adversarial_images, change = pictures
+    norms = np.linalg.norm(change, axis=1)
+    metric = PerturbationL2()
+    metric.update_state(images[:4], adversarial_images[:4])
+    metric.update_state(images[4:], adversarial_images[4:])
+    assert float(metric.result()) == pytest.approx(norms.mean(), rel=1e-5)
+
+    metric.reset_state()
+    metric.update_state(images, adversarial_images, np.array([True, False, False, True, False]))
+    assert float(metric.result()) == pytest.approx(norms[[0, 3]].mean(), rel=1e-5)
+
+
+def test_linf_is_the_largest_change_so_far(pictures):
+    images, adversarial_images, change = pictures
+    order = np.argsort(-np.abs(change).max(axis=1))  # the largest first: a later, smaller one must not replace it
+    metric = PerturbationLinf()
+    for i in order:
+        metric.update_state(images[i : i + 1], adversarial_images[i : i + 1])
+        assert float(metric.result()) == pytest.approx(np.abs(change).max(), rel=1e-6)
+
+    metric.reset_state()
+    assert float(metric.result()) == 0.0
+
+
+def test_linf_counts_darkened_pixels():
+    images = np.full((1, 2, 2, 1), 0.5, np.float32)
+    metric = PerturbationLinf()
+    metric.update_state(images, images - np.float32(0.25))
+
+    assert float(metric.result()) == 0.25
+
+
+def test_metrics_work_inside_a_graph(pictures):
+    images, adversarial_images, change = pictures
+    metrics = SuccessRate(targeted=True), PerturbationL2(), PerturbationLinf()
+
+    @tf.function
+    def update():
+        metrics[0].update_state(LOGITS, CLASSES, CLASSES > 0)
+        metrics[1].update_state(images, adversarial_images)
+        metrics[2].update_state(images, adversarial_images)
+        return [metric.result() for metric in metrics]
+
+    expected = 1 / 3, np.linalg.norm(change, axis=1).mean(), np.abs(change).max()
+    np.testing.assert_allclose(update(), expected, rtol=1e-5)

@@ -1,0 +1,180 @@
+"""The generator and the discriminator."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from aigan_tf.networks import ConditionalBlock, Discriminator, Generator
+
+SETTINGS = {"num_classes": 5, "width": 4, "num_blocks": 1, "embedding_dim": 8}
+
+
+def make_generator(channels=1, seed=0):
+    keras.utils.set_random_seed(seed)
+    return Generator(channels=channels, **SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def generator():
+    """Not to be changed by a test."""
+    return make_generator()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).uniform(0, 1, (5, 9, 8, 1)).astype(np.float32)
+
+
+CLASSES = np.arange(5, dtype=np.int32)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_size_from_8(channels):
+    generator, discriminator = make_generator(channels), Discriminator(channels, width=4)
+    shapes = [tuple(variable.shape) for variable in generator.variables + discriminator.variables]
+    for height, width in ((8, 8), (9, 14), (10, 11), (15, 8), (28, 28), (33, 12)):
+        images = np.random.default_rng(0).uniform(0, 1, (2, height, width, channels)).astype(np.float32)
+        directions = generator(images, np.array([0, 4]))
+        logits = discriminator(images)
+
+        assert directions.shape == images.shape
+        assert logits.shape == (2,)
+        assert np.isfinite(directions).all()
+        assert np.isfinite(logits).all()
+    assert [tuple(variable.shape) for variable in generator.variables + discriminator.variables] == shapes
+
+
+def test_every_pixel_of_an_odd_image_is_perturbed_and_seen(generator):
+    images = tf.constant(np.random.default_rng(1).uniform(0, 1, (2, 9, 11, 1)).astype(np.float32))
+    discriminator = Discriminator(1, width=4)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(images)
+        directions = generator(images, np.array([1, 2]))
+        logits = discriminator(images)
+
+    assert (np.abs(directions) > 0).all()
+    assert (np.abs(tape.gradient(directions, images)) > 0).all()
+    assert (np.abs(tape.gradient(logits, images)) > 0).all()
+
+
+def test_directions_start_small():
+    directions = make_generator()(np.random.default_rng(0).uniform(0, 1, (8, 8, 8, 1)), np.zeros(8, np.int32))
+
+    assert 0 < np.abs(directions).max() < 1  # tanh is not saturated
+
+
+def test_another_class_gives_another_perturbation(generator, images):
+    same = np.repeat(images[:1], 5, axis=0)
+    directions = generator(same, CLASSES).numpy()
+
+    assert len(np.unique(directions.reshape(5, -1).round(7), axis=0)) == 5
+
+
+def test_another_image_gives_another_perturbation(generator, images):
+    directions = generator(images, np.full(5, 3)).numpy()
+
+    assert len(np.unique(directions.reshape(5, -1).round(7), axis=0)) == 5
+
+
+def test_every_block_knows_the_class(images):
+    generator = make_generator()
+    # All layers, also those in the list of pairs, so that none can be left out.
+    blocks = [layer for layer in generator._flatten_layers() if isinstance(layer, ConditionalBlock)]
+    assert len(blocks) == 5 + 2 * SETTINGS["num_blocks"]
+    same = np.repeat(images[:1], 5, axis=0)
+    kernels = [block.film.kernel.numpy() for block in blocks]
+
+    def spread_over_classes():
+        return np.ptp(generator(same, CLASSES), axis=0).max()
+
+    for block in blocks:
+        block.film.kernel.assign(tf.zeros_like(block.film.kernel))
+    assert spread_over_classes() == 0  # the class enters nowhere else
+    for block, kernel in zip(blocks, kernels, strict=True):
+        block.film.kernel.assign(kernel)
+        assert spread_over_classes() > 1e-7, f"{block.name} ignores the class"
+        block.film.kernel.assign(tf.zeros_like(kernel))
+
+
+def test_every_weight_is_trained(images):
+    generator, discriminator = make_generator(), Discriminator(1, width=4)
+    for network, inputs in ((generator, (images, CLASSES)), (discriminator, (images,))):
+        with tf.GradientTape() as tape:
+            outputs = network(*inputs, training=True)
+            loss = tf.reduce_sum(tf.square(outputs + 1.0))
+        gradients = tape.gradient(loss, network.trainable_variables)
+        for variable, gradient in zip(network.trainable_variables, gradients, strict=True):
+            assert gradient is not None, variable.path
+            assert np.abs(tf.convert_to_tensor(gradient)).max() > 0, variable.path
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_doubled_batch_gives_the_same_outputs(images, training):
+    generator, discriminator = make_generator(), Discriminator(1, width=4)
+    twice = np.concatenate([images, images])
+    once = generator(images, CLASSES, training=training)
+    doubled = generator(twice, np.concatenate([CLASSES, CLASSES]), training=training)
+
+    np.testing.assert_allclose(doubled, np.concatenate([once, once]), atol=1e-6)
+    logits = discriminator(images, training=training)
+    np.testing.assert_allclose(discriminator(twice, training=training), np.concatenate([logits, logits]), atol=1e-6)
+
+
+def test_inference_treats_each_image_alone(generator, images):
+    discriminator = Discriminator(1, width=4)
+    alone = np.concatenate([generator(images[i : i + 1], CLASSES[i : i + 1]) for i in range(5)])
+
+    np.testing.assert_allclose(generator(images, CLASSES), alone, atol=1e-6)
+    logits = np.concatenate([discriminator(images[i : i + 1]) for i in range(5)])
+    np.testing.assert_allclose(discriminator(images), logits, atol=1e-6)
+
+
+def test_training_updates_the_normalisation_and_inference_does_not(images):
+    generator = make_generator()
+    before = [variable.numpy() for variable in generator.non_trainable_variables]
+    generator(images, CLASSES)
+    for variable, value in zip(generator.non_trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+    generator(images, CLASSES, training=True)
+    statistics = [(v.path, v.numpy(), b) for v, b in zip(generator.non_trainable_variables, before, strict=True)]
+    moved = [path for path, value, value_before in statistics if not np.array_equal(value, value_before)]
+    assert len(moved) == 2 * (5 + 2 * SETTINGS["num_blocks"])  # mean and variance of every block
+
+
+@pytest.mark.parametrize(
+    ("make", "inputs"),
+    [
+        (
+            lambda: Generator(3, 3, width=2, num_blocks=2, embedding_dim=5, name="g"),
+            (tf.ones((1, 8, 8, 3)), np.array([2])),
+        ),
+        (lambda: Discriminator(3, width=5, name="d"), (tf.ones((1, 8, 8, 3)),)),
+    ],
+)
+def test_config_round_trip(make, inputs):
+    network = make()
+    again = type(network).from_config(network.get_config())
+
+    assert again.name == network.name
+    assert again.get_config() == network.get_config()
+    assert [v.shape for v in again.variables] == [v.shape for v in network.variables]
+    again.set_weights(network.get_weights())
+    np.testing.assert_array_equal(again(*inputs), network(*inputs))
+
+
+@pytest.mark.parametrize("make", [make_generator, lambda seed: Discriminator(1, width=4)])
+def test_saved_weights_come_back_bit_for_bit(make, images, tmp_path):
+    keras.utils.set_random_seed(1)
+    network = make(seed=1)
+    inputs = (images, CLASSES) if isinstance(network, Generator) else (images,)
+    network(*inputs, training=True)  # so that the statistics are not those of a new network
+    network.save_weights(tmp_path / "network.weights.h5")
+    other = make(seed=2)
+    assert not np.array_equal(other(*inputs), network(*inputs))
+    other.load_weights(tmp_path / "network.weights.h5")
+
+    assert len(other.variables) == len(network.variables)
+    for loaded, saved in zip(other.variables, network.variables, strict=True):
+        np.testing.assert_array_equal(loaded, saved)
+    np.testing.assert_array_equal(other(*inputs), network(*inputs))

@@ -16,8 +16,6 @@ def training_batches(
     first_step: int = 0,
     max_shift: int = 0,
     flip: bool = False,
-    crop: tuple[int, int] | None = None,
-    crop_steps: int = 0,
 ) -> tf.data.Dataset:
     """Returns endless shuffled batches of `(images, labels)`, beginning with that of step `first_step`.
 
@@ -30,8 +28,6 @@ def training_batches(
         first_step: batches to leave out, those a run that is continued has already seen.
         max_shift: images are moved by up to this many pixels each way, black moving in.
         flip: whether half of the images are mirrored left to right.
-        crop, crop_steps: in the first `crop_steps` steps only a random window of `crop` =
-            `(height, width)` pixels of each image is delivered (cheaper early epochs).
 
     Returns:
         A data set of `(float32 (batch, height, width, channels) in [0, 1], int32 (batch,))`.
@@ -39,7 +35,6 @@ def training_batches(
     images, labels = tf.constant(split.images), tf.constant(split.labels)
     count = len(split)
     steps_a_pass = count // batch_size
-    size = split.images.shape[1:3]
 
     def indices_of(number):
         order = tf.random.experimental.stateless_shuffle(tf.range(count), tf.stack([tf.cast(seed, tf.int64), number]))
@@ -48,8 +43,7 @@ def training_batches(
     def read(step, indices):
         batch = tf.cast(tf.gather(images, indices), tf.float32) / split.pixel_max
         step_seed = tf.stack([tf.cast(seed, tf.int64) + 1, step])  # + 1: another stream than the order's
-        window = tf.where(step < crop_steps, crop, size) if crop_steps else size
-        return _augment(batch, step_seed, max_shift, flip, window), tf.gather(labels, indices)
+        return _augment(batch, step_seed, max_shift, flip), tf.gather(labels, indices)
 
     passes = tf.data.Dataset.range(first_step // steps_a_pass, 2**62)
     indices = passes.flat_map(indices_of).skip(first_step % steps_a_pass)
@@ -57,18 +51,16 @@ def training_batches(
     return tf.data.Dataset.zip(steps, indices).map(read, num_parallel_calls=1).prefetch(2)
 
 
-def _augment(images, seed, max_shift, flip, window):
-    """Random shifts, windows and mirror images of a whole batch, without a loop over its images."""
+def _augment(images, seed, max_shift, flip):
+    """Random shifts and mirror images of a whole batch, without a loop over its images."""
     batch_size = tf.shape(images)[0]
-    height, width = images.shape[1:3]
     seeds = tf.random.split(seed, 3)
-    if max_shift or tf.is_tensor(window):
-        padding = [[0, 0], [max_shift, max_shift], [max_shift, max_shift], [0, 0]]
-        images = tf.pad(images, padding)
-        for axis, side in ((1, height), (2, width)):
-            room = side + 2 * max_shift - window[axis - 1]
-            starts = tf.random.stateless_uniform((batch_size, 1), seeds[axis - 1], 0, room + 1, tf.int32)
-            images = tf.gather(images, starts + tf.range(window[axis - 1]), axis=axis, batch_dims=1)
+    if max_shift:
+        sides = images.shape[1:3]
+        images = tf.pad(images, [[0, 0], [max_shift, max_shift], [max_shift, max_shift], [0, 0]])
+        for axis, side in enumerate(sides, start=1):
+            starts = tf.random.stateless_uniform((batch_size, 1), seeds[axis - 1], 0, 2 * max_shift + 1, tf.int32)
+            images = tf.gather(images, starts + tf.range(side), axis=axis, batch_dims=1)
     if flip:
         mirrored = tf.random.stateless_uniform((batch_size, 1, 1, 1), seeds[2]) < 0.5
         images = tf.where(mirrored, tf.reverse(images, [2]), images)

@@ -111,13 +111,18 @@ class EpochCheckpoint(keras.callbacks.Callback):
 
     Args:
         folder: where the checkpoints lie.
-        **objects: what is saved: models, optimizers, variables.
+        **objects: what is saved: models, optimizers, Keras variables.
     """
 
     def __init__(self, folder, **objects):
         super().__init__()
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
-        checkpoint = tf.train.Checkpoint(epoch=self.epoch, **objects)
+        # Variables, not the objects: TensorFlow does not see the layers a Keras model keeps in a list.
+        variables = {
+            name: [variable.value for variable in getattr(saved, "variables", [saved])]
+            for name, saved in objects.items()
+        }
+        checkpoint = tf.train.Checkpoint(epoch=self.epoch, **variables)
         self.manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=2)
 
     def restore(self) -> int:

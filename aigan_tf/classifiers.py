@@ -25,8 +25,6 @@ class Recipe:
         weight_decay: L2 coefficient of kernels (as in `loss + weight_decay / 2 * ||w||^2`).
         max_shift: images are moved by up to this many pixels.
         flip: mirror images left to right (natural images; never digits).
-        crop_epochs: epochs on random windows of 3/4 of the side, at about half the cost; only for
-            networks that end in a global average.
     """
 
     epochs: int
@@ -34,7 +32,6 @@ class Recipe:
     weight_decay: float = 5e-4
     max_shift: int = 0
     flip: bool = False
-    crop_epochs: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,15 +50,13 @@ def _conv(filters, kernel_size, strides=1, padding="same"):
 
 
 def _small(x, num_classes):
-    """For 8 x 8 digits: three convolutions and a dense layer."""
+    """For 8 x 8 digits: three convolutions and a dense layer. No dropout: 1,300 shifted images train it to 98 %."""
     x = _conv(32, 3)(x)
     x = _conv(64, 3)(x)
     x = layers.MaxPooling2D()(x)
     x = _conv(64, 3)(x)
     x = layers.Flatten()(x)
-    x = layers.Dropout(0.3)(x)
     x = layers.Dense(128, activation="relu")(x)
-    x = layers.Dropout(0.5)(x)
     return layers.Dense(num_classes)(x)
 
 
@@ -161,8 +156,8 @@ ARCHITECTURES = {
     "a": Architecture(_model_a, 12, Recipe(epochs=3, learning_rate=0.05, max_shift=2)),
     "b": Architecture(_model_b, 27, Recipe(epochs=4, learning_rate=0.05, max_shift=2)),
     "c": Architecture(_model_c, 16, Recipe(epochs=4, learning_rate=0.05, max_shift=2)),
-    "resnet20": Architecture(_resnet(3), 8, Recipe(epochs=24, learning_rate=0.2, crop_epochs=14, **_NATURAL)),
-    "resnet32": Architecture(_resnet(5), 8, Recipe(epochs=24, learning_rate=0.2, crop_epochs=14, **_NATURAL)),
+    "resnet20": Architecture(_resnet(3), 8, Recipe(epochs=40, learning_rate=0.1, **_NATURAL)),
+    "resnet32": Architecture(_resnet(5), 8, Recipe(epochs=40, learning_rate=0.1, **_NATURAL)),
     "wrn34_10": Architecture(_wide_resnet(5, 10), 8, Recipe(epochs=100, learning_rate=0.1, **_NATURAL)),
 }
 
@@ -178,8 +173,7 @@ def build(
 
     Args:
         name: a key of `ARCHITECTURES`, in any case.
-        image_shape: `(height, width, channels)`; height and width may be None for a network that
-            ends in a global average (the ResNets).
+        image_shape: `(height, width, channels)`.
         num_classes: number of logits.
         mean, std: channel statistics of the training images in `[0, 1]`; the model normalises
             by them inside.
@@ -194,8 +188,7 @@ def build(
     architecture = ARCHITECTURES.get(name.lower())
     if architecture is None:
         raise InputError(f"unknown classifier {name!r}; expected one of {', '.join(ARCHITECTURES)} or a path")
-    sides = [side for side in image_shape[:2] if side is not None]
-    if sides and min(sides) < architecture.min_side:
+    if min(image_shape[:2]) < architecture.min_side:
         raise InputError(
             f"classifier {name!r} got images of {image_shape[0]} x {image_shape[1]}; expected at least "
             f"{architecture.min_side} x {architecture.min_side}: choose --classifier=small or resnet20"

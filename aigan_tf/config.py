@@ -47,8 +47,8 @@ class Config:
     attack_step_size: float = _setting(0.0, "length of one such step, as a fraction of the pixel range; 0: epsilon / 4")
 
     # Training
-    stage1_epochs: int = _setting(3, "epochs with the attacker; with --switch=auto the most it may take")
-    stage2_epochs: int = _setting(37, "epochs without the attacker")
+    stage1_epochs: int = _setting(2, "epochs with the attacker; with --switch=auto the most it may take")
+    stage2_epochs: int = _setting(38, "epochs without the attacker")
     switch: str = _setting("auto", "auto: stage 2 begins once validation success says so; fixed: after stage1_epochs")
     switch_success: float = _setting(
         0.5, "with --switch=auto, the validation success at which stage 1 has done its work"
@@ -57,7 +57,8 @@ class Config:
     batch_size: int = _setting(128, "images a step")
     learning_rate: float = _setting(2e-3, "peak of the generator's cosine schedule (Adam)")
     discriminator_learning_rate: float = _setting(2e-4, "learning rate of the discriminator (Adam)")
-    flip: bool = _setting(False, "train on mirror images too")
+    flip: bool = _setting(False, "train the generator on mirror images too")
+    max_shift: int = _setting(0, "train the generator on images moved by up to this many pixels")
 
     # The networks
     generator_width: int = _setting(16, "channels of the generator at full size")
@@ -92,7 +93,7 @@ class Config:
             check(name, getattr(self, name) > 0, "above 0", "give e.g. 0.001")
         for name in ("attack_steps", "batch_size", "generator_width"):
             check(name, getattr(self, name) >= 1, "1 or more", "raise it")
-        for name in ("steps_per_epoch", "classifier_epochs", "generator_blocks", "seed"):
+        for name in ("steps_per_epoch", "classifier_epochs", "generator_blocks", "max_shift", "seed"):
             check(name, getattr(self, name) >= 0, "0 or more", "raise it")
         check("seed", self.seed < 2**31, "less than 2147483648", "choose a smaller one")
         check(
@@ -146,6 +147,7 @@ _MNIST = dict(
     classifier="C",
     epsilon=0.3,
     switch_success=0.95,
+    max_shift=2,
     steps_per_epoch=100,
     stage1_epochs=4,
     stage2_epochs=16,
@@ -157,9 +159,11 @@ PRESETS = {
         classifier="small",
         epsilon=0.3,
         switch_success=0.85,
+        generator_width=32,
+        max_shift=1,
         steps_per_epoch=20,
         stage1_epochs=8,
-        stage2_epochs=32,
+        stage2_epochs=42,
     ),
     "mnist": _MNIST,
     "fashion_mnist": _MNIST,

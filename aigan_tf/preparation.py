@@ -64,21 +64,15 @@ def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -
     name = config.classifier.lower()
     recipe = classifiers.ARCHITECTURES[name].recipe
     if config.classifier_epochs:
-        share = config.classifier_epochs / recipe.epochs
-        recipe = dataclasses.replace(
-            recipe, epochs=config.classifier_epochs, crop_epochs=int(recipe.crop_epochs * share)
-        )
-    height, width, channels = dataset.image_shape
+        recipe = dataclasses.replace(recipe, epochs=config.classifier_epochs)
     pixels = dataset.train.as_float()
     statistics = {
         "mean": tuple(map(float, pixels.mean((0, 1, 2), dtype=np.float64))),
         "std": tuple(map(float, pixels.std((0, 1, 2), dtype=np.float64) + 1e-6)),
     }
     del pixels
-    final = classifiers.build(name, dataset.image_shape, dataset.num_classes, **statistics)
-    # Early epochs see windows of the images, which only a model of any size takes.
-    any_size = (None, None, channels) if recipe.crop_epochs else dataset.image_shape
-    model = classifiers.build(name, any_size, dataset.num_classes, **statistics)
+    keras.utils.set_random_seed(config.seed)
+    model = classifiers.build(name, dataset.image_shape, dataset.num_classes, **statistics)
     batch_size = min(128, len(dataset.train))
     steps = len(dataset.train) // batch_size
     classifiers.compile_for_training(model, recipe, recipe.epochs * steps)
@@ -94,8 +88,6 @@ def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -
             first_step=first_epoch * steps,
             max_shift=recipe.max_shift,
             flip=recipe.flip,
-            crop=(height * 3 // 4, width * 3 // 4),
-            crop_steps=recipe.crop_epochs * steps,
         ),
         steps_per_epoch=steps,
         initial_epoch=first_epoch,
@@ -105,10 +97,9 @@ def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -
         validation_data=evaluation_batches(dataset.validation, 500),
         callbacks=[Progress(["loss", "accuracy", "val_accuracy"]), checkpoint],
     )
-    final.set_weights(model.get_weights())
     with atomic_file(folder.classifier) as temporary:
-        final.save(temporary)
-    return classifiers.frozen(final)
+        model.save(temporary)
+    return classifiers.frozen(model)
 
 
 def check_accuracy(classifier: Callable, dataset: ImageDataset) -> float:

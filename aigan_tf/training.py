@@ -58,7 +58,6 @@ def train_and_export(config: Config, workdir: str | os.PathLike, data_dir: str |
         f"{dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} validation and {len(dataset.test)} test "
         f"images of {' x '.join(map(str, dataset.image_shape))}, {dataset.num_classes} classes."
     )
-    keras.utils.set_random_seed(config.seed)
     classifier = adopted or preparation.trained_classifier(config, dataset, folder)
     preparation.check_accuracy(classifier, dataset)
 
@@ -104,7 +103,12 @@ def train_generator(config: Config, dataset: ImageDataset, classifier: Callable,
     began = time.perf_counter()
     aigan.fit(
         training_batches(
-            dataset.train, config.batch_size, config.seed, first_step=first_epoch * steps, flip=config.flip
+            dataset.train,
+            config.batch_size,
+            config.seed,
+            first_step=first_epoch * steps,
+            max_shift=config.max_shift,
+            flip=config.flip,
         ),
         steps_per_epoch=steps,
         initial_epoch=first_epoch,
@@ -128,6 +132,7 @@ def train_generator(config: Config, dataset: ImageDataset, classifier: Callable,
 
 def build_aigan(config: Config, dataset: ImageDataset, classifier: Callable, total_steps: int) -> AIGAN:
     """Returns the model of a run, compiled, with fresh weights."""
+    keras.utils.set_random_seed(config.seed)  # the same first weights whether or not a classifier was trained before
     channels = dataset.image_shape[-1]
     aigan = AIGAN(
         Generator(dataset.num_classes, channels, config.generator_width, config.generator_blocks),

@@ -162,6 +162,25 @@ ARCHITECTURES = {
 }
 
 
+def fitting_architecture(name: str, image_shape: tuple[int, int, int]) -> Architecture:
+    """Returns the architecture of that name, in any case.
+
+    Raises:
+        InputError: the name is unknown or images of `(height, width, channels)` are too small for it.
+    """
+    architecture = ARCHITECTURES.get(name.lower())
+    if architecture is None:
+        raise InputError(
+            f"unknown classifier {name!r}; expected one of {', '.join(ARCHITECTURES)} or a path: choose one"
+        )
+    if min(image_shape[:2]) < architecture.min_side:
+        raise InputError(
+            f"classifier {name!r} got images of {image_shape[0]} x {image_shape[1]}; expected at least "
+            f"{architecture.min_side} x {architecture.min_side}: choose --classifier=small or resnet20"
+        )
+    return architecture
+
+
 def build(
     name: str,
     image_shape: tuple[int, int, int],
@@ -185,14 +204,7 @@ def build(
     Raises:
         InputError: the name is unknown or the images are too small for the network.
     """
-    architecture = ARCHITECTURES.get(name.lower())
-    if architecture is None:
-        raise InputError(f"unknown classifier {name!r}; expected one of {', '.join(ARCHITECTURES)} or a path")
-    if min(image_shape[:2]) < architecture.min_side:
-        raise InputError(
-            f"classifier {name!r} got images of {image_shape[0]} x {image_shape[1]}; expected at least "
-            f"{architecture.min_side} x {architecture.min_side}: choose --classifier=small or resnet20"
-        )
+    architecture = fitting_architecture(name, image_shape)
     images = keras.Input(image_shape, name="images")
     x = layers.Normalization(mean=mean, variance=[value**2 for value in std])(images)
     return keras.Model(images, architecture.layers(x, num_classes), name=f"classifier_{name.lower()}")

@@ -106,8 +106,14 @@ class ServedGenerator(tf.Module):
 
 def export_generator(folder: pathlib.Path, served: ServedGenerator) -> pathlib.Path:
     """Writes the next version, `folder/N`, whole or not at all, and returns its path."""
-    versions = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()] if folder.is_dir() else []
-    path = folder / str(max(versions, default=0) + 1)
+    newest = latest_version(folder)
+    path = folder / str(int(newest.name) + 1 if newest else 1)
     with atomic_folder(path) as temporary:
         tf.saved_model.save(served, str(temporary), signatures={"serving_default": served.signature()})
     return path
+
+
+def latest_version(folder: pathlib.Path) -> pathlib.Path | None:
+    """The newest exported version, `folder/N` with the largest N, or None."""
+    versions = [path for path in folder.glob("*") if path.name.isdigit()]
+    return max(versions, key=lambda path: int(path.name), default=None)

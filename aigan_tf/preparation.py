@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from aigan_tf import classifiers
 from aigan_tf.adoption import adopt
@@ -57,10 +58,27 @@ def adopt_classifier(config: Config, dataset: ImageDataset) -> Callable:
     return adopt(config.classifier, examples, dataset.num_classes, config.pixel_range, config.custom_objects)
 
 
+def existing_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -> Callable:
+    """Returns the classifier a finished run attacked, as images to logits.
+
+    Raises:
+        InputError: it is not there any more, or cannot be loaded.
+    """
+    if not is_built_in(config.classifier):
+        return adopt_classifier(config, dataset)
+    try:
+        return classifiers.frozen(keras.models.load_model(folder.classifier, compile=False))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{folder.classifier} cannot be loaded; expected the classifier train.py saved: restore it, or delete it and run "
+            "train.py again"
+        ) from error
+
+
 def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -> Callable:
     """Returns the work folder's classifier.keras as images to logits, training it first if it is not there."""
     if folder.classifier.exists():
-        return classifiers.frozen(keras.models.load_model(folder.classifier, compile=False))
+        return existing_classifier(config, dataset, folder)
     name = config.classifier.lower()
     recipe = classifiers.ARCHITECTURES[name].recipe
     if config.classifier_epochs:
@@ -113,3 +131,11 @@ def check_accuracy(classifier: Callable, dataset: ImageDataset) -> float:
             "order of the classes, and that the classifier was trained on this data set."
         )
     return measured
+
+
+def device_name() -> str:
+    """What the numbers are measured on."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        return ", ".join(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus)
+    return f"CPU, {len(os.sched_getaffinity(0))} cores"

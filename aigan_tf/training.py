@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf import preparation, report
+from aigan_tf import classifiers, preparation, report
 from aigan_tf.aigan import AIGAN, spread_target_classes
 from aigan_tf.attacks import pgd_attack
 from aigan_tf.batches import evaluation_batches, training_batches
@@ -19,7 +19,7 @@ from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset
 from aigan_tf.errors import InputError
 from aigan_tf.evaluation import evaluate_generator
-from aigan_tf.export import ServedGenerator, export_generator
+from aigan_tf.export import ServedGenerator, export_generator, latest_version
 from aigan_tf.networks import Discriminator, Generator
 from aigan_tf.workdir import Workdir, atomic_file, write_bytes, write_json
 
@@ -43,13 +43,19 @@ def train_and_export(config: Config, workdir: str | os.PathLike, data_dir: str |
         InputError: something the user gave cannot be used.
     """
     folder = Workdir(workdir)
+    folder.check(dataclasses.asdict(config))
     dataset = preparation.load_dataset(config, data_dir)
     if config.batch_size > len(dataset.train):
         raise InputError(
             f"--batch_size={config.batch_size}: {config.dataset} has {len(dataset.train)} training images; expected no more "
             "than that: lower it"
         )
-    adopted = None if preparation.is_built_in(config.classifier) else preparation.adopt_classifier(config, dataset)
+    # What does not fit must be refused before the folder is made.
+    adopted = None
+    if preparation.is_built_in(config.classifier):
+        classifiers.fitting_architecture(config.classifier, dataset.image_shape)
+    else:
+        adopted = preparation.adopt_classifier(config, dataset)
     if folder.open(dataclasses.asdict(config)):
         say(f"Continuing in {folder.path}: it holds a run with the same settings.")
     else:
@@ -68,8 +74,8 @@ def train_and_export(config: Config, workdir: str | os.PathLike, data_dir: str |
     )  # fmt: skip
     say(report.success_table(result))
     served = ServedGenerator(aigan.generator, dataset.image_shape, dataset.num_classes, config.epsilon, config.targeted)
-    exported = latest_export(folder) or export_generator(folder.exports, served)
-    write_json(folder.report, {**result, "device": device_name()})
+    exported = latest_version(folder.exports) or export_generator(folder.exports, served)
+    write_json(folder.report, {**result, "device": preparation.device_name()})
     say(f"Generator exported to {exported}; pictures are in {folder.samples}.")
     return result
 
@@ -182,17 +188,3 @@ def write_samples(aigan: AIGAN, dataset: ImageDataset, folder: Workdir, stage: i
         tf.summary.image(
             f"stage{stage}", tf.io.decode_png(png)[tf.newaxis], step=int(aigan.generator_optimizer.iterations)
         )
-
-
-def latest_export(folder: Workdir):
-    """The newest version of the exported generator, or None."""
-    versions = [path for path in folder.exports.glob("*") if path.name.isdigit()]
-    return max(versions, key=lambda path: int(path.name), default=None)
-
-
-def device_name() -> str:
-    """What the numbers were measured on."""
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        return ", ".join(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus)
-    return f"CPU, {len(os.sched_getaffinity(0))} cores"

@@ -36,14 +36,11 @@ class Workdir:
         self.samples = self.path / "samples"
         self.report = self.path / "report.json"
 
-    def open(self, settings: dict) -> bool:
-        """Claims the folder for a run with these settings, writing config.json if it is new.
+    def check(self, settings: dict) -> bool:
+        """Whether a run with these settings was begun here before; writes nothing.
 
         Args:
-            settings: name to number or string; `epsilon` among them.
-
-        Returns:
-            Whether a run with the same settings was begun here before.
+            settings: name to number or string.
 
         Raises:
             InputError: the folder holds something else, or a run with other settings.
@@ -64,6 +61,22 @@ class Workdir:
                 f"--workdir={self.path} is not empty and has no config.json; expected a new folder or one of an earlier "
                 "run: choose another --workdir"
             )
+        return False
+
+    def open(self, settings: dict) -> bool:
+        """Claims the folder for a run with these settings, writing config.json if it is new.
+
+        Args:
+            settings: name to number or string; `epsilon` among them.
+
+        Returns:
+            Whether a run with the same settings was begun here before.
+
+        Raises:
+            InputError: as `check`, or the folder cannot be written.
+        """
+        if self.check(settings):
+            return True
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_json(self.config, {**settings, "versions": _versions(), "commit": _commit()})

@@ -1,0 +1,468 @@
+"""A whole run on digits: what it leaves behind, and that an interrupted run ends as an uninterrupted one."""
+
+import csv
+import dataclasses
+import json
+import shutil
+import subprocess
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from aigan_tf import callbacks, classifiers, training
+from aigan_tf.config import make_config
+from aigan_tf.errors import InputError
+from aigan_tf.workdir import Workdir
+
+TINY = dict(
+    dataset="digits",
+    classifier_epochs=2,
+    steps_per_epoch=3,
+    stage1_epochs=2,
+    stage2_epochs=2,
+    switch_success=1.0,
+    batch_size=32,
+    attack_steps=2,
+    generator_width=4,
+    generator_blocks=1,
+)
+
+
+class Stop(Exception):
+    """Ends a run where a test needs no more of it."""
+
+
+def variables(folder):
+    """Everything in the newest checkpoint of the generator's training: name to array."""
+    path = tf.train.latest_checkpoint(str(folder / "checkpoints" / "aigan"))
+    reader = tf.train.load_checkpoint(path)
+    return {
+        name: reader.get_tensor(name)
+        for name in reader.get_variable_to_shape_map()
+        if name not in ("_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter/.ATTRIBUTES/VARIABLE_VALUE")
+    }
+
+
+def metrics_rows(folder, *without):
+    with open(folder / "metrics.csv", newline="") as file:
+        return [{k: v for k, v in row.items() if k not in without} for row in csv.DictReader(file)]
+
+
+def saved_weights(path, config):
+    generator = training.Generator(10, 1, config.generator_width, config.generator_blocks)
+    generator.load_weights(path)
+    return [np.array(value) for value in generator.get_weights()]
+
+
+def assert_same_arrays(left, right):
+    assert len(left) == len(right)
+    for a, b in zip(left, right, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """An uninterrupted run: its work folder, its result, and what a kill at some moments would have left."""
+    root = tmp_path_factory.mktemp("finished")
+    folder = root / "run"
+    original = callbacks.EpochCheckpoint.on_epoch_end
+
+    def on_epoch_end(self, epoch, logs=None):
+        name = f"{'classifier' if 'classifier' in self.manager.directory else 'aigan'}{epoch}"
+        shutil.copytree(folder, root / f"{name}_unsaved")
+        original(self, epoch, logs)
+        shutil.copytree(folder, root / f"{name}_saved")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks.EpochCheckpoint, "on_epoch_end", on_epoch_end)
+        result = training.train_and_export(make_config(**TINY), folder)
+    return folder, result
+
+
+def test_the_work_folder_holds_the_whole_run(finished):
+    folder, _ = finished
+    assert {entry.name for entry in folder.iterdir()} == {
+        "config.json",
+        "classifier.keras",
+        "checkpoints",
+        "generator_stage1.weights.h5",
+        "generator.weights.h5",
+        "generator",
+        "logs",
+        "metrics.csv",
+        "samples",
+        "report.json",
+    }
+    assert {entry.name for entry in (folder / "samples").iterdir()} == {"stage1.png", "stage2.png"}
+    assert {entry.name for entry in (folder / "generator").iterdir()} == {"1"}
+    assert (folder / "generator" / "1" / "saved_model.pb").is_file()
+    assert {entry.name for entry in (folder / "checkpoints").iterdir()} == {"classifier", "aigan"}
+    assert list((folder / "logs").rglob("events.out.tfevents.*"))
+    for picture in (folder / "samples").iterdir():
+        assert tf.io.decode_png(picture.read_bytes()).shape[-1] in (3, 4)
+
+
+def test_config_json_records_settings_versions_and_commit(finished):
+    folder, _ = finished
+    config = json.loads((folder / "config.json").read_text())
+    assert config["epsilon"] == 0.3
+    assert isinstance(config["epsilon"], float)
+    expected = dataclasses.asdict(make_config(**TINY))
+    assert {name: config[name] for name in expected} == expected
+    assert set(config) == {*expected, "versions", "commit"}
+    assert config["versions"]["tensorflow"] == tf.__version__
+    assert config["versions"]["keras"] == keras.__version__
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=training.__file__[:-11])
+    if head.returncode == 0:
+        assert len(config["commit"]) == len(head.stdout.strip())
+
+
+def test_metrics_has_one_row_an_epoch_with_its_stage(finished):
+    folder, _ = finished
+    rows = metrics_rows(folder)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert [row["stage"] for row in rows] == ["1", "1", "2", "2"]
+    for row in rows:
+        for name in (
+            "generator_loss",
+            "adversarial_loss",
+            "gan_loss",
+            "hinge_loss",
+            "discriminator_loss",
+            "targeted_success_rate",
+            "perturbation_l2",
+            "perturbation_linf",
+            "val_targeted_success_rate",
+            "val_perturbation_l2",
+            "val_perturbation_linf",
+        ):
+            assert np.isfinite(float(row[name])), name
+        assert 0 < float(row["perturbation_linf"]) <= 0.3 + 1e-6
+        assert 0 < float(row["val_perturbation_linf"]) <= 0.3 + 1e-6
+
+
+def test_report_json_is_what_was_measured(finished):
+    folder, result = finished
+    report = json.loads((folder / "report.json").read_text())
+    assert {name: report[name] for name in result} == result
+    assert report["split"] == "test"
+    assert report["num_examples"] == 300
+    assert report["num_attacks"] == 9 * report["num_correct"]
+    assert report["epsilon"] == 0.3
+    assert report["seed"] == 0
+    assert report["device"]
+
+
+def test_the_two_weight_files_are_of_the_ends_of_the_stages(finished):
+    folder, _ = finished
+    config = make_config(**TINY)
+    after1, after2 = (saved_weights(folder / f"generator{stage}.weights.h5", config) for stage in ("_stage1", ""))
+    assert any((a != b).any() for a, b in zip(after1, after2, strict=True))
+
+
+def test_the_trained_classifier_is_frozen_while_the_generator_trains(finished):
+    folder, _ = finished
+    before = keras.models.load_model(folder.parent / "aigan0_unsaved" / "classifier.keras", compile=False)
+    after = keras.models.load_model(folder / "classifier.keras", compile=False)
+    assert_same_arrays(before.get_weights(), after.get_weights())
+
+
+def test_a_second_call_continues_and_retrains_nothing(finished, monkeypatch, capsys):
+    folder, result = finished
+    files = ("generator.weights.h5", "generator_stage1.weights.h5", "classifier.keras", "metrics.csv", "config.json")
+    before = {name: (folder / name).read_bytes() for name in files}
+    monkeypatch.setattr(keras.Model, "fit", lambda *args, **kwargs: pytest.fail("trained again"))
+    again = training.train_and_export(make_config(**TINY), folder)
+    assert "Continuing" in capsys.readouterr().out
+    assert {name: (folder / name).read_bytes() for name in files} == before
+    assert again == result
+    assert [entry.name for entry in (folder / "generator").iterdir()] == ["1"]
+
+
+def stop_before_evaluation(monkeypatch):
+    def stop(*args, **kwargs):
+        raise Stop
+
+    monkeypatch.setattr(training, "evaluate_generator", stop)
+
+
+def assert_same_end(run, uninterrupted):
+    """Weights, both optimizers, counters and metrics of two runs are equal in every bit."""
+    config = make_config(**TINY)
+    models = [keras.models.load_model(path / "classifier.keras", compile=False) for path in (run, uninterrupted)]
+    assert_same_arrays(*(model.get_weights() for model in models))
+    for name in ("generator_stage1.weights.h5", "generator.weights.h5"):
+        assert_same_arrays(saved_weights(run / name, config), saved_weights(uninterrupted / name, config))
+    expected, actual = variables(uninterrupted), variables(run)
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(actual[name], value, err_msg=name)
+    assert metrics_rows(run, "seconds") == metrics_rows(uninterrupted, "seconds")
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "classifier0_saved",  # in the classifier's training
+        "aigan1_saved",  # when the stage just changed
+        "aigan3_saved",  # all epochs are done, the weights are not written
+    ],
+)
+def test_a_killed_run_ends_bit_for_bit_as_an_uninterrupted_one(finished, moment, tmp_path, monkeypatch):
+    folder, _ = finished
+    run = tmp_path / "run"
+    shutil.copytree(folder.parent / moment, run)
+    stop_before_evaluation(monkeypatch)
+    with pytest.raises(Stop):
+        training.train_and_export(make_config(**TINY), run)
+    assert_same_end(run, folder)
+
+
+def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(finished, tmp_path, monkeypatch):
+    folder, _ = finished
+    run = tmp_path / "run"
+    shutil.copytree(folder.parent / "aigan0_unsaved", run)  # in stage 1: the classifier is done, no epoch is saved
+
+    def interrupt(self, batch, logs=None):
+        if self.model.generator_optimizer.iterations == 8:  # within the third epoch, the first of stage 2
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.MetricsHistory, "on_train_batch_end", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            training.train_and_export(make_config(**TINY), run)
+    assert metrics_rows(run, "seconds") == metrics_rows(folder, "seconds")[:2]
+    for name in ("generator.weights.h5", "generator", "report.json", "samples/stage2.png"):
+        assert not (run / name).exists()
+    assert not [path for path in run.rglob("*") if path.name.startswith(".")]
+
+    stop_before_evaluation(monkeypatch)
+    with pytest.raises(Stop):
+        training.train_and_export(make_config(**TINY), run)
+    assert_same_end(run, folder)
+
+
+def test_a_checkpoint_holds_every_variable_of_every_network(tmp_path):
+    """Batch statistics and dropout seeds too, which no optimizer knows."""
+
+    def networks():
+        return {
+            "generator": training.Generator(10, 1, 4, 1),
+            "discriminator": training.Discriminator(1),
+            "resnet": classifiers.build("resnet20", (8, 8, 1), 10),
+            "dropout": classifiers.build("small", (8, 8, 1), 10),
+        }
+
+    saved = networks()
+    for model in saved.values():
+        for variable in model.variables:
+            variable.assign(np.random.default_rng(0).integers(1, 100, variable.shape).astype(variable.dtype))
+    callbacks.EpochCheckpoint(tmp_path, **saved).on_epoch_end(6)
+    restored = networks()
+    assert callbacks.EpochCheckpoint(tmp_path, **restored).restore() == 7
+    for name, model in restored.items():
+        for before, after in zip(saved[name].variables, model.variables, strict=True):
+            np.testing.assert_array_equal(np.asarray(after), np.asarray(before), err_msg=f"{name} {after.path}")
+
+
+def short_run(finished, folder, monkeypatch, **settings):
+    """Trains against the finished run's classifier and stops before the evaluation."""
+    stop_before_evaluation(monkeypatch)
+    config = make_config(
+        **{**TINY, "classifier": str(finished[0] / "classifier.keras"), "steps_per_epoch": 1, **settings}
+    )
+    with pytest.raises(Stop):
+        training.train_and_export(config, folder)
+    return config
+
+
+def test_without_stage1_the_attacker_never_runs(finished, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    calls = []
+    original = training.pgd_attack
+
+    def attack(classifier, images, classes, **kwargs):
+        tf.py_function(lambda: calls.append(1), [], [])
+        return original(classifier, images, classes, **kwargs)
+
+    monkeypatch.setattr(training, "pgd_attack", attack)
+    short_run(finished, run, monkeypatch, stage1_epochs=0, stage2_epochs=1)
+    assert [row["stage"] for row in metrics_rows(run)] == ["2"]
+    assert not calls
+    assert not (run / "generator_stage1.weights.h5").exists()
+    assert (run / "generator.weights.h5").exists()
+    assert [entry.name for entry in (run / "samples").iterdir()] == ["stage2.png"]
+
+
+def test_without_stage2_the_result_is_that_of_stage1(finished, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    config = short_run(finished, run, monkeypatch, stage1_epochs=1, stage2_epochs=0)
+    assert [row["stage"] for row in metrics_rows(run)] == ["1"]
+    assert_same_arrays(
+        saved_weights(run / "generator_stage1.weights.h5", config), saved_weights(run / "generator.weights.h5", config)
+    )
+
+
+def planned(monkeypatch, tmp_path, **settings):
+    """What a run would hand to `fit`: the model with its first weights, and the arguments."""
+    seen = []
+    monkeypatch.setattr(training.AIGAN, "fit", lambda self, *args, **kwargs: seen.append((self, kwargs)))
+    config = make_config(**{**TINY, **settings})
+    dataset = training.preparation.load_dataset(config, None)
+    keras.utils.set_random_seed(config.seed)
+    training.train_generator(config, dataset, lambda images: images[:, 0, 0, :1] * tf.ones(10), Workdir(tmp_path))
+    return seen[0]
+
+
+def test_the_seed_decides_the_first_weights_and_the_batches(tmp_path, monkeypatch):
+    runs = []
+    for seed in (0, 0, 1):
+        with monkeypatch.context() as patch:
+            seen = []
+            patch.setattr(training, "training_batches", lambda *args, seen=seen, **kwargs: seen.append(args))
+            aigan, _ = planned(patch, tmp_path, seed=seed)
+            assert aigan.seed == seed
+            runs.append((aigan.generator.get_weights() + aigan.discriminator.get_weights(), seen[0][2]))
+    assert_same_arrays(runs[0][0], runs[1][0])
+    assert any((a != b).any() for a, b in zip(runs[0][0], runs[2][0], strict=True))
+    assert [batch_seed for _, batch_seed in runs] == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "success"),
+    [
+        (dict(switch="auto", switch_success=0.7), 0.7),
+        (dict(switch="fixed", switch_success=0.7), None),
+        (dict(switch="auto", switch_success=0.7, stage2_epochs=0), None),  # there is nothing to switch to
+    ],
+)
+def test_success_ends_stage1_only_where_asked(settings, success, tmp_path, monkeypatch):
+    _, arguments = planned(monkeypatch, tmp_path, **settings)
+    (switch,) = (c for c in arguments["callbacks"] if isinstance(c, callbacks.StageSwitch))
+    assert switch.success == success
+    assert switch.stage1_epochs == 2
+
+
+def test_an_untargeted_run_switches_by_itself_and_serves_label(finished, tmp_path):
+    run = tmp_path / "run"
+    config = make_config(
+        **{
+            **TINY,
+            "classifier": str(finished[0] / "classifier.keras"),
+            "attack": "untargeted",
+            "epsilon": 1.0,
+            "stage1_epochs": 2,
+            "stage2_epochs": 1,
+            "switch_success": 0.05,
+            "steps_per_epoch": 2,
+        }
+    )
+    result = training.train_and_export(config, run)
+    rows = metrics_rows(run)
+    assert float(rows[0]["val_untargeted_success_rate"]) >= 0.05
+    assert [row["stage"] for row in rows] == ["1", "2", "2"]  # the epochs stage 1 saved go to stage 2
+    assert result["attack"] == "untargeted"
+    assert result["num_attacks"] == result["num_correct"]
+    assert "worst_target" not in result
+    loaded = tf.saved_model.load(str(run / "generator" / "1"))
+    served = loaded.signatures["serving_default"]
+    assert set(served.structured_input_signature[1]) == {"images", "label"}
+    assert served(images=tf.zeros((2, 8, 8, 1)), label=tf.constant([0, 9]))["adversarial_images"].shape == (2, 8, 8, 1)
+
+
+class FakeModel:
+    """What the switch reads and sets of a model."""
+
+    stage = 1
+
+    class success_rate:
+        name = "success"
+
+
+def run_switch(stage1_epochs, success, measured):
+    """Returns the stage of each epoch, and the stages whose end was announced."""
+    ended, stages = [], []
+    switch = callbacks.StageSwitch(stage1_epochs, success, ended.append)
+    switch.set_model(FakeModel())
+    switch.on_train_begin()
+    for epoch, value in enumerate(measured):
+        stages.append(switch.model.stage)
+        switch.on_epoch_end(epoch, {"val_success": value})
+    switch.on_train_end()
+    return stages, ended
+
+
+@pytest.mark.parametrize(
+    ("stage1_epochs", "success", "measured", "stages"),
+    [
+        (3, 0.5, [0.1, 0.5, 0.2, 0.2, 0.2], [1, 1, 2, 2, 2]),  # reached exactly
+        (3, 0.5, [0.1, 0.49, 0.2, 0.9, 0.2], [1, 1, 1, 2, 2]),  # never reached in time
+        (3, None, [0.9, 0.9, 0.9, 0.9, 0.9], [1, 1, 1, 2, 2]),  # fixed
+        (0, 0.5, [0.1, 0.1], [2, 2]),
+    ],
+)
+def test_stage1_ends_at_the_success_or_after_its_epochs(stage1_epochs, success, measured, stages):
+    actual, ended = run_switch(stage1_epochs, success, measured)
+    assert actual == stages
+    assert ended == ([1, 2] if 1 in stages else [2])
+
+
+@pytest.mark.parametrize(
+    ("settings", "received"),
+    [
+        (dict(classifier="A"), "8 x 8"),
+        (dict(classifier="no/such/model.keras"), "no/such/model.keras"),
+        (dict(batch_size=5000), "5000"),
+        (dict(dataset="no/such/folder"), "no/such/folder"),
+        (dict(class_names="no/such/names.txt"), "no/such/names.txt"),
+    ],
+)
+def test_a_refused_run_creates_no_work_folder(settings, received, tmp_path):
+    with pytest.raises(InputError, match=received):
+        training.train_and_export(make_config(**{**TINY, **settings}), tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_classifier_that_is_never_right_is_refused_before_training(tmp_path, monkeypatch):
+    images = keras.Input((8, 8, 1))
+    logits = keras.layers.Dense(10)(keras.layers.Flatten()(images))
+    model = keras.Model(images, logits)
+    model.save(tmp_path / "wrong.keras")
+    monkeypatch.setattr(training, "train_generator", lambda *args: pytest.fail("trained against it"))
+    monkeypatch.setattr(training.preparation, "accuracy", lambda *args, **kwargs: 0.0)
+    with pytest.raises(InputError):
+        training.train_and_export(
+            make_config(**{**TINY, "classifier": str(tmp_path / "wrong.keras")}), tmp_path / "run"
+        )
+
+
+def test_class_names_are_taken_from_the_file(tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"digit {k}" for k in range(10)) + "\n\n")
+    dataset = training.preparation.load_dataset(make_config(class_names=str(names)), None)
+    assert dataset.class_names == tuple(f"digit {k}" for k in range(10))
+    names.write_text("zero\none\n")
+    with pytest.raises(InputError, match="2 names; expected 10"):
+        training.preparation.load_dataset(make_config(class_names=str(names)), None)
+
+
+def test_a_run_is_not_continued_with_other_settings(finished):
+    folder, _ = finished
+    before = (folder / "config.json").read_bytes()
+    with pytest.raises(InputError, match="seed=0"):
+        training.train_and_export(make_config(**{**TINY, "seed": 1}), folder)
+    assert (folder / "config.json").read_bytes() == before
+
+
+def test_the_learning_rate_falls_over_the_whole_run(tmp_path, monkeypatch):
+    config = make_config(**TINY)
+    steps = config.epochs * config.steps_per_epoch
+    aigan, arguments = planned(monkeypatch, tmp_path)
+    assert arguments["epochs"] == 4
+    assert arguments["steps_per_epoch"] == 3
+    schedule = aigan.generator_optimizer._learning_rate
+    assert float(schedule(0)) == pytest.approx(config.learning_rate)
+    assert float(schedule(steps)) == pytest.approx(0.0, abs=1e-9)
+    assert aigan.hinge_threshold == pytest.approx(0.5 * 0.3 * 8)

@@ -1,0 +1,591 @@
+"""The algorithm: who is trained on what, with whom, and in which stage."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from aigan_tf.aigan import draw_target_classes, spread_target_classes
+from aigan_tf.attacks import pgd_attack
+from aigan_tf.callbacks import EpochCheckpoint
+from aigan_tf.losses import adversarial_loss, discriminator_loss, gan_loss, hinge_loss
+from aigan_tf.networks import Discriminator, Generator
+
+SGD = keras.optimizers.SGD
+
+
+def values(variables):
+    return [variable.numpy() for variable in variables]
+
+
+def assert_same(variables, before):
+    for variable, value in zip(variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value, err_msg=variable.path)
+
+
+def distance(variables, before):
+    return max(np.abs(variable - value).max() for variable, value in zip(variables, before, strict=True))
+
+
+def indifferent_classifier(images):
+    """Gives every class the same logit whatever the image: no adversarial term moves the generator."""
+    return tf.tile(0.0 * tf.reduce_sum(images, axis=[1, 2, 3])[:, tf.newaxis], (1, 10))
+
+
+def inverted(classifier, images, classes, seed):
+    """In the attacker's place: images that nothing else makes."""
+    return 1.0 - images
+
+
+@pytest.fixture(scope="module")
+def few(batch):
+    """Eight images and labels as tensors, for one training step outside a graph."""
+    images, labels = batch
+    return tf.constant(images[:8]), tf.constant(labels[:8])
+
+
+class SpyGenerator(Generator):
+    """Appends the images and classes it is given in training to `SpyGenerator.seen`."""
+
+    seen: list = []  # noqa: RUF012 (one list for all, and none that Keras would track)
+
+    def call(self, images, classes, training=None):
+        if training:
+            SpyGenerator.seen.append((images.numpy(), classes.numpy()))
+        return super().call(images, classes, training=training)
+
+
+class ConstantGenerator(keras.Model):
+    """Gives one direction for all pixels."""
+
+    def __init__(self, direction):
+        super().__init__()
+        self.direction = self.add_weight(shape=(), initializer=keras.initializers.Constant(direction))
+        self.built = True
+
+    def call(self, images, classes, training=None):
+        return self.direction * tf.ones_like(images)
+
+
+# --- target classes
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 10])
+def test_drawn_targets_are_uniform_over_the_other_classes(num_classes):
+    count = 4000 * num_classes
+    labels = tf.range(count) % num_classes
+    targets = draw_target_classes(labels, num_classes, [1, 2])
+
+    assert targets.dtype == tf.int32
+    pairs = np.zeros((num_classes, num_classes))
+    np.add.at(pairs, (labels.numpy(), targets.numpy()), 1)
+    assert (np.diag(pairs) == 0).all()
+    others = pairs[~np.eye(num_classes, dtype=bool)]
+    share = 1 / (num_classes - 1)
+    assert np.abs(others - 4000 * share).max() <= 5 * np.sqrt(4000 * share * (1 - share))
+    assert not np.array_equal(targets, draw_target_classes(labels, num_classes, [1, 3])) or num_classes == 2
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 10])
+def test_spread_targets_take_the_other_classes_in_turn(num_classes):
+    for label in range(num_classes):
+        labels = tf.fill((2 * (num_classes - 1),), label)
+        targets = spread_target_classes(labels, num_classes).numpy()
+
+        assert targets.dtype == np.int32
+        others = sorted(set(range(num_classes)) - {label})
+        assert sorted(targets[: num_classes - 1]) == others
+        np.testing.assert_array_equal(targets[: num_classes - 1], targets[num_classes - 1 :])
+
+
+def test_each_step_draws_afresh_and_the_attacker_gets_what_the_generator_gets(make_aigan, few):
+    given = []
+
+    def attacker(classifier, images, classes, seed):
+        given.append((images.numpy(), classes.numpy(), np.asarray(seed)))
+        return images
+
+    SpyGenerator.seen.clear()
+    aigan = make_aigan(generator=SpyGenerator(10, 1, width=4, num_blocks=1, embedding_dim=8), attacker=attacker)
+    for _ in range(4):
+        aigan.train_step(few)
+
+    images, labels = few
+    assert len(given) == len(SpyGenerator.seen) == 4
+    for (attacked, attacked_classes, _), (perturbed, classes) in zip(given, SpyGenerator.seen, strict=True):
+        np.testing.assert_array_equal(perturbed, images)
+        np.testing.assert_array_equal(attacked, images)
+        np.testing.assert_array_equal(attacked_classes, classes)
+        assert (classes != labels.numpy()).all()
+        assert (classes >= 0).all()
+        assert (classes < 10).all()
+        assert len(set((classes - labels.numpy()) % 10)) > 1  # a draw an image, not one for the batch
+    assert len({tuple(classes) for _, classes in SpyGenerator.seen}) == 4
+    assert len({tuple(seed) for *_, seed in given}) == 4
+
+
+def test_untargeted_gives_both_the_labels(make_aigan, few):
+    given = []
+
+    def attacker(classifier, images, classes, seed):
+        given.append(classes.numpy())
+        return images
+
+    SpyGenerator.seen.clear()
+    aigan = make_aigan(
+        generator=SpyGenerator(10, 1, width=4, num_blocks=1, embedding_dim=8), attacker=attacker, attack="untargeted"
+    )
+    aigan.train_step(few)
+
+    np.testing.assert_array_equal(given[0], few[1])
+    np.testing.assert_array_equal(SpyGenerator.seen[0][1], few[1])
+
+
+# --- one step: the gradients
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("term", ["adversarial_loss", "gan_loss", "hinge_loss"])
+def test_each_term_alone_trains_the_generator(make_aigan, digit_classifier, few, term, stage):
+    aigan = make_aigan(
+        classifier=digit_classifier if term == "adversarial_loss" else indifferent_classifier,
+        attacker=inverted,
+        generator_optimizer=SGD(0.05),
+        discriminator_optimizer=SGD(0.0),
+        gan_weight=1.0 if term == "gan_loss" else 0.0,
+        hinge_weight=1.0 if term == "hinge_loss" else 0.0,
+        attack="untargeted",  # the same classes at every step, so that losses can be compared
+    )
+    aigan.generator.head.kernel.assign(tf.sign(aigan.generator.head.kernel) * 0.1)  # room for the hinge to shrink
+    aigan.stage = stage
+    before = values(aigan.generator.trainable_variables)
+    losses = []
+    for _ in range(4):
+        aigan.reset_metrics()
+        losses.append(float(aigan.train_step(few)[term]))
+
+    for variable, value in zip(aigan.generator.trainable_variables, before, strict=True):
+        assert np.abs(variable - value).max() > 0, f"{term} does not reach {variable.path}"
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_without_any_term_the_generator_rests(make_aigan, few, stage):
+    aigan = make_aigan(indifferent_classifier, attacker=inverted, gan_weight=0.0, hinge_weight=0.0)
+    aigan.stage = stage
+    before = values(aigan.generator.trainable_variables)
+    discriminator_before = values(aigan.discriminator.trainable_variables)
+    aigan.train_step(few)
+
+    assert_same(aigan.generator.trainable_variables, before)  # so nothing but the three terms moves it
+    assert distance(aigan.discriminator.trainable_variables, discriminator_before) > 0
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("moving", ["generator", "discriminator"])
+def test_each_optimizer_moves_its_own_network_alone(make_aigan, few, moving, stage):
+    still = {"generator": "discriminator", "discriminator": "generator"}[moving]
+    aigan = make_aigan(**{f"{moving}_optimizer": SGD(0.1), f"{still}_optimizer": SGD(0.0)})
+    aigan.stage = stage
+    moving_variables = getattr(aigan, moving).trainable_variables
+    still_variables = getattr(aigan, still).trainable_variables
+    moving_before, still_before = values(moving_variables), values(still_variables)
+    aigan.train_step(few)
+
+    assert_same(still_variables, still_before)
+    for variable, value in zip(moving_variables, moving_before, strict=True):
+        assert np.abs(variable - value).max() > 0, variable.path
+
+
+def test_the_discriminator_learns_to_tell_real_from_fake(make_aigan, few):
+    aigan = make_aigan(
+        attacker=inverted,
+        generator_optimizer=SGD(0.0),
+        discriminator_optimizer=keras.optimizers.Adam(0.02),
+        attack="untargeted",
+    )
+    losses = []
+    for _ in range(8):
+        aigan.reset_metrics()
+        losses.append(float(aigan.train_step(few)["discriminator_loss"]))
+
+    assert losses[-1] < 0.7 * losses[0]
+    images, labels = few
+    assert np.mean(aigan.discriminator(1.0 - images)) > np.mean(aigan.discriminator(aigan(images, labels)))
+
+
+@pytest.mark.parametrize("attack", ["targeted", "untargeted"])
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_step_leaves_the_classifier_as_it_was(make_aigan, make_classifier, few, attack, stage):
+    classifier = make_classifier()
+    aigan = make_aigan(classifier, attack=attack)
+    aigan.stage = stage
+    before = values(classifier.variables)
+    aigan.train_step(few)
+    aigan.test_step(few)
+
+    assert_same(classifier.variables, before)
+    own = {id(variable) for variable in aigan.variables}
+    assert not own & {id(variable) for variable in classifier.variables}  # neither trained nor saved with it
+
+
+# --- one step: the numbers
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_step_reports_the_losses_of_the_papers_terms(make_aigan, make_classifier, few, stage):
+    images, labels = few
+    classifier = make_classifier()
+    aigan = make_aigan(
+        classifier,
+        attacker=inverted,
+        generator_optimizer=SGD(0.0),
+        discriminator_optimizer=SGD(0.0),
+        gan_weight=0.5,
+        hinge_weight=3.0,
+        hinge_threshold=0.02,
+        attack="untargeted",
+    )
+    aigan.stage = stage
+    perturbations = aigan.perturb(images, labels, training=True)
+    adversarial_images = tf.clip_by_value(images + perturbations, 0, 1)
+    real_images = 1.0 - images if stage == 1 else images
+    fake_logits = aigan.discriminator(adversarial_images)
+    adversarial = adversarial_loss(classifier(adversarial_images, training=False), labels, False)
+    gan, hinge = gan_loss(fake_logits), hinge_loss(perturbations, 0.02)
+    expected = {
+        "adversarial_loss": adversarial,
+        "gan_loss": gan,
+        "hinge_loss": hinge,
+        "generator_loss": adversarial + 0.5 * gan + 3.0 * hinge,
+        "discriminator_loss": discriminator_loss(aigan.discriminator(real_images), fake_logits),
+        "untargeted_success_rate": np.mean(np.argmax(classifier(adversarial_images), -1) != labels),
+        "perturbation_linf": tf.reduce_max(tf.abs(adversarial_images - images)),
+        "hinge_active": 1.0,
+    }
+    assert hinge > 0
+
+    for _ in range(2):  # twice: with dropout or the batch's statistics in the classifier the two would differ
+        aigan.reset_metrics()
+        logs = aigan.train_step(few)
+        for name, value in expected.items():
+            np.testing.assert_allclose(logs[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_the_classifier_is_called_in_inference_mode(make_aigan, make_classifier, few):
+    classifier = make_classifier()
+    aigan = make_aigan(classifier)
+    for _ in range(2):
+        np.testing.assert_array_equal(aigan.classifier(few[0]), classifier(few[0], training=False))
+    in_training = classifier(few[0], training=True)  # last: it moves the statistics
+    assert np.abs(aigan.classifier(few[0]) - in_training).max() > 0.01
+
+
+def test_the_budget_and_the_hinge_have_their_own_constants(make_aigan, batch):
+    epsilon, length = 0.1, 0.1 * 8  # a perturbation of epsilon at each of 64 pixels is 0.8 long
+    grey = tf.fill((4, 8, 8, 1), 0.5)
+    labels = tf.constant(batch[1][:4])
+    for threshold, excess in ((0.0, length), (0.75, 0.05), (0.85, 0.0), (5.0, 0.0)):
+        aigan = make_aigan(generator=ConstantGenerator(9.0), epsilon=epsilon, hinge_threshold=threshold)
+        logs = aigan.test_step((grey, labels))
+
+        assert float(logs["hinge_loss"]) == pytest.approx(excess, abs=1e-5)
+        assert float(logs["hinge_active"]) == (excess > 0)
+        np.testing.assert_allclose(aigan(grey, labels), 0.6, atol=1e-6)
+
+
+def test_the_hinge_sees_the_perturbation_before_clipping(make_aigan, few):
+    aigan = make_aigan(generator=ConstantGenerator(9.0), epsilon=0.1, hinge_threshold=0.75)
+    white = tf.ones((8, 8, 8, 1))
+    logs = aigan.train_step((white, few[1]))
+
+    assert float(logs["hinge_loss"]) == pytest.approx(0.05, abs=1e-5)
+    assert float(logs["perturbation_linf"]) == 0  # clipping left nothing
+    assert float(logs["perturbation_l2"]) == pytest.approx(0, abs=2e-6)
+
+
+def test_the_model_maps_images_and_classes_to_admissible_images(make_aigan, few):
+    images, labels = few
+    aigan = make_aigan(epsilon=0.05)
+    aigan.generator.head.kernel.assign(100.0 * aigan.generator.head.kernel)  # at the edge of the budget
+    adversarial_images = aigan(images, labels).numpy()
+    change = np.abs(adversarial_images - images)
+
+    assert 0.049 < change.max() <= 0.05 + 1e-6
+    assert adversarial_images.min() >= 0
+    assert adversarial_images.max() <= 1
+    other = aigan(images, (labels + 1) % 10).numpy()
+    assert (np.abs(other - adversarial_images).max(axis=(1, 2, 3)) > 1e-3).all()
+
+
+def test_the_discriminator_sees_the_target_images_of_the_attacker(make_aigan, digit_classifier, few):
+    """The default attacker, not a stand-in: in stage 1 the real images fool the classifier."""
+    answers = []
+
+    class SpyDiscriminator(Discriminator):
+        def call(self, images, training=None):
+            if tf.executing_eagerly() and images.shape[0] == 8:
+                answers.append(np.argmax(digit_classifier(images), -1))
+            return super().call(images, training=training)
+
+    attacker = functools.partial(pgd_attack, epsilon=0.5, step_size=0.1, num_steps=10, targeted=False)
+    aigan = make_aigan(
+        digit_classifier, discriminator=SpyDiscriminator(1, width=4), attacker=attacker, attack="untargeted"
+    )
+    clean_answers = np.argmax(digit_classifier(few[0]), -1)
+    aigan.train_step(few)
+    assert np.mean(answers[0] == few[1]) < 0.2  # the first call is on the real images
+    answers.clear()
+    aigan.stage = 2
+    aigan.train_step(few)
+    np.testing.assert_array_equal(answers[0], clean_answers)
+
+
+# --- seeds
+
+
+def trained_weights(make_aigan, few, seed, steps=2):
+    aigan = make_aigan(seed=seed)
+    for _ in range(steps):
+        aigan.train_step(few)
+    return values(aigan.generator.variables + aigan.discriminator.variables)
+
+
+def test_the_seed_decides_the_weights_bit_for_bit(make_aigan, few):
+    first, again, other = (trained_weights(make_aigan, few, seed) for seed in (0, 0, 1))
+
+    for one, same in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, same)
+    assert any((one != different).any() for one, different in zip(first, other, strict=True))
+
+
+def test_a_restored_run_goes_on_as_an_uninterrupted_one(make_aigan, few, tmp_path):
+    def checkpoint_of(aigan):
+        names = "generator", "discriminator", "generator_optimizer", "discriminator_optimizer"
+        objects = {name: getattr(aigan, name) for name in names}
+        return EpochCheckpoint(tmp_path, stage=aigan.stage_variable, **objects)
+
+    whole = make_aigan()
+    for _ in range(2):
+        whole.train_step(few)
+    whole.stage = 2
+    checkpoint_of(whole).on_epoch_end(0)
+    resumed = make_aigan(weights_seed=5)
+
+    assert checkpoint_of(resumed).restore() == 1
+    assert resumed.stage == 2
+    for name in ("generator", "discriminator", "generator_optimizer", "discriminator_optimizer"):
+        assert_same(getattr(resumed, name).variables, values(getattr(whole, name).variables))
+    for aigan in (whole, resumed):
+        aigan.train_step(few)
+    assert_same(resumed.generator.variables, values(whole.generator.variables))
+    assert_same(resumed.discriminator.variables, values(whole.discriminator.variables))
+
+
+def test_a_restored_classifier_has_its_statistics(make_classifier, tmp_path):
+    saved, restored = make_classifier(seed=0), make_classifier(seed=1)
+    saved.get_layer(index=2).moving_mean.assign([1.0, 2.0, 3.0, 4.0])
+    EpochCheckpoint(tmp_path, model=saved).on_epoch_end(2)
+
+    assert EpochCheckpoint(tmp_path, model=restored).restore() == 3
+    assert_same(restored.variables, values(saved.variables))
+
+
+# --- fit: the stages
+
+
+class Run:
+    """What `fit` over two stages of two epochs each showed; ten images in batches of four, the last one partial."""
+
+    def __init__(self, make_aigan, make_classifier, batch, folder):
+        images, labels = batch
+        self.train = tf.data.Dataset.from_tensor_slices((images[:10], labels[:10])).batch(4)
+        self.validation = tf.data.Dataset.from_tensor_slices((images[10:], labels[10:])).batch(4)
+        self.classifier = make_classifier()
+        self.classifier_before = values(self.classifier.variables)
+        self.traces = {"attacker": 0, "classifier": 0}
+        self.attacks = tf.Variable(0)
+        self.attacks_after_epoch = []
+        self.csv = folder / "log.csv"
+        self.best = folder / "best.weights.h5"
+
+        def attacker(classifier, images, classes, seed):
+            self.traces["attacker"] += 1  # Python runs only while a graph is traced
+            self.attacks.assign_add(1)  # the graph runs this
+            return pgd_attack(classifier, images, classes, epsilon=0.3, step_size=0.2, num_steps=2, seed=seed)
+
+        def classifier(images):
+            self.traces["classifier"] += 1
+            return self.classifier(images, training=False)
+
+        self.aigan = make_aigan(classifier, attacker=attacker)
+        self.history = self.aigan.fit(
+            self.train,
+            validation_data=self.validation,
+            epochs=4,
+            shuffle=False,
+            verbose=0,
+            callbacks=[
+                keras.callbacks.LambdaCallback(on_epoch_begin=self.on_epoch_begin, on_epoch_end=self.on_epoch_end),
+                keras.callbacks.CSVLogger(self.csv),
+                keras.callbacks.EarlyStopping("val_targeted_success_rate", mode="max", patience=10),
+                keras.callbacks.ReduceLROnPlateau("val_generator_loss", mode="min", patience=10),
+                keras.callbacks.ModelCheckpoint(self.best, "val_adversarial_loss", mode="min", save_weights_only=True),
+                keras.callbacks.TerminateOnNaN(),
+            ],
+        ).history
+
+    def optimizer_values(self):
+        return values(self.aigan.generator_optimizer.variables), values(self.aigan.discriminator_optimizer.variables)
+
+    def on_epoch_begin(self, epoch, logs):
+        if epoch == 2:
+            self.functions = self.aigan.train_function, self.aigan.test_function
+            self.optimizers = self.aigan.generator_optimizer, self.aigan.discriminator_optimizer
+            self.traces_before_switch = dict(self.traces)
+            before = self.optimizer_values()
+            self.aigan.stage = 2
+            self.moments = before, self.optimizer_values()
+
+    def on_epoch_end(self, epoch, logs):
+        self.attacks_after_epoch.append(int(self.attacks))
+
+
+@pytest.fixture(scope="module")
+def run(make_aigan, make_classifier, batch, tmp_path_factory):
+    return Run(make_aigan, make_classifier, batch, tmp_path_factory.mktemp("run"))
+
+
+def test_the_attacker_runs_in_stage_1_and_not_in_stage_2(run):
+    assert run.attacks_after_epoch == [3, 6, 6, 6]  # three steps an epoch, the last on two images
+
+
+def test_one_trace_serves_both_stages(run):
+    assert run.traces["attacker"] == 1
+    assert run.traces == run.traces_before_switch
+    assert (run.aigan.train_function, run.aigan.test_function) == run.functions
+    assert run.aigan.stage == 2
+
+
+def test_both_optimizers_keep_their_moments_across_the_switch(run):
+    before, after = run.moments
+    for optimizer, (values_before, values_after), network in zip(
+        run.optimizers, zip(before, after, strict=True), (run.aigan.generator, run.aigan.discriminator), strict=True
+    ):
+        assert int(optimizer.iterations) == 12
+        assert len(values_before) == 2 + 2 * len(network.trainable_variables)  # iterations, rate, two moments each
+        assert all(np.abs(value).max() > 0 for value in values_before)
+        for one, other in zip(values_before, values_after, strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert run.optimizers == (run.aigan.generator_optimizer, run.aigan.discriminator_optimizer)
+
+
+def test_fit_leaves_the_classifier_as_it_was(run):
+    assert_same(run.classifier.variables, run.classifier_before)
+
+
+def test_logs_are_named_as_the_metrics(run):
+    names = [metric.name for metric in run.aigan.metrics]
+    validated = [f"val_{name}" for name in names if name != "discriminator_loss"]
+
+    assert len(set(names)) == len(names) == 9
+    assert set(run.history) - {"learning_rate"} == {*names, *validated}
+    assert all(len(epochs) == 4 and np.isfinite(epochs).all() for epochs in run.history.values())
+    header = run.csv.read_text().splitlines()[0].split(",")
+    assert {*names, *validated} <= set(header)
+    assert run.best.exists()
+
+
+def reference(run):
+    """What validation should log on six images in batches of four, three of which the classifier gets right."""
+    images, labels = (np.concatenate(arrays) for arrays in zip(*run.validation.as_numpy_iterator(), strict=True))
+    assert len(labels) == 6
+    answers = np.argmax(run.classifier(images), -1)
+    right = [0, 1, 4]
+    labels = np.where(np.isin(np.arange(6), right), answers, (answers + 1) % 10).astype(np.int32)
+    targets = np.concatenate([spread_target_classes(labels[:4], 10), spread_target_classes(labels[4:], 10)])
+
+    adversarial_images = run.aigan(images, targets).numpy()
+    change = (adversarial_images - images).reshape(6, -1)
+    logits = run.classifier(adversarial_images)
+    expected = {
+        "targeted_success_rate": np.mean((np.argmax(logits, -1) == targets)[right]),
+        "perturbation_l2": np.linalg.norm(change, axis=1)[right].mean(),
+        "perturbation_linf": np.abs(change).max(),
+        "hinge_active": 1.0,
+        "adversarial_loss": adversarial_loss(logits, targets, True),
+        "gan_loss": gan_loss(run.aigan.discriminator(adversarial_images)),
+        "hinge_loss": hinge_loss(run.aigan.perturb(images, targets), 0.0),
+    }
+    expected["generator_loss"] = sum(expected[name] for name in ("adversarial_loss", "gan_loss", "hinge_loss"))
+    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(4), expected
+
+
+@pytest.mark.parametrize("kind", ["success and norms", "losses"])
+def test_validation_counts_every_image_once(run, kind):
+    """The last, partial batch counts, and for no more than the images it has."""
+    dataset, expected = reference(run)
+    logs = run.aigan.evaluate(dataset, verbose=0, return_dict=True)
+
+    assert logs.keys() == expected.keys()  # no discriminator loss: there are no real images to tell from
+    for name in (name for name in expected if name.endswith("_loss") == (kind == "losses")):
+        np.testing.assert_allclose(logs[name], expected[name], rtol=2e-5, err_msg=name)
+
+
+def test_validation_repeats_itself_and_does_not_attack(run):
+    attacks = int(run.attacks)
+    first, again = (run.aigan.evaluate(run.validation, verbose=0, return_dict=True) for _ in range(2))
+
+    assert first == again
+    assert int(run.attacks) == attacks
+
+
+def test_saved_weights_hold_the_stage_and_not_the_classifier(run, make_aigan, make_classifier):
+    classifier = make_classifier(seed=3)
+    before = values(classifier.variables)
+    other = make_aigan(classifier, weights_seed=3)
+    assert other.stage == 1
+    path = run.best.with_name("last.weights.h5")
+    run.aigan.save_weights(path)
+    other.load_weights(path)
+
+    assert other.stage == 2
+    assert_same(other.generator.variables, values(run.aigan.generator.variables))
+    assert_same(other.discriminator.variables, values(run.aigan.discriminator.variables))
+    assert_same(classifier.variables, before)
+
+
+# --- what is refused, and the untargeted attack
+
+
+@pytest.mark.parametrize("stage", [0, 3, "1", None, 1.5])
+def test_stage_is_1_or_2(make_aigan, stage):
+    aigan = make_aigan()
+    with pytest.raises(ValueError, match="stage must be 1 or 2"):
+        aigan.stage = stage
+    assert aigan.stage == 1
+
+
+def test_attack_is_one_of_two(make_aigan):
+    with pytest.raises(ValueError, match="attack must be 'targeted' or 'untargeted'; received 'both'"):
+        make_aigan(attack="both")
+
+
+def test_untargeted_training_leaves_the_labels(make_aigan, digit_classifier, few):
+    aigan = make_aigan(digit_classifier, attack="untargeted", gan_weight=0.0, hinge_weight=0.0, epsilon=0.5)
+    first = aigan.train_step(few)["adversarial_loss"]
+    for _ in range(12):
+        aigan.reset_metrics()
+        logs = aigan.train_step(few)
+
+    assert logs["adversarial_loss"] < 0.9 * first
+    assert "untargeted_success_rate" in logs
+    assert "targeted_success_rate" not in logs
+    images, labels = few
+    answers = np.argmax(digit_classifier(images), -1)
+    clean = tf.nn.log_softmax(digit_classifier(images)).numpy()[np.arange(8), labels]
+    assert np.mean(answers == labels) > 0.5
+    attacked = tf.nn.log_softmax(digit_classifier(aigan(images, labels))).numpy()[np.arange(8), labels]
+    assert np.mean(attacked) < np.mean(clean)

@@ -52,14 +52,14 @@ class StageSwitch(keras.callbacks.Callback):
     Args:
         stage1_epochs: the most epochs stage 1 may take.
         success: validation success rate in `(0, 1]` that ends stage 1 at once; None for never.
-        on_stage_end: called with the stage that ended, before the switch; also at the end of training.
+        on_stage1_end: called when stage 1 is over, before the switch.
     """
 
-    def __init__(self, stage1_epochs: int, success: float | None, on_stage_end: Callable[[int], None]):
+    def __init__(self, stage1_epochs: int, success: float | None, on_stage1_end: Callable[[], None]):
         super().__init__()
         self.stage1_epochs = stage1_epochs
         self.success = success
-        self.on_stage_end = on_stage_end
+        self.on_stage1_end = on_stage1_end
 
     def on_train_begin(self, logs=None):
         if self.stage1_epochs == 0:
@@ -71,15 +71,13 @@ class StageSwitch(keras.callbacks.Callback):
         measured = logs[f"val_{self.model.success_rate.name}"]
         reached = self.success is not None and measured >= self.success
         if epoch + 1 >= self.stage1_epochs or reached:
-            self.on_stage_end(1)
-            self.model.stage = 2
+            self.on_stage1_end()
+            if epoch + 1 < self.params["epochs"]:
+                self.model.stage = 2
             reason = (
                 f"validation success {measured:.1%} reached {self.success:.0%}" if reached else "its epochs are over"
             )
             print(f"Stage 1 ends after epoch {epoch + 1}: {reason}; the attacker is removed.", flush=True)
-
-    def on_train_end(self, logs=None):
-        self.on_stage_end(self.model.stage)
 
 
 class MetricsHistory(keras.callbacks.Callback):

@@ -121,9 +121,18 @@ def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -
 
 
 def check_accuracy(classifier: Callable, dataset: ImageDataset) -> float:
-    """Says how good the classifier is on the test split, with a warning where it hardly beats chance."""
+    """Says how good the classifier is on the test split, with a warning where it hardly beats chance.
+
+    Raises:
+        InputError: it gets no image right, so there is nothing to attack.
+    """
     measured = accuracy(classifier, dataset.test.as_float(), dataset.test.labels)
     say(f"Classifier accuracy on {len(dataset.test)} test images: {measured:.2%}.")
+    if measured == 0:
+        raise InputError(
+            f"the classifier gets none of {len(dataset.test)} test images right; expected at least one to attack: check "
+            "--input_range, the order of the classes, and that it was trained on this data set"
+        )
     chance = 1 / dataset.num_classes
     if measured < min(NEAR_CHANCE * chance, (1 + chance) / 2):
         say(

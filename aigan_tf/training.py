@@ -56,6 +56,7 @@ def train_and_export(config: Config, workdir: str | os.PathLike, data_dir: str |
         classifiers.fitting_architecture(config.classifier, dataset.image_shape)
     else:
         adopted = preparation.adopt_classifier(config, dataset)
+        preparation.check_accuracy(adopted, dataset)
     if folder.open(dataclasses.asdict(config)):
         say(f"Continuing in {folder.path}: it holds a run with the same settings.")
     else:
@@ -64,8 +65,10 @@ def train_and_export(config: Config, workdir: str | os.PathLike, data_dir: str |
         f"{dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} validation and {len(dataset.test)} test "
         f"images of {' x '.join(map(str, dataset.image_shape))}, {dataset.num_classes} classes."
     )
-    classifier = adopted or preparation.trained_classifier(config, dataset, folder)
-    preparation.check_accuracy(classifier, dataset)
+    classifier = adopted
+    if classifier is None:
+        classifier = preparation.trained_classifier(config, dataset, folder)
+        preparation.check_accuracy(classifier, dataset)
 
     aigan = train_generator(config, dataset, classifier, folder)
     result = evaluate_generator(
@@ -98,11 +101,12 @@ def train_generator(config: Config, dataset: ImageDataset, classifier: Callable,
     if first_epoch >= config.epochs and folder.weights.exists():
         return aigan
 
-    def on_stage_end(stage):
-        with atomic_file(folder.stage1_weights if stage == 1 else folder.weights) as temporary:
+    def save_generator(path):
+        with atomic_file(path) as temporary:
             aigan.generator.save_weights(temporary)
-        write_samples(aigan, dataset, folder, stage)
+        write_samples(aigan, dataset, folder)
 
+    end_stage1 = functools.partial(save_generator, folder.stage1_weights)
     success = aigan.success_rate.name
     automatic = config.switch == "auto" and config.stage2_epochs > 0
     say(f"Training the generator: {config.attack}, epsilon {config.epsilon:.4g}, {steps} steps an epoch.")
@@ -126,12 +130,13 @@ def train_generator(config: Config, dataset: ImageDataset, classifier: Callable,
             Progress(
                 ["generator_loss", success, "perturbation_l2", f"val_{success}", "val_perturbation_l2"], show_stage=True
             ),
-            StageSwitch(config.stage1_epochs, config.switch_success if automatic else None, on_stage_end),
+            StageSwitch(config.stage1_epochs, config.switch_success if automatic else None, end_stage1),
             MetricsHistory(folder.metrics, first_epoch),
             keras.callbacks.TensorBoard(folder.logs, write_graph=False),
             checkpoint,
         ],
     )
+    save_generator(folder.weights)
     say(f"Trained for {time.perf_counter() - began:.0f} s.")
     return aigan
 
@@ -167,7 +172,7 @@ def build_aigan(config: Config, dataset: ImageDataset, classifier: Callable, tot
     return aigan
 
 
-def write_samples(aigan: AIGAN, dataset: ImageDataset, folder: Workdir, stage: int) -> None:
+def write_samples(aigan: AIGAN, dataset: ImageDataset, folder: Workdir) -> None:
     """Draws one validation image of each of up to ten classes, as PNG and for TensorBoard."""
     split = dataset.validation
     shown = [int(np.argmax(split.labels == k)) for k in range(dataset.num_classes) if (split.labels == k).any()][:10]
@@ -181,10 +186,10 @@ def write_samples(aigan: AIGAN, dataset: ImageDataset, folder: Workdir, stage: i
         f"{names[label]}\n{aim}\nanswer: {names[answer]}"
         for label, aim, answer in zip(labels, aims, answers, strict=True)
     ]
-    heading = f"{dataset.name}, end of stage {stage}: epsilon {aigan.epsilon:.3g}"
+    heading = f"{dataset.name}, end of stage {aigan.stage}: epsilon {aigan.epsilon:.3g}"
     png = report.picture_grid(images, adversarial_images, aigan.epsilon, titles, heading)
-    write_bytes(folder.samples / f"stage{stage}.png", png)
+    write_bytes(folder.samples / f"stage{aigan.stage}.png", png)
     with tf.summary.create_file_writer(str(folder.logs / "samples")).as_default():
         tf.summary.image(
-            f"stage{stage}", tf.io.decode_png(png)[tf.newaxis], step=int(aigan.generator_optimizer.iterations)
+            f"stage{aigan.stage}", tf.io.decode_png(png)[tf.newaxis], step=int(aigan.generator_optimizer.iterations)
         )

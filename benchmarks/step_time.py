@@ -1,0 +1,98 @@
+"""Times a training step of each stage and the input pipeline: CIFAR-10's shapes, ResNet-20, batch 128.
+
+    python benchmarks/step_time.py --output=docs/results/step_time.json
+
+Run it while nothing else does. Weights and pixels are random: they do not change the time. Every
+number is the median after a warm-up, blocked on the result. Beside the steps stands the time of
+the classifier's forward and backward pass alone (what one attack step cannot do without).
+"""
+
+import json
+import pathlib
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+import aigan_tf  # noqa: E402, F401 isort: skip (before TensorFlow: it sets oneDNN)
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+
+from aigan_tf import classifiers
+from aigan_tf.batches import training_batches
+from aigan_tf.config import make_config
+from aigan_tf.data import ImageDataset, Split
+from aigan_tf.preparation import device_name
+from aigan_tf.training import build_aigan
+
+_OUTPUT = flags.DEFINE_string("output", "", "where to write the JSON; empty: only print")
+_STEPS = flags.DEFINE_integer("steps", 10, "timed repetitions of each", lower_bound=1)
+
+GOALS = {"stage 2 step": 0.2, "stage 1 step, 10 attack steps": 0.9}  # seconds, on two cores
+
+
+def median_seconds(run, repetitions: int) -> float:
+    """Returns the median time of `run()`, which must block on its result, after two warm-up calls."""
+    times = []
+    for _ in range(repetitions + 2):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return float(np.median(times[2:]))
+
+
+def random_split(count: int) -> Split:
+    """Returns `count` random CIFAR-sized images."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    return Split(images, generator.integers(0, 10, count, dtype=np.int32))
+
+
+def main(_):
+    config = make_config(dataset="cifar10", classifier="resnet20")
+    train = random_split(48_000)
+    dataset = ImageDataset("random", tuple("0123456789"), train, random_split(10), random_split(10))
+    keras.utils.set_random_seed(0)
+    classifier = classifiers.frozen(classifiers.build("resnet20", dataset.image_shape, 10))
+    aigan = build_aigan(config, dataset, classifier, 10_000)
+    batches = iter(training_batches(train, config.batch_size, 0, flip=config.flip))
+    batch = next(batches)
+
+    @tf.function
+    def classifier_pass(images):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            loss = tf.reduce_logsumexp(classifier(images))
+        return tape.gradient(loss, images)
+
+    step = tf.function(aigan.train_step)
+    seconds = {
+        "classifier, forward and backward": median_seconds(lambda: classifier_pass(batch[0]).numpy(), _STEPS.value)
+    }
+    for stage, name in ((2, "stage 2 step"), (1, "stage 1 step, 10 attack steps")):
+        aigan.stage = stage
+        seconds[name] = median_seconds(lambda: step(batch)["generator_loss"].numpy(), _STEPS.value)
+    seconds["input, one batch"] = median_seconds(lambda: next(batches)[0].numpy(), 50)
+
+    result = {
+        "device": device_name(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "batch_size": config.batch_size,
+        "generator_parameters": aigan.generator.count_params(),
+        "seconds": seconds,
+        "goals": GOALS,
+        "input_share_of_stage_2_step": seconds["input, one batch"] / seconds["stage 2 step"],
+    }
+    for name, value in seconds.items():
+        goal = f"  (goal {GOALS[name]} s: {'met' if value <= GOALS[name] else 'missed'})" if name in GOALS else ""
+        print(f"{name:36s} {value * 1000:8.1f} ms{goal}")
+    print(f"input is {result['input_share_of_stage_2_step']:.1%} of a stage 2 step; {result['device']}")
+    if _OUTPUT.value:
+        pathlib.Path(_OUTPUT.value).write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    app.run(main)

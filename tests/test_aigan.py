@@ -146,9 +146,8 @@ def test_untargeted_gives_both_the_labels(make_aigan, few):
 # --- one step: the gradients
 
 
-@pytest.mark.parametrize("stage", [1, 2])
 @pytest.mark.parametrize("term", ["adversarial_loss", "gan_loss", "hinge_loss"])
-def test_each_term_alone_trains_the_generator(make_aigan, digit_classifier, few, term, stage):
+def test_each_term_alone_trains_the_generator_in_both_stages(make_aigan, digit_classifier, few, term):
     aigan = make_aigan(
         classifier=digit_classifier if term == "adversarial_loss" else indifferent_classifier,
         attacker=inverted,
@@ -159,55 +158,59 @@ def test_each_term_alone_trains_the_generator(make_aigan, digit_classifier, few,
         attack="untargeted",  # the same classes at every step, so that losses can be compared
     )
     aigan.generator.head.kernel.assign(tf.sign(aigan.generator.head.kernel) * 0.1)  # room for the hinge to shrink
-    aigan.stage = stage
-    before = values(aigan.generator.trainable_variables)
-    losses = []
-    for _ in range(4):
-        aigan.reset_metrics()
-        losses.append(float(aigan.train_step(few)[term]))
+    start = aigan.generator.get_weights()
+    for stage in (1, 2):
+        aigan.stage = stage
+        aigan.generator.set_weights(start)
+        before = values(aigan.generator.trainable_variables)
+        losses = []
+        for _ in range(3):
+            aigan.reset_metrics()
+            losses.append(float(aigan.train_step(few)[term]))
 
-    for variable, value in zip(aigan.generator.trainable_variables, before, strict=True):
-        assert np.abs(variable - value).max() > 0, f"{term} does not reach {variable.path}"
-    assert losses[-1] < losses[0]
+        for variable, value in zip(aigan.generator.trainable_variables, before, strict=True):
+            assert np.abs(variable - value).max() > 0, f"{term} does not reach {variable.path} in stage {stage}"
+        assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("stage", [1, 2])
-def test_without_any_term_the_generator_rests(make_aigan, few, stage):
+def test_without_any_term_the_generator_rests(make_aigan, few):
     aigan = make_aigan(indifferent_classifier, attacker=inverted, gan_weight=0.0, hinge_weight=0.0)
-    aigan.stage = stage
     before = values(aigan.generator.trainable_variables)
-    discriminator_before = values(aigan.discriminator.trainable_variables)
-    aigan.train_step(few)
+    for stage in (1, 2):
+        aigan.stage = stage
+        discriminator_before = values(aigan.discriminator.trainable_variables)
+        aigan.train_step(few)
 
-    assert_same(aigan.generator.trainable_variables, before)  # so nothing but the three terms moves it
-    assert distance(aigan.discriminator.trainable_variables, discriminator_before) > 0
+        assert_same(aigan.generator.trainable_variables, before)  # so nothing but the three terms moves it
+        assert distance(aigan.discriminator.trainable_variables, discriminator_before) > 0
 
 
-@pytest.mark.parametrize("stage", [1, 2])
 @pytest.mark.parametrize("moving", ["generator", "discriminator"])
-def test_each_optimizer_moves_its_own_network_alone(make_aigan, few, moving, stage):
+def test_each_optimizer_moves_its_own_network_alone(make_aigan, few, moving):
     still = {"generator": "discriminator", "discriminator": "generator"}[moving]
     aigan = make_aigan(**{f"{moving}_optimizer": SGD(0.1), f"{still}_optimizer": SGD(0.0)})
-    aigan.stage = stage
     moving_variables = getattr(aigan, moving).trainable_variables
     still_variables = getattr(aigan, still).trainable_variables
-    moving_before, still_before = values(moving_variables), values(still_variables)
-    aigan.train_step(few)
+    still_before = values(still_variables)
+    for stage in (1, 2):
+        aigan.stage = stage
+        moving_before = values(moving_variables)
+        aigan.train_step(few)
 
-    assert_same(still_variables, still_before)
-    for variable, value in zip(moving_variables, moving_before, strict=True):
-        assert np.abs(variable - value).max() > 0, variable.path
+        assert_same(still_variables, still_before)
+        for variable, value in zip(moving_variables, moving_before, strict=True):
+            assert np.abs(variable - value).max() > 0, variable.path
 
 
 def test_the_discriminator_learns_to_tell_real_from_fake(make_aigan, few):
     aigan = make_aigan(
         attacker=inverted,
         generator_optimizer=SGD(0.0),
-        discriminator_optimizer=keras.optimizers.Adam(0.02),
+        discriminator_optimizer=keras.optimizers.Adam(0.03),
         attack="untargeted",
     )
     losses = []
-    for _ in range(8):
+    for _ in range(5):
         aigan.reset_metrics()
         losses.append(float(aigan.train_step(few)["discriminator_loss"]))
 
@@ -216,14 +219,13 @@ def test_the_discriminator_learns_to_tell_real_from_fake(make_aigan, few):
     assert np.mean(aigan.discriminator(1.0 - images)) > np.mean(aigan.discriminator(aigan(images, labels)))
 
 
-@pytest.mark.parametrize("attack", ["targeted", "untargeted"])
-@pytest.mark.parametrize("stage", [1, 2])
-def test_a_step_leaves_the_classifier_as_it_was(make_aigan, make_classifier, few, attack, stage):
+def test_a_step_leaves_the_classifier_as_it_was(make_aigan, make_classifier, few):
     classifier = make_classifier()
-    aigan = make_aigan(classifier, attack=attack)
-    aigan.stage = stage
+    aigan = make_aigan(classifier)
     before = values(classifier.variables)
-    aigan.train_step(few)
+    for stage in (1, 2):
+        aigan.stage = stage
+        aigan.train_step(few)
     aigan.test_step(few)
 
     assert_same(classifier.variables, before)
@@ -560,12 +562,13 @@ def test_saved_weights_hold_the_stage_and_not_the_classifier(run, make_aigan, ma
 # --- what is refused, and the untargeted attack
 
 
-@pytest.mark.parametrize("stage", [0, 3, "1", None, 1.5])
-def test_stage_is_1_or_2(make_aigan, stage):
+def test_stage_is_1_or_2(make_aigan):
     aigan = make_aigan()
-    with pytest.raises(ValueError, match="stage must be 1 or 2"):
-        aigan.stage = stage
     assert aigan.stage == 1
+    for stage in (0, 3, "1", None, 1.5):
+        with pytest.raises(ValueError, match="stage must be 1 or 2"):
+            aigan.stage = stage
+        assert aigan.stage == 1
 
 
 def test_attack_is_one_of_two(make_aigan):
@@ -576,7 +579,7 @@ def test_attack_is_one_of_two(make_aigan):
 def test_untargeted_training_leaves_the_labels(make_aigan, digit_classifier, few):
     aigan = make_aigan(digit_classifier, attack="untargeted", gan_weight=0.0, hinge_weight=0.0, epsilon=0.5)
     first = aigan.train_step(few)["adversarial_loss"]
-    for _ in range(12):
+    for _ in range(6):
         aigan.reset_metrics()
         logs = aigan.train_step(few)
 

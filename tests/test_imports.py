@@ -14,7 +14,7 @@ PACKAGE = pathlib.Path(aigan_tf.__file__).parent
 # The rule, and its only copy: a module imports only modules of lower tiers.
 TIERS = (
     {"cli"},
-    {"training"},
+    {"training", "comparison"},
     {"preparation"},
     {"evaluation", "callbacks"},
     {"report", "export"},

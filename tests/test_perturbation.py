@@ -131,7 +131,7 @@ def test_quantize_on_every_level_and_between():
         assert_quantized(images, apply_perturbation(images, np.full_like(images, sign), epsilon), epsilon)
 
 
-@pytest.mark.parametrize("epsilon", [8 / 255, np.float32(8 / 255), 0.031372549, 0.0313726])
+@pytest.mark.parametrize("epsilon", [8 / 255, np.float32(8 / 255), 0.031372549, 0.0313725, 0.0313726])
 def test_quantize_uses_all_of_eight_grey_levels(epsilon):
     images = np.full((1, 8, 8, 1), 100 / 255, np.float32)
     clean, adversarial = quantize(images, apply_perturbation(images, np.ones_like(images), epsilon), epsilon)

@@ -1,0 +1,112 @@
+"""The order of training images and their augmentation; a continued run sees what an uninterrupted one sees."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from aigan_tf.batches import evaluation_batches, training_batches
+from aigan_tf.data import Split
+
+
+def make_split(count=23, height=9, width=13, channels=3, pixel_max=255):
+    """Images without a repeated pixel, so that any move of one can be read off it; the label is its index."""
+    images = np.random.default_rng(0).integers(1, pixel_max + 1, (count, height, width, channels)).astype(np.uint8)
+    return Split(images, np.arange(count, dtype=np.int32), pixel_max)
+
+
+def take(split, steps, **arguments):
+    batches = training_batches(split, arguments.pop("batch_size", 5), arguments.pop("seed", 0), **arguments)
+    return [(images.numpy(), labels.numpy()) for images, labels in itertools.islice(batches, steps)]
+
+
+def test_a_pass_delivers_whole_batches_of_different_images():
+    split = make_split(20)
+    for first in (0, 4, 8):
+        batches = take(split, 4, first_step=first)
+        assert sorted(np.concatenate([labels for _, labels in batches])) == list(range(20))
+    batches = take(make_split(23), 4)
+    labels = np.concatenate([labels for _, labels in batches])
+    assert len(labels) == len(set(labels)) == 20  # the partial batch is left out
+    passes = [np.concatenate([b[1] for b in take(make_split(23), 4, first_step=4 * k)]) for k in range(6)]
+    assert set(np.concatenate(passes)) == set(range(23))  # of other images each time
+
+
+def test_images_stay_with_their_labels_and_lie_between_0_and_1():
+    split = make_split(20, pixel_max=16)
+    for images, labels in take(split, 5):
+        assert images.dtype == np.float32
+        assert labels.dtype == np.int32
+        np.testing.assert_array_equal(images, split.images[labels].astype(np.float32) / 16)
+
+
+def test_the_order_is_another_one_in_each_pass_and_for_each_seed_and_is_reproducible():
+    split = make_split(20)
+    order = np.concatenate([labels for _, labels in take(split, 8)])
+    again = np.concatenate([labels for _, labels in take(split, 8)])
+    other = np.concatenate([labels for _, labels in take(split, 8, seed=1)])
+    np.testing.assert_array_equal(order, again)
+    assert (order[:20] != order[20:]).any()
+    assert (order[:20] != other[:20]).any()
+    assert (order[:20] != np.arange(20)).any()
+
+
+@pytest.mark.parametrize("first_step", [1, 3, 4, 5, 9])
+def test_a_continued_run_sees_the_tail_of_the_uninterrupted_one(first_step):
+    """Four steps a pass."""
+    arguments = dict(max_shift=2, flip=True, seed=3)
+    whole = take(make_split(), 11, **arguments)
+    tail = take(make_split(), 11 - first_step, first_step=first_step, **arguments)
+    for (expected, expected_labels), (actual, labels) in zip(whole[first_step:], tail, strict=True):
+        np.testing.assert_array_equal(labels, expected_labels)
+        np.testing.assert_array_equal(actual, expected)
+
+
+def test_shifts_go_every_way_with_black_moving_in():
+    split = make_split()
+    shifts = set()
+    for images, labels in take(split, 12, max_shift=1):
+        for image, label in zip(images, labels, strict=True):
+            padded = np.pad(split.images[label].astype(np.float32) / 255, ((1, 1), (1, 1), (0, 0)))
+            found = [
+                (row, column)
+                for row in range(3)
+                for column in range(3)
+                if (padded[row : row + 9, column : column + 13] == image).all()
+            ]
+            assert len(found) == 1
+            shifts |= set(found)
+    assert shifts == set(itertools.product(range(3), range(3)))
+
+
+def test_about_half_of_the_images_are_mirrored_left_to_right():
+    split = make_split()
+    mirrored = []
+    for images, labels in take(split, 20, flip=True):
+        sources = split.images[labels].astype(np.float32) / 255
+        for image, source in zip(images, sources, strict=True):
+            as_it_was, flipped = (image == source).all(), (image == source[:, ::-1]).all()
+            assert as_it_was != flipped
+            mirrored.append(flipped)
+    assert 0.35 < np.mean(mirrored) < 0.65
+
+
+def test_an_image_is_augmented_afresh_in_each_pass():
+    split = make_split(5)
+    first, second = (images[np.argsort(labels)] for images, labels in take(split, 2, max_shift=3))
+    assert (first != second).any(axis=(1, 2, 3)).sum() >= 3
+
+
+def test_without_augmentation_nothing_is_moved():
+    split = make_split()
+    for images, labels in take(split, 4, max_shift=0, flip=False):
+        np.testing.assert_array_equal(images, split.images[labels].astype(np.float32) / 255)
+
+
+def test_evaluation_delivers_every_image_in_order():
+    split = make_split(23, pixel_max=16)
+    batches = [(images.numpy(), labels.numpy()) for images, labels in evaluation_batches(split, 5)]
+    assert [len(labels) for _, labels in batches] == [5, 5, 5, 5, 3]
+    np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), split.as_float())
+    np.testing.assert_array_equal(np.concatenate([labels for _, labels in batches]), split.labels)
+    assert batches[0][0].dtype == np.float32

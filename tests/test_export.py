@@ -1,0 +1,213 @@
+"""The exported generator, as a server without this package sees it."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.python.framework.test_util import IsMklEnabled
+
+from aigan_tf.export import ServedGenerator, export_generator
+from aigan_tf.networks import Generator
+from aigan_tf.perturbation import apply_perturbation, smooth_bound
+
+SHAPE = (9, 13, 3)
+CLASSES = 5
+EPSILON = 0.1
+
+CLEAN_PROCESS = """
+import sys
+import numpy as np, tensorflow as tf
+assert not any("aigan" in name for name in sys.modules)
+try:
+    import aigan_tf
+except ImportError:
+    pass
+else:
+    raise SystemExit("the package is on the path")
+loaded = tf.saved_model.load(sys.argv[1])
+given = np.load(sys.argv[2])
+outputs = loaded.signatures["serving_default"](**{name: tf.constant(given[name]) for name in given.files})
+np.savez(sys.argv[3], **{name: value.numpy() for name, value in outputs.items()})
+"""
+
+
+@pytest.fixture(scope="module")
+def generator():
+    made = Generator(CLASSES, SHAPE[-1], width=4, num_blocks=1)
+    rng = np.random.default_rng(0)
+    for variable in made.variables:  # neither fresh statistics nor a head near zero
+        if "variance" in variable.path:
+            variable.assign(rng.uniform(0.5, 2.0, variable.shape))
+        elif variable.dtype == "float32":
+            variable.assign(variable + rng.normal(0.0, 0.1, variable.shape))
+    return made
+
+
+@pytest.fixture(scope="module")
+def served(generator):
+    return ServedGenerator(generator, SHAPE, CLASSES, EPSILON, targeted=True)
+
+
+@pytest.fixture(scope="module")
+def exported(served, tmp_path_factory):
+    return export_generator(tmp_path_factory.mktemp("export") / "generator", served)
+
+
+@pytest.fixture(scope="module")
+def serve(exported):
+    loaded = tf.saved_model.load(str(exported))
+    signature = loaded.signatures["serving_default"]
+    signature.keep = loaded
+    return signature
+
+
+def batch(size=3):
+    images = np.random.default_rng(1).uniform(size=(size, *SHAPE)).astype(np.float32)
+    return images, (np.arange(size) % CLASSES).astype(np.int32)
+
+
+def test_a_clean_process_gives_the_same_bits(exported, served, generator, tmp_path):
+    images, classes = batch()
+    np.savez(tmp_path / "in.npz", images=images, target_class=classes)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["TF_ENABLE_ONEDNN_OPTS"] = str(int(IsMklEnabled()))  # bits are compared on the same kernels
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", CLEAN_PROCESS, str(exported), str(tmp_path / "in.npz"), str(tmp_path / "out.npz")],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    outputs = np.load(tmp_path / "out.npz")
+    assert set(outputs.files) == {"adversarial_images", "perturbation"}
+    here = served.signature()(images=tf.constant(images), target_class=tf.constant(classes))
+    for name in outputs.files:
+        np.testing.assert_array_equal(outputs[name], here[name])
+    eager = apply_perturbation(images, smooth_bound(generator(images, classes, training=False), EPSILON), EPSILON)
+    np.testing.assert_allclose(outputs["adversarial_images"], eager, atol=1e-6)
+
+
+def test_names_dtypes_and_shapes(serve):
+    _, inputs = serve.structured_input_signature
+    assert {name: spec.dtype for name, spec in inputs.items()} == {"images": tf.float32, "target_class": tf.int32}
+    assert {name: spec.dtype for name, spec in serve.structured_outputs.items()} == {
+        "adversarial_images": tf.float32,
+        "perturbation": tf.float32,
+    }
+    assert serve.structured_outputs["adversarial_images"].shape.as_list() == [None, *SHAPE]
+
+
+def test_the_budget_and_the_range_are_kept(serve):
+    images, classes = batch(4)
+    images[0], images[1] = 0.0, 1.0
+    outputs = serve(images=tf.constant(images), target_class=tf.constant(classes))
+    adversarial = outputs["adversarial_images"].numpy()
+    assert adversarial.min() >= 0.0
+    assert adversarial.max() <= 1.0
+    change = np.abs(adversarial - images)
+    assert change.max() <= EPSILON + 1e-6
+    assert change.max() > 0.5 * EPSILON
+    np.testing.assert_array_equal(outputs["perturbation"], adversarial - images)
+
+
+def test_the_class_is_heeded(serve):
+    images, _ = batch(1)
+    one, two = (
+        serve(images=tf.constant(images), target_class=tf.constant([k]))["adversarial_images"].numpy() for k in (0, 4)
+    )
+    assert np.abs(one - two).max() > 1e-4
+
+
+def test_an_image_is_answered_alike_in_any_batch(serve):
+    images, classes = batch(3)
+    together = serve(images=tf.constant(images), target_class=tf.constant(classes))["adversarial_images"].numpy()
+    alone = serve(images=tf.constant(images[2:]), target_class=tf.constant(classes[2:]))["adversarial_images"].numpy()
+    np.testing.assert_allclose(together[2:], alone, atol=1e-6)
+
+
+def test_an_empty_batch_is_answered_with_an_empty_one(serve):
+    outputs = serve(images=tf.zeros((0, *SHAPE)), target_class=tf.zeros((0,), tf.int32))
+    assert outputs["adversarial_images"].shape == (0, *SHAPE)
+    assert outputs["perturbation"].shape == (0, *SHAPE)
+
+
+def pixel(value):
+    images, classes = batch()
+    images[1, 2, 3, 0] = value
+    return images, classes
+
+
+@pytest.mark.parametrize(
+    ("request_of", "words"),
+    [
+        (lambda: (batch()[0][0], [0]), ["images", "(batch, 9, 13, 3)", "[9 13 3]"]),  # rank 3
+        (lambda: (np.float32(0.5), [0]), ["images", "(batch, 9, 13, 3)"]),
+        (lambda: (batch()[0][:, :8], batch()[1]), ["images", "(batch, 9, 13, 3)", "[3 8 13 3]"]),
+        (lambda: (batch()[0][:, :, :, :1], batch()[1]), ["images", "(batch, 9, 13, 3)", "[3 9 13 1]"]),
+        (lambda: (batch()[0].reshape(3, 13, 9, 3), batch()[1]), ["images", "[3 13 9 3]"]),
+        (lambda: (batch()[0], batch()[1][:, None]), ["target_class", "(batch,)", "[3 1]"]),
+        (lambda: (batch()[0], np.int32(1)), ["target_class", "(batch,)"]),
+        (lambda: (batch()[0], batch()[1][:2]), ["same batch size", "3", "2"]),
+        (lambda: (batch()[0][:0], batch()[1]), ["same batch size"]),
+        (lambda: pixel(1.0001), ["images", "[0, 1]", "1.0001"]),
+        (lambda: pixel(-0.25), ["images", "[0, 1]", "-0.25"]),
+        (lambda: pixel(np.inf), ["images", "[0, 1]", "inf"]),
+        (lambda: pixel(-np.inf), ["images", "[0, 1]", "-inf"]),
+        (lambda: pixel(np.nan), ["images", "NaN"]),
+        (lambda: (batch()[0], [0, CLASSES, 1]), ["target_class", "[0, 4]", "[0 5]"]),
+        (lambda: (batch()[0], [0, -1, 1]), ["target_class", "[0, 4]", "[-1 1]"]),
+    ],
+)
+def test_a_bad_request_is_refused_with_its_cause(request_of, words, serve):
+    images, classes = request_of()
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        serve(images=tf.constant(images, tf.float32), target_class=tf.constant(classes, tf.int32))
+    for word in words:
+        assert word in caught.value.message
+
+
+def test_an_untargeted_generator_takes_the_label(generator, tmp_path):
+    untargeted = ServedGenerator(generator, SHAPE, CLASSES, EPSILON, targeted=False)
+    path = export_generator(tmp_path / "generator", untargeted)
+    loaded = tf.saved_model.load(str(path))
+    signature = loaded.signatures["serving_default"]
+    assert set(signature.structured_input_signature[1]) == {"images", "label"}
+    images, classes = batch()
+    np.testing.assert_array_equal(
+        signature(images=tf.constant(images), label=tf.constant(classes))["adversarial_images"],
+        untargeted.signature()(images=tf.constant(images), label=tf.constant(classes))["adversarial_images"],
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="label must lie in"):
+        signature(images=tf.constant(images), label=tf.constant([0, 1, 9]))
+
+
+def fake_save(module, path, signatures):
+    with open(os.path.join(path, "saved_model.pb"), "w") as file:
+        file.write("saved")
+
+
+def test_versions_are_numbered_from_one(served, tmp_path, monkeypatch):
+    monkeypatch.setattr(tf.saved_model, "save", fake_save)
+    folder = tmp_path / "generator"
+    assert [export_generator(folder, served).name for _ in range(2)] == ["1", "2"]
+    (folder / "10").mkdir()
+    (folder / "notes.txt").write_text("not a version")
+    assert export_generator(folder, served) == folder / "11"
+    assert oct((folder / "11").stat().st_mode & 0o777) == "0o755"  # a server of another user reads it
+    assert sorted(entry.name for entry in folder.iterdir()) == ["1", "10", "11", "2", "notes.txt"]
+
+
+def test_a_failing_save_leaves_no_version(served, tmp_path, monkeypatch):
+    def fail(module, path, signatures):
+        fake_save(module, path, signatures)
+        raise OSError("disk full")
+
+    monkeypatch.setattr(tf.saved_model, "save", fail)
+    folder = tmp_path / "generator"
+    with pytest.raises(OSError, match="disk full"):
+        export_generator(folder, served)
+    assert not list(folder.iterdir())

@@ -1,0 +1,154 @@
+"""Writing whole or not at all, and who may use a work folder."""
+
+import json
+import os
+
+import pytest
+
+from aigan_tf import workdir
+from aigan_tf.errors import InputError
+from aigan_tf.workdir import Workdir
+
+SETTINGS = {"dataset": "digits", "epsilon": 0.3, "seed": 0}
+
+
+# Each `with` below holds the write it interrupts.
+# ruff: noqa: PT012
+
+
+def test_an_interrupted_write_keeps_the_old_file(tmp_path):
+    path = tmp_path / "sub" / "x.weights.h5"
+    workdir.write_bytes(path, b"old")
+    with pytest.raises(KeyboardInterrupt), workdir.atomic_file(path) as temporary:
+        assert temporary.name.endswith(".weights.h5")
+        temporary.write_bytes(b"half of the n")
+        assert path.read_bytes() == b"old"
+        raise KeyboardInterrupt
+    assert path.read_bytes() == b"old"
+    assert os.listdir(path.parent) == ["x.weights.h5"]
+    workdir.write_bytes(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert os.listdir(path.parent) == ["x.weights.h5"]
+
+
+def test_an_interrupted_first_write_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError), workdir.atomic_file(tmp_path / "x.keras") as temporary:
+        temporary.write_bytes(b"half")
+        raise RuntimeError
+    assert not os.listdir(tmp_path)
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "generator" / "1"
+    with pytest.raises(RuntimeError), workdir.atomic_folder(path) as temporary:
+        (temporary / "variables").mkdir()
+        (temporary / "variables" / "data").write_text("half")
+        assert not path.exists()
+        raise RuntimeError
+    assert not os.listdir(path.parent)
+    with workdir.atomic_folder(path) as temporary:
+        (temporary / "data").write_text("whole")
+    assert os.listdir(path.parent) == ["1"]
+    assert (path / "data").read_text() == "whole"
+
+
+def test_a_folder_is_never_written_over(tmp_path):
+    path = tmp_path / "1"
+    path.mkdir()
+    (path / "data").write_text("old")
+    with pytest.raises(OSError), workdir.atomic_folder(path) as temporary:  # noqa: PT011 its text is the system's
+        (temporary / "data").write_text("new")
+    assert (path / "data").read_text() == "old"
+    assert os.listdir(tmp_path) == ["1"]
+
+
+def test_csv_is_read_as_it_was_written(tmp_path):
+    path = tmp_path / "metrics.csv"
+    assert workdir.read_csv(path) == []
+    rows = [{"epoch": "1", "loss": "0.5"}, {"epoch": "2", "loss": 'a, "b"'}]
+    workdir.write_csv(path, rows)
+    assert workdir.read_csv(path) == rows
+
+
+def test_a_path_object_touches_nothing(tmp_path):
+    Workdir(tmp_path / "run")
+    assert not os.listdir(tmp_path)
+
+
+def test_a_new_folder_is_claimed_with_config_json(tmp_path):
+    folder = Workdir(tmp_path / "deep" / "run")
+    assert folder.open(SETTINGS) is False
+    config = json.loads(folder.config.read_text())
+    assert {name: config[name] for name in SETTINGS} == SETTINGS
+    assert set(config) == {*SETTINGS, "versions", "commit"}
+    assert config["versions"]["tensorflow"].startswith("2.")
+    assert os.listdir(folder.path) == ["config.json"]
+
+
+def test_an_empty_folder_that_exists_is_taken(tmp_path):
+    assert Workdir(tmp_path).open(SETTINGS) is False
+
+
+def test_the_same_settings_continue(tmp_path):
+    folder = Workdir(tmp_path / "run")
+    folder.open(SETTINGS)
+    before = folder.config.read_bytes()
+    (folder.path / "classifier.keras").write_text("precious")
+    assert Workdir(tmp_path / "run").open(SETTINGS) is True
+    assert folder.config.read_bytes() == before
+    assert folder.classifier.read_text() == "precious"
+
+
+@pytest.mark.parametrize(("name", "value"), [("epsilon", 0.1), ("dataset", "mnist"), ("new_setting", 1)])
+def test_other_settings_are_refused_and_nothing_is_overwritten(name, value, tmp_path):
+    folder = Workdir(tmp_path / "run")
+    folder.open(SETTINGS)
+    before = folder.config.read_bytes()
+    with pytest.raises(InputError) as caught:
+        folder.open({**SETTINGS, name: value})
+    message = str(caught.value)
+    assert str(folder.path) in message
+    assert f"{name}={SETTINGS.get(name)!r}" in message
+    assert repr(value) in message
+    assert "another --workdir" in message
+    assert "\n" not in message
+    assert folder.config.read_bytes() == before
+    assert os.listdir(folder.path) == ["config.json"]
+
+
+def test_a_foreign_folder_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(InputError, match="not empty"):
+        Workdir(tmp_path).open(SETTINGS)
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+    assert (tmp_path / "thesis.tex").read_text() == "mine"
+
+
+def test_a_file_in_the_way_is_refused(tmp_path):
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(InputError, match="is a file"):
+        Workdir(tmp_path / "run").open(SETTINGS)
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="cannot be written") as caught:
+        Workdir(tmp_path / "file" / "run").open(SETTINGS)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("text", ["{ not json", "[1, 2]", "\xff\xfe"])
+def test_a_broken_config_is_refused_and_kept(text, tmp_path):
+    folder = Workdir(tmp_path)
+    folder.config.write_bytes(text.encode("latin-1"))
+    for read in (folder.read_config, lambda: folder.open(SETTINGS)):
+        with pytest.raises(InputError, match=r"config\.json"):
+            read()
+    assert folder.config.read_bytes() == text.encode("latin-1")
+
+
+def test_a_missing_config_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"no config\.json.*train first"):
+        Workdir(tmp_path).read_config()

@@ -47,7 +47,8 @@ def adopt(
     low, high = pixel_range
 
     def classifier(images):
-        return outputs_of(images * (high - low) + low)
+        # float32: a model of mixed precision may give float16, in which small probabilities are zero.
+        return tf.cast(outputs_of(images * (high - low) + low), tf.float32)
 
     try:
         outputs = np.asarray(classifier(tf.constant(example_images)))
@@ -74,7 +75,8 @@ def adopt(
 
 
 def _first_line(error):
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    cause = str(error).rsplit("Exception encountered: ", 1)[-1].strip()  # Keras puts what matters at the end
+    return (cause or type(error).__name__).splitlines()[0][:200]
 
 
 def _execute(file):

@@ -35,7 +35,7 @@ def pgd_attack(
     Returns:
         float32, shape of `images`, in `[0, 1]` and within `epsilon` of `images`. No gradient flows through it.
     """
-    start = images
+    start = images = tf.convert_to_tensor(images)
     if random_start:
         noise = tf.random.stateless_uniform(tf.shape(images), seed, -epsilon, epsilon)
         start = apply_perturbation(images, noise, epsilon)

@@ -50,13 +50,15 @@ def _conv(filters, kernel_size, strides=1, padding="same"):
 
 
 def _small(x, num_classes):
-    """For 8 x 8 digits: three convolutions and a dense layer. No dropout: 1,300 shifted images train it to 98 %."""
+    """For 8 x 8 digits: three convolutions and a dense layer."""
     x = _conv(32, 3)(x)
     x = _conv(64, 3)(x)
     x = layers.MaxPooling2D()(x)
     x = _conv(64, 3)(x)
     x = layers.Flatten()(x)
+    x = layers.Dropout(0.25)(x)
     x = layers.Dense(128, activation="relu")(x)
+    x = layers.Dropout(0.25)(x)
     return layers.Dense(num_classes)(x)
 
 

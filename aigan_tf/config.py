@@ -158,6 +158,7 @@ PRESETS = {
     "digits": dict(
         classifier="small",
         epsilon=0.3,
+        hinge_weight=0.03,
         switch_success=0.85,
         generator_width=32,
         max_shift=1,

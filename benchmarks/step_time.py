@@ -14,7 +14,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-import aigan_tf  # noqa: E402, F401 isort: skip (before TensorFlow: it sets oneDNN)
+import aigan_tf  # noqa: F401 isort: skip (before TensorFlow: it sets oneDNN)
 import keras
 import numpy as np
 import tensorflow as tf

@@ -1,0 +1,164 @@
+"""The command line: one line for what cannot be used, and a whole run through the real command."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import flags
+
+from aigan_tf import cli, config, training
+from aigan_tf.data import load
+
+ROOT = pathlib.Path(cli.__file__).parent.parent
+
+
+def run_command(folder, *arguments):
+    """Runs the real train.py in another process, in `folder`."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *arguments], cwd=folder, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture
+def run_in_process(monkeypatch, tmp_path, capsys):
+    """Runs train.py's main function here, on flags of its own, in an empty folder: exit status, stdout, stderr."""
+
+    def run(*arguments):
+        parser = flags.FlagValues()
+        define = {name: getattr(flags, f"DEFINE_{name}") for name in ("bool", "integer", "float", "string")}
+        kinds = {bool: "bool", int: "integer", float: "float", str: "string"}
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path)
+            patch.setattr(flags, "FLAGS", parser)
+            patch.setattr(
+                cli,
+                "_DEFINE",
+                {
+                    kind: lambda *args, name=name: define[name](*args, flag_values=parser)
+                    for kind, name in kinds.items()
+                },
+            )
+            patch.setattr(flags, "DEFINE_string", lambda *args: define["string"](*args, flag_values=parser))
+            patch.setattr(cli.app, "run", lambda main: main(parser(["train.py", *arguments])))
+            status = 0
+            try:
+                cli.train()
+            except SystemExit as error:
+                status = error.code
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def assert_refused(status, stderr, words, folder):
+    assert status == 2
+    lines = stderr.strip().splitlines()
+    assert len(lines) == 1, stderr
+    assert lines[0].startswith("error: ")
+    assert "Traceback" not in stderr
+    for word in words:
+        assert word in lines[0]
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--dataset=cifar11"], ["cifar11", "expected", "did you mean cifar10"]),
+        (["--epsilon=0"], ["--epsilon=0.0", "above 0", "give"]),
+        (["--epsilon=-1"], ["--epsilon=-1.0", "above 0", "give"]),
+        (["--epsilon=1.5"], ["--epsilon=1.5", "at most 1", "grey levels"]),
+        (["--stage1_epochs=-1"], ["--stage1_epochs=-1", "0 or more"]),
+        (["--stage2_epochs=-2"], ["--stage2_epochs=-2", "0 or more"]),
+        (["--stage1_epochs=0", "--stage2_epochs=0"], ["--stage1_epochs=0", "at least one epoch", "raise"]),
+        (["--dataset=mnist", "--data_dir=nowhere"], ["--data_dir=nowhere", "expected", "create"]),
+        (["--classifier=nowhere.keras"], ["nowhere.keras", "expected", "correct"]),
+        (["--classifier=A"], ["8 x 8", "at least 12 x 12", "--classifier"]),
+        (["--class_names=nowhere.txt"], ["nowhere.txt", "expected", "correct"]),
+        (["--batch_size=100000"], ["--batch_size=100000", "1348", "lower"]),
+        (["--custom_objects=nowhere.py", "--classifier=x.keras"], ["nowhere.py", "expected", "correct"]),
+        (["digits"], ["'digits'", "expected", "--help"]),
+        (["--dataset=~no-such-user/pictures"], ["no-such-user", "expected"]),
+        (["--workdir=~no-such-user/run"], ["no-such-user", "expected"]),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_and_creates_nothing(arguments, words, run_in_process, tmp_path):
+    status, _, stderr = run_in_process(*arguments)
+    assert_refused(status, stderr, words, tmp_path)
+
+
+def test_a_bad_value_is_answered_before_tensorflow_is_imported(tmp_path):
+    code = (
+        "import sys; from aigan_tf import cli\n"
+        "try:\n    cli.train()\n"
+        "except SystemExit as error:\n    print(error.code, 'tensorflow' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, "--epsilon=8"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout.split() == ["2", "False"]
+    assert_refused(2, run.stderr, ["--epsilon=8.0", "at most 1", "0.0314"], tmp_path)
+
+
+def test_flags_become_the_settings(run_in_process, monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(training, "train_and_export", lambda *args: calls.append(args))
+    assert run_in_process()[0] == 0
+    assert run_in_process("--dataset=cifar10", "--epsilon=0.05", "--noflip", "--data_dir=d", "--workdir=w")[0] == 0
+    assert run_in_process("--dataset=some/folder/", "--seed=7", "--attack=untargeted")[0] == 0
+    assert calls == [
+        (config.make_config(), "runs/digits", None),
+        (config.make_config(dataset="cifar10", epsilon=0.05, flip=False), "w", "d"),
+        (config.make_config(dataset="some/folder/", seed=7, attack="untargeted"), "runs/folder", None),
+    ]
+
+
+TINY = (
+    "--classifier_epochs=1",
+    "--steps_per_epoch=2",
+    "--stage1_epochs=1",
+    "--stage2_epochs=1",
+    "--batch_size=32",
+    "--attack_steps=2",
+    "--generator_width=4",
+    "--generator_blocks=1",
+)
+
+
+def test_the_command_trains_exports_and_guards_its_folder(tmp_path, run_in_process):
+    run = run_command(tmp_path, *TINY)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert "Traceback" not in run.stderr
+    folder = tmp_path / "runs" / "digits"
+    report = json.loads((folder / "report.json").read_text())
+    assert f"{report['success_rate']:.2%}" in run.stdout
+    assert str(pathlib.Path("runs/digits/generator/1")) in run.stdout
+
+    # The generator it wrote is used on images it never saw, by the numbers of config.json alone.
+    epsilon = json.loads((folder / "config.json").read_text())["epsilon"]
+    images = load("digits").test.as_float()[:5]
+    loaded = tf.saved_model.load(str(folder / "generator" / "1"))
+    outputs = loaded.signatures["serving_default"](images=tf.constant(images), target_class=tf.range(5))
+    adversarial = outputs["adversarial_images"].numpy()
+    assert adversarial.shape == images.shape
+    assert 0 < np.abs(adversarial - images).max() <= epsilon + 1e-6
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
+
+    # Another configuration is refused there, and nothing of the run is touched.
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    status, _, stderr = run_in_process(*TINY, "--epsilon=0.25")
+    assert status == 2
+    assert len(stderr.strip().splitlines()) == 1
+    for word in ("runs/digits", "epsilon=0.3", "0.25", "expected", "another --workdir"):
+        assert word in stderr
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

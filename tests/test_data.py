@@ -1,0 +1,355 @@
+"""Data sets: the embedded digits, folders of pictures, and TFDS without a network."""
+
+import socket
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from aigan_tf import data
+from aigan_tf.errors import InputError
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Fails every connection and name look-up; returns those that were tried."""
+    tried = []
+
+    def refuse(*args, **kwargs):
+        tried.append(args[-2:])
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    return tried
+
+
+def assert_one_line(caught, *words):
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in ("expected", *words):
+        assert word in message
+
+
+# --- digits
+
+
+def test_digits_are_split_as_documented():
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    pixels = bunch.images[..., np.newaxis].astype(np.float32) / 16
+    dataset = data.load("digits")
+    assert dataset.image_shape == (8, 8, 1)
+    assert dataset.class_names == tuple("0123456789")
+    np.testing.assert_array_equal(dataset.test.as_float(), pixels[-300:])
+    np.testing.assert_array_equal(dataset.test.labels, bunch.target[-300:])
+    assert dataset.test.as_float().dtype == np.float32
+    assert dataset.test.as_float().max() == 1.0
+
+    # Validation and training data are the other 1,497, each once; each index is found by its pixels.
+    index_of = {image.tobytes(): k for k, image in enumerate(pixels[:-300])}
+    assert len(index_of) == 1497
+    found = {}
+    for name in ("train", "validation"):
+        split = getattr(dataset, name)
+        found[name] = [index_of[image.tobytes()] for image in split.as_float()]
+        np.testing.assert_array_equal(split.labels, bunch.target[found[name]])
+    assert sorted(found["train"] + found["validation"]) == list(range(1497))
+    assert len(found["validation"]) == 149
+    assert max(found["validation"]) - min(found["validation"]) > 1000  # not simply the last ones
+
+
+def test_digits_are_the_same_for_every_call():
+    np.random.seed(1)
+    first = data.load("digits")
+    np.random.seed(2)
+    tf.random.set_seed(3)
+    second = data.load("digits")
+    for name in ("train", "validation", "test"):
+        for a, b in zip(*((getattr(d, name).images, getattr(d, name).labels) for d in (first, second)), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_digits_need_no_network(no_network):
+    data.load("digits")
+    assert not no_network
+
+
+# --- a folder
+
+
+def write_image(path, shape=(9, 13, 3), seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+    path.write_bytes(tf.io.encode_png(pixels).numpy())
+    return pixels
+
+
+def write_folder(root, shape=(9, 13, 3), classes=("cat", "dog"), train=4, test=2):
+    """Returns the pixels by path below `root`."""
+    return {
+        f"{split}/{name}/{k}.png": write_image(root / split / name / f"{k}.png", shape, seed=100 * c + 10 * s + k)
+        for s, (split, count) in enumerate((("train", train), ("test", test)))
+        for c, name in enumerate(classes)
+        for k in range(count)
+    }
+
+
+@pytest.mark.parametrize("shape", [(9, 13, 1), (9, 13, 3), (8, 8, 3)])
+def test_a_folder_of_odd_sized_pictures(shape, tmp_path, no_network):
+    pixels = write_folder(tmp_path, shape)
+    (tmp_path / "train" / "cat" / "notes.txt").write_text("not a picture")
+    dataset = data.load(str(tmp_path))
+    assert dataset.image_shape == shape
+    assert dataset.class_names == ("cat", "dog")
+    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (7, 1, 4)
+    np.testing.assert_array_equal(dataset.test.labels, [0, 0, 1, 1])
+    expected = [pixels[f"test/{name}/{k}.png"] for name in ("cat", "dog") for k in range(2)]
+    np.testing.assert_array_equal(dataset.test.images, expected)
+    held = {image.tobytes() for split in (dataset.train, dataset.validation) for image in split.images}
+    assert held == {image.tobytes() for path, image in pixels.items() if path.startswith("train")}
+    for split in (dataset.train, dataset.validation):
+        for image, label in zip(split.images, split.labels, strict=True):
+            (path,) = (path for path, other in pixels.items() if other.tobytes() == image.tobytes())
+            assert dataset.class_names[label] == path.split("/")[1]
+    np.testing.assert_allclose(dataset.test.as_float() * 255, dataset.test.images, atol=1e-4)
+    assert not no_network
+
+
+def test_an_alpha_channel_is_dropped(tmp_path):
+    pixels = write_folder(tmp_path, (9, 13, 4))
+    dataset = data.load(str(tmp_path))
+    assert dataset.image_shape == (9, 13, 3)
+    np.testing.assert_array_equal(dataset.test.images[0], pixels["test/cat/0.png"][..., :3])
+
+
+def test_jpeg_files_are_read(tmp_path):
+    write_folder(tmp_path)
+    (tmp_path / "train" / "cat" / "9.JPG").write_bytes(tf.io.encode_jpeg(np.full((9, 13, 3), 200, np.uint8)).numpy())
+    dataset = data.load(str(tmp_path))
+    assert len(dataset.train) + len(dataset.validation) == 9
+
+
+def test_pictures_of_different_size_are_refused_or_resized(tmp_path):
+    write_folder(tmp_path)
+    write_image(tmp_path / "train" / "dog" / "big.png", (20, 30, 3))
+    with pytest.raises(InputError) as caught:
+        data.load(str(tmp_path))
+    assert_one_line(caught, "big.png", "20 x 30", "9 x 13", "--image_size")
+    dataset = data.load(str(tmp_path), image_size=(16, 10))
+    assert dataset.image_shape == (16, 10, 3)
+    assert dataset.train.images.dtype == np.uint8
+
+
+def test_train_and_test_pictures_of_different_size_are_refused(tmp_path):
+    write_folder(tmp_path)
+    for path in (tmp_path / "test").rglob("*.png"):
+        write_image(path, (12, 12, 3))
+    with pytest.raises(InputError) as caught:
+        data.load(str(tmp_path))
+    assert_one_line(caught, "--image_size")
+
+
+def test_resizing_keeps_the_picture(tmp_path):
+    for split in ("train", "test"):
+        for k, name in enumerate(("dark", "light")):
+            for number in range(2):
+                path = tmp_path / split / name / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                half = np.full((40, 20, 1), 60 + 100 * k, np.uint8)
+                path.write_bytes(tf.io.encode_png(np.concatenate([half, half + 50], axis=1)).numpy())
+    dataset = data.load(str(tmp_path), image_size=(10, 12))
+    for image, label in zip(dataset.test.images, dataset.test.labels, strict=True):
+        assert (image[:, :4] == 60 + 100 * label).all()
+        assert (image[:, -4:] == 110 + 100 * label).all()
+
+
+def test_a_missing_split_is_named(tmp_path):
+    write_folder(tmp_path, test=0)
+    with pytest.raises(InputError) as caught:
+        data.load(str(tmp_path))
+    assert_one_line(caught, "no test/", "test/CLASS/*.png")
+
+
+def test_a_class_of_only_one_split_is_named(tmp_path):
+    write_folder(tmp_path)
+    write_image(tmp_path / "test" / "bird" / "0.png")
+    with pytest.raises(InputError) as caught:
+        data.load(str(tmp_path))
+    assert_one_line(caught, "'bird'", "only one")
+
+
+def test_an_empty_class_is_refused(tmp_path):
+    write_folder(tmp_path)
+    for split in ("train", "test"):
+        (tmp_path / split / "empty").mkdir()
+    with pytest.raises(InputError) as caught:
+        data.load(str(tmp_path))
+    assert_one_line(caught, "without images")
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture at all", b"\x89PNG\r\n\x1a\n cut off"])
+def test_an_unreadable_picture_is_named(content, tmp_path):
+    write_folder(tmp_path)
+    (tmp_path / "train" / "dog" / "bad.png").write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        data.load(str(tmp_path))
+    assert_one_line(caught, "bad.png", "cannot be read")
+
+
+def test_tiny_pictures_and_a_single_class_are_refused(tmp_path):
+    write_folder(tmp_path / "tiny", (7, 13, 3))
+    with pytest.raises(InputError) as caught:
+        data.load(str(tmp_path / "tiny"))
+    assert_one_line(caught, "7 x 13 x 3", "at least 8")
+    assert data.load(str(tmp_path / "tiny"), image_size=(8, 8)).image_shape == (8, 8, 3)
+    write_folder(tmp_path / "single", classes=("cat",))
+    with pytest.raises(InputError) as caught:
+        data.load(str(tmp_path / "single"))
+    assert_one_line(caught, "1 class", "at least 2")
+
+
+def test_more_than_fits_in_memory_is_refused(tmp_path, monkeypatch):
+    write_folder(tmp_path)
+    monkeypatch.setattr(data, "MAX_BYTES", 9 * 13 * 3 * 8 - 1)
+    with pytest.raises(InputError) as caught:
+        data.load(str(tmp_path))
+    assert_one_line(caught, "GiB", "--image_size")
+    monkeypatch.setattr(data, "MAX_BYTES", 9 * 13 * 3 * 8)
+    data.load(str(tmp_path))
+
+
+# --- TFDS
+
+
+def store(folder, name, features, splits, version="1.0.0"):
+    """Lays out a TFDS data set of the given examples by split."""
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name=name,
+        version=version,
+        features=features,
+        split_datasets={split: list(enumerate(examples)) for split, examples in splits.items()},
+        data_dir=folder,
+        disable_shuffling=True,
+    )
+
+
+def image_examples(count, shape, seed=0, classes=10):
+    rng = np.random.default_rng(seed)
+    return [{"image": rng.integers(0, 256, shape).astype(np.uint8), "label": k % classes} for k in range(count)]
+
+
+def image_features(shape, classes=10, **arguments):
+    return tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=shape, **arguments),
+            "label": tfds.features.ClassLabel(num_classes=classes),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def mnist(tmp_path_factory):
+    """MNIST's own specification with 30 + 20 made-up images: the folder and the examples."""
+    folder = tmp_path_factory.mktemp("tfds")
+    builder = tfds.builder("mnist", data_dir=folder)
+    splits = {"train": image_examples(30, (28, 28, 1)), "test": image_examples(20, (28, 28, 1), seed=1)}
+    store(folder, "mnist", builder.info.features, splits, str(builder.version))
+    return folder, splits
+
+
+def test_a_data_set_that_is_laid_out_is_read_without_the_network(mnist, no_network):
+    folder, splits = mnist
+    dataset = data.load("mnist", str(folder))
+    assert not no_network
+    assert dataset.name == "mnist"
+    assert dataset.image_shape == (28, 28, 1)
+    assert dataset.class_names == tuple("0123456789")
+    np.testing.assert_array_equal(dataset.test.images, [example["image"] for example in splits["test"]])
+    np.testing.assert_array_equal(dataset.test.labels, [example["label"] for example in splits["test"]])
+    assert (len(dataset.train), len(dataset.validation)) == (27, 3)
+    held = {image.tobytes() for split in (dataset.train, dataset.validation) for image in split.images}
+    assert held == {example["image"].tobytes() for example in splits["train"]}
+    assert dataset.test.labels.dtype == np.int32
+
+
+def test_a_tfds_data_set_is_resized(mnist):
+    assert data.load("mnist", str(mnist[0]), (14, 20)).image_shape == (14, 20, 1)
+
+
+def test_a_data_set_without_test_split_has_one_held_out(tmp_path, no_network, caplog):
+    examples = image_examples(40, (9, 13, 3))
+    store(tmp_path, "trainonly", image_features((9, 13, 3)), {"train": examples})
+    dataset = data.load("trainonly", str(tmp_path))
+    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (29, 3, 8)
+    parts = [image.tobytes() for s in (dataset.train, dataset.validation, dataset.test) for image in s.images]
+    assert sorted(parts) == sorted(example["image"].tobytes() for example in examples)  # each once
+    assert "no test split" in caplog.text
+    np.testing.assert_array_equal(data.load("trainonly", str(tmp_path)).test.images, dataset.test.images)
+
+
+def test_images_of_different_sizes_need_image_size(tmp_path, no_network):
+    examples = image_examples(10, (9, 13, 3)) + image_examples(10, (20, 10, 3))
+    store(tmp_path, "sizes", image_features((None, None, 3)), {"train": examples, "test": examples})
+    with pytest.raises(InputError) as caught:
+        data.load("sizes", str(tmp_path))
+    assert_one_line(caught, "different sizes", "--image_size")
+    assert data.load("sizes", str(tmp_path), (12, 12)).image_shape == (12, 12, 3)
+
+
+def test_a_set_that_is_not_image_classification_is_refused(tmp_path, no_network):
+    features = tfds.features.FeaturesDict(
+        {"text": tfds.features.Text(), "label": tfds.features.ClassLabel(num_classes=2)}
+    )
+    store(tmp_path, "reviews", features, {"train": [{"text": "good", "label": 1}, {"text": "bad", "label": 0}]})
+    with pytest.raises(InputError) as caught:
+        data.load("reviews", str(tmp_path))
+    assert_one_line(caught, "'reviews'", "not image classification", "--dataset")
+
+
+def test_16_bit_images_are_not_taken_for_8_bit_ones(tmp_path, no_network):
+    features = image_features((9, 13, 1), dtype=np.uint16, encoding_format="png")
+    examples = [{"image": np.full((9, 13, 1), 6000 * k, np.uint16), "label": k} for k in range(10)]
+    store(tmp_path, "deep", features, {"train": examples, "test": examples})
+    try:
+        dataset = data.load("deep", str(tmp_path))
+    except InputError:
+        return
+    assert dataset.test.as_float().max() <= 1.0
+    np.testing.assert_allclose(dataset.test.as_float()[:, 0, 0, 0], np.arange(10) * 6000 / 65535, atol=1 / 255)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("cifar11", "cifar10"), ("mnsit", "mnist"), ("fashion-mnist", "fashion_mnist")]
+)
+def test_an_unknown_name_gets_a_near_match(name, hint, tmp_path, no_network):
+    with pytest.raises(InputError) as caught:
+        data.load(name, str(tmp_path))
+    assert_one_line(caught, f"unknown data set {name!r}", "did you mean", hint)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_like_no_other_gets_the_catalogue(tmp_path, no_network):
+    with pytest.raises(InputError) as caught:
+        data.load("qqqqqqqqqqqq", str(tmp_path))
+    assert_one_line(caught, "catalog")
+
+
+def test_a_missing_data_dir_is_named(tmp_path):
+    with pytest.raises(InputError) as caught:
+        data.load("mnist", str(tmp_path / "nowhere"))
+    assert_one_line(caught, "nowhere", "does not exist")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_network_an_unprepared_set_is_an_error_that_leaves_nothing(tmp_path, no_network, monkeypatch):
+    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda *args, **kwargs: None)  # it would wait for minutes
+    (tmp_path / "mine.txt").write_text("kept")
+    with pytest.raises(InputError) as caught:
+        data.load("mnist", str(tmp_path))
+    assert_one_line(caught, "'mnist'", str(tmp_path), "cannot be downloaded", "--data_dir")
+    assert no_network  # it was tried
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine.txt"]

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -50,10 +51,12 @@ def metrics_rows(folder, *without):
         return [{k: v for k, v in row.items() if k not in without} for row in csv.DictReader(file)]
 
 
-def saved_weights(path, config):
-    generator = training.Generator(10, 1, config.generator_width, config.generator_blocks)
-    generator.load_weights(path)
-    return [np.array(value) for value in generator.get_weights()]
+def saved_weights(path):
+    """Every array of a .weights.h5 file."""
+    arrays = []
+    with h5py.File(path) as file:
+        file.visititems(lambda _, entry: arrays.append(entry[()]) if isinstance(entry, h5py.Dataset) else None)
+    return arrays
 
 
 def assert_same_arrays(left, right):
@@ -157,8 +160,7 @@ def test_report_json_is_what_was_measured(finished):
 
 def test_the_two_weight_files_are_of_the_ends_of_the_stages(finished):
     folder, _ = finished
-    config = make_config(**TINY)
-    after1, after2 = (saved_weights(folder / f"generator{stage}.weights.h5", config) for stage in ("_stage1", ""))
+    after1, after2 = (saved_weights(folder / f"generator{stage}.weights.h5") for stage in ("_stage1", ""))
     assert any((a != b).any() for a, b in zip(after1, after2, strict=True))
 
 
@@ -190,11 +192,8 @@ def stop_before_evaluation(monkeypatch):
 
 def assert_same_end(run, uninterrupted):
     """Weights, both optimizers, counters and metrics of two runs are equal in every bit."""
-    config = make_config(**TINY)
-    models = [keras.models.load_model(path / "classifier.keras", compile=False) for path in (run, uninterrupted)]
-    assert_same_arrays(*(model.get_weights() for model in models))
     for name in ("generator_stage1.weights.h5", "generator.weights.h5"):
-        assert_same_arrays(saved_weights(run / name, config), saved_weights(uninterrupted / name, config))
+        assert_same_arrays(saved_weights(run / name), saved_weights(uninterrupted / name))
     expected, actual = variables(uninterrupted), variables(run)
     assert actual.keys() == expected.keys()
     for name, value in expected.items():
@@ -205,8 +204,7 @@ def assert_same_end(run, uninterrupted):
 @pytest.mark.parametrize(
     "moment",
     [
-        "classifier0_saved",  # in the classifier's training
-        "aigan1_saved",  # when the stage just changed
+        "aigan1_saved",  # when stage 2 just began
         "aigan3_saved",  # all epochs are done, the weights are not written
     ],
 )
@@ -223,18 +221,18 @@ def test_a_killed_run_ends_bit_for_bit_as_an_uninterrupted_one(finished, moment,
 def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(finished, tmp_path, monkeypatch):
     folder, _ = finished
     run = tmp_path / "run"
-    shutil.copytree(folder.parent / "aigan0_unsaved", run)  # in stage 1: the classifier is done, no epoch is saved
+    shutil.copytree(folder.parent / "aigan0_unsaved", run)  # the classifier is done, nothing of the generator is saved
 
     def interrupt(self, batch, logs=None):
-        if self.model.generator_optimizer.iterations == 8:  # within the third epoch, the first of stage 2
+        if self.model.generator_optimizer.iterations == 5:  # within the second epoch, the last of stage 1
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(callbacks.MetricsHistory, "on_train_batch_end", interrupt)
         with pytest.raises(KeyboardInterrupt):
             training.train_and_export(make_config(**TINY), run)
-    assert metrics_rows(run, "seconds") == metrics_rows(folder, "seconds")[:2]
-    for name in ("generator.weights.h5", "generator", "report.json", "samples/stage2.png"):
+    assert metrics_rows(run, "seconds") == metrics_rows(folder, "seconds")[:1]
+    for name in ("generator_stage1.weights.h5", "generator.weights.h5", "generator", "report.json", "samples"):
         assert not (run / name).exists()
     assert not [path for path in run.rglob("*") if path.name.startswith(".")]
 
@@ -244,12 +242,27 @@ def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(finished, t
     assert_same_end(run, folder)
 
 
+def test_a_killed_training_of_the_classifier_ends_bit_for_bit_as_an_uninterrupted_one(finished, tmp_path, monkeypatch):
+    folder, _ = finished
+    run = tmp_path / "run"
+    shutil.copytree(folder.parent / "classifier0_saved", run)
+
+    def stop(*args, **kwargs):
+        raise Stop
+
+    monkeypatch.setattr(training, "train_generator", stop)
+    with pytest.raises(Stop):
+        training.train_and_export(make_config(**TINY), run)
+    resumed, whole = (keras.models.load_model(path / "classifier.keras", compile=False) for path in (run, folder))
+    assert_same_arrays(resumed.get_weights(), whole.get_weights())
+
+
 def test_a_checkpoint_holds_every_variable_of_every_network(tmp_path):
     """Batch statistics and dropout seeds too, which no optimizer knows."""
 
     def networks():
         return {
-            "generator": training.Generator(10, 1, 4, 1),
+            "generator": training.Generator(10, 1, width=4, num_blocks=1),
             "discriminator": training.Discriminator(1),
             "resnet": classifiers.build("resnet20", (8, 8, 1), 10),
             "dropout": classifiers.build("small", (8, 8, 1), 10),
@@ -275,7 +288,6 @@ def short_run(finished, folder, monkeypatch, **settings):
     )
     with pytest.raises(Stop):
         training.train_and_export(config, folder)
-    return config
 
 
 def test_without_stage1_the_attacker_never_runs(finished, tmp_path, monkeypatch):
@@ -298,11 +310,10 @@ def test_without_stage1_the_attacker_never_runs(finished, tmp_path, monkeypatch)
 
 def test_without_stage2_the_result_is_that_of_stage1(finished, tmp_path, monkeypatch):
     run = tmp_path / "run"
-    config = short_run(finished, run, monkeypatch, stage1_epochs=1, stage2_epochs=0)
+    short_run(finished, run, monkeypatch, stage1_epochs=1, stage2_epochs=0)
     assert [row["stage"] for row in metrics_rows(run)] == ["1"]
-    assert_same_arrays(
-        saved_weights(run / "generator_stage1.weights.h5", config), saved_weights(run / "generator.weights.h5", config)
-    )
+    assert [entry.name for entry in (run / "samples").iterdir()] == ["stage1.png"]
+    assert_same_arrays(saved_weights(run / "generator_stage1.weights.h5"), saved_weights(run / "generator.weights.h5"))
 
 
 def planned(monkeypatch, tmp_path, **settings):
@@ -356,7 +367,9 @@ def test_an_untargeted_run_switches_by_itself_and_serves_label(finished, tmp_pat
             "stage1_epochs": 2,
             "stage2_epochs": 1,
             "switch_success": 0.05,
-            "steps_per_epoch": 2,
+            "steps_per_epoch": 4,
+            "learning_rate": 0.05,
+            "hinge_weight": 0.0,
         }
     )
     result = training.train_and_export(config, run)
@@ -381,19 +394,6 @@ class FakeModel:
         name = "success"
 
 
-def run_switch(stage1_epochs, success, measured):
-    """Returns the stage of each epoch, and the stages whose end was announced."""
-    ended, stages = [], []
-    switch = callbacks.StageSwitch(stage1_epochs, success, ended.append)
-    switch.set_model(FakeModel())
-    switch.on_train_begin()
-    for epoch, value in enumerate(measured):
-        stages.append(switch.model.stage)
-        switch.on_epoch_end(epoch, {"val_success": value})
-    switch.on_train_end()
-    return stages, ended
-
-
 @pytest.mark.parametrize(
     ("stage1_epochs", "success", "measured", "stages"),
     [
@@ -401,12 +401,20 @@ def run_switch(stage1_epochs, success, measured):
         (3, 0.5, [0.1, 0.49, 0.2, 0.9, 0.2], [1, 1, 1, 2, 2]),  # never reached in time
         (3, None, [0.9, 0.9, 0.9, 0.9, 0.9], [1, 1, 1, 2, 2]),  # fixed
         (0, 0.5, [0.1, 0.1], [2, 2]),
+        (2, None, [0.1, 0.1], [1, 1]),  # there is no stage 2
     ],
 )
 def test_stage1_ends_at_the_success_or_after_its_epochs(stage1_epochs, success, measured, stages):
-    actual, ended = run_switch(stage1_epochs, success, measured)
+    model, actual, ended = FakeModel(), [], []
+    switch = callbacks.StageSwitch(stage1_epochs, success, lambda: ended.append(model.stage))
+    switch.set_model(model)
+    switch.set_params({"epochs": len(measured)})
+    switch.on_train_begin()
+    for epoch, value in enumerate(measured):
+        actual.append(model.stage)
+        switch.on_epoch_end(epoch, {"val_success": value})
     assert actual == stages
-    assert ended == ([1, 2] if 1 in stages else [2])
+    assert ended == ([1] if 1 in stages else [])  # announced once, while the stage is still the first
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import importlib.util
 import logging
-import pathlib
 from collections.abc import Callable
 
 import keras
@@ -11,7 +10,7 @@ import tensorflow as tf
 from keras import layers
 
 from aigan_tf.classifiers import ARCHITECTURES, frozen
-from aigan_tf.errors import InputError
+from aigan_tf.errors import InputError, user_path
 
 
 def adopt(
@@ -42,7 +41,7 @@ def adopt(
     """
     if custom_objects:
         _execute(custom_objects)
-    source = pathlib.Path(path).expanduser()
+    source = user_path(path)
     outputs_of = _load_saved_model(source) if source.is_dir() else _load_keras(source, example_images.shape[1:])
     low, high = pixel_range
 
@@ -80,7 +79,7 @@ def _first_line(error):
 
 
 def _execute(file):
-    source = pathlib.Path(file).expanduser()
+    source = user_path(file)
     if not source.is_file():
         raise InputError(f"--custom_objects={file} does not exist; expected a Python file: correct the path")
     spec = importlib.util.spec_from_file_location("aigan_tf_custom_objects", source)

@@ -220,8 +220,9 @@ class AIGAN(keras.Model):
 
     def update_metrics(self, losses, images, adversarial_images, perturbations, logits, classes, weights=None):
         """Adds a batch to the metrics; `weights` (bool, `(batch,)`) leaves images out of success and norms."""
+        count = tf.shape(images)[0]  # the last batch may be smaller: means are over images, not batches
         for name, loss in losses.items():
-            self.losses_seen[name].update_state(loss, tf.shape(images)[0])  # means over images: the last batch is smaller
+            self.losses_seen[name].update_state(loss, count)
         self.success_rate.update_state(logits, classes, weights)
         self.perturbation_l2.update_state(images, adversarial_images, weights)
         self.perturbation_linf.update_state(images, adversarial_images)

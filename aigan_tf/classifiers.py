@@ -56,9 +56,7 @@ def _small(x, num_classes):
     x = layers.MaxPooling2D()(x)
     x = _conv(64, 3)(x)
     x = layers.Flatten()(x)
-    x = layers.Dropout(0.25)(x)
     x = layers.Dense(128, activation="relu")(x)
-    x = layers.Dropout(0.25)(x)
     return layers.Dense(num_classes)(x)
 
 
@@ -154,7 +152,7 @@ def _wide_resnet(blocks, width):
 _NATURAL = dict(max_shift=4, flip=True)
 
 ARCHITECTURES = {
-    "small": Architecture(_small, 8, Recipe(epochs=40, learning_rate=0.05, max_shift=1)),
+    "small": Architecture(_small, 8, Recipe(epochs=40, learning_rate=0.05, weight_decay=5e-3, max_shift=1)),
     "a": Architecture(_model_a, 12, Recipe(epochs=3, learning_rate=0.05, max_shift=2)),
     "b": Architecture(_model_b, 27, Recipe(epochs=4, learning_rate=0.05, max_shift=2)),
     "c": Architecture(_model_c, 16, Recipe(epochs=4, learning_rate=0.05, max_shift=2)),

@@ -2,13 +2,12 @@
 
 import dataclasses
 import os
-import pathlib
 
 import tensorflow as tf
 
 from aigan_tf import preparation, report
 from aigan_tf.config import Config
-from aigan_tf.errors import InputError
+from aigan_tf.errors import InputError, user_path
 from aigan_tf.evaluation import evaluate_generator
 from aigan_tf.export import latest_version
 from aigan_tf.workdir import Workdir, write_json
@@ -59,7 +58,7 @@ def evaluate_workdir(
         config.epsilon, config.targeted, split="test", seed=config.seed,
     )  # fmt: skip
     print(report.success_table(result), flush=True)
-    path = pathlib.Path(output).expanduser() if output else folder.report
+    path = user_path(output) if output else folder.report
     try:
         write_json(path, {**result, "device": preparation.device_name()})
     except OSError as error:

@@ -1,15 +1,15 @@
 """A data set by name: the embedded digits, TensorFlow Datasets, or a folder, held in memory as 8-bit images."""
 
+import contextlib
 import dataclasses
 import difflib
 import logging
 import pathlib
-import shutil
 
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf.errors import InputError
+from aigan_tf.errors import InputError, user_path
 
 MIN_SIDE = 8  # pixels: two halvings still leave the networks a 2 x 2 map
 MAX_BYTES = 8 * 2**30  # 8-bit pixels of one split; more than this is not for an in-memory pipeline
@@ -84,8 +84,8 @@ def load(name: str, data_dir: str | None = None, image_size: tuple[int, int] | N
     """
     if name == "digits":
         train, test, class_names = _load_digits()
-    elif pathlib.Path(name).expanduser().is_dir():
-        train, test, class_names = _load_folder(pathlib.Path(name).expanduser(), image_size)
+    elif user_path(name).is_dir():
+        train, test, class_names = _load_folder(user_path(name), image_size)
     else:
         train, test, class_names = _load_tfds(name, data_dir, image_size)
     height, width, channels = train.images.shape[1:]
@@ -221,6 +221,11 @@ def _load_tfds(name, data_dir, image_size):
             f"data set {name!r} is not image classification; expected one image and one class label an example: "
             "choose another --dataset"
         )
+    if image_feature.np_dtype != np.uint8:
+        raise InputError(
+            f"data set {name!r} has images of {np.dtype(image_feature.np_dtype).name}; expected 8-bit ones: convert it to a "
+            "folder of PNG files"
+        )
     if None in image_feature.shape and image_size is None:
         raise InputError(f"data set {name!r} has images of different sizes; expected one: give --image_size=32,32")
 
@@ -252,7 +257,7 @@ def _load_tfds(name, data_dir, image_size):
 
 def _tfds_builder(tfds, name, data_dir):
     """Returns the prepared builder of a TFDS name, downloading only what is not laid out yet."""
-    if data_dir is not None and not pathlib.Path(data_dir).expanduser().is_dir():
+    if data_dir is not None and not user_path(data_dir).is_dir():
         raise InputError(f"--data_dir={data_dir} does not exist; expected the folder of TFDS data sets: create it")
     try:
         builder = tfds.builder(name, data_dir=data_dir)
@@ -267,19 +272,27 @@ def _tfds_builder(tfds, name, data_dir):
     if builder.is_prepared():
         return builder
     folder = pathlib.Path(builder.data_dir)
-    existing = {path for path in folder.parent.glob("*")} if folder.parent.is_dir() else None
+    root = folder.parents[builder.info.full_name.count("/")]
+    print(f"Downloading {name} into {root}.", flush=True)
+    before = set(root.rglob("*"))
     try:
         builder.download_and_prepare()
     except Exception as error:  # network, disk, checksum, manual download: whatever TFDS meets
-        if folder.parent.is_dir():  # leave no half-written version behind
-            for path in folder.parent.glob("*"):
-                if existing is None or path not in existing:
-                    shutil.rmtree(path, ignore_errors=True)
-            if existing is None:
-                shutil.rmtree(folder.parent, ignore_errors=True)
+        _remove_unfinished(root, before)
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise InputError(
             f"data set {name!r} is not in {builder.data_dir} and cannot be downloaded ({reason}); expected a network or "
             "a prepared data set: connect, or copy the data set there and give its parent as --data_dir"
         ) from error
     return builder
+
+
+def _remove_unfinished(root, before):
+    """Removes what a failed preparation added to `root`, but for files that were downloaded whole."""
+    for path in sorted(set(root.rglob("*")) - before, reverse=True):  # what is in a folder before the folder
+        partial = any(".tmp." in part or part.startswith("incomplete") for part in path.relative_to(root).parts)
+        if path.is_dir():
+            with contextlib.suppress(OSError):  # not empty: it holds a whole download
+                path.rmdir()
+        elif partial or root / "downloads" not in path.parents:
+            path.unlink()

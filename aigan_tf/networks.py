@@ -35,34 +35,46 @@ class ConditionalBlock(layers.Layer):
 class Generator(keras.Model):
     """G: a clean image and a class to a direction, which `smooth_bound` turns into a perturbation.
 
-    An encoder halves the image twice, residual blocks work on the smallest map, a decoder with
-    skip connections returns to full size. Every block is conditioned on the class, so that one
+    An encoder halves the image, residual blocks work on the smallest map, a decoder with skip
+    connections returns to full size. Every block is conditioned on the class, so that one
     generator serves all of them. Any height and width from 8.
 
     Args:
         num_classes: number of classes the condition can name.
         channels: channels of the images.
-        width: channels at full size; twice and four times as many on the smaller maps.
+        width: channels at full size; twice as many after each halving.
+        halvings: how often the encoder halves the map.
         num_blocks: residual blocks on the smallest map.
         embedding_dim: length of a class's learned embedding.
     """
 
     def __init__(
-        self, num_classes: int, channels: int, width: int = 16, num_blocks: int = 4, embedding_dim: int = 64, **kwargs
+        self,
+        num_classes: int,
+        channels: int,
+        width: int = 16,
+        halvings: int = 2,
+        num_blocks: int = 4,
+        embedding_dim: int = 64,
+        **kwargs,
     ):
         super().__init__(**kwargs)
-        self.settings = dict(
-            num_classes=num_classes, channels=channels, width=width, num_blocks=num_blocks, embedding_dim=embedding_dim
-        )
+        self.settings = {
+            "num_classes": num_classes,
+            "channels": channels,
+            "width": width,
+            "halvings": halvings,
+            "num_blocks": num_blocks,
+            "embedding_dim": embedding_dim,
+        }
         self.embedding = layers.Embedding(num_classes, embedding_dim, embeddings_initializer="random_normal")
         self.stem = ConditionalBlock(width)
-        self.down1 = ConditionalBlock(2 * width, strides=2)
-        self.down2 = ConditionalBlock(4 * width, strides=2)
+        self.downs = [ConditionalBlock(width * 2**i, strides=2) for i in range(1, halvings + 1)]
+        smallest = width * 2**halvings
         self.blocks = [
-            (ConditionalBlock(4 * width), ConditionalBlock(4 * width, activation=False)) for _ in range(num_blocks)
+            (ConditionalBlock(smallest), ConditionalBlock(smallest, activation=False)) for _ in range(num_blocks)
         ]
-        self.up1 = ConditionalBlock(2 * width)
-        self.up2 = ConditionalBlock(width)
+        self.ups = [ConditionalBlock(width * 2**i) for i in reversed(range(halvings))]
         self.upsample = layers.UpSampling2D(2)
         # Starts near zero perturbation, where tanh is not yet saturated.
         self.head = layers.Conv2D(
@@ -86,15 +98,17 @@ class Generator(keras.Model):
             float32 `(batch, height, width, channels)`, unbounded.
         """
         condition = self.embedding(classes)
-        full = self.stem(2.0 * images - 1.0, condition, training=training)
-        half = self.down1(full, condition, training=training)
-        features = self.down2(half, condition, training=training)
+        features = self.stem(2.0 * images - 1.0, condition, training=training)
+        skips = []
+        for down in self.downs:
+            skips.append(features)
+            features = down(features, condition, training=training)
         for first, second in self.blocks:
             inner = second(first(features, condition, training=training), condition, training=training)
             features = tf.nn.relu(features + inner)
-        for skip, block in ((half, self.up1), (full, self.up2)):
+        for up, skip in zip(self.ups, reversed(skips), strict=True):
             features = self.upsample(features)[:, : tf.shape(skip)[1], : tf.shape(skip)[2]]  # odd sizes: one too many
-            features = block(tf.concat([features, skip], axis=-1), condition, training=training)
+            features = up(tf.concat([features, skip], axis=-1), condition, training=training)
         return self.head(features)
 
 

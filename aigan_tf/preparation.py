@@ -15,7 +15,7 @@ from aigan_tf.batches import evaluation_batches, training_batches
 from aigan_tf.callbacks import EpochCheckpoint, Progress
 from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset, load
-from aigan_tf.errors import InputError
+from aigan_tf.errors import InputError, user_path
 from aigan_tf.evaluation import accuracy
 from aigan_tf.workdir import Workdir, atomic_file
 
@@ -33,12 +33,12 @@ def load_dataset(config: Config, data_dir: str | None) -> ImageDataset:
     if not config.class_names:
         return dataset
     try:
-        with open(os.path.expanduser(config.class_names), encoding="utf-8") as file:
-            names = tuple(line.strip() for line in file if line.strip())
+        text = user_path(config.class_names).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"--class_names={config.class_names} cannot be read; expected a text file with one name a line: correct the path"
         ) from error
+    names = tuple(line.strip() for line in text.splitlines() if line.strip())
     if len(names) != dataset.num_classes:
         raise InputError(
             f"--class_names={config.class_names} has {len(names)} names; expected {dataset.num_classes}, one for each class "

@@ -146,7 +146,13 @@ def build_aigan(config: Config, dataset: ImageDataset, classifier: Callable, tot
     keras.utils.set_random_seed(config.seed)  # the same first weights whether or not a classifier was trained before
     channels = dataset.image_shape[-1]
     aigan = AIGAN(
-        Generator(dataset.num_classes, channels, config.generator_width, config.generator_blocks),
+        Generator(
+            dataset.num_classes,
+            channels,
+            config.generator_width,
+            halvings=2 if min(dataset.image_shape[:2]) >= 16 else 1,  # below 4 x 4 a map says little
+            num_blocks=config.generator_blocks,
+        ),
         Discriminator(channels),
         classifier,
         dataset.num_classes,

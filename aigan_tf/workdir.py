@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from importlib import metadata
 
-from aigan_tf.errors import InputError
+from aigan_tf.errors import InputError, user_path
 
 _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
 
@@ -24,7 +24,7 @@ class Workdir:
     """
 
     def __init__(self, path: str | os.PathLike):
-        self.path = pathlib.Path(path).expanduser()
+        self.path = user_path(path)
         self.config = self.path / "config.json"
         self.classifier = self.path / "classifier.keras"
         self.checkpoints = self.path / "checkpoints"
@@ -108,7 +108,12 @@ class Workdir:
 
 
 def _versions() -> dict:
-    return {name: metadata.version(name) for name in _PACKAGES}
+    """Versions by package; None for one installed under another name, such as tensorflow-cpu."""
+    versions = dict.fromkeys(_PACKAGES)
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
 
 
 def _commit() -> str | None:

@@ -2,6 +2,7 @@
 
 import functools
 
+import aigan_tf  # noqa: F401 isort: skip (before TensorFlow, which reads its settings on import)
 import keras
 import numpy as np
 import pytest

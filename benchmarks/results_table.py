@@ -1,0 +1,73 @@
+"""Copies what finished runs measured into docs/results/ and writes README's table from those files.
+
+    python benchmarks/results_table.py runs/digits runs/cifar10
+
+Without arguments it only writes the table anew from what docs/results/ holds. No number of the
+table is typed by hand.
+"""
+
+import csv
+import json
+import pathlib
+import shutil
+import sys
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results"
+FILES = ("config.json", "report.json", "metrics.csv")
+BEGIN, END = "<!-- results: written by benchmarks/results_table.py -->", "<!-- end of results -->"
+COLUMNS = (
+    "data set",
+    "classifier (accuracy)",
+    "attack",
+    "epsilon",
+    "attacks",
+    "success",
+    "worst target",
+    "mean L2",
+    "success and L2 after stage 1, validation",
+    "generator trained in",
+    "device",
+)
+
+
+def row(folder: pathlib.Path) -> list[str]:
+    """Returns the table's cells for one run."""
+    config, report = (json.loads((folder / name).read_text()) for name in FILES[:2])
+    with open(folder / "metrics.csv", newline="") as file:
+        epochs = list(csv.DictReader(file))
+    stage1 = [epoch for epoch in epochs if epoch["stage"] == "1"]
+    success = f"val_{report['attack']}_success_rate"
+    grey_levels = config["epsilon"] * 255
+    worst = f"{report['worst_target']}: {report['worst_target_success_rate']:.1%}" if "worst_target" in report else "-"
+    return [
+        config["dataset"],
+        f"{config['classifier']} ({report['clean_accuracy']:.2%})",
+        report["attack"],
+        f"{grey_levels:.0f}/255" if abs(grey_levels - round(grey_levels)) < 1e-6 else f"{config['epsilon']:g}",
+        f"{report['num_attacks']:,}",
+        f"**{report['success_rate']:.2%}**",
+        worst,
+        f"{report['mean_l2']:.2f}",
+        f"{float(stage1[-1][success]):.1%}, {float(stage1[-1]['val_perturbation_l2']):.2f}" if stage1 else "-",
+        f"{sum(float(epoch['seconds']) for epoch in epochs) / 60:.1f} min",
+        report["device"],
+    ]
+
+
+def main(workdirs: list[str]) -> None:
+    for workdir in map(pathlib.Path, workdirs):
+        target = RESULTS / workdir.resolve().name
+        target.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            shutil.copy(workdir / name, target / name)
+    rows = [row(folder) for folder in sorted(RESULTS.iterdir()) if (folder / "report.json").exists()]
+    lines = ["| " + " | ".join(cells) + " |" for cells in (COLUMNS, ["---"] * len(COLUMNS), *rows)]
+    readme = ROOT / "README.md"
+    text = readme.read_text()
+    before, rest = text.split(BEGIN)
+    readme.write_text("\n".join([before + BEGIN, *lines, END]) + rest.split(END)[1])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -36,7 +36,18 @@ def run(main) -> None:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
 
-    app.run(guarded)
+    for flag in flags.FLAGS.flags_by_module_dict()[__name__]:  # so that --help lists them, not only --helpfull
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(arguments: list[str]) -> list[str]:
+    """Parses the flags; a mistyped one is answered in one line too."""
+    try:
+        return flags.FLAGS(arguments)
+    except flags.Error as error:
+        print(f"error: {error}; expected the flags that --help lists: correct it", file=sys.stderr)
+        sys.exit(2)
 
 
 def train() -> None:

@@ -36,7 +36,7 @@ def run(main) -> None:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
 
-    for flag in flags.FLAGS.flags_by_module_dict()[__name__]:  # so that --help lists them, not only --helpfull
+    for flag in flags.FLAGS.flags_by_module_dict().get(__name__, []):  # so that --help lists them, not only --helpfull
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(guarded, flags_parser=_parse)
 

@@ -1,5 +1,6 @@
 """The command line: one line for what cannot be used, and a whole run through the real command."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -44,9 +45,9 @@ def run_in_process(monkeypatch, tmp_path, capsys):
                 },
             )
             patch.setattr(flags, "DEFINE_string", lambda *args: define["string"](*args, flag_values=parser))
-            patch.setattr(cli.app, "run", lambda main: main(parser(["train.py", *arguments])))
+            patch.setattr(cli.app, "run", lambda main, flags_parser: main(flags_parser(["train.py", *arguments])))
             status = 0
-            try:
+            try:  # the parsing of the flags included
                 cli.train()
             except SystemExit as error:
                 status = error.code
@@ -70,6 +71,8 @@ def assert_refused(status, stderr, words, folder):
     ("arguments", "words"),
     [
         (["--dataset=cifar11"], ["cifar11", "expected", "did you mean cifar10"]),
+        (["--epsilom=0.1"], ["epsilom", "expected", "--help"]),
+        (["--epsilon=small"], ["epsilon", "small", "expected", "--help"]),
         (["--epsilon=0"], ["--epsilon=0.0", "above 0", "give"]),
         (["--epsilon=-1"], ["--epsilon=-1.0", "above 0", "give"]),
         (["--epsilon=1.5"], ["--epsilon=1.5", "at most 1", "grey levels"]),
@@ -162,3 +165,15 @@ def test_the_command_trains_exports_and_guards_its_folder(tmp_path, run_in_proce
     for word in ("runs/digits", "epsilon=0.3", "0.25", "expected", "another --workdir"):
         assert word in stderr
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        ("train.py", [field.name for field in dataclasses.fields(config.Config)] + ["workdir", "data_dir"]),
+        ("evaluate.py", ["workdir", "data_dir", "num_examples", "output"]),
+    ],
+)
+def test_help_lists_every_setting(command, names):
+    shown = subprocess.run([sys.executable, str(ROOT / command), "--help"], capture_output=True, text=True, timeout=60)
+    assert all(f"--{name}:" in shown.stdout or f"--[no]{name}:" in shown.stdout for name in names)

@@ -7,17 +7,22 @@ table is typed by hand.
 """
 
 import csv
+import dataclasses
 import json
 import pathlib
 import shutil
 import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from aigan_tf.config import make_config  # noqa: E402 (the checkout need not be installed)
+
 RESULTS = ROOT / "docs" / "results"
 FILES = ("config.json", "report.json", "metrics.csv")
 BEGIN, END = "<!-- results: written by benchmarks/results_table.py -->", "<!-- end of results -->"
 COLUMNS = (
-    "data set",
+    "command",
     "classifier (accuracy)",
     "attack",
     "epsilon",
@@ -31,6 +36,14 @@ COLUMNS = (
 )
 
 
+def command(config: dict) -> str:
+    """Returns the command of a run: every setting that differs from its data set's preset."""
+    preset = dataclasses.asdict(make_config(dataset=config["dataset"]))
+    given = {"dataset": config["dataset"]} if config["dataset"] != "digits" else {}
+    given |= {name: config[name] for name in preset if config[name] != preset[name]}
+    return f"`{' '.join(['python train.py', *(f'--{name}={value}' for name, value in given.items())])}`"
+
+
 def row(folder: pathlib.Path) -> list[str]:
     """Returns the table's cells for one run."""
     config, report = (json.loads((folder / name).read_text()) for name in FILES[:2])
@@ -41,7 +54,7 @@ def row(folder: pathlib.Path) -> list[str]:
     grey_levels = config["epsilon"] * 255
     worst = f"{report['worst_target']}: {report['worst_target_success_rate']:.1%}" if "worst_target" in report else "-"
     return [
-        config["dataset"],
+        command(config),
         f"{config['classifier']} ({report['clean_accuracy']:.2%})",
         report["attack"],
         f"{grey_levels:.0f}/255" if abs(grey_levels - round(grey_levels)) < 1e-6 else f"{config['epsilon']:g}",

@@ -121,19 +121,22 @@ def _load_keras(source, image_shape):
 
 def _without_softmax(model):
     """Returns the model up to the logits, where its layers can be taken apart; else the model itself."""
-    if not isinstance(model, keras.Sequential | keras.src.models.Functional) or len(model.outputs) != 1:
+    if (
+        not isinstance(model, keras.Sequential | keras.src.models.Functional)
+        or len(model.inputs) + len(model.outputs) != 2
+    ):
         return model
     last = model.outputs[0]._keras_history.operation
     if isinstance(last, layers.Softmax):
-        return keras.Model(model.inputs, last.input)
+        return keras.Model(model.inputs[0], last.input)
     if getattr(last, "activation", None) is not keras.activations.softmax:
         return model
     if isinstance(last, layers.Activation):
-        return keras.Model(model.inputs, last.input)
+        return keras.Model(model.inputs[0], last.input)
     linear = last.__class__.from_config({**last.get_config(), "activation": None, "name": f"{last.name}_logits"})
     logits = linear(last.input)
     linear.set_weights(last.get_weights())
-    return keras.Model(model.inputs, logits)
+    return keras.Model(model.inputs[0], logits)
 
 
 def _load_saved_model(source):

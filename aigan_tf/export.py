@@ -81,6 +81,12 @@ class ServedGenerator(tf.Module):
                 f"images and {name} must have the same batch size; received",
                 lambda: tf.stack([tf.shape(images)[:1], tf.shape(classes)[:1]]),
             ),
+            # Some kernels fail on an empty batch (oneDNN's fused convolutions), so every server refuses it alike.
+            (
+                lambda: tf.size(classes) > 0,
+                "the batch must hold at least one image; received",
+                lambda: tf.size(classes),
+            ),
             (
                 lambda: ~tf.reduce_any(tf.math.is_nan(images)),
                 "images must not hold NaN; received NaN among",

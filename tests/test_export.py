@@ -129,12 +129,6 @@ def test_an_image_is_answered_alike_in_any_batch(serve):
     np.testing.assert_allclose(together[2:], alone, atol=1e-6)
 
 
-def test_an_empty_batch_is_answered_with_an_empty_one(serve):
-    outputs = serve(images=tf.zeros((0, *SHAPE)), target_class=tf.zeros((0,), tf.int32))
-    assert outputs["adversarial_images"].shape == (0, *SHAPE)
-    assert outputs["perturbation"].shape == (0, *SHAPE)
-
-
 def pixel(value):
     images, classes = batch()
     images[1, 2, 3, 0] = value
@@ -153,6 +147,7 @@ def pixel(value):
         (lambda: (batch()[0], np.int32(1)), ["target_class", "(batch,)"]),
         (lambda: (batch()[0], batch()[1][:2]), ["same batch size", "3", "2"]),
         (lambda: (batch()[0][:0], batch()[1]), ["same batch size"]),
+        (lambda: (batch()[0][:0], batch()[1][:0]), ["at least one image", "0"]),
         (lambda: pixel(1.0001), ["images", "[0, 1]", "1.0001"]),
         (lambda: pixel(-0.25), ["images", "[0, 1]", "-0.25"]),
         (lambda: pixel(np.inf), ["images", "[0, 1]", "inf"]),

@@ -42,7 +42,8 @@ def evaluate_workdir(
     dataset = preparation.load_dataset(config, data_dir)
     classifier = preparation.existing_classifier(config, dataset, folder)
     try:
-        serve = tf.saved_model.load(str(version)).signatures["serving_default"]
+        loaded = tf.saved_model.load(str(version))  # named: its variables live as long as it does
+        serve = loaded.signatures["serving_default"]
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"{version} cannot be loaded; expected the SavedModel train.py exported: delete it and run train.py again"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf import callbacks, classifiers, training
+from aigan_tf import callbacks, classifiers, comparison, training
 from aigan_tf.config import make_config
 from aigan_tf.errors import InputError
 from aigan_tf.workdir import Workdir
@@ -474,3 +474,46 @@ def test_the_learning_rate_falls_over_the_whole_run(tmp_path, monkeypatch):
     assert float(schedule(0)) == pytest.approx(config.learning_rate)
     assert float(schedule(steps)) == pytest.approx(0.0, abs=1e-9)
     assert aigan.hinge_threshold == pytest.approx(0.5 * 0.3 * 8)
+
+
+# --- evaluate.py on what a run left
+
+
+def test_the_exported_generator_is_measured_as_the_trained_one_was(finished, tmp_path, capsys):
+    folder, result = finished
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    output = tmp_path / "again.json"
+    again = comparison.evaluate_workdir(folder, output=str(output))
+    assert again == result
+    assert {name: json.loads(output.read_text())[name] for name in result} == result
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert f"{result['success_rate']:.2%}" in capsys.readouterr().out
+    few = comparison.evaluate_workdir(folder, num_examples=7, output=str(output))
+    assert few["num_examples"] == 7
+    assert few["num_attacks"] == 9 * few["num_correct"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: shutil.rmtree(folder / "generator"), ["no exported generator", "expected", "train.py"]),
+        (
+            lambda folder: (folder / "generator/1/saved_model.pb").write_bytes(b"no"),
+            ["generator/1", "expected", "again"],
+        ),
+        (lambda folder: (folder / "classifier.keras").write_bytes(b"no"), ["classifier.keras", "expected", "restore"]),
+        (lambda folder: (folder / "classifier.keras").unlink(), ["classifier.keras", "expected", "restore"]),
+        (lambda folder: (folder / "config.json").unlink(), ["config.json", "expected", "train"]),
+        (lambda folder: (folder / "config.json").write_text("{}"), ["config.json has no", "expected", "train again"]),
+    ],
+)
+def test_a_damaged_work_folder_is_refused_in_one_line(damage, words, finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    report = (folder / "report.json").read_bytes()
+    damage(folder)
+    with pytest.raises(InputError) as caught:
+        comparison.evaluate_workdir(folder)
+    assert "\n" not in str(caught.value)
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert (folder / "report.json").read_bytes() == report

@@ -274,11 +274,13 @@ def _tfds_builder(tfds, name, data_dir):
     folder = pathlib.Path(builder.data_dir)
     root = folder.parents[builder.info.full_name.count("/")]
     print(f"Downloading {name} into {root}.", flush=True)
-    before = set(root.rglob("*"))
+    # Only where this data set is written: others may be prepared in the same root at the same time.
+    places = (root / builder.info.full_name.split("/")[0], root / "downloads")
+    before = _contents(places)
     try:
         builder.download_and_prepare()
     except Exception as error:  # network, disk, checksum, manual download: whatever TFDS meets
-        _remove_unfinished(root, before)
+        _remove_unfinished(root, _contents(places) - before)
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise InputError(
             f"data set {name!r} is not in {builder.data_dir} and cannot be downloaded ({reason}); expected a network or "
@@ -287,9 +289,13 @@ def _tfds_builder(tfds, name, data_dir):
     return builder
 
 
-def _remove_unfinished(root, before):
-    """Removes what a failed preparation added to `root`, but for files that were downloaded whole."""
-    for path in sorted(set(root.rglob("*")) - before, reverse=True):  # what is in a folder before the folder
+def _contents(places):
+    return {path for place in places if place.exists() for path in (place, *place.rglob("*"))}
+
+
+def _remove_unfinished(root, added):
+    """Removes the paths below `root` that a failed preparation added, but for files that were downloaded whole."""
+    for path in sorted(added, reverse=True):  # what is in a folder before the folder
         partial = any(".tmp." in part or part.startswith("incomplete") for part in path.relative_to(root).parts)
         if path.is_dir():
             with contextlib.suppress(OSError):  # not empty: it holds a whole download

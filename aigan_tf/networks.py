@@ -4,6 +4,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from aigan_tf.normalization import FusedBatchNormalization
+
 
 @keras.saving.register_keras_serializable("aigan_tf")
 class ConditionalBlock(layers.Layer):
@@ -19,7 +21,7 @@ class ConditionalBlock(layers.Layer):
         super().__init__(**kwargs)
         self.conv = layers.Conv2D(filters, 3, strides, padding="same", use_bias=False, kernel_initializer="he_normal")
         # FiLM scales and shifts, so the normalisation does not; 0.9: runs are a few thousand steps.
-        self.norm = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, center=False, scale=False)
+        self.norm = FusedBatchNormalization(momentum=0.9, epsilon=1e-5, center=False, scale=False)
         self.film = layers.Dense(2 * filters)
         self.activation = activation
 

@@ -17,6 +17,7 @@ from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset, load
 from aigan_tf.errors import InputError, user_path
 from aigan_tf.evaluation import accuracy
+from aigan_tf.normalization import with_fused_batch_norm
 from aigan_tf.workdir import Workdir, atomic_file
 
 say = functools.partial(print, flush=True)  # at once, also into a log file
@@ -93,12 +94,13 @@ def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -
     model = classifiers.build(name, dataset.image_shape, dataset.num_classes, **statistics)
     batch_size = min(128, len(dataset.train))
     steps = len(dataset.train) // batch_size
-    classifiers.compile_for_training(model, recipe, recipe.epochs * steps)
-    model.optimizer.build(model.trainable_variables)
-    checkpoint = EpochCheckpoint(folder.checkpoints / "classifier", model=model, optimizer=model.optimizer)
+    trainee = with_fused_batch_norm(model)
+    classifiers.compile_for_training(trainee, recipe, recipe.epochs * steps)
+    trainee.optimizer.build(trainee.trainable_variables)
+    checkpoint = EpochCheckpoint(folder.checkpoints / "classifier", model=trainee, optimizer=trainee.optimizer)
     first_epoch = checkpoint.restore()
     say(f"Training classifier {name}, epochs {first_epoch + 1} to {recipe.epochs}.")
-    model.fit(
+    trainee.fit(
         training_batches(
             dataset.train,
             batch_size,
@@ -115,6 +117,7 @@ def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -
         validation_data=evaluation_batches(dataset.validation, 500),
         callbacks=[Progress(["loss", "accuracy", "val_accuracy"]), checkpoint],
     )
+    model.set_weights(trainee.get_weights())  # Keras's own layers again: loads without this package
     with atomic_file(folder.classifier) as temporary:
         model.save(temporary)
     return classifiers.frozen(model)

@@ -27,7 +27,8 @@ TIERS = (
 OPEN_TIERS = 5
 # Beside the tiers: each with all it may import.
 BESIDE = {
-    "networks": {"errors"},
+    "networks": {"normalization"},
+    "normalization": set(),
     "data": {"errors"},
     "config": {"errors"},
     "workdir": {"errors"},

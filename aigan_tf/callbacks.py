@@ -81,7 +81,9 @@ class StageSwitch(keras.callbacks.Callback):
 
 
 class MetricsHistory(keras.callbacks.Callback):
-    """Keeps metrics.csv: one row an epoch, without gaps or doubles when a run is continued.
+    """Keeps a CSV file of the metrics: one row an epoch, without gaps or doubles when a run is continued.
+
+    A row names the stage where the model has one.
 
     Args:
         path: the CSV file.
@@ -95,12 +97,13 @@ class MetricsHistory(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.began = time.perf_counter()
-        self.stage = self.model.stage  # the switch at the epoch's end must not relabel it
+        # Read here: the switch at the epoch's end must not relabel it.
+        self.stage = {"stage": str(self.model.stage)} if hasattr(self.model, "stage") else {}
 
     def on_epoch_end(self, epoch, logs=None):
         values = {name: f"{float(value):.6g}" for name, value in logs.items()}
         seconds = f"{time.perf_counter() - self.began:.2f}"
-        self.rows.append({"epoch": str(epoch + 1), "stage": str(self.stage), "seconds": seconds, **values})
+        self.rows.append({"epoch": str(epoch + 1), **self.stage, "seconds": seconds, **values})
         workdir.write_csv(self.path, self.rows)
 
 

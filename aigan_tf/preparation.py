@@ -12,7 +12,7 @@ import tensorflow as tf
 from aigan_tf import classifiers
 from aigan_tf.adoption import adopt
 from aigan_tf.batches import evaluation_batches, training_batches
-from aigan_tf.callbacks import EpochCheckpoint, Progress
+from aigan_tf.callbacks import EpochCheckpoint, MetricsHistory, Progress
 from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset, load
 from aigan_tf.errors import InputError, user_path
@@ -115,7 +115,11 @@ def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -
         shuffle=False,  # the batches are shuffled already
         verbose=0,  # Progress reports
         validation_data=evaluation_batches(dataset.validation, 500),
-        callbacks=[Progress(["loss", "accuracy", "val_accuracy"]), checkpoint],
+        callbacks=[
+            Progress(["loss", "accuracy", "val_accuracy"]),
+            MetricsHistory(folder.classifier_metrics, first_epoch),
+            checkpoint,
+        ],
     )
     model.set_weights(trainee.get_weights())  # Keras's own layers again: loads without this package
     with atomic_file(folder.classifier) as temporary:

@@ -27,6 +27,7 @@ class Workdir:
         self.path = user_path(path)
         self.config = self.path / "config.json"
         self.classifier = self.path / "classifier.keras"
+        self.classifier_metrics = self.path / "classifier_metrics.csv"
         self.checkpoints = self.path / "checkpoints"
         self.stage1_weights = self.path / "generator_stage1.weights.h5"
         self.weights = self.path / "generator.weights.h5"

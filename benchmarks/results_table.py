@@ -6,7 +6,6 @@ Without arguments it only writes the table anew from what docs/results/ holds. N
 table is typed by hand.
 """
 
-import csv
 import dataclasses
 import json
 import pathlib
@@ -17,9 +16,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from aigan_tf.config import make_config  # noqa: E402 (the checkout need not be installed)
+from aigan_tf.workdir import read_csv  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
-FILES = ("config.json", "report.json", "metrics.csv")
+FILES = ("config.json", "report.json", "metrics.csv", "classifier_metrics.csv")
 BEGIN, END = "<!-- results: written by benchmarks/results_table.py -->", "<!-- end of results -->"
 COLUMNS = (
     "command",
@@ -31,7 +31,7 @@ COLUMNS = (
     "worst target",
     "mean L2",
     "success and L2 after stage 1, validation",
-    "generator trained in",
+    "minutes of training: classifier, generator",
     "device",
 )
 
@@ -44,11 +44,15 @@ def command(config: dict) -> str:
     return f"`{' '.join(['python train.py', *(f'--{name}={value}' for name, value in given.items())])}`"
 
 
+def minutes(epochs: list[dict]) -> str:
+    """Returns what the epochs took together; a dash where none was recorded."""
+    return f"{sum(float(epoch['seconds']) for epoch in epochs) / 60:.1f}" if epochs else "-"
+
+
 def row(folder: pathlib.Path) -> list[str]:
     """Returns the table's cells for one run."""
     config, report = (json.loads((folder / name).read_text()) for name in FILES[:2])
-    with open(folder / "metrics.csv", newline="") as file:
-        epochs = list(csv.DictReader(file))
+    epochs, classifier_epochs = (read_csv(folder / name) for name in FILES[2:])
     stage1 = [epoch for epoch in epochs if epoch["stage"] == "1"]
     success = f"val_{report['attack']}_success_rate"
     grey_levels = config["epsilon"] * 255
@@ -63,7 +67,7 @@ def row(folder: pathlib.Path) -> list[str]:
         worst,
         f"{report['mean_l2']:.2f}",
         f"{float(stage1[-1][success]):.1%}, {float(stage1[-1]['val_perturbation_l2']):.2f}" if stage1 else "-",
-        f"{sum(float(epoch['seconds']) for epoch in epochs) / 60:.1f} min",
+        f"{minutes(classifier_epochs)}, {minutes(epochs)}",
         report["device"],
     ]
 
@@ -73,7 +77,8 @@ def main(workdirs: list[str]) -> None:
         target = RESULTS / workdir.resolve().name
         target.mkdir(parents=True, exist_ok=True)
         for name in FILES:
-            shutil.copy(workdir / name, target / name)
+            if (workdir / name).exists():  # a user's own classifier has no history
+                shutil.copy(workdir / name, target / name)
     rows = [row(folder) for folder in sorted(RESULTS.iterdir()) if (folder / "report.json").exists()]
     lines = ["| " + " | ".join(cells) + " |" for cells in (COLUMNS, ["---"] * len(COLUMNS), *rows)]
     readme = ROOT / "README.md"

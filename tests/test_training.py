@@ -46,8 +46,8 @@ def variables(folder):
     }
 
 
-def metrics_rows(folder, *without):
-    with open(folder / "metrics.csv", newline="") as file:
+def metrics_rows(folder, *without, name="metrics.csv"):
+    with open(folder / name, newline="") as file:
         return [{k: v for k, v in row.items() if k not in without} for row in csv.DictReader(file)]
 
 
@@ -89,6 +89,7 @@ def test_the_work_folder_holds_the_whole_run(finished):
     assert {entry.name for entry in folder.iterdir()} == {
         "config.json",
         "classifier.keras",
+        "classifier_metrics.csv",
         "checkpoints",
         "generator_stage1.weights.h5",
         "generator.weights.h5",
@@ -144,6 +145,16 @@ def test_metrics_has_one_row_an_epoch_with_its_stage(finished):
             assert np.isfinite(float(row[name])), name
         assert 0 < float(row["perturbation_linf"]) <= 0.3 + 1e-6
         assert 0 < float(row["val_perturbation_linf"]) <= 0.3 + 1e-6
+
+
+def test_the_classifiers_history_has_one_row_an_epoch(finished):
+    folder, _ = finished
+    rows = metrics_rows(folder, name="classifier_metrics.csv")
+    assert [row["epoch"] for row in rows] == [str(epoch) for epoch in range(1, TINY["classifier_epochs"] + 1)]
+    for row in rows:
+        assert "stage" not in row
+        assert float(row["seconds"]) > 0
+        assert 0 < float(row["val_accuracy"]) <= 1
 
 
 def test_report_json_is_what_was_measured(finished):

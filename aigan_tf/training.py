@@ -141,11 +141,13 @@ def train_generator(config: Config, dataset: ImageDataset, classifier: Callable,
     return aigan
 
 
-def build_aigan(config: Config, dataset: ImageDataset, classifier: Callable, total_steps: int) -> AIGAN:
-    """Returns the model of a run, compiled, with fresh weights."""
+def build_aigan(
+    config: Config, dataset: ImageDataset, classifier: Callable, total_steps: int, model: type[AIGAN] = AIGAN
+) -> AIGAN:
+    """Returns the model of a run, compiled, with fresh weights; `total_steps` is the length of the cosine schedule."""
     keras.utils.set_random_seed(config.seed)  # the same first weights whether or not a classifier was trained before
     channels = dataset.image_shape[-1]
-    aigan = AIGAN(
+    aigan = model(
         Generator(
             dataset.num_classes,
             channels,

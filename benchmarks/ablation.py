@@ -1,0 +1,225 @@
+"""What each part of the method is worth: the same budget with one thing changed, as a table.
+
+    python benchmarks/ablation.py --classifier=runs/cifar10/classifier.keras --output=docs/results/ablation.json
+
+Every row trains a generator on CIFAR-10 from the same first weights and measures it on the
+validation split, on each image the classifier gets right, towards all nine other classes, after
+quantising: after stage 1 and at the end. The base row takes `--stage1_steps` and `--stage2_steps`.
+A row that leaves out a stage gets as many more steps of the other as fit into the base row's time,
+from step times measured first. Rows already in the output (with the same settings) are kept, so
+that an interrupted study goes on; `--rows` chooses some.
+"""
+
+import dataclasses
+import json
+import pathlib
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+import aigan_tf  # noqa: F401 isort: skip (before TensorFlow: it sets oneDNN)
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+
+from aigan_tf import classifiers
+from aigan_tf.aigan import AIGAN
+from aigan_tf.batches import training_batches
+from aigan_tf.config import make_config
+from aigan_tf.data import load
+from aigan_tf.evaluation import accuracy, evaluate_generator
+from aigan_tf.networks import Generator
+from aigan_tf.preparation import device_name
+from aigan_tf.training import build_aigan
+from aigan_tf.workdir import write_bytes, write_json
+
+_CLASSIFIER = flags.DEFINE_string("classifier", "runs/cifar10/classifier.keras", "the classifier under attack")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "folder of TFDS data sets (default: TFDS's own)")
+_OUTPUT = flags.DEFINE_string("output", "ablation.json", "where to write the JSON; the table goes beside it, as .md")
+_STAGE1_STEPS = flags.DEFINE_integer("stage1_steps", 100, "stage-1 steps of the base row", lower_bound=0)
+_STAGE2_STEPS = flags.DEFINE_integer("stage2_steps", 700, "stage-2 steps of the base row", lower_bound=1)
+_ROWS = flags.DEFINE_list("rows", [], "names of the rows to run, by comma; empty: all")
+
+
+class MarginAIGAN(AIGAN):
+    """L_adv is the margin by which the best other logit leads the target's, as in Carlini and Wagner's attack."""
+
+    def generator_losses(self, logits, classes, fake_logits, perturbations):
+        losses = super().generator_losses(logits, classes, fake_logits, perturbations)
+        is_target = tf.one_hot(classes, self.num_classes, on_value=True, off_value=False, dtype=tf.bool)
+        target = tf.reduce_sum(tf.where(is_target, logits, 0.0), axis=-1)
+        others = tf.reduce_max(tf.where(is_target, logits.dtype.min, logits), axis=-1)
+        margin = tf.reduce_mean(tf.nn.relu(others - target + 1.0))  # 1: a success must survive rounding to 8 bits
+        losses["generator_loss"] += margin - losses["adversarial_loss"]
+        losses["adversarial_loss"] = margin
+        return losses
+
+
+class InputConditionedAIGAN(AIGAN):
+    """The class enters once, as one-hot maps beside the image's channels, and nowhere else."""
+
+    def __init__(self, generator, *arguments):
+        super().__init__(InputConditioned(**generator.settings), *arguments)
+
+
+class InputConditioned(keras.Model):
+    """A `Generator` whose blocks know no class; the same settings."""
+
+    def __init__(self, num_classes, channels, **settings):
+        super().__init__()
+        self.num_classes = num_classes
+        self.inner = Generator(1, channels + num_classes, **settings)
+
+    def call(self, images, classes, training=None):
+        maps = tf.one_hot(classes, self.num_classes)[:, tf.newaxis, tf.newaxis, :]
+        maps = tf.broadcast_to(maps, (*tf.unstack(tf.shape(images)[:3]), self.num_classes))
+        directions = self.inner(tf.concat([images, maps], axis=-1), tf.zeros_like(classes), training=training)
+        return directions[..., : images.shape[-1]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row: what differs from the base."""
+
+    changes: dict = dataclasses.field(default_factory=dict)
+    model: type[AIGAN] = AIGAN
+    stages: tuple[int, ...] = (1, 2)
+
+
+ROWS = {
+    "base": Row(),
+    "no stage 1, equal time": Row(stages=(2,)),
+    "no stage 2, equal time": Row(stages=(1,)),
+    "no discriminator": Row(dict(gan_weight=0.0)),
+    "no hinge": Row(dict(hinge_weight=0.0)),
+    "no discriminator, no hinge": Row(dict(gan_weight=0.0, hinge_weight=0.0)),
+    "GAN weight 0.2": Row(dict(gan_weight=0.2)),
+    "all weights 1": Row(dict(gan_weight=1.0, hinge_weight=1.0)),
+    "class at the input only": Row(model=InputConditionedAIGAN),
+    "margin loss": Row(model=MarginAIGAN),
+    "3 attack steps": Row(dict(attack_steps=3)),
+    "20 attack steps": Row(dict(attack_steps=20)),
+    "learning rate 5e-3": Row(dict(learning_rate=5e-3)),
+    "learning rate 1e-3": Row(dict(learning_rate=1e-3)),
+    "twice the width": Row(dict(generator_width=32)),
+}
+
+
+def step_seconds(config, dataset, classifier) -> dict[int, float]:
+    """Returns the median time of a training step of each stage."""
+    aigan = build_aigan(config, dataset, classifier, 1)
+    batch = next(iter(training_batches(dataset.train, config.batch_size, 0, flip=config.flip)))
+    step = tf.function(aigan.train_step)
+    seconds = {}
+    for stage in (1, 2):
+        aigan.stage = stage
+        times = []
+        for _ in range(6):
+            began = time.perf_counter()
+            step(batch)["generator_loss"].numpy()
+            times.append(time.perf_counter() - began)
+        seconds[stage] = float(np.median(times[1:]))
+    return seconds
+
+
+def steps_of(row: Row, seconds: dict[int, float]) -> dict[int, int]:
+    """Returns the steps of each stage; what a stage that is left out would take goes to the other."""
+    steps = {1: _STAGE1_STEPS.value, 2: _STAGE2_STEPS.value}
+    if row.stages == (1, 2):
+        return steps
+    (kept,) = row.stages
+    return {kept: round(sum(steps[stage] * seconds[stage] for stage in steps) / seconds[kept])}
+
+
+def run(row: Row, config, dataset, classifier, seconds) -> dict:
+    """Trains one row and returns what it reached."""
+    config = dataclasses.replace(config, **row.changes)
+    steps = steps_of(row, seconds)
+    aigan = build_aigan(config, dataset, classifier, sum(steps.values()), row.model)
+    result = {"parameters": aigan.generator.count_params(), "stages": []}
+    done = 0
+    for stage, count in steps.items():
+        aigan.stage = stage
+        began = time.perf_counter()
+        batches = training_batches(dataset.train, config.batch_size, config.seed, first_step=done, flip=config.flip)
+        history = aigan.fit(batches, steps_per_epoch=count, shuffle=False, verbose=0).history
+        done += count
+        spent = time.perf_counter() - began
+        measured = evaluate_generator(
+            aigan, classifier, dataset.validation.as_float(), dataset.validation.labels, dataset.class_names,
+            config.epsilon, config.targeted, split="validation", seed=config.seed,
+        )  # fmt: skip
+        kept = ("num_attacks", "success_rate", "worst_target_success_rate", "mean_l2", "clean_accuracy")
+        result["stages"].append(
+            {"stage": stage, "steps": count, "seconds": round(spent, 1)}
+            | {name: measured[name] for name in kept}
+            | {"hinge_active": history["hinge_active"][-1]}
+        )
+    return result
+
+
+def table(results: dict) -> str:
+    """Returns the study as a Markdown table, best first."""
+    columns = ("change", "success", "worst target", "mean L2", "after stage 1: success, L2", "steps 1 + 2", "seconds")
+    lines = ["| " + " | ".join(columns) + " |", "| --- " * len(columns) + "|"]
+    for name, row in sorted(results.items(), key=lambda item: -item[1]["stages"][-1]["success_rate"]):
+        first, last = row["stages"][0], row["stages"][-1]
+        steps = {stage["stage"]: stage["steps"] for stage in row["stages"]}
+        cells = (
+            name,
+            f"{last['success_rate']:.1%}",
+            f"{last['worst_target_success_rate']:.1%}",
+            f"{last['mean_l2']:.2f}",
+            f"{first['success_rate']:.1%}, {first['mean_l2']:.2f}" if len(row["stages"]) == 2 else "-",
+            f"{steps.get(1, 0)} + {steps.get(2, 0)}",
+            f"{sum(stage['seconds'] for stage in row['stages']):.0f}",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main(_):
+    unknown = set(_ROWS.value) - set(ROWS)
+    if unknown:
+        sys.exit(f"error: --rows has {min(unknown)!r}; expected some of: {', '.join(ROWS)}")
+    dataset = load("cifar10", _DATA_DIR.value)
+    classifier = classifiers.frozen(keras.models.load_model(_CLASSIFIER.value, compile=False))
+    config = make_config(dataset="cifar10")
+    settings = {
+        "device": device_name(),
+        "classifier": pathlib.Path(_CLASSIFIER.value).parent.name,
+        "validation_accuracy": accuracy(classifier, dataset.validation.as_float(), dataset.validation.labels),
+        "seed": config.seed,
+        "epsilon": config.epsilon,
+        "stage1_steps": _STAGE1_STEPS.value,
+        "stage2_steps": _STAGE2_STEPS.value,
+        "base": {name: value for name, value in dataclasses.asdict(config).items() if name in _TUNED},
+    }
+    output = pathlib.Path(_OUTPUT.value)
+    study = {"settings": settings, "step_seconds": {}, "rows": {}}
+    if output.exists():
+        study = json.loads(output.read_text())
+        if study["settings"] != settings:
+            sys.exit(f"error: {output} holds a study with other settings; expected the same: choose another --output")
+    if not study["step_seconds"]:
+        study["step_seconds"] = step_seconds(config, dataset, classifier)
+    seconds = {int(stage): value for stage, value in study["step_seconds"].items()}
+    for name in _ROWS.value or ROWS:
+        if name in study["rows"]:
+            continue
+        study["rows"][name] = run(ROWS[name], config, dataset, classifier, seconds)
+        write_json(output, study)
+        write_bytes(output.with_suffix(".md"), table(study["rows"]).encode())
+        print(name, json.dumps(study["rows"][name]["stages"][-1]), flush=True)
+    print(table(study["rows"]))
+
+
+_TUNED = (
+    "gan_weight", "hinge_weight", "hinge_threshold", "attack_steps", "attack_step_size", "batch_size", "learning_rate",
+    "discriminator_learning_rate", "flip", "generator_width", "generator_blocks",
+)  # fmt: skip
+
+if __name__ == "__main__":
+    app.run(main)

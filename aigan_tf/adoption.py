@@ -65,6 +65,17 @@ def adopt(
         raise InputError(
             f"--classifier={path} gives NaN or infinite outputs; expected finite logits: check the model and --input_range"
         )
+    example = tf.constant(example_images)
+    with tf.GradientTape() as tape:
+        tape.watch(example)
+        strongest = tf.reduce_max(classifier(example), axis=-1)
+    gradient = tape.gradient(strongest, example)
+    if gradient is None or not np.isfinite(gradient).all() or not np.any(gradient):
+        raise InputError(
+            f"--classifier={path} has no usable gradient with respect to its images; expected one that is finite and not "
+            "zero everywhere, which any attack by training follows: export it with float32 images in, without casts to "
+            "integers"
+        )
     if outputs.min() >= 0 and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3):
         logging.getLogger(__name__).warning(
             "%s gives probabilities and its softmax cannot be removed: their logarithms are used as logits.", path
@@ -114,7 +125,8 @@ def _load_keras(source, image_shape):
     ):
         raise InputError(
             f"--classifier={source} takes images of {shape[1:]}; the data set has {tuple(image_shape)}; expected the same: "
-            "resize with --image_size or choose another --dataset"
+            + ("resize with --image_size or " if shape[-1:] == tuple(image_shape[-1:]) else "")
+            + "choose another --dataset"
         )
     return frozen(_without_softmax(model))
 

@@ -38,6 +38,23 @@ def spread_target_classes(labels: tf.Tensor, num_classes: int) -> tf.Tensor:
     return (labels + 1 + tf.range(tf.size(labels)) % (num_classes - 1)) % num_classes
 
 
+def draw_epsilons(count: tf.Tensor, greatest: float, seed: tf.Tensor) -> tf.Tensor:
+    """Draws a budget for each image: half of them the greatest, the others uniform below it.
+
+    Half, since the greatest budget is where the generator is measured first, and small ones teach it least.
+
+    Args:
+        count: int scalar, how many.
+        greatest: the largest epsilon.
+        seed: two integers that decide the draw.
+
+    Returns:
+        float32 `(count,)` in `(0, greatest]`.
+    """
+    # 1 - u lies in (0, 1]: a budget of zero would have no attack.
+    return greatest * tf.minimum(2.0 * (1.0 - tf.random.stateless_uniform((count,), seed)), 1.0)
+
+
 class AIGAN(keras.Model):
     """Trains a generator and a discriminator jointly, with an attacker in stage 1 and without it in stage 2.
 
@@ -121,6 +138,7 @@ class AIGAN(keras.Model):
         gan_weight: float = 1.0,
         hinge_weight: float = 1.0,
         hinge_threshold: float = 0.0,
+        variable_epsilon: bool = False,
         **kwargs,
     ):
         """Sets what training needs. Both optimizers are built here, so that a checkpoint restores all of them.
@@ -128,11 +146,14 @@ class AIGAN(keras.Model):
         Args:
             generator_optimizer, discriminator_optimizer: two different Keras optimizers.
             epsilon: L-infinity budget as a fraction of the pixel range.
-            attacker: called as `attacker(classifier, images, classes, seed=two_integers)` in stage 1;
-                returns the attacker's images. See `pgd_attack`.
+            attacker: called as `attacker(classifier, images, classes, epsilon=epsilon, seed=two_integers)` in
+                stage 1; returns the attacker's images. See `pgd_attack`.
+            variable_epsilon: whether each image is trained with a budget of its own up to `epsilon`, which
+                the generator is told, so that one generator serves all of them.
             gan_weight: lambda, the weight of L_GAN.
             hinge_weight: gamma, the weight of L_hinge.
-            hinge_threshold: c, the L2 norm of a perturbation up to which the hinge is silent.
+            hinge_threshold: c, the L2 norm of a perturbation up to which the hinge is silent, at the budget
+                `epsilon`; smaller budgets lower it in proportion.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, as in Keras.
         """
         # XLA halves the speed of convolutions on a CPU, so Keras's "auto" is not taken.
@@ -150,14 +171,35 @@ class AIGAN(keras.Model):
         self.gan_weight = gan_weight
         self.hinge_weight = hinge_weight
         self.hinge_threshold = hinge_threshold
+        self.variable_epsilon = variable_epsilon
 
-    def perturb(self, images: tf.Tensor, classes: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def perturb(self, images: tf.Tensor, classes: tf.Tensor, epsilons: tf.Tensor, training: bool = False) -> tf.Tensor:
         """G(x, t): perturbations of `images` towards `classes`, within epsilon, before clipping to `[0, 1]`."""
-        return smooth_bound(self.generator(images, classes, training=training), self.epsilon)
+        budgets = {"budgets": epsilons / self.epsilon} if self.variable_epsilon else {}
+        return smooth_bound(self.generator(images, classes, **budgets, training=training), epsilons)
 
-    def call(self, images, classes):
-        """Returns adversarial images, float32 `(batch, height, width, channels)` in `[0, 1]`."""
-        return apply_perturbation(images, self.perturb(images, classes), self.epsilon)
+    def call(self, images, classes, epsilons=None):
+        """Returns adversarial images.
+
+        Args:
+            images: float32 `(batch, height, width, channels)` in `[0, 1]`.
+            classes: int32 `(batch,)`, target classes, or labels if untargeted.
+            epsilons: float32 `(batch,)`, budgets of a generator that takes them; None for the greatest.
+
+        Returns:
+            float32, shape of `images`, in `[0, 1]` and within the budget.
+        """
+        if epsilons is None:
+            epsilons = self.greatest_epsilons(images)
+        return apply_perturbation(images, self.perturb(images, classes, epsilons), epsilons)
+
+    def hinge_thresholds(self, epsilons: tf.Tensor) -> tf.Tensor:
+        """Returns c for each image's budget, float32 `(batch,)`."""
+        return self.hinge_threshold * (epsilons / self.epsilon)
+
+    def greatest_epsilons(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns the largest budget for each image, float32 `(batch,)`."""
+        return tf.fill(tf.shape(images)[:1], tf.cast(self.epsilon, tf.float32))
 
     def train_step(self, data):
         """One update of both networks; the order is that of the paper's algorithm."""
@@ -167,20 +209,25 @@ class AIGAN(keras.Model):
         # Which class each image is driven to (or from, if untargeted).
         classes = draw_target_classes(labels, self.num_classes, seeds[0]) if self.targeted else labels
 
+        # How far each image may be changed.
+        epsilons = self.greatest_epsilons(images)
+        if self.variable_epsilon:
+            epsilons = draw_epsilons(tf.shape(images)[0], self.epsilon, tf.random.fold_in(seeds[0], 1))
+
         # What the discriminator takes for real: stage 1 the attacker's images, stage 2 the clean ones.
         real_images = tf.cond(
             tf.equal(self.stage_variable, 1),
-            lambda: self.attacker(self.classifier, images, classes, seed=seeds[1]),
+            lambda: self.attacker(self.classifier, images, classes, epsilon=epsilons, seed=seeds[1]),
             lambda: images,
         )
 
         with tf.GradientTape(persistent=True) as tape:
-            perturbations = self.perturb(images, classes, training=True)
-            adversarial_images = apply_perturbation(images, perturbations, self.epsilon)
+            perturbations = self.perturb(images, classes, epsilons, training=True)
+            adversarial_images = apply_perturbation(images, perturbations, epsilons)
             logits = self.classifier(adversarial_images)
             real_logits = self.discriminator(real_images, training=True)
             fake_logits = self.discriminator(adversarial_images, training=True)
-            losses = self.generator_losses(logits, classes, fake_logits, perturbations)
+            losses = self.generator_losses(logits, classes, fake_logits, perturbations, epsilons)
             losses["discriminator_loss"] = discriminator_loss(real_logits, fake_logits)
 
         # Each loss moves its own network alone, though both hang on the same forward pass.
@@ -192,33 +239,38 @@ class AIGAN(keras.Model):
             optimizer.apply_gradients(zip(tape.gradient(losses[loss], variables), variables, strict=True))
         del tape
 
-        return self.update_metrics(losses, images, adversarial_images, perturbations, logits, classes)
+        return self.update_metrics(losses, images, adversarial_images, perturbations, epsilons, logits, classes)
 
     def test_step(self, data):
         """Success over the images the classifier gets right, each with one fixed target; the attacker is not run."""
         images, labels = data
         classes = spread_target_classes(labels, self.num_classes) if self.targeted else labels
-        perturbations = self.perturb(images, classes)
-        adversarial_images = apply_perturbation(images, perturbations, self.epsilon)
+        epsilons = self.greatest_epsilons(images)
+        perturbations = self.perturb(images, classes, epsilons)
+        adversarial_images = apply_perturbation(images, perturbations, epsilons)
         logits = self.classifier(adversarial_images)
         fake_logits = self.discriminator(adversarial_images, training=False)
-        losses = self.generator_losses(logits, classes, fake_logits, perturbations)
+        losses = self.generator_losses(logits, classes, fake_logits, perturbations, epsilons)
         correct = tf.equal(tf.argmax(self.classifier(images), -1, tf.int32), labels)
-        return self.update_metrics(losses, images, adversarial_images, perturbations, logits, classes, correct)
+        return self.update_metrics(
+            losses, images, adversarial_images, perturbations, epsilons, logits, classes, correct
+        )
 
-    def generator_losses(self, logits, classes, fake_logits, perturbations) -> dict[str, tf.Tensor]:
+    def generator_losses(self, logits, classes, fake_logits, perturbations, epsilons) -> dict[str, tf.Tensor]:
         """L = L_adv + lambda * L_GAN + gamma * L_hinge, and its terms, each a float scalar."""
         losses = {
             "adversarial_loss": adversarial_loss(logits, classes, self.targeted),
             "gan_loss": gan_loss(fake_logits),
-            "hinge_loss": hinge_loss(perturbations, self.hinge_threshold),
+            "hinge_loss": hinge_loss(perturbations, self.hinge_thresholds(epsilons)),
         }
         losses["generator_loss"] = (
             losses["adversarial_loss"] + self.gan_weight * losses["gan_loss"] + self.hinge_weight * losses["hinge_loss"]
         )
         return losses
 
-    def update_metrics(self, losses, images, adversarial_images, perturbations, logits, classes, weights=None):
+    def update_metrics(
+        self, losses, images, adversarial_images, perturbations, epsilons, logits, classes, weights=None
+    ):
         """Adds a batch to the metrics; `weights` (bool, `(batch,)`) leaves images out of success and norms."""
         count = tf.shape(images)[0]  # the last batch may be smaller: means are over images, not batches
         for name, loss in losses.items():
@@ -226,6 +278,6 @@ class AIGAN(keras.Model):
         self.success_rate.update_state(logits, classes, weights)
         self.perturbation_l2.update_state(images, adversarial_images, weights)
         self.perturbation_linf.update_state(images, adversarial_images)
-        self.hinge_active.update_state(l2_norms(perturbations) > self.hinge_threshold)
+        self.hinge_active.update_state(l2_norms(perturbations) > self.hinge_thresholds(epsilons))
         silent = {"discriminator_loss"} - losses.keys()  # not measured in validation: no number rather than a zero
         return {metric.name: metric.result() for metric in self.metrics if metric.name not in silent}

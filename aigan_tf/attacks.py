@@ -5,7 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from aigan_tf.losses import adversarial_loss
-from aigan_tf.perturbation import apply_perturbation
+from aigan_tf.perturbation import apply_perturbation, per_image
 
 
 def pgd_attack(
@@ -13,8 +13,8 @@ def pgd_attack(
     images: tf.Tensor,
     classes: tf.Tensor,
     *,
-    epsilon: float,
-    step_size: float,
+    epsilon: float | tf.Tensor,
+    step_size: float | tf.Tensor,
     num_steps: int,
     random_start: bool = True,
     targeted: bool = True,
@@ -26,7 +26,8 @@ def pgd_attack(
         classifier: images to logits, in inference mode.
         images: float32 `(batch, height, width, channels)` in `[0, 1]`.
         classes: int32 `(batch,)`, the target classes to approach if `targeted`, else the labels to leave.
-        epsilon, step_size: L-infinity budget and length of one step, fractions of the pixel range.
+        epsilon, step_size: L-infinity budget and length of one step, fractions of the pixel range; floats, or
+            one an image, float32 `(batch,)`.
         num_steps: number of gradient steps.
         random_start: start from a uniform draw inside the budget instead of the image.
         targeted: descend the cross-entropy towards `classes`, or ascend it.
@@ -37,16 +38,17 @@ def pgd_attack(
     """
     start = images = tf.convert_to_tensor(images)
     if random_start:
-        noise = tf.random.stateless_uniform(tf.shape(images), seed, -epsilon, epsilon)
-        start = apply_perturbation(images, noise, epsilon)
-    sign = -1.0 if targeted else 1.0  # both losses are the cross-entropy of `classes`
+        noise = tf.random.stateless_uniform(tf.shape(images), seed, -1.0, 1.0)
+        start = apply_perturbation(images, per_image(epsilon, noise.dtype) * noise, epsilon)
+    # Both kinds use the cross-entropy of `classes`: down it, or up.
+    direction = per_image(step_size, images.dtype) * (-1.0 if targeted else 1.0)
 
     def step(index, adversarial_images):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(adversarial_images)
             loss = adversarial_loss(classifier(adversarial_images), classes, targeted=True)
         gradients = tape.gradient(loss, adversarial_images)  # its scale does not matter: only the sign is used
-        moved = adversarial_images + sign * step_size * tf.sign(gradients)
+        moved = adversarial_images + direction * tf.sign(gradients)
         return index + 1, apply_perturbation(images, moved - images, epsilon)
 
     _, adversarial_images = tf.while_loop(

@@ -24,14 +24,12 @@ class Recipe:
         learning_rate: the peak of a one-cycle schedule.
         weight_decay: L2 coefficient of kernels (as in `loss + weight_decay / 2 * ||w||^2`).
         max_shift: images are moved by up to this many pixels.
-        flip: mirror images left to right (natural images; never digits).
     """
 
     epochs: int
     learning_rate: float
     weight_decay: float = 5e-4
     max_shift: int = 0
-    flip: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,16 +147,14 @@ def _wide_resnet(blocks, width):
     return build
 
 
-_NATURAL = dict(max_shift=4, flip=True)
-
 ARCHITECTURES = {
     "small": Architecture(_small, 8, Recipe(epochs=40, learning_rate=0.05, weight_decay=5e-3, max_shift=1)),
     "a": Architecture(_model_a, 12, Recipe(epochs=3, learning_rate=0.05, max_shift=2)),
     "b": Architecture(_model_b, 27, Recipe(epochs=4, learning_rate=0.05, max_shift=2)),
     "c": Architecture(_model_c, 16, Recipe(epochs=4, learning_rate=0.05, max_shift=2)),
-    "resnet20": Architecture(_resnet(3), 8, Recipe(epochs=40, learning_rate=0.1, **_NATURAL)),
-    "resnet32": Architecture(_resnet(5), 8, Recipe(epochs=40, learning_rate=0.1, **_NATURAL)),
-    "wrn34_10": Architecture(_wide_resnet(5, 10), 8, Recipe(epochs=100, learning_rate=0.1, **_NATURAL)),
+    "resnet20": Architecture(_resnet(3), 8, Recipe(epochs=40, learning_rate=0.1, max_shift=4)),
+    "resnet32": Architecture(_resnet(5), 8, Recipe(epochs=40, learning_rate=0.1, max_shift=4)),
+    "wrn34_10": Architecture(_wide_resnet(5, 10), 8, Recipe(epochs=100, learning_rate=0.1, max_shift=4)),
 }
 
 

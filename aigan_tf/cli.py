@@ -6,7 +6,7 @@ import sys
 from absl import app, flags, logging
 
 from aigan_tf.config import PRESETS, Config, make_config
-from aigan_tf.errors import InputError
+from aigan_tf.errors import InputError, user_path
 
 _DEFINE = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
 
@@ -23,8 +23,8 @@ def define_train_flags() -> None:
     flags.DEFINE_string("data_dir", None, "folder of TFDS data sets (default: TFDS's own)")
 
 
-def run(main) -> None:
-    """Runs `main()` under absl; an `InputError` becomes one line and exit status 2."""
+def run(main, when_interrupted: str = "interrupted") -> None:
+    """Runs `main()` under absl; an `InputError` becomes one line and exit status 2, Ctrl-C one line and 130."""
 
     def guarded(arguments):
         logging.set_verbosity(logging.WARNING)  # TensorFlow's notes on how it saves are no news to a user
@@ -35,6 +35,9 @@ def run(main) -> None:
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
+        except KeyboardInterrupt:
+            print(f"\n{when_interrupted}", file=sys.stderr)
+            sys.exit(130)
 
     for flag in flags.FLAGS.flags_by_module_dict().get(__name__, []):  # so that --help lists them, not only --helpfull
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
@@ -61,10 +64,10 @@ def train() -> None:
         # Here: TensorFlow takes seconds to import, and a mistyped flag should be answered at once.
         from aigan_tf.training import train_and_export
 
-        name = config.dataset.rstrip("/").split("/")[-1].split(":")[0] or "dataset"
+        name = user_path(config.dataset).resolve().name.split(":")[0] or "dataset"
         train_and_export(config, values.workdir or f"runs/{name}", values.data_dir)
 
-    run(main)
+    run(main, "interrupted; the same command goes on after the last whole epoch")
 
 
 def evaluate() -> None:

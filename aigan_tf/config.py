@@ -35,6 +35,10 @@ class Config:
     attack: str = _setting("targeted", "targeted: reach a chosen class; untargeted: leave the true one")
     epsilon: float = _setting(8 / 255, "L-infinity budget as a fraction of the pixel range, above 0, at most 1")
 
+    variable_epsilon: bool = _setting(
+        False, "train one generator for every budget up to --epsilon, which it takes as input"
+    )
+
     # The objective L = L_adv + gan_weight * L_GAN + hinge_weight * L_hinge
     gan_weight: float = _setting(0.02, "weight of the generator's GAN term (the paper's lambda)")
     hinge_weight: float = _setting(0.1, "weight of the hinge term (the paper's gamma)")
@@ -57,7 +61,7 @@ class Config:
     batch_size: int = _setting(128, "images a step")
     learning_rate: float = _setting(2e-3, "peak of the generator's cosine schedule (Adam)")
     discriminator_learning_rate: float = _setting(2e-4, "learning rate of the discriminator (Adam)")
-    flip: bool = _setting(False, "train the generator on mirror images too")
+    flip: bool = _setting(False, "train classifier and generator on mirror images too")
     max_shift: int = _setting(0, "train the generator on images moved by up to this many pixels")
 
     # The networks
@@ -77,6 +81,12 @@ class Config:
                 check(field.name, math.isfinite(value), "a finite number", "give one")
         check(
             "epsilon", 0 < self.epsilon <= 1, "a fraction of the pixel range above 0 and at most 1", self._epsilon_hint
+        )
+        check(
+            "epsilon",
+            self.epsilon * 255 >= 1 - 1e-4,
+            "at least 1/255, one grey level: less changes no 8-bit picture",
+            "give e.g. 0.0314",
         )
         check("attack", self.attack in ("targeted", "untargeted"), "targeted or untargeted", "choose one of them")
         check("switch", self.switch in ("auto", "fixed"), "auto or fixed", "choose one of them")
@@ -180,5 +190,6 @@ def make_config(**settings) -> Config:
     Raises:
         InputError: a value cannot be used.
     """
-    preset = PRESETS.get(settings.get("dataset", "digits"), {})
+    name = settings.get("dataset", "digits").split(":")[0]  # mnist:3.0.1 is a version of mnist
+    preset = PRESETS.get(name, {})
     return Config(**{**preset, **settings})

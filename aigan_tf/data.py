@@ -40,6 +40,19 @@ class Split:
         """Returns the images and labels at `indices` (a slice or an integer array)."""
         return Split(self.images[indices], self.labels[indices], self.pixel_max)
 
+    def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Returns each channel's mean and standard deviation (never zero) over all pixels scaled to `[0, 1]`."""
+        channels = self.images.shape[-1]
+        counts = np.zeros((channels, 256), np.int64)
+        for start in range(0, len(self), 1000):  # in parts: a whole split as 64-bit numbers may not fit into memory
+            for channel in range(channels):
+                counts[channel] += np.bincount(self.images[start : start + 1000, ..., channel].ravel(), minlength=256)
+        values = np.arange(256) / self.pixel_max
+        shares = counts / counts.sum(axis=1, keepdims=True)
+        means = shares @ values
+        stds = np.sqrt(np.maximum(shares @ values**2 - means**2, 0.0)) + 1e-6
+        return tuple(means.tolist()), tuple(stds.tolist())
+
     def as_float(self) -> np.ndarray:
         """Returns all images as float32 in `[0, 1]`."""
         return self.images.astype(np.float32) / self.pixel_max
@@ -83,7 +96,7 @@ def load(name: str, data_dir: str | None = None, image_size: tuple[int, int] | N
         InputError: the name is unknown, the data cannot be had, or is not image classification.
     """
     if name == "digits":
-        train, test, class_names = _load_digits()
+        train, test, class_names = _load_digits(image_size)
     elif user_path(name).is_dir():
         train, test, class_names = _load_folder(user_path(name), image_size)
     else:
@@ -107,17 +120,20 @@ def _hold_out(split: Split, count: int) -> tuple[Split, Split]:
     return split.take(np.sort(order[count:])), split.take(np.sort(order[:count]))
 
 
-def _load_digits():
+def _load_digits(image_size):
     """UCI handwritten digits, 8 x 8, 1,797 images, as scikit-learn bundles them; the last 300 are the test split."""
     from sklearn.datasets import load_digits  # here: only this data set needs it, and it takes a second to import
 
     bunch = load_digits()
-    split = Split(bunch.images.astype(np.uint8)[..., np.newaxis], bunch.target.astype(np.int32), pixel_max=16)
+    images, pixel_max = bunch.images.astype(np.uint8)[..., np.newaxis], 16
+    if image_size is not None:
+        images, pixel_max = _resize(np.round(images * (255 / 16)).astype(np.uint8), image_size).numpy(), 255
+    split = Split(images, bunch.target.astype(np.int32), pixel_max)
     return split.take(slice(None, -300)), split.take(slice(-300, None)), [str(digit) for digit in range(10)]
 
 
 def _resize(image, image_size):
-    """Resizes uint8 `(height, width, channels)` with antialiasing; a no-op where `image_size` is None."""
+    """Resizes uint8 `(..., height, width, channels)` with antialiasing; a no-op where `image_size` is None."""
     if image_size is None:
         return image
     resized = tf.image.resize(image, image_size, method="bilinear", antialias=True)
@@ -260,7 +276,7 @@ def _tfds_builder(tfds, name, data_dir):
     if data_dir is not None and not user_path(data_dir).is_dir():
         raise InputError(f"--data_dir={data_dir} does not exist; expected the folder of TFDS data sets: create it")
     try:
-        builder = tfds.builder(name, data_dir=data_dir)
+        builder = tfds.builder(name, data_dir=data_dir and str(user_path(data_dir)))
     except Exception as error:  # TFDS raises a dozen kinds here: unknown name, bad version, failed import
         known = ["digits", *tfds.list_builders(with_community_datasets=False)]
         close = difflib.get_close_matches(name.split("/")[0].split(":")[0], known, n=3)
@@ -301,4 +317,4 @@ def _remove_unfinished(root, added):
             with contextlib.suppress(OSError):  # not empty: it holds a whole download
                 path.rmdir()
         elif partial or root / "downloads" not in path.parents:
-            path.unlink()
+            path.unlink(missing_ok=True)  # another process may share downloads/

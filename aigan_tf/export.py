@@ -18,9 +18,18 @@ class ServedGenerator(tf.Module):
         num_classes: classes that may be asked for.
         epsilon: L-infinity budget as a fraction of the pixel range.
         targeted: whether the class is a target (`target_class`) or the true one (`label`).
+        variable_epsilon: whether the generator takes budgets up to `epsilon`.
     """
 
-    def __init__(self, generator, image_shape, num_classes: int, epsilon: float, targeted: bool):
+    def __init__(
+        self,
+        generator,
+        image_shape,
+        num_classes: int,
+        epsilon: float,
+        targeted: bool,
+        variable_epsilon: bool = False,
+    ):
         super().__init__()
         # The variables are tracked, so that they are saved; the model is not: Keras would add signatures of its own.
         self.generator_variables = [variable.value for variable in generator.variables]
@@ -29,9 +38,14 @@ class ServedGenerator(tf.Module):
         self.num_classes = num_classes
         self.epsilon = epsilon
         self.class_input = "target_class" if targeted else "label"
+        self.variable_epsilon = variable_epsilon
 
-    def signature(self) -> tf.types.experimental.PolymorphicFunction:
-        """Returns serving_default: images float32 and a class int32 an image, to adversarial images and perturbation.
+    def signatures(self) -> dict[str, tf.types.experimental.PolymorphicFunction]:
+        """Returns the signatures by name.
+
+        serving_default: images float32 and a class int32 an image, to adversarial images and
+        perturbation. Of a generator that takes budgets also with_epsilon: the same, with an epsilon
+        float32 for each image, up to the greatest, which serving_default uses.
 
         The shapes of its inputs are open, so that a wrong one reaches the graph's own check, which
         names what was expected, instead of an error of the runtime.
@@ -43,21 +57,27 @@ class ServedGenerator(tf.Module):
 
         def serve(**inputs):
             images, classes = inputs["images"], inputs[self.class_input]
-            with tf.control_dependencies(self.refusals(images, classes)):
+            with tf.control_dependencies(self.refusals(images, classes, inputs.get("epsilon"))):
                 # Only tells the graph the shapes that were checked. Not ensure_shape: it would fail first, unnamed.
                 images = tf.reshape(images, (-1, *self.image_shape))
                 classes = tf.reshape(classes, (-1,))
-            directions = self.directions(images, classes)
-            adversarial_images = apply_perturbation(images, smooth_bound(directions, self.epsilon), self.epsilon)
+                epsilons = tf.reshape(inputs.get("epsilon", tf.fill(tf.shape(classes), self.epsilon)), (-1,))
+            budgets = {"budgets": epsilons / self.epsilon} if self.variable_epsilon else {}
+            perturbations = smooth_bound(self.directions(images, classes, **budgets), epsilons)
+            adversarial_images = apply_perturbation(images, perturbations, epsilons)
             return {
                 "adversarial_images": tf.identity(adversarial_images, name="adversarial_images"),
                 # What was really added, after clipping to [0, 1].
                 "perturbation": tf.identity(adversarial_images - images, name="perturbation"),
             }
 
-        return tf.function(serve).get_concrete_function(**specs)
+        signatures = {"serving_default": tf.function(serve).get_concrete_function(**specs)}
+        if self.variable_epsilon:
+            specs["epsilon"] = tf.TensorSpec(None, tf.float32, name="epsilon")
+            signatures["with_epsilon"] = tf.function(serve).get_concrete_function(**specs)
+        return signatures
 
-    def refusals(self, images, classes):
+    def refusals(self, images, classes, epsilons=None):
         """Assertions that fail a bad request as InvalidArgument, each naming its cause; in this order."""
         height, width, channels = self.image_shape
         name = self.class_input
@@ -103,8 +123,21 @@ class ServedGenerator(tf.Module):
                 lambda: tf.stack([tf.reduce_min(classes), tf.reduce_max(classes)]),
             ),
         )
+        epsilon_checks = (
+            (
+                lambda: tf.equal(tf.size(tf.shape(epsilons)), 1) & tf.equal(tf.size(epsilons), tf.size(classes)),
+                f"epsilon must have the shape (batch,), one for each {name}; received",
+                lambda: tf.shape(epsilons),
+            ),
+            (
+                # Not its negation: a NaN fails it too.
+                lambda: tf.reduce_all((epsilons > 0.0) & (epsilons <= self.epsilon)),
+                f"epsilon must lie above 0 and at most at {self.epsilon:.6g}, as trained; received from and to",
+                lambda: tf.stack([tf.reduce_min(epsilons), tf.reduce_max(epsilons)]),
+            ),
+        )
         assertions = []
-        for condition, message, received in checks:
+        for condition, message, received in checks + (() if epsilons is None else epsilon_checks):
             with tf.control_dependencies(assertions):  # a later check may rely on an earlier one
                 assertions = [tf.debugging.Assert(condition(), [message, received()], summarize=8)]
         return assertions
@@ -115,7 +148,7 @@ def export_generator(folder: pathlib.Path, served: ServedGenerator) -> pathlib.P
     newest = latest_version(folder)
     path = folder / str(int(newest.name) + 1 if newest else 1)
     with atomic_folder(path) as temporary:
-        tf.saved_model.save(served, str(temporary), signatures={"serving_default": served.signature()})
+        tf.saved_model.save(served, str(temporary), signatures=served.signatures())
     return path
 
 

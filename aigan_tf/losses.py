@@ -48,11 +48,12 @@ def discriminator_loss(real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Ten
     return tf.reduce_mean(tf.nn.softplus(-real_logits)) + tf.reduce_mean(tf.nn.softplus(fake_logits))
 
 
-def hinge_loss(perturbations: tf.Tensor, threshold: float) -> tf.Tensor:
+def hinge_loss(perturbations: tf.Tensor, threshold: float | tf.Tensor) -> tf.Tensor:
     """L_hinge: `E max(0, ||G(x, t)||_2 - c)`, the price of a perturbation longer than `c`.
 
     Args:
         perturbations: float `(batch, height, width, channels)`, G's output before clipping to `[0, 1]`.
-        threshold: float, `c`, an L2 norm of one image's perturbation (not the L-infinity budget).
+        threshold: `c`, an L2 norm of one image's perturbation (not the L-infinity budget); a float, or one an
+            image, float `(batch,)`.
     """
     return tf.reduce_mean(tf.nn.relu(l2_norms(perturbations) - threshold))

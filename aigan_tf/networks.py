@@ -48,6 +48,7 @@ class Generator(keras.Model):
         halvings: how often the encoder halves the map.
         num_blocks: residual blocks on the smallest map.
         embedding_dim: length of a class's learned embedding.
+        budget_input: whether the budget is an input too, so that one generator serves every epsilon.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Generator(keras.Model):
         halvings: int = 2,
         num_blocks: int = 4,
         embedding_dim: int = 64,
+        budget_input: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -68,8 +70,14 @@ class Generator(keras.Model):
             "halvings": halvings,
             "num_blocks": num_blocks,
             "embedding_dim": embedding_dim,
+            "budget_input": budget_input,
         }
         self.embedding = layers.Embedding(num_classes, embedding_dim, embeddings_initializer="random_normal")
+        self.budget_embedding = None
+        if budget_input:
+            self.budget_embedding = keras.Sequential(
+                [layers.Dense(embedding_dim, activation="silu"), layers.Dense(embedding_dim)]
+            )
         self.stem = ConditionalBlock(width)
         self.downs = [ConditionalBlock(width * 2**i, strides=2) for i in range(1, halvings + 1)]
         smallest = width * 2**halvings
@@ -83,23 +91,27 @@ class Generator(keras.Model):
             channels, 3, padding="same", kernel_initializer=keras.initializers.RandomNormal(0.0, 0.02)
         )
         # Makes every variable at once, so that weights can be loaded; they do not depend on the image size.
-        self(tf.zeros((1, 8, 8, channels)), tf.zeros((1,), tf.int32))
+        self(tf.zeros((1, 8, 8, channels)), tf.zeros((1,), tf.int32), tf.ones((1,)) if budget_input else None)
 
     def get_config(self):
         return {**super().get_config(), **self.settings}
 
-    def call(self, images, classes, training=None):
+    def call(self, images, classes, budgets=None, training=None):
         """Maps images and classes to directions.
 
         Args:
             images: float32 `(batch, height, width, channels)` in `[0, 1]`.
             classes: int32 `(batch,)`, target classes (the labels, for an untargeted attack).
+            budgets: float32 `(batch,)` in `(0, 1]`, each image's epsilon as a share of the greatest; needed
+                with `budget_input`, unused without.
             training: whether batch normalisation uses the batch's statistics.
 
         Returns:
             float32 `(batch, height, width, channels)`, unbounded.
         """
         condition = self.embedding(classes)
+        if self.budget_embedding is not None:
+            condition += self.budget_embedding(budgets[:, tf.newaxis])
         features = self.stem(2.0 * images - 1.0, condition, training=training)
         skips = []
         for down in self.downs:

@@ -3,22 +3,29 @@
 import tensorflow as tf
 
 
-def smooth_bound(directions: tf.Tensor, epsilon: float) -> tf.Tensor:
+def per_image(epsilon: float | tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Returns a budget so that it multiplies images: one for all as it is, one an image as `(batch, 1, 1, 1)`."""
+    epsilon = tf.cast(epsilon, dtype)
+    return epsilon[:, tf.newaxis, tf.newaxis, tf.newaxis] if epsilon.shape.rank == 1 else epsilon
+
+
+def smooth_bound(directions: tf.Tensor, epsilon: float | tf.Tensor) -> tf.Tensor:
     """Squashes a network's unbounded output into the budget: `epsilon * tanh(directions)`.
 
     Smooth, so that the gradient never vanishes at once as it does beyond a hard clamp.
 
     Args:
         directions: float `(batch, height, width, channels)`, any value.
-        epsilon: float, L-infinity budget as a fraction of the pixel range; `8 / 255` is eight grey levels.
+        epsilon: L-infinity budget as a fraction of the pixel range, a float or one an image, float `(batch,)`;
+            `8 / 255` is eight grey levels.
 
     Returns:
         Perturbations of the same shape and dtype, within `epsilon` everywhere.
     """
-    return tf.cast(epsilon, directions.dtype) * tf.tanh(directions)
+    return per_image(epsilon, directions.dtype) * tf.tanh(directions)
 
 
-def apply_perturbation(images: tf.Tensor, perturbations: tf.Tensor, epsilon: float) -> tf.Tensor:
+def apply_perturbation(images: tf.Tensor, perturbations: tf.Tensor, epsilon: float | tf.Tensor) -> tf.Tensor:
     """Returns the admissible images closest to `images + perturbations`.
 
     No pixel moves further than `epsilon` and none leaves `[0, 1]`. The only place in the package
@@ -27,12 +34,13 @@ def apply_perturbation(images: tf.Tensor, perturbations: tf.Tensor, epsilon: flo
     Args:
         images: float32 `(batch, height, width, channels)` in `[0, 1]`.
         perturbations: float32, same shape, in units of the full pixel range.
-        epsilon: float, L-infinity budget in that unit.
+        epsilon: L-infinity budget in that unit, a float or one an image, float `(batch,)`.
 
     Returns:
         float32, shape of `images`, in `[0, 1]` and within `epsilon` of `images` up to rounding (1e-7).
     """
-    return tf.clip_by_value(images + tf.clip_by_value(perturbations, -epsilon, epsilon), 0.0, 1.0)
+    limit = per_image(epsilon, perturbations.dtype)
+    return tf.clip_by_value(images + tf.clip_by_value(perturbations, -limit, limit), 0.0, 1.0)
 
 
 def l2_norms(perturbations: tf.Tensor) -> tf.Tensor:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from aigan_tf import classifiers
@@ -14,7 +13,7 @@ from aigan_tf.adoption import adopt
 from aigan_tf.batches import evaluation_batches, training_batches
 from aigan_tf.callbacks import EpochCheckpoint, MetricsHistory, Progress
 from aigan_tf.config import Config
-from aigan_tf.data import ImageDataset, load
+from aigan_tf.data import ImageDataset, Split, load
 from aigan_tf.errors import InputError, user_path
 from aigan_tf.evaluation import accuracy
 from aigan_tf.normalization import with_fused_batch_norm
@@ -45,12 +44,32 @@ def load_dataset(config: Config, data_dir: str | None) -> ImageDataset:
             f"--class_names={config.class_names} has {len(names)} names; expected {dataset.num_classes}, one for each class "
             "in label order: correct the file"
         )
+    if len(set(names)) < len(names):
+        raise InputError(
+            f"--class_names={config.class_names} names a class twice; expected a different name for each: correct the file"
+        )
     return dataclasses.replace(dataset, class_names=names)
 
 
 def is_built_in(classifier: str) -> bool:
     """Whether the name means a classifier that is trained here, not a file."""
     return classifier.lower() in classifiers.ARCHITECTURES
+
+
+def refuse_idle_settings(config: Config) -> None:
+    """Refuses settings that the chosen classifier would ignore, so that none is believed to act.
+
+    Raises:
+        InputError: there is one.
+    """
+    built_in = is_built_in(config.classifier)
+    idle = {"input_range": "0,1", "custom_objects": ""} if built_in else {"classifier_epochs": 0}
+    for name, default in idle.items():
+        if getattr(config, name) != default:
+            raise InputError(
+                f"--{name}={getattr(config, name)} has no effect on --classifier={config.classifier}; expected it only with "
+                f"{'a classifier of your own' if built_in else 'a classifier trained here'}: leave it out"
+            )
 
 
 def adopt_classifier(config: Config, dataset: ImageDataset) -> Callable:
@@ -84,14 +103,9 @@ def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -
     recipe = classifiers.ARCHITECTURES[name].recipe
     if config.classifier_epochs:
         recipe = dataclasses.replace(recipe, epochs=config.classifier_epochs)
-    pixels = dataset.train.as_float()
-    statistics = {
-        "mean": tuple(map(float, pixels.mean((0, 1, 2), dtype=np.float64))),
-        "std": tuple(map(float, pixels.std((0, 1, 2), dtype=np.float64) + 1e-6)),
-    }
-    del pixels
+    mean, std = dataset.train.channel_statistics()
     keras.utils.set_random_seed(config.seed)
-    model = classifiers.build(name, dataset.image_shape, dataset.num_classes, **statistics)
+    model = classifiers.build(name, dataset.image_shape, dataset.num_classes, mean, std)
     batch_size = min(128, len(dataset.train))
     steps = len(dataset.train) // batch_size
     trainee = with_fused_batch_norm(model)
@@ -99,7 +113,8 @@ def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -
     trainee.optimizer.build(trainee.trainable_variables)
     checkpoint = EpochCheckpoint(folder.checkpoints / "classifier", model=trainee, optimizer=trainee.optimizer)
     first_epoch = checkpoint.restore()
-    say(f"Training classifier {name}, epochs {first_epoch + 1} to {recipe.epochs}.")
+    if first_epoch < recipe.epochs:
+        say(f"Training classifier {name}, epochs {first_epoch + 1} to {recipe.epochs}.")
     trainee.fit(
         training_batches(
             dataset.train,
@@ -107,7 +122,7 @@ def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -
             seed=config.seed,
             first_step=first_epoch * steps,
             max_shift=recipe.max_shift,
-            flip=recipe.flip,
+            flip=config.flip,
         ),
         steps_per_epoch=steps,
         initial_epoch=first_epoch,
@@ -127,20 +142,20 @@ def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -
     return classifiers.frozen(model)
 
 
-def check_accuracy(classifier: Callable, dataset: ImageDataset) -> float:
-    """Says how good the classifier is on the test split, with a warning where it hardly beats chance.
+def check_accuracy(classifier: Callable, test: Split, num_classes: int) -> float:
+    """Says how good the classifier is on test images, with a warning where it hardly beats chance.
 
     Raises:
         InputError: it gets no image right, so there is nothing to attack.
     """
-    measured = accuracy(classifier, dataset.test.as_float(), dataset.test.labels)
-    say(f"Classifier accuracy on {len(dataset.test)} test images: {measured:.2%}.")
+    measured = accuracy(classifier, test.as_float(), test.labels)
+    say(f"Classifier accuracy on {len(test)} test images: {measured:.2%}.")
     if measured == 0:
         raise InputError(
-            f"the classifier gets none of {len(dataset.test)} test images right; expected at least one to attack: check "
+            f"the classifier gets none of {len(test)} test images right; expected at least one to attack: check "
             "--input_range, the order of the classes, and that it was trained on this data set"
         )
-    chance = 1 / dataset.num_classes
+    chance = 1 / num_classes
     if measured < min(NEAR_CHANCE * chance, (1 + chance) / 2):
         say(
             f"WARNING: that is near chance ({chance:.0%}); success rates against it mean little. Check --input_range, the "
@@ -154,4 +169,5 @@ def device_name() -> str:
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         return ", ".join(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus)
-    return f"CPU, {len(os.sched_getaffinity(0))} cores"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # Linux: those allowed
+    return f"CPU, {cores} cores"

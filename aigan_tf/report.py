@@ -2,11 +2,8 @@
 
 import io
 
-import matplotlib
-
-matplotlib.use("Agg")  # no screen is needed; before pyplot is imported
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure  # not pyplot: it would touch the notebook's own plots
 
 
 def picture_grid(
@@ -33,9 +30,8 @@ def picture_grid(
     magnified = 0.5 + (adversarial_images - images) / (2 * epsilon)
     rows = (("clean", images), ("perturbation,\nmagnified", magnified), ("adversarial", adversarial_images))
     columns = len(images)
-    figure, axes = plt.subplots(
-        len(rows), columns, figsize=(1.1 * columns + 1.1, 4.3), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(1.1 * columns + 1.1, 4.3), layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
     for row_axes, (label, pictures) in zip(axes, rows, strict=True):
         for axis, picture in zip(row_axes, pictures, strict=True):
             axis.imshow(np.clip(picture, 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -49,7 +45,6 @@ def picture_grid(
     figure.suptitle(heading, fontsize=11)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=120)
-    plt.close(figure)
     return file.getvalue()
 
 
@@ -71,4 +66,14 @@ def success_table(result: dict) -> str:
         f"  perturbation             mean L2 {result['mean_l2']:.3f}, largest change {result['max_linf']:.4f} "
         f"({result['max_linf'] * 255:.0f} of 255 grey levels)"
     )
+    return "\n".join(lines)
+
+
+def epsilon_table(points: list[dict]) -> str:
+    """Returns the success rate at each budget of one generator as a text table for the terminal."""
+    lines = [f"one generator at smaller budgets, {points[0]['num_attacks']} attacks each:"]
+    lines += [
+        f"  epsilon {point['epsilon']:.4f}  success rate {point['success_rate']:7.2%}  mean L2 {point['mean_l2']:.3f}"
+        for point in points
+    ]
     return "\n".join(lines)

@@ -15,13 +15,13 @@ from aigan_tf.aigan import AIGAN, spread_target_classes
 from aigan_tf.attacks import pgd_attack
 from aigan_tf.batches import evaluation_batches, training_batches
 from aigan_tf.callbacks import EpochCheckpoint, MetricsHistory, Progress, StageSwitch
+from aigan_tf.comparison import measure_export
 from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset
-from aigan_tf.errors import InputError
-from aigan_tf.evaluation import evaluate_generator
+from aigan_tf.errors import InputError, user_path
 from aigan_tf.export import ServedGenerator, export_generator, latest_version
 from aigan_tf.networks import Discriminator, Generator
-from aigan_tf.workdir import Workdir, atomic_file, write_bytes, write_json
+from aigan_tf.workdir import Workdir, atomic_file, digest_of, write_bytes, write_json
 
 say = functools.partial(print, flush=True)  # at once, also into a log file
 
@@ -43,7 +43,9 @@ def train_and_export(config: Config, workdir: str | os.PathLike, data_dir: str |
         InputError: something the user gave cannot be used.
     """
     folder = Workdir(workdir)
-    folder.check(dataclasses.asdict(config))
+    settings, defaults = dataclasses.asdict(config), dataclasses.asdict(Config())
+    folder.check(settings, defaults)
+    preparation.refuse_idle_settings(config)
     dataset = preparation.load_dataset(config, data_dir)
     if config.batch_size > len(dataset.train):
         raise InputError(
@@ -56,8 +58,10 @@ def train_and_export(config: Config, workdir: str | os.PathLike, data_dir: str |
         classifiers.fitting_architecture(config.classifier, dataset.image_shape)
     else:
         adopted = preparation.adopt_classifier(config, dataset)
-        preparation.check_accuracy(adopted, dataset)
-    if folder.open(dataclasses.asdict(config)):
+        preparation.check_accuracy(adopted, dataset.test, dataset.num_classes)
+    # Where the user's own files are part of the run, it is another run once they change.
+    own = {"dataset": user_path(config.dataset)} | ({"classifier": user_path(config.classifier)} if adopted else {})
+    if folder.open(settings, defaults, {name: digest_of(path) for name, path in own.items() if path.exists()}):
         say(f"Continuing in {folder.path}: it holds a run with the same settings.")
     else:
         say(f"Working in {folder.path}.")
@@ -68,17 +72,21 @@ def train_and_export(config: Config, workdir: str | os.PathLike, data_dir: str |
     classifier = adopted
     if classifier is None:
         classifier = preparation.trained_classifier(config, dataset, folder)
-        preparation.check_accuracy(classifier, dataset)
+        preparation.check_accuracy(classifier, dataset.test, dataset.num_classes)
 
     aigan = train_generator(config, dataset, classifier, folder)
-    result = evaluate_generator(
-        aigan, classifier, dataset.test.as_float(), dataset.test.labels, dataset.class_names,
-        config.epsilon, config.targeted, split="test", seed=config.seed,
-    )  # fmt: skip
-    say(report.success_table(result))
-    served = ServedGenerator(aigan.generator, dataset.image_shape, dataset.num_classes, config.epsilon, config.targeted)
+    served = ServedGenerator(
+        aigan.generator,
+        dataset.image_shape,
+        dataset.num_classes,
+        config.epsilon,
+        config.targeted,
+        config.variable_epsilon,
+    )
     exported = latest_version(folder.exports) or export_generator(folder.exports, served)
-    write_json(folder.report, {**result, "device": preparation.device_name()})
+    # What is measured is what is served: the exported files, loaded again.
+    result = measure_export(folder, config, dataset, classifier)
+    write_json(folder.report, result)
     say(f"Generator exported to {exported}; pictures are in {folder.samples}.")
     return result
 
@@ -154,6 +162,7 @@ def build_aigan(
             config.generator_width,
             halvings=2 if min(dataset.image_shape[:2]) >= 16 else 1,  # below 4 x 4 a map says little
             num_blocks=config.generator_blocks,
+            budget_input=config.variable_epsilon,
         ),
         Discriminator(channels),
         classifier,
@@ -161,21 +170,24 @@ def build_aigan(
         config.attack,
         config.seed,
     )
+
+    def attacker(classifier, images, classes, epsilon, seed):
+        step_size = epsilon * (config.step_size / config.epsilon)  # the same share of every budget
+        return pgd_attack(
+            classifier, images, classes, epsilon=epsilon, step_size=step_size, num_steps=config.attack_steps,
+            targeted=config.targeted, seed=seed,
+        )  # fmt: skip
+
     aigan.compile(
         # beta_1 = 0.5, as is usual for GANs: the other network moves, so old gradients mislead.
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(config.learning_rate, total_steps), beta_1=0.5),
         keras.optimizers.Adam(config.discriminator_learning_rate, beta_1=0.5),
         epsilon=config.epsilon,
-        attacker=functools.partial(
-            pgd_attack,
-            epsilon=config.epsilon,
-            step_size=config.step_size,
-            num_steps=config.attack_steps,
-            targeted=config.targeted,
-        ),
+        attacker=attacker,
         gan_weight=config.gan_weight,
         hinge_weight=config.hinge_weight,
         hinge_threshold=config.hinge_limit(dataset.image_shape),
+        variable_epsilon=config.variable_epsilon,
     )
     return aigan
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import os
@@ -37,24 +38,33 @@ class Workdir:
         self.samples = self.path / "samples"
         self.report = self.path / "report.json"
 
-    def check(self, settings: dict) -> bool:
+    def check(self, settings: dict, defaults: dict, digests: dict | None = None) -> bool:
         """Whether a run with these settings was begun here before; writes nothing.
 
         Args:
             settings: name to number or string.
+            defaults: what a setting was before it existed, for a folder of an earlier version.
+            digests: setting to the digest of the files it names, where they are the user's own.
 
         Raises:
-            InputError: the folder holds something else, or a run with other settings.
+            InputError: the folder holds something else, or a run with other settings or other files.
         """
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--workdir={self.path} is a file; expected a folder: choose another name")
         if self.config.exists():
             before = self.read_config()
             for name, value in settings.items():
-                if before.get(name) != value:
+                saved = before.get(name, defaults.get(name))
+                if saved != value:
                     raise InputError(
-                        f"--workdir={self.path} holds a run with {name}={before.get(name)!r}, this one has {value!r}; "
-                        f"expected the same settings: give --{name}={before.get(name)} or another --workdir"
+                        f"--workdir={self.path} holds a run with {name}={saved!r}, this one has {value!r}; "
+                        f"expected the same settings: give --{name}={saved} or another --workdir"
+                    )
+            for name, digest in (digests or {}).items():
+                if before.get("digests", {}).get(name, digest) != digest:
+                    raise InputError(
+                        f"--workdir={self.path} holds a run with --{name}={settings[name]} whose files have changed since; "
+                        "expected the same content: restore it or choose another --workdir"
                     )
             return True
         if self.path.exists() and any(self.path.iterdir()):
@@ -64,11 +74,11 @@ class Workdir:
             )
         return False
 
-    def open(self, settings: dict) -> bool:
+    def open(self, settings: dict, defaults: dict, digests: dict) -> bool:
         """Claims the folder for a run with these settings, writing config.json if it is new.
 
         Args:
-            settings: name to number or string; `epsilon` among them.
+            settings, defaults, digests: as in `check`.
 
         Returns:
             Whether a run with the same settings was begun here before.
@@ -76,11 +86,11 @@ class Workdir:
         Raises:
             InputError: as `check`, or the folder cannot be written.
         """
-        if self.check(settings):
+        if self.check(settings, defaults, digests):
             return True
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_json(self.config, {**settings, "versions": _versions(), "commit": _commit()})
+            write_json(self.config, {**settings, "digests": digests, "versions": _versions(), "commit": _commit()})
         except OSError as error:
             raise InputError(
                 f"--workdir={self.path} cannot be written ({error.strerror}); expected a writable folder: choose another"
@@ -126,6 +136,16 @@ def _commit() -> str | None:
         return None
 
 
+def digest_of(path: pathlib.Path) -> str:
+    """Returns a digest of a file, or of all files below a folder and their names."""
+    digest = hashlib.sha256()
+    for file in sorted(entry for entry in path.rglob("*") if entry.is_file()) if path.is_dir() else [path]:
+        digest.update(file.relative_to(path).as_posix().encode() + b"\0")
+        with open(file, "rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
+
+
 @contextlib.contextmanager
 def atomic_file(path: pathlib.Path):
     """Yields a temporary path beside `path` with the same ending; renamed to `path` if the block succeeds."""
@@ -133,7 +153,7 @@ def atomic_file(path: pathlib.Path):
     temporary = path.with_name(f".{os.getpid()}.{path.name}")  # Keras insists on the endings .keras, .weights.h5
     try:
         yield temporary
-        with open(temporary, "rb") as file:
+        with open(temporary, "rb+") as file:  # Windows syncs only what is open for writing
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
@@ -165,9 +185,10 @@ def write_json(path: pathlib.Path, value: dict) -> None:
 
 
 def write_csv(path: pathlib.Path, rows: list[dict]) -> None:
-    """Writes rows of one set of keys as CSV with a header, whole or not at all."""
+    """Writes rows as CSV with a header, whole or not at all; a key that a row lacks is an empty cell."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    columns = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(text, fieldnames=list(columns), restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_bytes(path, text.getvalue().encode())

@@ -46,8 +46,8 @@ _ROWS = flags.DEFINE_list("rows", [], "names of the rows to run, by comma; empty
 class MarginAIGAN(AIGAN):
     """L_adv is the margin by which the best other logit leads the target's, as in Carlini and Wagner's attack."""
 
-    def generator_losses(self, logits, classes, fake_logits, perturbations):
-        losses = super().generator_losses(logits, classes, fake_logits, perturbations)
+    def generator_losses(self, logits, classes, fake_logits, perturbations, epsilons):
+        losses = super().generator_losses(logits, classes, fake_logits, perturbations, epsilons)
         is_target = tf.one_hot(classes, self.num_classes, on_value=True, off_value=False, dtype=tf.bool)
         target = tf.reduce_sum(tf.where(is_target, logits, 0.0), axis=-1)
         others = tf.reduce_max(tf.where(is_target, logits.dtype.min, logits), axis=-1)

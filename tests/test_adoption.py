@@ -192,6 +192,25 @@ def test_a_saved_model_of_logits_and_bytes(images, tmp_path, caplog):
     assert not [record for record in caplog.records if record.name.startswith("aigan_tf")]
 
 
+def test_a_model_without_a_gradient_is_refused(images, tmp_path):
+    already_logits()[0].export(tmp_path / "floats", verbose=False)
+    loaded = tf.saved_model.load(str(tmp_path / "floats"))
+    as_bytes = tf.function(
+        lambda images: {"logits": loaded.serve(tf.cast(images, tf.float32) / 255.0)},
+        input_signature=[tf.TensorSpec((None, *SHAPE), tf.uint8, name="images")],
+    )
+    module = tf.Module()
+    module.loaded = loaded
+    tf.saved_model.save(module, str(tmp_path / "bytes"), signatures={"serving_default": as_bytes})
+    inputs = keras.Input(SHAPE)
+    flat = layers.Flatten()(keras.ops.round(inputs))
+    keras.Model(inputs, layers.Dense(CLASSES)(flat)).save(tmp_path / "rounds.keras")
+    for name, pixel_range in (("bytes", (0.0, 255.0)), ("rounds.keras", (0.0, 1.0))):
+        with pytest.raises(InputError, match="no usable gradient") as caught:
+            adopt(str(tmp_path / name), images, CLASSES, pixel_range)
+        assert "\n" not in str(caught.value)
+
+
 def test_a_mixed_precision_classifier_answers_in_float32(images, tmp_path):
     inputs = keras.Input(SHAPE)
     x = layers.Flatten()(inputs)
@@ -257,7 +276,7 @@ def test_a_model_for_other_images_is_refused(images, tmp_path):
         with pytest.raises(InputError, match=r"\(8, 8, 1\)") as caught:
             adopt(str(tmp_path / "model.keras"), np.zeros(shape, np.float32), CLASSES)
         assert str(shape[1:]) in str(caught.value)
-        assert "--image_size" in str(caught.value)
+        assert ("--image_size" in str(caught.value)) == (shape[-1] == 1)  # resizing makes no channels
     keras.Sequential([keras.Input((64,)), layers.Dense(CLASSES)]).save(tmp_path / "flat.keras")
     with pytest.raises(InputError, match="64"):
         adopt(str(tmp_path / "flat.keras"), images, CLASSES)

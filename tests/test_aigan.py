@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf.aigan import draw_target_classes, spread_target_classes
+from aigan_tf.aigan import draw_epsilons, draw_target_classes, spread_target_classes
 from aigan_tf.attacks import pgd_attack
 from aigan_tf.callbacks import EpochCheckpoint
 from aigan_tf.losses import adversarial_loss, discriminator_loss, gan_loss, hinge_loss
@@ -34,7 +34,7 @@ def indifferent_classifier(images):
     return tf.tile(0.0 * tf.reduce_sum(images, axis=[1, 2, 3])[:, tf.newaxis], (1, 10))
 
 
-def inverted(classifier, images, classes, seed):
+def inverted(classifier, images, classes, epsilon, seed):
     """In the attacker's place: images that nothing else makes."""
     return 1.0 - images
 
@@ -103,7 +103,7 @@ def test_spread_targets_take_the_other_classes_in_turn(num_classes):
 def test_each_step_draws_afresh_and_the_attacker_gets_what_the_generator_gets(make_aigan, few):
     given = []
 
-    def attacker(classifier, images, classes, seed):
+    def attacker(classifier, images, classes, epsilon, seed):
         given.append((images.numpy(), classes.numpy(), np.asarray(seed)))
         return images
 
@@ -129,7 +129,7 @@ def test_each_step_draws_afresh_and_the_attacker_gets_what_the_generator_gets(ma
 def test_untargeted_gives_both_the_labels(make_aigan, few):
     given = []
 
-    def attacker(classifier, images, classes, seed):
+    def attacker(classifier, images, classes, epsilon, seed):
         given.append(classes.numpy())
         return images
 
@@ -251,7 +251,7 @@ def test_a_step_reports_the_losses_of_the_papers_terms(make_aigan, make_classifi
         attack="untargeted",
     )
     aigan.stage = stage
-    perturbations = aigan.perturb(images, labels, training=True)
+    perturbations = aigan.perturb(images, labels, aigan.greatest_epsilons(images), training=True)
     adversarial_images = tf.clip_by_value(images + perturbations, 0, 1)
     real_images = 1.0 - images if stage == 1 else images
     fake_logits = aigan.discriminator(adversarial_images)
@@ -413,7 +413,7 @@ class Run:
         self.csv = folder / "log.csv"
         self.best = folder / "best.weights.h5"
 
-        def attacker(classifier, images, classes, seed):
+        def attacker(classifier, images, classes, epsilon, seed):
             self.traces["attacker"] += 1  # Python runs only while a graph is traced
             self.attacks.assign_add(1)  # the graph runs this
             return pgd_attack(classifier, images, classes, epsilon=0.3, step_size=0.2, num_steps=2, seed=seed)
@@ -519,7 +519,7 @@ def reference(run):
         "hinge_active": 1.0,
         "adversarial_loss": adversarial_loss(logits, targets, True),
         "gan_loss": gan_loss(run.aigan.discriminator(adversarial_images)),
-        "hinge_loss": hinge_loss(run.aigan.perturb(images, targets), 0.0),
+        "hinge_loss": hinge_loss(run.aigan.perturb(images, targets, run.aigan.greatest_epsilons(images)), 0.0),
     }
     expected["generator_loss"] = sum(expected[name] for name in ("adversarial_loss", "gan_loss", "hinge_loss"))
     return tf.data.Dataset.from_tensor_slices((images, labels)).batch(4), expected
@@ -592,3 +592,56 @@ def test_untargeted_training_leaves_the_labels(make_aigan, digit_classifier, few
     assert np.mean(answers == labels) > 0.5
     attacked = tf.nn.log_softmax(digit_classifier(aigan(images, labels))).numpy()[np.arange(8), labels]
     assert np.mean(attacked) < np.mean(clean)
+
+
+# --- a budget of its own for each image
+
+
+def test_half_of_the_drawn_budgets_are_the_greatest_and_none_is_zero():
+    drawn = draw_epsilons(10_000, 0.3, [1, 2]).numpy()
+    assert drawn.min() > 0
+    assert drawn.max() == np.float32(0.3)
+    assert np.mean(drawn == np.float32(0.3)) == pytest.approx(0.5, abs=0.02)
+    below = drawn[drawn < np.float32(0.3)]
+    np.testing.assert_allclose(np.histogram(below, 10, (0, 0.3))[0] / len(below), 0.1, atol=0.02)
+    np.testing.assert_array_equal(drawn, draw_epsilons(10_000, 0.3, [1, 2]))
+    assert (drawn != draw_epsilons(10_000, 0.3, [1, 3]).numpy()).any()
+
+
+class SpyBudgetGenerator(Generator):
+    seen: list = []  # noqa: RUF012 (one list for all, and none that Keras would track)
+
+    def call(self, images, classes, budgets=None, training=None):
+        if training:
+            SpyBudgetGenerator.seen.append(budgets.numpy())
+        return super().call(images, classes, budgets, training=training)
+
+
+def test_generator_attacker_and_hinge_get_the_same_budgets(make_aigan, few):
+    seen = []
+
+    def attacker(classifier, images, classes, epsilon, seed):
+        seen.append(epsilon.numpy())
+        return images
+
+    generator = SpyBudgetGenerator(10, 1, width=4, num_blocks=1, embedding_dim=8, budget_input=True)
+    generator.head.bias.assign([9.0])  # tanh is 1: every perturbation is as long as its budget lets it
+    aigan = make_aigan(generator=generator, attacker=attacker, variable_epsilon=True, hinge_threshold=0.5 * 0.3 * 8)
+    logs = {name: float(value) for name, value in aigan.train_step(few).items()}
+    (epsilons,), (budgets,) = seen, SpyBudgetGenerator.seen
+    assert len(set(epsilons.tolist())) > 2
+    np.testing.assert_allclose(budgets, epsilons / 0.3, rtol=1e-6)
+    # c falls with the budget: each image is as much over it as its budget allows.
+    assert logs["hinge_active"] == 1.0
+    assert logs["hinge_loss"] == pytest.approx(np.mean(epsilons * 8 - 0.5 * epsilons * 8), rel=1e-3)
+
+
+def test_a_budget_is_kept_at_inference(make_aigan, few):
+    generator = Generator(10, 1, width=4, num_blocks=1, embedding_dim=8, budget_input=True)
+    generator.head.bias.assign([9.0])
+    aigan = make_aigan(generator=generator, variable_epsilon=True)
+    images, classes = few
+    epsilons = tf.constant(np.linspace(0.01, 0.3, 8).astype(np.float32))
+    moved = np.abs(aigan(images, classes, epsilons) - images).max(axis=(1, 2, 3))
+    np.testing.assert_allclose(moved, epsilons, rtol=1e-4)
+    np.testing.assert_allclose(np.abs(aigan(images, classes) - images).max(axis=(1, 2, 3)), 0.3, rtol=1e-4)

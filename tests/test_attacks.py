@@ -200,3 +200,27 @@ def test_agrees_with_foolbox(digits, digit_classifier, targeted, step_size, num_
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     np.testing.assert_array_equal(success, their_success)
     assert 0.1 < success.mean() < 1 or not targeted  # neither hopeless nor trivial, so that agreement says something
+
+
+def test_each_image_has_its_own_budget_and_step():
+    rng = np.random.default_rng(0)
+    images = tf.constant(rng.uniform(size=(4, 8, 8, 1)).astype(np.float32))
+    epsilons = tf.constant([0.02, 0.05, 0.1, 0.3])
+    classes = np.arange(4, dtype=np.int32)
+    kernel = tf.constant(rng.normal(size=(64, 10)).astype(np.float32))
+
+    def classifier(x):
+        return tf.reshape(x, (-1, 64)) @ kernel
+
+    settings = dict(num_steps=3, random_start=False)
+    together = pgd_attack(classifier, images, classes, epsilon=epsilons, step_size=epsilons / 2, **settings)
+    for k, epsilon in enumerate(epsilons.numpy()):
+        one = slice(k, k + 1)
+        alone = pgd_attack(
+            classifier, images[one], classes[one], epsilon=epsilon, step_size=epsilon / 2, **settings
+        )  # fmt: skip
+        np.testing.assert_allclose(together[one], alone, atol=1e-6)
+    started = pgd_attack(classifier, images, classes, epsilon=epsilons, step_size=epsilons, num_steps=0)
+    moved = np.abs(started - images).max(axis=(1, 2, 3))
+    assert (moved <= epsilons.numpy() + 1e-6).all()
+    assert (moved > 0.8 * epsilons.numpy()).all()

@@ -177,8 +177,3 @@ def test_weight_decay_shrinks_kernels_alone():
         np.testing.assert_allclose(variable, expected, rtol=1e-6, err_msg=variable.path)
         names.add(variable.name)
     assert names == {"kernel", "bias", "gamma", "beta"}
-
-
-def test_digits_are_never_mirrored():
-    for name in ("small", "a", "b", "c"):
-        assert not ARCHITECTURES[name].recipe.flip

@@ -127,6 +127,16 @@ def test_a_bad_value_is_named_with_what_is_expected_and_a_fix(name, value, words
         assert word in rest
 
 
+def test_a_version_of_a_data_set_has_its_preset():
+    assert make_config(dataset="mnist:3.0.1").epsilon == make_config(dataset="mnist").epsilon == 0.3
+
+
+def test_less_than_a_grey_level_is_refused():
+    assert make_config(epsilon=1 / 255).epsilon == 1 / 255
+    with pytest.raises(InputError, match="at least 1/255"):
+        make_config(epsilon=0.003)
+
+
 def test_no_epoch_at_all_is_refused():
     with pytest.raises(InputError, match=r"--stage1_epochs=0 --stage2_epochs=0: expected at least one epoch.*; raise"):
         make_config(stage1_epochs=0, stage2_epochs=0)

@@ -62,6 +62,14 @@ def test_digits_are_split_as_documented():
     assert max(found["validation"]) - min(found["validation"]) > 1000  # not simply the last ones
 
 
+def test_digits_are_resized():
+    resized = data.load("digits", image_size=(28, 20)).test
+    assert resized.images.shape == (300, 28, 20, 1)
+    assert resized.pixel_max == 255
+    means = [split.as_float().mean((1, 2, 3)) for split in (resized, data.load("digits").test)]
+    np.testing.assert_allclose(*means, atol=0.03)
+
+
 def test_digits_are_the_same_for_every_call():
     np.random.seed(1)
     first = data.load("digits")
@@ -222,6 +230,19 @@ def test_more_than_fits_in_memory_is_refused(tmp_path, monkeypatch):
     data.load(str(tmp_path))
 
 
+def test_channel_statistics_are_those_of_the_pixels(monkeypatch):
+    rng = np.random.default_rng(0)
+    images = (rng.integers(0, 256, (2500, 5, 7, 3)) // np.array([1, 2, 256])).astype(
+        np.uint8
+    )  # the last one: all black
+    split = data.Split(images, np.zeros(2500, np.int32))
+    mean, std = split.channel_statistics()
+    pixels = images.astype(np.float64) / 255
+    np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(std, pixels.std((0, 1, 2)) + 1e-6, rtol=1e-9)
+    assert std[2] > 0
+
+
 # --- TFDS
 
 
@@ -274,6 +295,12 @@ def test_a_data_set_that_is_laid_out_is_read_without_the_network(mnist, no_netwo
     held = {image.tobytes() for split in (dataset.train, dataset.validation) for image in split.images}
     assert held == {example["image"].tobytes() for example in splits["train"]}
     assert dataset.test.labels.dtype == np.int32
+
+
+def test_the_home_folder_is_understood(mnist, no_network, monkeypatch):
+    monkeypatch.setenv("HOME", str(mnist[0].parent))
+    assert len(data.load("mnist", f"~/{mnist[0].name}").test) == 20
+    assert not no_network
 
 
 def test_a_tfds_data_set_is_resized(mnist):

@@ -84,7 +84,7 @@ def test_a_clean_process_gives_the_same_bits(exported, served, generator, tmp_pa
     assert run.returncode == 0, run.stderr[-2000:]
     outputs = np.load(tmp_path / "out.npz")
     assert set(outputs.files) == {"adversarial_images", "perturbation"}
-    here = served.signature()(images=tf.constant(images), target_class=tf.constant(classes))
+    here = served.signatures()["serving_default"](images=tf.constant(images), target_class=tf.constant(classes))
     for name in outputs.files:
         np.testing.assert_array_equal(outputs[name], here[name])
     eager = apply_perturbation(images, smooth_bound(generator(images, classes, training=False), EPSILON), EPSILON)
@@ -174,7 +174,9 @@ def test_an_untargeted_generator_takes_the_label(generator, tmp_path):
     images, classes = batch()
     np.testing.assert_array_equal(
         signature(images=tf.constant(images), label=tf.constant(classes))["adversarial_images"],
-        untargeted.signature()(images=tf.constant(images), label=tf.constant(classes))["adversarial_images"],
+        untargeted.signatures()["serving_default"](images=tf.constant(images), label=tf.constant(classes))[
+            "adversarial_images"
+        ],
     )
     with pytest.raises(tf.errors.InvalidArgumentError, match="label must lie in"):
         signature(images=tf.constant(images), label=tf.constant([0, 1, 9]))
@@ -206,3 +208,57 @@ def test_a_failing_save_leaves_no_version(served, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         export_generator(folder, served)
     assert not list(folder.iterdir())
+
+
+# --- a generator that takes budgets
+
+
+@pytest.fixture(scope="module")
+def budgeted(tmp_path_factory):
+    made = Generator(CLASSES, SHAPE[-1], width=4, num_blocks=1, budget_input=True)
+    made.head.kernel.assign(tf.random.stateless_normal(made.head.kernel.shape, (0, 0)))
+    served = ServedGenerator(made, SHAPE, CLASSES, EPSILON, targeted=True, variable_epsilon=True)
+    return tf.saved_model.load(str(export_generator(tmp_path_factory.mktemp("budgeted"), served)))
+
+
+def answer(loaded, epsilon, size=3):
+    images, classes = batch(size)
+    inputs = {"images": tf.constant(images), "target_class": tf.constant(classes)}
+    outputs = loaded.signatures["with_epsilon"](**inputs, epsilon=tf.constant(epsilon, tf.float32))
+    return outputs["perturbation"].numpy()
+
+
+def test_each_image_is_kept_within_its_epsilon(budgeted):
+    epsilons = [0.25 * EPSILON, 0.5 * EPSILON, EPSILON]
+    largest = np.abs(answer(budgeted, epsilons)).max(axis=(1, 2, 3))
+    assert (largest <= np.array(epsilons) + 1e-6).all()
+    assert (largest > 0.9 * np.array(epsilons)).all()
+
+
+def test_the_default_signature_is_the_greatest_epsilon(budgeted):
+    images, classes = batch()
+    default = budgeted.signatures["serving_default"](images=tf.constant(images), target_class=tf.constant(classes))
+    np.testing.assert_array_equal(default["perturbation"], answer(budgeted, [EPSILON] * 3))
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "words"),
+    [
+        ([EPSILON, 0.1001, EPSILON], ["epsilon must lie above 0 and at most at 0.1", "0.1001"]),
+        ([EPSILON, 0.0, EPSILON], ["above 0", "[0 0.1]"]),
+        ([EPSILON, -0.01, EPSILON], ["above 0"]),
+        ([EPSILON, np.nan, EPSILON], ["epsilon must lie"]),
+        ([EPSILON, EPSILON], ["epsilon must have the shape (batch,)", "[2]"]),
+        (EPSILON, ["epsilon must have the shape (batch,)"]),
+        ([[EPSILON], [EPSILON], [EPSILON]], ["epsilon must have the shape (batch,)", "[3 1]"]),
+    ],
+)
+def test_a_bad_epsilon_is_refused_with_its_cause(epsilon, words, budgeted):
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        answer(budgeted, epsilon)
+    for word in words:
+        assert word in caught.value.message
+
+
+def test_a_generator_of_one_epsilon_has_one_signature(exported):
+    assert set(tf.saved_model.load(str(exported)).signatures) == {"serving_default"}

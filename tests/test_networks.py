@@ -178,3 +178,15 @@ def test_saved_weights_come_back_bit_for_bit(make, images, tmp_path):
     for loaded, saved in zip(other.variables, network.variables, strict=True):
         np.testing.assert_array_equal(loaded, saved)
     np.testing.assert_array_equal(other(*inputs), network(*inputs))
+
+
+def test_the_budget_is_heeded_where_it_is_an_input():
+    keras.utils.set_random_seed(0)
+    generator = Generator(10, 1, width=4, num_blocks=1, budget_input=True)
+    generator.head.kernel.assign(tf.random.stateless_normal(generator.head.kernel.shape, (0, 0)))
+    images, classes = tf.random.stateless_uniform((2, 8, 8, 1), (1, 1)), tf.constant([3, 3])
+    half, full = (generator(images, classes, tf.constant([share, 1.0])) for share in (0.5, 1.0))
+    assert np.abs(half[0] - full[0]).max() > 1e-3
+    np.testing.assert_array_equal(half[1], full[1])
+    again = Generator.from_config(generator.get_config())
+    assert len(again.variables) == len(generator.variables)

@@ -146,3 +146,17 @@ def test_quantize_never_exceeds_a_budget_between_two_levels():
 
     np.testing.assert_array_equal(clean, 100)
     np.testing.assert_array_equal(adversarial, 102)
+
+
+def test_one_budget_an_image_is_the_same_as_one_after_another():
+    rng = np.random.default_rng(0)
+    images = rng.uniform(size=(3, 4, 5, 2)).astype(np.float32)
+    directions = rng.normal(size=images.shape).astype(np.float32)
+    epsilons = np.array([0.01, 0.1, 1.0], np.float32)
+    together = smooth_bound(directions, epsilons)
+    adversarial_images = apply_perturbation(images, directions, epsilons)
+    for k, epsilon in enumerate(epsilons):
+        np.testing.assert_array_equal(together[k], smooth_bound(directions[k : k + 1], epsilon)[0])
+        np.testing.assert_array_equal(
+            adversarial_images[k], apply_perturbation(images[k : k + 1], directions[k : k + 1], epsilon)[0]
+        )

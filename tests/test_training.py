@@ -115,7 +115,7 @@ def test_config_json_records_settings_versions_and_commit(finished):
     assert isinstance(config["epsilon"], float)
     expected = dataclasses.asdict(make_config(**TINY))
     assert {name: config[name] for name in expected} == expected
-    assert set(config) == {*expected, "versions", "commit"}
+    assert set(config) == {*expected, "digests", "versions", "commit"}
     assert config["versions"]["tensorflow"] == tf.__version__
     assert config["versions"]["keras"] == keras.__version__
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=training.__file__[:-11])
@@ -198,7 +198,7 @@ def stop_before_evaluation(monkeypatch):
     def stop(*args, **kwargs):
         raise Stop
 
-    monkeypatch.setattr(training, "evaluate_generator", stop)
+    monkeypatch.setattr(training, "measure_export", stop)
 
 
 def assert_same_end(run, uninterrupted):
@@ -295,7 +295,13 @@ def short_run(finished, folder, monkeypatch, **settings):
     """Trains against the finished run's classifier and stops before the evaluation."""
     stop_before_evaluation(monkeypatch)
     config = make_config(
-        **{**TINY, "classifier": str(finished[0] / "classifier.keras"), "steps_per_epoch": 1, **settings}
+        **{
+            **TINY,
+            "classifier": str(finished[0] / "classifier.keras"),
+            "classifier_epochs": 0,
+            "steps_per_epoch": 1,
+            **settings,
+        }
     )
     with pytest.raises(Stop):
         training.train_and_export(config, folder)
@@ -436,6 +442,9 @@ def test_stage1_ends_at_the_success_or_after_its_epochs(stage1_epochs, success, 
         (dict(batch_size=5000), "5000"),
         (dict(dataset="no/such/folder"), "no/such/folder"),
         (dict(class_names="no/such/names.txt"), "no/such/names.txt"),
+        (dict(input_range="0,255"), "--input_range=0,255 has no effect"),
+        (dict(custom_objects="layers.py"), "--custom_objects=layers.py has no effect"),
+        (dict(classifier="no/such/model.keras", classifier_epochs=3), "--classifier_epochs=3 has no effect"),
     ],
 )
 def test_a_refused_run_creates_no_work_folder(settings, received, tmp_path):
@@ -453,7 +462,8 @@ def test_a_classifier_that_is_never_right_is_refused_before_training(tmp_path, m
     monkeypatch.setattr(training.preparation, "accuracy", lambda *args, **kwargs: 0.0)
     with pytest.raises(InputError):
         training.train_and_export(
-            make_config(**{**TINY, "classifier": str(tmp_path / "wrong.keras")}), tmp_path / "run"
+            make_config(**{**TINY, "classifier": str(tmp_path / "wrong.keras"), "classifier_epochs": 0}),
+            tmp_path / "run",
         )
 
 
@@ -464,6 +474,9 @@ def test_class_names_are_taken_from_the_file(tmp_path):
     assert dataset.class_names == tuple(f"digit {k}" for k in range(10))
     names.write_text("zero\none\n")
     with pytest.raises(InputError, match="2 names; expected 10"):
+        training.preparation.load_dataset(make_config(class_names=str(names)), None)
+    names.write_text("same\n" * 10)
+    with pytest.raises(InputError, match="names a class twice"):
         training.preparation.load_dataset(make_config(class_names=str(names)), None)
 
 
@@ -502,6 +515,9 @@ def test_the_exported_generator_is_measured_as_the_trained_one_was(finished, tmp
     few = comparison.evaluate_workdir(folder, num_examples=7, output=str(output))
     assert few["num_examples"] == 7
     assert few["num_attacks"] == 9 * few["num_correct"]
+    comparison.evaluate_workdir(folder, num_examples=7)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert "report.json stays as it is" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -515,7 +531,10 @@ def test_the_exported_generator_is_measured_as_the_trained_one_was(finished, tmp
         (lambda folder: (folder / "classifier.keras").write_bytes(b"no"), ["classifier.keras", "expected", "restore"]),
         (lambda folder: (folder / "classifier.keras").unlink(), ["classifier.keras", "expected", "restore"]),
         (lambda folder: (folder / "config.json").unlink(), ["config.json", "expected", "train"]),
-        (lambda folder: (folder / "config.json").write_text("{}"), ["config.json has no", "expected", "train again"]),
+        (
+            lambda folder: (folder / "config.json").write_text("{}"),
+            ["config.json has no dataset", "expected", "restore"],
+        ),
     ],
 )
 def test_a_damaged_work_folder_is_refused_in_one_line(damage, words, finished, tmp_path):
@@ -528,3 +547,18 @@ def test_a_damaged_work_folder_is_refused_in_one_line(damage, words, finished, t
     assert "\n" not in str(caught.value)
     assert all(word in str(caught.value) for word in words), caught.value
     assert (folder / "report.json").read_bytes() == report
+
+
+def test_one_generator_for_every_budget(finished, tmp_path, capsys):
+    """From the flag to the exported signature and the curve in the report."""
+    settings = {**TINY, "classifier": str(finished[0] / "classifier.keras"), "classifier_epochs": 0}
+    settings |= dict(steps_per_epoch=2, stage1_epochs=1, stage2_epochs=1, variable_epsilon=True)
+    training.train_and_export(make_config(**settings), tmp_path / "run")
+    printed = capsys.readouterr().out
+    curve = json.loads((tmp_path / "run" / "report.json").read_text())["success_by_epsilon"]
+    assert [point["epsilon"] for point in curve] == pytest.approx([0.3 * k / 8 for k in range(1, 9)])
+    assert all(0 <= point["success_rate"] <= 1 for point in curve)
+    norms = [point["mean_l2"] for point in curve]
+    assert norms == sorted(norms)
+    assert norms[0] < 0.5 * norms[-1]
+    assert "epsilon 0.0375" in printed

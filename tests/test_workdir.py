@@ -70,6 +70,14 @@ def test_csv_is_read_as_it_was_written(tmp_path):
     assert workdir.read_csv(path) == rows
 
 
+def test_a_column_that_some_rows_lack_is_empty_there(tmp_path):
+    workdir.write_csv(tmp_path / "metrics.csv", [{"epoch": "1"}, {"epoch": "2", "new_metric": "3"}])
+    assert workdir.read_csv(tmp_path / "metrics.csv") == [
+        {"epoch": "1", "new_metric": ""},
+        {"epoch": "2", "new_metric": "3"},
+    ]
+
+
 def test_a_path_object_touches_nothing(tmp_path):
     Workdir(tmp_path / "run")
     assert not os.listdir(tmp_path)
@@ -77,24 +85,24 @@ def test_a_path_object_touches_nothing(tmp_path):
 
 def test_a_new_folder_is_claimed_with_config_json(tmp_path):
     folder = Workdir(tmp_path / "deep" / "run")
-    assert folder.open(SETTINGS) is False
+    assert folder.open(SETTINGS, {}, {}) is False
     config = json.loads(folder.config.read_text())
     assert {name: config[name] for name in SETTINGS} == SETTINGS
-    assert set(config) == {*SETTINGS, "versions", "commit"}
+    assert set(config) == {*SETTINGS, "digests", "versions", "commit"}
     assert config["versions"]["tensorflow"].startswith("2.")
     assert os.listdir(folder.path) == ["config.json"]
 
 
 def test_an_empty_folder_that_exists_is_taken(tmp_path):
-    assert Workdir(tmp_path).open(SETTINGS) is False
+    assert Workdir(tmp_path).open(SETTINGS, {}, {}) is False
 
 
 def test_the_same_settings_continue(tmp_path):
     folder = Workdir(tmp_path / "run")
-    folder.open(SETTINGS)
+    folder.open(SETTINGS, {}, {})
     before = folder.config.read_bytes()
     (folder.path / "classifier.keras").write_text("precious")
-    assert Workdir(tmp_path / "run").open(SETTINGS) is True
+    assert Workdir(tmp_path / "run").open(SETTINGS, {}, {}) is True
     assert folder.config.read_bytes() == before
     assert folder.classifier.read_text() == "precious"
 
@@ -102,10 +110,10 @@ def test_the_same_settings_continue(tmp_path):
 @pytest.mark.parametrize(("name", "value"), [("epsilon", 0.1), ("dataset", "mnist"), ("new_setting", 1)])
 def test_other_settings_are_refused_and_nothing_is_overwritten(name, value, tmp_path):
     folder = Workdir(tmp_path / "run")
-    folder.open(SETTINGS)
+    folder.open(SETTINGS, {}, {})
     before = folder.config.read_bytes()
     with pytest.raises(InputError) as caught:
-        folder.open({**SETTINGS, name: value})
+        folder.open({**SETTINGS, name: value}, {"new_setting": None}, {})
     message = str(caught.value)
     assert str(folder.path) in message
     assert f"{name}={SETTINGS.get(name)!r}" in message
@@ -116,10 +124,39 @@ def test_other_settings_are_refused_and_nothing_is_overwritten(name, value, tmp_
     assert os.listdir(folder.path) == ["config.json"]
 
 
+def test_a_setting_younger_than_the_folder_was_at_its_default(tmp_path):
+    folder = Workdir(tmp_path / "run")
+    folder.open(SETTINGS, {}, {})
+    assert folder.open({**SETTINGS, "new_setting": 1}, {"new_setting": 1}, {}) is True
+    with pytest.raises(InputError, match="give --new_setting=1 or"):
+        folder.open({**SETTINGS, "new_setting": 2}, {"new_setting": 1}, {})
+
+
+def test_changed_files_behind_a_setting_are_another_run(tmp_path):
+    data = tmp_path / "data" / "train"
+    data.mkdir(parents=True)
+    (data / "a.png").write_bytes(b"one")
+    digests = {"dataset": workdir.digest_of(tmp_path / "data")}
+    folder = Workdir(tmp_path / "run")
+    folder.open(SETTINGS, {}, digests)
+    assert folder.open(SETTINGS, {}, digests) is True
+    for change in (lambda: (data / "a.png").write_bytes(b"two"), lambda: (data / "a.png").rename(data / "b.png")):
+        change()
+        changed = {"dataset": workdir.digest_of(tmp_path / "data")}
+        assert changed != digests
+        digests = changed
+        with pytest.raises(InputError, match="--dataset=digits whose files have changed"):
+            folder.open(SETTINGS, {}, changed)
+    (data / "b.png").rename(data / "a.png")
+    (data / "a.png").write_bytes(b"one")
+    assert folder.open(SETTINGS, {}, {"dataset": workdir.digest_of(tmp_path / "data")}) is True
+    assert workdir.digest_of(data / "a.png") != workdir.digest_of(data)
+
+
 def test_a_foreign_folder_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(InputError, match="not empty"):
-        Workdir(tmp_path).open(SETTINGS)
+        Workdir(tmp_path).open(SETTINGS, {}, {})
     assert os.listdir(tmp_path) == ["thesis.tex"]
     assert (tmp_path / "thesis.tex").read_text() == "mine"
 
@@ -127,14 +164,14 @@ def test_a_foreign_folder_is_refused(tmp_path):
 def test_a_file_in_the_way_is_refused(tmp_path):
     (tmp_path / "run").write_text("mine")
     with pytest.raises(InputError, match="is a file"):
-        Workdir(tmp_path / "run").open(SETTINGS)
+        Workdir(tmp_path / "run").open(SETTINGS, {}, {})
     assert (tmp_path / "run").read_text() == "mine"
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(InputError, match="cannot be written") as caught:
-        Workdir(tmp_path / "file" / "run").open(SETTINGS)
+        Workdir(tmp_path / "file" / "run").open(SETTINGS, {}, {})
     assert "\n" not in str(caught.value)
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -143,7 +180,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
 def test_a_broken_config_is_refused_and_kept(text, tmp_path):
     folder = Workdir(tmp_path)
     folder.config.write_bytes(text.encode("latin-1"))
-    for read in (folder.read_config, lambda: folder.open(SETTINGS)):
+    for read in (folder.read_config, lambda: folder.open(SETTINGS, {}, {})):
         with pytest.raises(InputError, match=r"config\.json"):
             read()
     assert folder.config.read_bytes() == text.encode("latin-1")

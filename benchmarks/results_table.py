@@ -36,12 +36,14 @@ COLUMNS = (
 )
 
 
-def command(config: dict) -> str:
-    """Returns the command of a run: every setting that differs from its data set's preset."""
+def command(config: dict, name: str) -> str:
+    """Returns the command of a run: every setting that differs from its data set's preset, and the work folder's name."""
     preset = dataclasses.asdict(make_config(dataset=config["dataset"]))
     given = {"dataset": config["dataset"]} if config["dataset"] != "digits" else {}
-    given |= {name: config[name] for name in preset if config[name] != preset[name]}
-    return f"`{' '.join(['python train.py', *(f'--{name}={value}' for name, value in given.items())])}`"
+    # A setting younger than the run was at its default.
+    given |= {key: config[key] for key in preset if config.get(key, preset[key]) != preset[key]}
+    given |= {"workdir": f"runs/{name}"} if name != config["dataset"] else {}
+    return f"`{' '.join(['python train.py', *(f'--{key}={value}' for key, value in given.items())])}`"
 
 
 def minutes(epochs: list[dict]) -> str:
@@ -58,7 +60,7 @@ def row(folder: pathlib.Path) -> list[str]:
     grey_levels = config["epsilon"] * 255
     worst = f"{report['worst_target']}: {report['worst_target_success_rate']:.1%}" if "worst_target" in report else "-"
     return [
-        command(config),
+        command(config, folder.name),
         f"{config['classifier']} ({report['clean_accuracy']:.2%})",
         report["attack"],
         f"{grey_levels:.0f}/255" if abs(grey_levels - round(grey_levels)) < 1e-6 else f"{config['epsilon']:g}",

@@ -379,6 +379,7 @@ def test_an_untargeted_run_switches_by_itself_and_serves_label(finished, tmp_pat
         **{
             **TINY,
             "classifier": str(finished[0] / "classifier.keras"),
+            "classifier_epochs": 0,
             "attack": "untargeted",
             "epsilon": 1.0,
             "stage1_epochs": 2,
@@ -562,3 +563,4 @@ def test_one_generator_for_every_budget(finished, tmp_path, capsys):
     assert norms == sorted(norms)
     assert norms[0] < 0.5 * norms[-1]
     assert "epsilon 0.0375" in printed
+    assert set(json.loads((tmp_path / "run" / "config.json").read_text())["digests"]) == {"classifier"}

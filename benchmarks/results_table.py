@@ -24,14 +24,12 @@ BEGIN, END = "<!-- results: written by benchmarks/results_table.py -->", "<!-- e
 COLUMNS = (
     "command",
     "classifier (accuracy)",
-    "attack",
-    "epsilon",
+    "attack, epsilon",
     "attacks",
-    "success",
-    "worst target",
+    "success (worst target)",
     "mean L2",
-    "success and L2 after stage 1, validation",
-    "minutes of training: classifier, generator",
+    "after stage 1: success, L2 (validation)",
+    "minutes: classifier, generator",
     "device",
 )
 
@@ -58,15 +56,16 @@ def row(folder: pathlib.Path) -> list[str]:
     stage1 = [epoch for epoch in epochs if epoch["stage"] == "1"]
     success = f"val_{report['attack']}_success_rate"
     grey_levels = config["epsilon"] * 255
-    worst = f"{report['worst_target']}: {report['worst_target_success_rate']:.1%}" if "worst_target" in report else "-"
+    epsilon = f"{grey_levels:.0f}/255" if abs(grey_levels - round(grey_levels)) < 1e-6 else f"{config['epsilon']:g}"
+    worst = (
+        f" ({report['worst_target']}: {report['worst_target_success_rate']:.1%})" if "worst_target" in report else ""
+    )
     return [
         command(config, folder.name),
         f"{config['classifier']} ({report['clean_accuracy']:.2%})",
-        report["attack"],
-        f"{grey_levels:.0f}/255" if abs(grey_levels - round(grey_levels)) < 1e-6 else f"{config['epsilon']:g}",
+        f"{report['attack']}, {epsilon}",
         f"{report['num_attacks']:,}",
-        f"**{report['success_rate']:.2%}**",
-        worst,
+        f"**{report['success_rate']:.2%}**{worst}",
         f"{report['mean_l2']:.2f}",
         f"{float(stage1[-1][success]):.1%}, {float(stage1[-1]['val_perturbation_l2']):.2f}" if stage1 else "-",
         f"{minutes(classifier_epochs)}, {minutes(epochs)}",

@@ -34,6 +34,25 @@ class ConditionalBlock(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("aigan_tf")
+class ConditionalResidualBlock(layers.Layer):
+    """Two conditional blocks and a shortcut around them.
+
+    Args:
+        filters: channels in and out.
+    """
+
+    def __init__(self, filters: int, **kwargs):
+        super().__init__(**kwargs)
+        self.first = ConditionalBlock(filters)
+        self.second = ConditionalBlock(filters, activation=False)
+
+    def call(self, features, condition, training=None):
+        """Features `(batch, height, width, filters)` and condition `(batch, embedding)` to the features' shape."""
+        inner = self.first(features, condition, training=training)
+        return tf.nn.relu(features + self.second(inner, condition, training=training))
+
+
+@keras.saving.register_keras_serializable("aigan_tf")
 class Generator(keras.Model):
     """G: a clean image and a class to a direction, which `smooth_bound` turns into a perturbation.
 
@@ -80,10 +99,7 @@ class Generator(keras.Model):
             )
         self.stem = ConditionalBlock(width)
         self.downs = [ConditionalBlock(width * 2**i, strides=2) for i in range(1, halvings + 1)]
-        smallest = width * 2**halvings
-        self.blocks = [
-            (ConditionalBlock(smallest), ConditionalBlock(smallest, activation=False)) for _ in range(num_blocks)
-        ]
+        self.blocks = [ConditionalResidualBlock(width * 2**halvings) for _ in range(num_blocks)]
         self.ups = [ConditionalBlock(width * 2**i) for i in reversed(range(halvings))]
         self.upsample = layers.UpSampling2D(2)
         # Starts near zero perturbation, where tanh is not yet saturated.
@@ -117,9 +133,8 @@ class Generator(keras.Model):
         for down in self.downs:
             skips.append(features)
             features = down(features, condition, training=training)
-        for first, second in self.blocks:
-            inner = second(first(features, condition, training=training), condition, training=training)
-            features = tf.nn.relu(features + inner)
+        for block in self.blocks:
+            features = block(features, condition, training=training)
         for up, skip in zip(self.ups, reversed(skips), strict=True):
             features = self.upsample(features)[:, : tf.shape(skip)[1], : tf.shape(skip)[2]]  # odd sizes: one too many
             features = up(tf.concat([features, skip], axis=-1), condition, training=training)

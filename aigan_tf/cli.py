@@ -74,13 +74,18 @@ def evaluate() -> None:
     """python evaluate.py"""
     flags.DEFINE_string("workdir", "runs/digits", "work folder of a finished train.py")
     flags.DEFINE_string("data_dir", None, "folder of TFDS data sets (default: TFDS's own)")
-    flags.DEFINE_integer("num_examples", 0, "how many test images, from the first; 0: all")
-    flags.DEFINE_string("output", None, "where to write the report (default report.json in the work folder)")
+    flags.DEFINE_list("attacks", ["aigan"], "what to measure, by comma: aigan, fgsm, pgd, cw")
+    flags.DEFINE_integer(
+        "num_examples", None, "how many test images, from the first; 0: all (default all; 1000 beside other attacks)"
+    )
+    flags.DEFINE_string(
+        "output", None, "where to write the report (default report.json, or comparison.json, in the work folder)"
+    )
 
     def main():
         from aigan_tf.comparison import evaluate_workdir
 
         values = flags.FLAGS
-        evaluate_workdir(values.workdir, values.data_dir, values.num_examples, values.output)
+        evaluate_workdir(values.workdir, values.data_dir, values.attacks, values.num_examples, values.output)
 
     run(main)

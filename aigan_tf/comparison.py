@@ -1,34 +1,48 @@
-"""Measures what a finished run left in its work folder, from its files alone."""
+"""Measures what a finished run left in its work folder, from its files alone, beside other attacks."""
 
 import dataclasses
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from aigan_tf import preparation, report
+from aigan_tf import baselines, preparation, report
 from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset
 from aigan_tf.errors import InputError, user_path
-from aigan_tf.evaluation import evaluate_generator
+from aigan_tf.evaluation import evaluate_attack
 from aigan_tf.export import latest_version
-from aigan_tf.workdir import Workdir, write_json
+from aigan_tf.perturbation import apply_perturbation
+from aigan_tf.workdir import Workdir, read_csv, write_csv, write_json
 
 CURVE_EXAMPLES = 1000  # test images of a success-against-epsilon curve: eight more evaluations
 CURVE_POINTS = 8
+COMPARED_EXAMPLES = 1000  # test images of a comparison: the other attacks take a hundred times as long
+GENERATOR = "aigan"
+ATTACKS = (GENERATOR, *baselines.SETTINGS)
+STRENGTHENED = (("fgsm", "pgd"),)  # the second is the first with more steps, so it should not do worse
 
 
 def evaluate_workdir(
-    workdir: str | os.PathLike, data_dir: str | None = None, num_examples: int = 0, output: str | None = None
+    workdir: str | os.PathLike,
+    data_dir: str | None = None,
+    attacks: Sequence[str] = (GENERATOR,),
+    num_examples: int | None = None,
+    output: str | None = None,
 ) -> dict:
     """Evaluates a work folder's exported generator on the test split, as TF Serving would run it.
 
     Args:
         workdir: the work folder of a finished run.
         data_dir: where TFDS data sets lie; None for TFDS's default.
-        num_examples: how many test images, from the first; 0 for all.
-        output: where to write the JSON report; None for report.json in the work folder, unless only
-            some images are measured: the report of all is not given up for it.
+        attacks: what to measure, of `ATTACKS`: the generator alone, or beside foolbox's attacks on the same
+            images.
+        num_examples: how many test images, from the first; 0 for all; None for all, or for
+            `COMPARED_EXAMPLES` where other attacks are measured too.
+        output: where to write the JSON report; None for report.json in the work folder (not where only some
+            images are measured: the report of all is not given up for it), or comparison.json and
+            comparison.csv there for a comparison.
 
     Returns:
         What was measured, as in the report.
@@ -38,6 +52,15 @@ def evaluate_workdir(
     """
     folder = Workdir(workdir)
     config = _config_of(folder)
+    unknown = [name for name in attacks if name not in ATTACKS]
+    if unknown or not attacks:
+        raise InputError(
+            f"--attacks={','.join(attacks)}: {unknown[0] if unknown else 'none'!r} is no attack; expected some of "
+            f"{', '.join(ATTACKS)}, by comma: correct it"
+        )
+    compares = tuple(attacks) != (GENERATOR,)
+    if num_examples is None:
+        num_examples = COMPARED_EXAMPLES if compares else 0
     if num_examples < 0:
         raise InputError(f"--num_examples={num_examples}: expected 0 (all) or more; give e.g. 1000")
     if latest_version(folder.exports) is None:
@@ -46,20 +69,86 @@ def evaluate_workdir(
         )
     dataset = preparation.load_dataset(config, data_dir)
     classifier = preparation.existing_classifier(config, dataset, folder)
-    preparation.check_accuracy(classifier, dataset.test.take(slice(0, num_examples or None)), dataset.num_classes)
+    test = dataset.test.take(slice(0, num_examples or None))
+    preparation.check_accuracy(classifier, test, dataset.num_classes)
+    if compares:
+        result = compare(folder, config, dataset, classifier, attacks, num_examples)
+        _write(user_path(output) if output else folder.comparison, result)
+        return result
     result = measure_export(folder, config, dataset, classifier, num_examples)
     if num_examples and not output:
         print("Only some images were measured: report.json stays as it is; --output writes a report.", flush=True)
-        return result
-    path = user_path(output) if output else folder.report
+    else:
+        _write(user_path(output) if output else folder.report, result)
+    return result
+
+
+def _write(path, result):
+    """Writes the JSON report and, of a comparison, its rows as CSV beside it."""
     try:
         write_json(path, result)
+        if "attacks" in result:
+            rows = [{"name": name, **_flat(row)} for name, row in result["attacks"].items()]
+            write_csv(path.with_suffix(".csv"), rows)
     except OSError as error:
         raise InputError(
             f"{path} cannot be written ({error.strerror}); expected a writable file: give --output"
         ) from error
     print(f"Report written to {path}.", flush=True)
-    return result
+
+
+def _flat(row):
+    low, high = row["success_interval"]
+    flat = {name: value for name, value in row.items() if not isinstance(value, dict | list)}
+    return flat | {"success_interval_low": low, "success_interval_high": high}
+
+
+class ExportedGenerator:
+    """The newest exported generator of a work folder, loaded as a server loads it.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+
+    def __init__(self, folder: Workdir, targeted: bool):
+        version = latest_version(folder.exports)
+        try:
+            self.loaded = tf.saved_model.load(str(version))  # kept: its variables live as long as it does
+            self.serve = self.loaded.signatures["serving_default"]
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(
+                f"{version} cannot be loaded; expected the SavedModel train.py exported: delete it and run train.py again"
+            ) from error
+        self.class_input = "target_class" if targeted else "label"
+
+    def __call__(self, images, classes):
+        return self.serve(**{"images": images, self.class_input: classes})["adversarial_images"]
+
+    def within(self, epsilon: float) -> Callable:
+        """Returns the attack at a smaller budget, of a generator that takes budgets."""
+
+        def attack(images, classes):
+            inputs = {"images": images, self.class_input: classes, "epsilon": tf.fill(tf.shape(classes), epsilon)}
+            return self.loaded.signatures["with_epsilon"](**inputs)["adversarial_images"]
+
+        return attack
+
+
+class Remembered:
+    """An attack whose answers are kept, so that the same pictures can be measured again, moved into a budget."""
+
+    def __init__(self, attack: Callable):
+        self.attack = attack
+        self.answers = []
+
+    def __call__(self, images, classes):
+        self.answers.append(self.attack(images, classes))
+        return self.answers[-1]
+
+    def moved_into(self, epsilon: float) -> Callable:
+        """Returns an attack that answers the same images, asked for in the same order."""
+        answers = iter(self.answers)
+        return lambda images, classes: apply_perturbation(images, next(answers) - images, epsilon)
 
 
 def measure_export(
@@ -70,42 +159,90 @@ def measure_export(
     Raises:
         InputError: the export cannot be loaded.
     """
-    version = latest_version(folder.exports)
-    try:
-        loaded = tf.saved_model.load(str(version))  # named: its variables live as long as it does
-        serve = loaded.signatures["serving_default"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{version} cannot be loaded; expected the SavedModel train.py exported: delete it and run train.py again"
-        ) from error
-    class_input = "target_class" if config.targeted else "label"
+    generator = ExportedGenerator(folder, config.targeted)
 
     def measured(attack, test, epsilon):
-        return evaluate_generator(
+        return evaluate_attack(
             attack, classifier, test.as_float(), test.labels, dataset.class_names,
             epsilon, config.targeted, split="test", seed=config.seed,
         )  # fmt: skip
 
-    def attack(images, classes):
-        return serve(**{"images": images, class_input: classes})["adversarial_images"]
-
     test = dataset.test.take(slice(0, num_examples or None))
-    result = {**measured(attack, test, config.epsilon), "device": preparation.device_name()}
+    result = {**measured(generator, test, config.epsilon), "device": preparation.device_name()}
     print(report.success_table(result), flush=True)
     if config.variable_epsilon:
-        few = test.take(slice(0, CURVE_EXAMPLES))
         points = []
         for share in range(1, CURVE_POINTS + 1):
             epsilon = config.epsilon * share / CURVE_POINTS
-
-            def attack_within(images, classes, epsilon=epsilon):
-                inputs = {"images": images, class_input: classes, "epsilon": tf.fill(tf.shape(classes), epsilon)}
-                return loaded.signatures["with_epsilon"](**inputs)["adversarial_images"]
-
-            point = measured(attack_within, few, epsilon)
+            point = measured(generator.within(epsilon), test.take(slice(0, CURVE_EXAMPLES)), epsilon)
             points.append({name: point[name] for name in ("epsilon", "num_attacks", "success_rate", "mean_l2")})
         result["success_by_epsilon"] = points
         print(report.epsilon_table(points), flush=True)
+    return result
+
+
+def compare(
+    folder: Workdir,
+    config: Config,
+    dataset: ImageDataset,
+    classifier: Callable,
+    attacks: Sequence[str],
+    num_examples: int,
+) -> dict:
+    """Measures and prints several attacks on the same images of the test split.
+
+    All take the same targets, but for cw, which is too slow for more than one drawn target an image.
+    It knows no L-infinity budget: it is measured as it is, and once more moved into the budget.
+
+    Returns:
+        The settings, and under `attacks` a dict for each attack as `evaluate_attack` returns it.
+    """
+    test = dataset.test.take(slice(0, num_examples or None))
+    images = test.as_float()
+    rows = {}
+
+    def measure(name, attack, **arguments):
+        rows[name] = evaluate_attack(
+            attack, classifier, images, test.labels, dataset.class_names,
+            config.epsilon, config.targeted, split="test", seed=config.seed, batch_size=100, **arguments,
+        )  # fmt: skip
+
+    for name in attacks:
+        print(
+            f"Measuring {name} on {len(test)} images: {baselines.SETTINGS.get(name, 'the exported generator')}.",
+            flush=True,
+        )
+        if name == GENERATOR:
+            measure(name, ExportedGenerator(folder, config.targeted))
+            continue
+        attack = baselines.baseline(name, classifier, config.epsilon, config.targeted, config.seed)
+        if name != "cw":
+            measure(name, attack)
+            continue
+        attack = Remembered(attack)
+        measure(name, attack, targets_per_image=1, bounded=False)
+        projected = f"{name}, moved into epsilon"
+        measure(projected, attack.moved_into(config.epsilon), targets_per_image=1)
+        rows[projected]["milliseconds_per_image"] = rows[name]["milliseconds_per_image"]
+    for weaker, stronger in STRENGTHENED:
+        if weaker in rows and stronger in rows and rows[weaker]["success_rate"] > rows[stronger]["success_rate"]:
+            print(
+                f"WARNING: {weaker} succeeds more often than {stronger}, the stronger attack; the classifier may hide its "
+                "gradients, so that no rate against it means much.",
+                flush=True,
+            )
+    settings = {name: baselines.SETTINGS[name] for name in attacks if name in baselines.SETTINGS}
+    training = sum(float(epoch["seconds"]) for epoch in read_csv(folder.metrics))
+    result = {
+        "device": preparation.device_name(),
+        "settings": settings,
+        "generator_training_seconds": training,
+        "attacks": rows,
+    }
+    if "pgd" in rows and GENERATOR in rows:
+        saved = (rows["pgd"]["milliseconds_per_image"] - rows[GENERATOR]["milliseconds_per_image"]) / 1000
+        result["images_until_training_is_paid_for"] = math.ceil(training / saved) if saved > 0 else None
+    print(report.comparison_table(result), flush=True)
     return result
 
 

@@ -49,7 +49,7 @@ def picture_grid(
 
 
 def success_table(result: dict) -> str:
-    """Returns what `evaluate_generator` measured as a text table for the terminal."""
+    """Returns what `evaluate_attack` measured as a text table for the terminal."""
     kind = result["attack"]
     lines = [
         f"{result['split']} split: {result['num_examples']} images, of which the classifier gets "
@@ -77,3 +77,34 @@ def epsilon_table(points: list[dict]) -> str:
         for point in points
     ]
     return "\n".join(lines)
+
+
+def comparison_table(result: dict) -> str:
+    """Returns what `compare` measured as a text table for the terminal, one attack a line."""
+    header = ("attack", "clean", "success (95 %)", "worst target", "untargeted", "L2", "Linf", "SSIM", "ms/image", "n")
+    lines = [header]
+    for name, row in result["attacks"].items():
+        low, high = row["success_interval"]
+        worst = f"{row['worst_target_success_rate']:.1%} {row['worst_target']}" if "worst_target" in row else "-"
+        lines.append(
+            (
+                name,
+                f"{row['clean_accuracy']:.2%}",
+                f"{row['success_rate']:.1%} ({low:.1%} - {high:.1%})",
+                worst,
+                f"{row['untargeted_success_rate']:.1%}",
+                f"{row['mean_l2']:.3f}",
+                f"{row['max_linf']:.4f}",
+                f"{row['mean_ssim']:.3f}",
+                f"{row['milliseconds_per_image']:.2f}",
+                f"{row['num_attacks']}",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    if result.get("images_until_training_is_paid_for"):
+        table.append(
+            f"Training the generator ({result['generator_training_seconds']:.0f} s) is paid for after "
+            f"{result['images_until_training_is_paid_for']:,} images, against pgd on this device."
+        )
+    return "\n".join(table)

@@ -37,6 +37,7 @@ class Workdir:
         self.metrics = self.path / "metrics.csv"
         self.samples = self.path / "samples"
         self.report = self.path / "report.json"
+        self.comparison = self.path / "comparison.json"
 
     def check(self, settings: dict, defaults: dict, digests: dict | None = None) -> bool:
         """Whether a run with these settings was begun here before; writes nothing.

@@ -29,7 +29,7 @@ from aigan_tf.aigan import AIGAN
 from aigan_tf.batches import training_batches
 from aigan_tf.config import make_config
 from aigan_tf.data import load
-from aigan_tf.evaluation import accuracy, evaluate_generator
+from aigan_tf.evaluation import accuracy, evaluate_attack
 from aigan_tf.networks import Generator
 from aigan_tf.preparation import device_name
 from aigan_tf.training import build_aigan
@@ -147,8 +147,8 @@ def run(row: Row, config, dataset, classifier, seconds) -> dict:
         history = aigan.fit(batches, steps_per_epoch=count, shuffle=False, verbose=0).history
         done += count
         spent = time.perf_counter() - began
-        measured = evaluate_generator(
-            aigan, classifier, dataset.validation.as_float(), dataset.validation.labels, dataset.class_names,
+        measured = evaluate_attack(
+            tf.function(aigan.call, reduce_retracing=True), classifier, dataset.validation.as_float(), dataset.validation.labels, dataset.class_names,
             config.epsilon, config.targeted, split="validation", seed=config.seed,
         )  # fmt: skip
         kept = ("num_attacks", "success_rate", "worst_target_success_rate", "mean_l2", "clean_accuracy")

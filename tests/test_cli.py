@@ -171,7 +171,7 @@ def test_the_command_trains_exports_and_guards_its_folder(tmp_path, run_in_proce
     ("command", "names"),
     [
         ("train.py", [field.name for field in dataclasses.fields(config.Config)] + ["workdir", "data_dir"]),
-        ("evaluate.py", ["workdir", "data_dir", "num_examples", "output"]),
+        ("evaluate.py", ["workdir", "data_dir", "attacks", "num_examples", "output"]),
     ],
 )
 def test_help_lists_every_setting(command, names):

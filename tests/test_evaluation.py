@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf.evaluation import accuracy, evaluate_generator, predictions
+from aigan_tf.evaluation import accuracy, evaluate_attack, predictions
 
 NAMES = ("a", "b", "c", "d")
 
@@ -35,7 +35,7 @@ ATTACKABLE = [1, 0, 1, 1, 1, 0, 1]
 def measure(attack=attack, classifier=classifier, images=None, labels=LABELS, names=NAMES, epsilon=0.5, **arguments):
     images = make_images(ANSWERS, ATTACKABLE) if images is None else images
     arguments = {"targeted": True, "split": "test", "batch_size": 3, **arguments}
-    return evaluate_generator(attack, classifier, images, labels, names, epsilon, **arguments)
+    return evaluate_attack(attack, classifier, images, labels, names, epsilon, **arguments)
 
 
 def test_only_images_the_classifier_gets_right_are_attacked_and_all_of_those_count():
@@ -70,7 +70,42 @@ def test_what_is_recorded():
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
 def test_the_batch_size_changes_nothing(batch_size):
-    assert measure(batch_size=batch_size) == measure()
+    one, other = measure(batch_size=batch_size), measure()
+    for result in (one, other):
+        assert result.pop("milliseconds_per_image") > 0
+    assert one == other
+
+
+def test_the_interval_is_wilsons():
+    low, high = measure()["success_interval"]  # 9 of 15
+    z, n, p = 1.959964, 15, 9 / 15
+    centre, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    assert low == pytest.approx((centre - half) / (1 + z**2 / n), abs=1e-6)
+    assert high == pytest.approx((centre + half) / (1 + z**2 / n), abs=1e-6)
+
+
+def test_as_many_targets_an_image_as_asked_for():
+    asked = []
+
+    def remember(images, classes):
+        asked.append(classes.numpy())
+        return images
+
+    assert measure(remember, targets_per_image=1)["num_attacks"] == 5
+    targets = np.concatenate(asked)
+    assert (targets != LABELS[[0, 1, 3, 4, 5]]).all()
+    assert measure(remember, targets_per_image=3)["num_attacks"] == 15
+
+
+def test_only_an_attack_without_a_budget_may_leave_it():
+    with pytest.raises(ValueError, match="breaks the threat model"):
+        measure(epsilon=0.01)
+    assert measure(epsilon=0.01, bounded=False)["success_rate"] == pytest.approx(9 / 15)
+
+
+def test_structural_similarity_is_one_without_a_change():
+    assert measure(lambda images, classes: images)["mean_ssim"] == pytest.approx(1.0)
+    assert measure()["mean_ssim"] < 0.999
 
 
 def test_untargeted_success_is_leaving_the_label():

@@ -18,7 +18,7 @@ TIERS = (
     {"comparison"},
     {"preparation"},
     {"evaluation", "callbacks"},
-    {"report", "export"},
+    {"report", "export", "baselines"},
     {"aigan"},
     {"attacks"},
     {"losses", "metrics"},

@@ -51,6 +51,10 @@ def metrics_rows(folder, *without, name="metrics.csv"):
         return [{k: v for k, v in row.items() if k not in without} for row in csv.DictReader(file)]
 
 
+def untimed(report):
+    return {name: value for name, value in report.items() if name != "milliseconds_per_image"}
+
+
 def saved_weights(path):
     """Every array of a .weights.h5 file."""
     arrays = []
@@ -190,7 +194,7 @@ def test_a_second_call_continues_and_retrains_nothing(finished, monkeypatch, cap
     again = training.train_and_export(make_config(**TINY), folder)
     assert "Continuing" in capsys.readouterr().out
     assert {name: (folder / name).read_bytes() for name in files} == before
-    assert again == result
+    assert untimed(again) == untimed(result)
     assert [entry.name for entry in (folder / "generator").iterdir()] == ["1"]
 
 
@@ -509,8 +513,8 @@ def test_the_exported_generator_is_measured_as_the_trained_one_was(finished, tmp
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     output = tmp_path / "again.json"
     again = comparison.evaluate_workdir(folder, output=str(output))
-    assert again == result
-    assert {name: json.loads(output.read_text())[name] for name in result} == result
+    assert json.loads(output.read_text()) == again
+    assert untimed(again) == untimed(result)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert f"{result['success_rate']:.2%}" in capsys.readouterr().out
     few = comparison.evaluate_workdir(folder, num_examples=7, output=str(output))
@@ -519,6 +523,40 @@ def test_the_exported_generator_is_measured_as_the_trained_one_was(finished, tmp
     comparison.evaluate_workdir(folder, num_examples=7)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert "report.json stays as it is" in capsys.readouterr().out
+
+
+def test_the_generator_is_compared_with_other_attacks_on_the_same_images(finished, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    before = (folder / "report.json").read_bytes()
+    result = comparison.evaluate_workdir(folder, attacks=("aigan", "fgsm", "pgd", "cw"), num_examples=12)
+    rows = result["attacks"]
+    assert list(rows) == ["aigan", "fgsm", "pgd", "cw", "cw, moved into epsilon"]
+    count = rows["aigan"]["num_correct"]
+    assert 1 <= count <= 12
+    attacks = [row["num_attacks"] for row in rows.values()]
+    assert attacks == [9 * count, 9 * count, 9 * count, count, count]
+    assert rows["pgd"]["success_rate"] >= rows["fgsm"]["success_rate"]
+    assert rows["pgd"]["success_rate"] > rows["aigan"]["success_rate"]  # of a generator trained for twelve steps
+    assert rows["cw"]["success_rate"] >= rows["cw, moved into epsilon"]["success_rate"]
+    for name, row in rows.items():
+        assert name == "cw" or row["max_linf"] <= 0.3 + 1e-6
+        assert row["milliseconds_per_image"] > 0
+    assert result["images_until_training_is_paid_for"] > 0
+    assert set(result["settings"]) == {"fgsm", "pgd", "cw"}
+    assert (folder / "report.json").read_bytes() == before
+    assert json.loads((folder / "comparison.json").read_text()) == result
+    with open(folder / "comparison.csv", newline="") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == list(rows)
+    printed = capsys.readouterr().out
+    assert "paid for after" in printed
+    assert f"{rows['pgd']['success_rate']:.1%}" in printed
+
+
+def test_an_unknown_attack_is_named(finished):
+    for attacks, word in ((("aigan", "deepfool"), "deepfool"), ((), "none")):
+        with pytest.raises(InputError, match=f"{word}.*expected some of aigan, fgsm, pgd, cw"):
+            comparison.evaluate_workdir(finished[0], attacks=attacks)
 
 
 @pytest.mark.parametrize(

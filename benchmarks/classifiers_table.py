@@ -1,0 +1,81 @@
+"""Measures the classifiers that work folders hold on their whole test splits, for docs/results/ and the README.
+
+    python benchmarks/classifiers_table.py runs/mnist runs/cifar10 --data_dir=...
+
+Writes docs/results/classifiers.json (entries of work folders not given are kept) and the README's
+table of classifiers from it. No number of the table is typed by hand.
+"""
+
+import json
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+import aigan_tf  # noqa: F401 isort: skip (before TensorFlow: it sets oneDNN)
+import keras
+from absl import app, flags
+
+from aigan_tf import classifiers
+from aigan_tf.data import load
+from aigan_tf.evaluation import accuracy
+from aigan_tf.preparation import device_name
+from aigan_tf.workdir import Workdir, read_csv, write_bytes, write_json
+
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "folder of TFDS data sets (default: TFDS's own)")
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results" / "classifiers.json"
+BEGIN, END = "<!-- classifiers: written by benchmarks/classifiers_table.py -->", "<!-- end of classifiers -->"
+
+
+def measure(folder: Workdir) -> dict:
+    """Returns what is known of a work folder's classifier."""
+    config = folder.read_config()
+    test = load(config["dataset"], _DATA_DIR.value).test
+    model = keras.models.load_model(folder.classifier, compile=False)
+    epochs = read_csv(folder.classifier_metrics)
+    recipe = classifiers.ARCHITECTURES[config["classifier"].lower()].recipe
+    return {
+        "dataset": config["dataset"],
+        "classifier": config["classifier"],
+        "parameters": model.count_params(),
+        "epochs": config["classifier_epochs"] or recipe.epochs,
+        "seed": config["seed"],
+        "num_examples": len(test),
+        "accuracy": accuracy(classifiers.frozen(model), test.as_float(), test.labels),
+        # None: trained by a version that kept no history.
+        "training_seconds": sum(float(epoch["seconds"]) for epoch in epochs) or None,
+        "device": device_name(),
+    }
+
+
+def main(arguments):
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for workdir in map(pathlib.Path, arguments[1:]):
+        results[workdir.resolve().name] = measure(Workdir(workdir))
+    write_json(RESULTS, dict(sorted(results.items())))
+    lines = [
+        "| data set | classifier | parameters | epochs | accuracy (test images) | minutes | device |",
+        "|---" * 7 + "|",
+    ]
+    for row in sorted(results.values(), key=lambda row: (row["dataset"], row["classifier"].lower())):
+        seconds = row["training_seconds"]
+        cells = (
+            row["dataset"],
+            row["classifier"],
+            f"{row['parameters']:,}",
+            str(row["epochs"]),
+            f"**{row['accuracy']:.2%}** ({row['num_examples']:,})",
+            f"{seconds / 60:.1f}" if seconds else "-",
+            row["device"],
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    readme = ROOT / "README.md"
+    before, rest = readme.read_text().split(BEGIN)
+    write_bytes(readme, ("\n".join([before + BEGIN, *lines, END]) + rest.split(END)[1]).encode())
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    app.run(main)

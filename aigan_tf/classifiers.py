@@ -152,8 +152,8 @@ ARCHITECTURES = {
     "a": Architecture(_model_a, 12, Recipe(epochs=3, learning_rate=0.05, max_shift=2)),
     "b": Architecture(_model_b, 27, Recipe(epochs=4, learning_rate=0.05, max_shift=2)),
     "c": Architecture(_model_c, 16, Recipe(epochs=4, learning_rate=0.05, max_shift=2)),
-    "resnet20": Architecture(_resnet(3), 8, Recipe(epochs=40, learning_rate=0.1, max_shift=4)),
-    "resnet32": Architecture(_resnet(5), 8, Recipe(epochs=40, learning_rate=0.1, max_shift=4)),
+    "resnet20": Architecture(_resnet(3), 8, Recipe(epochs=30, learning_rate=0.1, max_shift=4)),
+    "resnet32": Architecture(_resnet(5), 8, Recipe(epochs=30, learning_rate=0.1, max_shift=4)),
     "wrn34_10": Architecture(_wide_resnet(5, 10), 8, Recipe(epochs=100, learning_rate=0.1, max_shift=4)),
 }
 

@@ -1,6 +1,7 @@
 """The classifiers under attack: their sizes against the papers', and that attacks see them frozen."""
 
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -177,3 +178,14 @@ def test_weight_decay_shrinks_kernels_alone():
         np.testing.assert_allclose(variable, expected, rtol=1e-6, err_msg=variable.path)
         names.add(variable.name)
     assert names == {"kernel", "bias", "gamma", "beta"}
+
+
+def test_the_shipped_classifier_is_a_resnet32_in_kerass_own_layers():
+    path = pathlib.Path(__file__).parents[1] / "pretrained" / "cifar10" / "classifier.keras"
+    model = keras.models.load_model(path, compile=False)
+    assert model.input_shape == (None, 32, 32, 3)
+    assert model.output_shape == (None, 10)
+    assert model.count_params() == build("resnet32", (32, 32, 3), 10).count_params()
+    assert all(type(layer).__module__.startswith("keras.") for layer in model.layers)
+    grey = tf.fill((1, 32, 32, 3), 0.5)
+    assert np.isfinite(model(grey)).all()

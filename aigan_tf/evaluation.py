@@ -42,7 +42,8 @@ def evaluate_attack(
     """Attacks every image the classifier gets right and counts.
 
     Targeted: towards each of the other classes, or towards `targets_per_image` of them drawn for
-    each image (10 where there are more than 20 classes). A success is a picture that, quantised to 8 bits, is answered with the target.
+    each image (10 where there are more than 20 classes). A success is a picture that, quantised to
+    8 bits, is answered with the target.
 
     Args:
         attack: `(images, classes)` to adversarial images; `classes` are targets, or labels if untargeted.

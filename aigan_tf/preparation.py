@@ -13,7 +13,7 @@ from aigan_tf.adoption import adopt
 from aigan_tf.batches import evaluation_batches, training_batches
 from aigan_tf.callbacks import EpochCheckpoint, MetricsHistory, Progress
 from aigan_tf.config import Config
-from aigan_tf.data import ImageDataset, Split, load
+from aigan_tf.data import ImageDataset, load
 from aigan_tf.errors import InputError, user_path
 from aigan_tf.evaluation import accuracy
 from aigan_tf.normalization import with_fused_batch_norm
@@ -142,12 +142,13 @@ def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -
     return classifiers.frozen(model)
 
 
-def check_accuracy(classifier: Callable, test: Split, num_classes: int) -> float:
-    """Says how good the classifier is on test images, with a warning where it hardly beats chance.
+def check_accuracy(classifier: Callable, dataset: ImageDataset) -> float:
+    """Says how good the classifier is on the test split, with a warning where it hardly beats chance.
 
     Raises:
         InputError: it gets no image right, so there is nothing to attack.
     """
+    test = dataset.test
     measured = accuracy(classifier, test.as_float(), test.labels)
     say(f"Classifier accuracy on {len(test)} test images: {measured:.2%}.")
     if measured == 0:
@@ -155,7 +156,7 @@ def check_accuracy(classifier: Callable, test: Split, num_classes: int) -> float
             f"the classifier gets none of {len(test)} test images right; expected at least one to attack: check "
             "--input_range, the order of the classes, and that it was trained on this data set"
         )
-    chance = 1 / num_classes
+    chance = 1 / dataset.num_classes
     if measured < min(NEAR_CHANCE * chance, (1 + chance) / 2):
         say(
             f"WARNING: that is near chance ({chance:.0%}); success rates against it mean little. Check --input_range, the "

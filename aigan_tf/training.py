@@ -58,7 +58,7 @@ def train_and_export(config: Config, workdir: str | os.PathLike, data_dir: str |
         classifiers.fitting_architecture(config.classifier, dataset.image_shape)
     else:
         adopted = preparation.adopt_classifier(config, dataset)
-        preparation.check_accuracy(adopted, dataset.test, dataset.num_classes)
+        preparation.check_accuracy(adopted, dataset)
     # Where the user's own files are part of the run, it is another run once they change.
     own = {"dataset": user_path(config.dataset)} | ({"classifier": user_path(config.classifier)} if adopted else {})
     if folder.open(settings, defaults, {name: digest_of(path) for name, path in own.items() if path.exists()}):
@@ -72,7 +72,7 @@ def train_and_export(config: Config, workdir: str | os.PathLike, data_dir: str |
     classifier = adopted
     if classifier is None:
         classifier = preparation.trained_classifier(config, dataset, folder)
-        preparation.check_accuracy(classifier, dataset.test, dataset.num_classes)
+        preparation.check_accuracy(classifier, dataset)
 
     aigan = train_generator(config, dataset, classifier, folder)
     served = ServedGenerator(

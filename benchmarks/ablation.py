@@ -21,6 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import aigan_tf  # noqa: F401 isort: skip (before TensorFlow: it sets oneDNN)
 import keras
 import numpy as np
+import readme_table
 import tensorflow as tf
 from absl import app, flags
 
@@ -41,6 +42,13 @@ _OUTPUT = flags.DEFINE_string("output", "ablation.json", "where to write the JSO
 _STAGE1_STEPS = flags.DEFINE_integer("stage1_steps", 100, "stage-1 steps of the base row", lower_bound=0)
 _STAGE2_STEPS = flags.DEFINE_integer("stage2_steps", 700, "stage-2 steps of the base row", lower_bound=1)
 _ROWS = flags.DEFINE_list("rows", [], "names of the rows to run, by comma; empty: all")
+
+
+# What the JSON keeps of the base settings.
+_TUNED = (
+    "gan_weight", "hinge_weight", "hinge_threshold", "attack_steps", "attack_step_size", "batch_size", "learning_rate",
+    "discriminator_learning_rate", "flip", "generator_width", "generator_blocks",
+)  # fmt: skip
 
 
 class MarginAIGAN(AIGAN):
@@ -163,21 +171,22 @@ def run(row: Row, config, dataset, classifier, seconds) -> dict:
 def table(results: dict) -> str:
     """Returns the study as a Markdown table, best first."""
     columns = ("change", "success", "worst target", "mean L2", "after stage 1: success, L2", "steps 1 + 2", "seconds")
-    lines = ["| " + " | ".join(columns) + " |", "| --- " * len(columns) + "|"]
+    rows = []
     for name, row in sorted(results.items(), key=lambda item: -item[1]["stages"][-1]["success_rate"]):
         first, last = row["stages"][0], row["stages"][-1]
         steps = {stage["stage"]: stage["steps"] for stage in row["stages"]}
-        cells = (
-            name,
-            f"{last['success_rate']:.1%}",
-            f"{last['worst_target_success_rate']:.1%}",
-            f"{last['mean_l2']:.2f}",
-            f"{first['success_rate']:.1%}, {first['mean_l2']:.2f}" if len(row["stages"]) == 2 else "-",
-            f"{steps.get(1, 0)} + {steps.get(2, 0)}",
-            f"{sum(stage['seconds'] for stage in row['stages']):.0f}",
+        rows.append(
+            (
+                name,
+                f"{last['success_rate']:.1%}",
+                f"{last['worst_target_success_rate']:.1%}",
+                f"{last['mean_l2']:.2f}",
+                f"{first['success_rate']:.1%}, {first['mean_l2']:.2f}" if len(row["stages"]) == 2 else "-",
+                f"{steps.get(1, 0)} + {steps.get(2, 0)}",
+                f"{sum(stage['seconds'] for stage in row['stages']):.0f}",
+            )
         )
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return readme_table.table(columns, rows)
 
 
 def main(_):
@@ -215,11 +224,6 @@ def main(_):
         print(name, json.dumps(study["rows"][name]["stages"][-1]), flush=True)
     print(table(study["rows"]))
 
-
-_TUNED = (
-    "gan_weight", "hinge_weight", "hinge_threshold", "attack_steps", "attack_step_size", "batch_size", "learning_rate",
-    "discriminator_learning_rate", "flip", "generator_width", "generator_blocks",
-)  # fmt: skip
 
 if __name__ == "__main__":
     app.run(main)

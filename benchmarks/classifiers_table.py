@@ -15,17 +15,18 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import aigan_tf  # noqa: F401 isort: skip (before TensorFlow: it sets oneDNN)
 import keras
 from absl import app, flags
+from readme_table import ROOT, into_readme, table
 
 from aigan_tf import classifiers
 from aigan_tf.data import load
 from aigan_tf.evaluation import accuracy
 from aigan_tf.preparation import device_name
-from aigan_tf.workdir import Workdir, read_csv, write_bytes, write_json
+from aigan_tf.workdir import Workdir, read_csv, write_json
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "folder of TFDS data sets (default: TFDS's own)")
 
-ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "classifiers.json"
+COLUMNS = ("data set", "classifier", "parameters", "epochs", "accuracy (test images)", "minutes", "device")
 BEGIN, END = "<!-- classifiers: written by benchmarks/classifiers_table.py -->", "<!-- end of classifiers -->"
 
 
@@ -55,26 +56,23 @@ def main(arguments):
     for workdir in map(pathlib.Path, arguments[1:]):
         results[workdir.resolve().name] = measure(Workdir(workdir))
     write_json(RESULTS, dict(sorted(results.items())))
-    lines = [
-        "| data set | classifier | parameters | epochs | accuracy (test images) | minutes | device |",
-        "|---" * 7 + "|",
-    ]
+    rows = []
     for row in sorted(results.values(), key=lambda row: (row["dataset"], row["classifier"].lower())):
         seconds = row["training_seconds"]
-        cells = (
-            row["dataset"],
-            row["classifier"],
-            f"{row['parameters']:,}",
-            str(row["epochs"]),
-            f"**{row['accuracy']:.2%}** ({row['num_examples']:,})",
-            f"{seconds / 60:.1f}" if seconds else "-",
-            row["device"],
+        rows.append(
+            (
+                row["dataset"],
+                row["classifier"],
+                f"{row['parameters']:,}",
+                str(row["epochs"]),
+                f"**{row['accuracy']:.2%}** ({row['num_examples']:,})",
+                f"{seconds / 60:.1f}" if seconds else "-",
+                row["device"],
+            )
         )
-        lines.append("| " + " | ".join(cells) + " |")
-    readme = ROOT / "README.md"
-    before, rest = readme.read_text().split(BEGIN)
-    write_bytes(readme, ("\n".join([before + BEGIN, *lines, END]) + rest.split(END)[1]).encode())
-    print("\n".join(lines))
+    text = table(COLUMNS, rows)
+    into_readme(BEGIN, END, text)
+    print(text)
 
 
 if __name__ == "__main__":

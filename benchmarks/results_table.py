@@ -12,11 +12,10 @@ import pathlib
 import shutil
 import sys
 
-ROOT = pathlib.Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from readme_table import ROOT, into_readme, table  # before the package: it puts the checkout on the path
 
-from aigan_tf.config import make_config  # noqa: E402 (the checkout need not be installed)
-from aigan_tf.workdir import read_csv  # noqa: E402
+from aigan_tf.config import make_config
+from aigan_tf.workdir import read_csv
 
 RESULTS = ROOT / "docs" / "results"
 FILES = ("config.json", "report.json", "metrics.csv", "classifier_metrics.csv")
@@ -81,11 +80,7 @@ def main(workdirs: list[str]) -> None:
             if (workdir / name).exists():  # a user's own classifier has no history
                 shutil.copy(workdir / name, target / name)
     rows = [row(folder) for folder in sorted(RESULTS.iterdir()) if (folder / "report.json").exists()]
-    lines = ["| " + " | ".join(cells) + " |" for cells in (COLUMNS, ["---"] * len(COLUMNS), *rows)]
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    before, rest = text.split(BEGIN)
-    readme.write_text("\n".join([before + BEGIN, *lines, END]) + rest.split(END)[1])
+    into_readme(BEGIN, END, table(COLUMNS, rows))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,22 @@
+"""Markdown tables, and putting one into the README between its two markers."""
+
+import pathlib
+import sys
+from collections.abc import Iterable, Sequence
+
+ROOT = pathlib.Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from aigan_tf.workdir import write_bytes  # noqa: E402 (the checkout need not be installed)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns a table with a header, ending in a new line."""
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (columns, ["---"] * len(columns), *rows))
+
+
+def into_readme(begin: str, end: str, text: str) -> None:
+    """Replaces what stands between the lines `begin` and `end` of the README."""
+    readme = ROOT / "README.md"
+    before, rest = readme.read_text().split(begin)
+    write_bytes(readme, f"{before}{begin}\n{text}{end}{rest.split(end)[1]}".encode())

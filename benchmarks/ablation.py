@@ -98,11 +98,11 @@ class Row:
 
 ROWS = {
     "base": Row(),
-    "no stage 1, equal time": Row(stages=(2,)),
-    "no stage 2, equal time": Row(stages=(1,)),
+    "no stage 1 (equal time)": Row(stages=(2,)),
+    "no stage 2 (equal time)": Row(stages=(1,)),
     "no discriminator": Row(dict(gan_weight=0.0)),
     "no hinge": Row(dict(hinge_weight=0.0)),
-    "no discriminator, no hinge": Row(dict(gan_weight=0.0, hinge_weight=0.0)),
+    "neither discriminator nor hinge": Row(dict(gan_weight=0.0, hinge_weight=0.0)),
     "GAN weight 0.2": Row(dict(gan_weight=0.2)),
     "all weights 1": Row(dict(gan_weight=1.0, hinge_weight=1.0)),
     "class at the input only": Row(model=InputConditionedAIGAN),

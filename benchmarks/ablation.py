@@ -79,6 +79,7 @@ class InputConditioned(keras.Model):
         super().__init__()
         self.num_classes = num_classes
         self.inner = Generator(1, channels + num_classes, **settings)
+        self.built = True  # the inner one makes its variables at once
 
     def call(self, images, classes, training=None):
         maps = tf.one_hot(classes, self.num_classes)[:, tf.newaxis, tf.newaxis, :]

@@ -1,11 +1,12 @@
 """Success rates and norms of an attack, counted so that they can be trusted."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 from scipy.stats import binomtest
+from tqdm import tqdm
 
 from aigan_tf.perturbation import l2_norms, linf_norms, quantize
 
@@ -37,7 +38,10 @@ def evaluate_attack(
     seed: int = 0,
     batch_size: int = 500,
     targets_per_image: int = 0,
+    target_classes: Sequence[int] | None = None,
     bounded: bool = True,
+    progress: str | None = None,
+    keep: Callable[[dict[str, np.ndarray]], None] | None = None,
 ) -> dict:
     """Attacks every image the classifier gets right and counts.
 
@@ -57,12 +61,17 @@ def evaluate_attack(
         seed: decides the drawn targets.
         batch_size: images a batch; the last, partial batch is counted too.
         targets_per_image: how many targets each image is driven to; 0 for all, or 10 of many.
+        target_classes: drive every image to these alone (but not to its label); None for no such limit.
         bounded: whether the attack promises to stay within `epsilon`; else that is not checked, and its
             8-bit pictures are the nearest of all.
+        progress: caption of a progress bar, shown where standard error is a terminal; None for none.
+        keep: called with each batch of attacks: `index` (into `images`), `label`, `class` (asked for), `answer`,
+            `l2`, `linf` and `ssim` `(batch,)`, and `pictures`, uint8 `(batch, height, width, channels)`.
 
     Returns:
         Rates, norms and counts by name, ready for JSON; `success_interval` is Wilson's of 95 %, as if all
-        attacks were independent.
+        attacks were independent. `success_matrix` (targeted, up to 20 classes) has a row for each label and a
+        column for each target; None where nothing was tried.
 
     Raises:
         ValueError: the classifier gets no image right, or an adversarial image breaks the threat model.
@@ -72,14 +81,18 @@ def evaluate_attack(
     if not correct.any():
         raise ValueError(f"the classifier gets none of {len(images)} images right; there is nothing to attack")
     clean_accuracy = float(correct.mean())
-    attacked_images, attacked_labels = images[correct], labels[correct]
-    classes = _classes_to_try(attacked_labels, num_classes, targeted, seed, targets_per_image)  # (n, attacks an image)
+    attacked, tried = _attacks_to_try(
+        labels, np.flatnonzero(correct), num_classes, targeted, seed, targets_per_image, target_classes
+    )
+    if not len(tried):
+        raise ValueError("every image has the only target class as its label; there is nothing to attack")
     budget = epsilon if bounded else 1.0
     window = min(11, *images.shape[1:3])  # of the structural similarity; 11 pixels as published
 
     @tf.function(reduce_retracing=True)
     def measure_batch(clean, adversarial):
-        clean_8bit, adversarial_8bit = (tf.cast(x, tf.float32) / 255.0 for x in quantize(clean, adversarial, budget))
+        clean_8bit, pictures = quantize(clean, adversarial, budget)
+        clean_8bit, adversarial_8bit = (tf.cast(x, tf.float32) / 255.0 for x in (clean_8bit, pictures))
         return {
             "answer_float": tf.argmax(classifier(adversarial), -1, tf.int32),
             "answer": tf.argmax(classifier(adversarial_8bit), -1, tf.int32),
@@ -88,24 +101,30 @@ def evaluate_attack(
             "linf_float": linf_norms(adversarial - clean),
             "ssim": tf.image.ssim(clean_8bit, adversarial_8bit, 1.0, filter_size=window),
             "outside": tf.reduce_max(tf.maximum(-adversarial, adversarial - 1.0), axis=[1, 2, 3]),
+            "pictures": pictures,
         }
 
     batches, seconds = [], []
-    for column in classes.T:
-        for i in range(0, len(column), batch_size):
-            clean = tf.constant(attacked_images[i : i + batch_size])
-            began = time.perf_counter()
-            adversarial = attack(clean, tf.constant(column[i : i + batch_size]))
-            adversarial = tf.constant(np.asarray(adversarial))  # blocks until it is there
-            seconds.append((time.perf_counter() - began) / len(clean))
-            batches.append({k: v.numpy() for k, v in measure_batch(clean, adversarial).items()})
+    starts = range(0, len(tried), batch_size)
+    for start in tqdm(starts, desc=progress, unit="batch", leave=False, disable=None if progress else True):
+        chosen = slice(start, start + batch_size)
+        index = attacked[chosen]
+        clean = tf.constant(images[index])
+        began = time.perf_counter()
+        adversarial = attack(clean, tf.constant(tried[chosen]))
+        adversarial = tf.constant(np.asarray(adversarial))  # blocks until it is there
+        seconds.append((time.perf_counter() - began) / len(clean))
+        batch = {name: value.numpy() for name, value in measure_batch(clean, adversarial).items()}
+        for name, limit in (("linf", budget), ("linf_float", budget), ("outside", 0.0)):
+            if not batch[name].max() <= limit + ROUNDING:  # not <=: NaN fails too
+                raise ValueError(f"an adversarial image breaks the threat model: {name} {batch[name].max()} > {limit}")
+        if keep:
+            keep({"index": index, "label": labels[index], "class": tried[chosen], **batch})
+        del batch["pictures"]  # ten thousand images towards nine targets would not fit
+        batches.append(batch)
     measured = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    for name, limit in (("linf", budget), ("linf_float", budget), ("outside", 0.0)):
-        if not measured[name].max() <= limit + ROUNDING:  # not <=: NaN fails too
-            raise ValueError(f"an adversarial image breaks the threat model: {name} {measured[name].max()} > {limit}")
 
-    tried = classes.T.ravel()
-    sources = np.tile(attacked_labels, classes.shape[1])
+    sources = labels[attacked]
     hit = (measured["answer"] == tried) == targeted
     hit_float = (measured["answer_float"] == tried) == targeted
     by_class = [float(hit[tried == k].mean()) if (tried == k).any() else None for k in range(num_classes)]
@@ -132,15 +151,30 @@ def evaluate_attack(
     if targeted:
         worst = min((k for k in range(num_classes) if by_class[k] is not None), key=lambda k: by_class[k])
         result |= {"worst_target": class_names[worst], "worst_target_success_rate": by_class[worst]}
+        if num_classes <= ALL_TARGETS_UP_TO:
+            result["success_matrix"] = [
+                [float(hit[pair].mean()) if (pair := (sources == row) & (tried == column)).any() else None
+                 for column in range(num_classes)]
+                for row in range(num_classes)
+            ]  # fmt: skip
     return result
 
 
-def _classes_to_try(labels, num_classes, targeted, seed, targets_per_image):
-    """Returns int32 `(n, attacks an image)`: labels if untargeted, else distinct targets, never the label."""
+def _attacks_to_try(labels, attacked, num_classes, targeted, seed, targets_per_image, target_classes):
+    """Returns two int arrays `(attacks,)`: the image, and the class to ask for (the label itself if untargeted).
+
+    All images' first targets come before all second ones, so that a batch holds many classes.
+    """
     if not targeted:
-        return labels[:, np.newaxis]
-    offsets = np.tile(np.arange(1, num_classes, dtype=np.int32), (len(labels), 1))
-    count = targets_per_image or (MANY_TARGETS if num_classes > ALL_TARGETS_UP_TO else num_classes - 1)
-    if count < num_classes - 1:
-        offsets = np.random.default_rng(seed).permuted(offsets, axis=1)[:, :count]
-    return (labels[:, np.newaxis] + offsets) % num_classes
+        return attacked, labels[attacked]
+    if target_classes is not None:
+        classes = np.tile(np.array(target_classes, np.int32), (len(attacked), 1))
+    else:
+        offsets = np.tile(np.arange(1, num_classes, dtype=np.int32), (len(attacked), 1))
+        count = targets_per_image or (MANY_TARGETS if num_classes > ALL_TARGETS_UP_TO else num_classes - 1)
+        if count < num_classes - 1:
+            offsets = np.random.default_rng(seed).permuted(offsets, axis=1)[:, :count]
+        classes = (labels[attacked][:, np.newaxis] + offsets) % num_classes
+    index, classes = np.tile(attacked, classes.shape[1]), classes.T.ravel()
+    allowed = classes != labels[index]
+    return index[allowed], classes[allowed]

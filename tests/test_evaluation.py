@@ -216,3 +216,41 @@ def test_accuracy_counts_the_last_partial_batch():
     for batch_size in (1, 3, 4, 100):
         np.testing.assert_array_equal(predictions(classifier, images, batch_size), ANSWERS)
         assert accuracy(classifier, images, LABELS, batch_size) == pytest.approx(5 / 7)
+
+
+def test_the_matrix_has_a_row_for_each_label_and_nothing_on_its_diagonal():
+    matrix = measure()["success_matrix"]
+    assert [row[i] for i, row in enumerate(matrix)] == [None] * 4
+    assert matrix[0] == [None, 1.0, 1.0, 1.0]  # both images of label 0 can be moved
+    assert matrix[1] == [0.0, None, 0.0, 0.0]
+    assert matrix[2] == [None] * 4  # no image of label 2 is answered rightly
+    assert matrix[3] == [1.0, 1.0, 1.0, None]
+
+
+def test_only_the_target_classes_given_are_tried_and_never_the_label():
+    asked = []
+
+    def remember(images, classes):
+        asked.append(classes.numpy())
+        return attack(images, classes)
+
+    result = measure(remember, target_classes=[0, 2])
+    assert sorted(np.concatenate(asked)) == [0] * 3 + [2] * 5  # two of the five images have label 0
+    assert result["num_attacks"] == 8
+    assert result["success_by_class"] == {"a": 1 / 3, "b": None, "c": 3 / 5, "d": None}
+    with pytest.raises(ValueError, match="nothing to attack"):
+        measure(labels=np.zeros(7, np.int32), target_classes=[0])
+
+
+def test_every_picture_is_handed_over_with_what_was_measured_of_it():
+    kept = []
+    result = measure(keep=kept.append)
+    whole = {name: np.concatenate([batch[name] for batch in kept]) for name in kept[0]}
+    assert whole["pictures"].dtype == np.uint8
+    assert whole["pictures"].shape == (15, 1, 2, 1)
+    np.testing.assert_array_equal(whole["label"], LABELS[whole["index"]])
+    # From the pictures alone, as someone else would count.
+    answers = np.argmax(classifier(whole["pictures"].astype(np.float32) / 255), axis=-1)
+    np.testing.assert_array_equal(answers, whole["answer"])
+    assert np.mean(answers == whole["class"]) == result["success_rate"]
+    assert whole["l2"].mean() == pytest.approx(result["mean_l2"])

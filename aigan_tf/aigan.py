@@ -173,6 +173,22 @@ class AIGAN(keras.Model):
         self.hinge_threshold = hinge_threshold
         self.variable_epsilon = variable_epsilon
 
+    def choose_classes(self, labels: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns the class each image is driven to, drawn with a seed and spread evenly without; untargeted: its label.
+
+        Args:
+            labels: int32 `(batch,)`.
+            seed: two integers, or None.
+
+        Returns:
+            int32 `(batch,)`.
+        """
+        if not self.targeted:
+            return labels
+        if seed is None:
+            return spread_target_classes(labels, self.num_classes)
+        return draw_target_classes(labels, self.num_classes, seed)
+
     def perturb(self, images: tf.Tensor, classes: tf.Tensor, epsilons: tf.Tensor, training: bool = False) -> tf.Tensor:
         """G(x, t): perturbations of `images` towards `classes`, within epsilon, before clipping to `[0, 1]`."""
         budgets = {"budgets": epsilons / self.epsilon} if self.variable_epsilon else {}
@@ -207,7 +223,7 @@ class AIGAN(keras.Model):
         seeds = tf.random.split(tf.stack([tf.constant(self.seed, tf.int64), self.generator_optimizer.iterations.value]))
 
         # Which class each image is driven to (or from, if untargeted).
-        classes = draw_target_classes(labels, self.num_classes, seeds[0]) if self.targeted else labels
+        classes = self.choose_classes(labels, seeds[0])
 
         # How far each image may be changed.
         epsilons = self.greatest_epsilons(images)
@@ -244,7 +260,7 @@ class AIGAN(keras.Model):
     def test_step(self, data):
         """Success over the images the classifier gets right, each with one fixed target; the attacker is not run."""
         images, labels = data
-        classes = spread_target_classes(labels, self.num_classes) if self.targeted else labels
+        classes = self.choose_classes(labels)
         epsilons = self.greatest_epsilons(images)
         perturbations = self.perturb(images, classes, epsilons)
         adversarial_images = apply_perturbation(images, perturbations, epsilons)

@@ -12,7 +12,7 @@ _DEFINE = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFI
 
 
 def define_train_flags() -> None:
-    """Defines one flag for each field of `Config`, and the two folders. None means: as the data set's preset says."""
+    """Defines one flag for each field of `Config` (None: as the data set's preset says), the folders and the method."""
     for field in dataclasses.fields(Config):
         presets = [f"{name}: {preset[field.name]}" for name, preset in PRESETS.items() if field.name in preset]
         default = f"default {field.default!r}" + (f"; {', '.join(presets)}" if presets else "")
@@ -21,6 +21,11 @@ def define_train_flags() -> None:
         "workdir", None, "folder of the run (default runs/DATASET); a second run on it continues the first"
     )
     flags.DEFINE_string("data_dir", None, "folder of TFDS data sets (default: TFDS's own)")
+    flags.DEFINE_enum(
+        "method", "aigan", ["aigan", "advgan"], "advgan: train the AdvGAN baseline in the same work folder"
+    )
+    flags.DEFINE_string("target_class", None, "of --method=advgan: all, or names or numbers of classes, by comma")
+    flags.DEFINE_integer("advgan_epochs", None, "epochs of each AdvGAN generator (default: those of both stages)")
 
 
 def run(main, when_interrupted: str = "interrupted") -> None:
@@ -61,31 +66,57 @@ def train() -> None:
         values = flags.FLAGS
         given = {field.name: values[field.name].value for field in dataclasses.fields(Config)}
         config = make_config(**{name: value for name, value in given.items() if value is not None})
+        if values.method == "aigan":
+            for name in ("target_class", "advgan_epochs"):
+                if values[name].value is not None:
+                    raise InputError(
+                        f"--{name}={values[name].value} has no effect; expected it only with --method=advgan"
+                    )
         # Here: TensorFlow takes seconds to import, and a mistyped flag should be answered at once.
-        from aigan_tf.training import train_and_export
+        from aigan_tf.training import train_advgan, train_and_export
 
         name = user_path(config.dataset).resolve().name.split(":")[0] or "dataset"
-        train_and_export(config, values.workdir or f"runs/{name}", values.data_dir)
+        workdir = values.workdir or f"runs/{name}"
+        if values.method == "advgan":
+            train_advgan(config, workdir, values.data_dir, values.target_class or "all", values.advgan_epochs)
+        else:
+            train_and_export(config, workdir, values.data_dir)
 
     run(main, "interrupted; the same command goes on after the last whole epoch")
 
 
 def evaluate() -> None:
     """python evaluate.py"""
-    flags.DEFINE_string("workdir", "runs/digits", "work folder of a finished train.py")
+    flags.DEFINE_list(
+        "workdir", ["runs/digits"], "work folder of a finished train.py; several, by comma, are set side by side"
+    )
     flags.DEFINE_string("data_dir", None, "folder of TFDS data sets (default: TFDS's own)")
-    flags.DEFINE_list("attacks", ["aigan"], "what to measure, by comma: aigan, fgsm, pgd, cw")
+    flags.DEFINE_list("attacks", ["aigan"], "what to measure, by comma: aigan, aigan_stage1, advgan, fgsm, pgd, cw")
     flags.DEFINE_integer(
-        "num_examples", None, "how many test images, from the first; 0: all (default all; 1000 beside other attacks)"
+        "num_examples", None, "how many test images, from the first; 0: all (default all; 1000 beside fgsm, pgd or cw)"
     )
     flags.DEFINE_string(
-        "output", None, "where to write the report (default report.json, or comparison.json, in the work folder)"
+        "output", None, "folder for report.html, report.json and report.csv (default evaluation in the work folder)"
     )
+    flags.DEFINE_list(
+        "transfer_to", [], "classifiers to show the generator's pictures to: work folders, files or resnet20, A, ..."
+    )
+    flags.DEFINE_string("save_images", None, "new folder for the adversarial pictures and their manifest.csv")
 
     def main():
         from aigan_tf.comparison import evaluate_workdir
+        from aigan_tf.resistance import evaluate_defenses
 
         values = flags.FLAGS
-        evaluate_workdir(values.workdir, values.data_dir, values.attacks, values.num_examples, values.output)
+        if not values.workdir:
+            raise InputError("--workdir is empty; expected a work folder of train.py: give one")
+        shared = values.data_dir, values.attacks, values.num_examples, values.output
+        if len(values.workdir) == 1:
+            evaluate_workdir(values.workdir[0], *shared, values.transfer_to, values.save_images)
+            return
+        for name in ("transfer_to", "save_images"):
+            if values[name].value:
+                raise InputError(f"--{name} with {len(values.workdir)} work folders: expected one: name one")
+        evaluate_defenses(values.workdir, *shared)
 
     run(main)

@@ -1,26 +1,30 @@
-"""Measures what a finished run left in its work folder, from its files alone, beside other attacks."""
+"""evaluate.py: measures what a finished run left in its work folder, from its files alone, beside other attacks."""
 
+import contextlib
 import dataclasses
 import math
 import os
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import tensorflow as tf
 
-from aigan_tf import baselines, preparation, report
+from aigan_tf import baselines, figures, page, preparation, report
+from aigan_tf.aigan import spread_target_classes
 from aigan_tf.config import Config
+from aigan_tf.contenders import ADVGAN, ATTACKS, GENERATOR, OURS, STAGE1, ExportedGenerator, contenders
 from aigan_tf.data import ImageDataset
 from aigan_tf.errors import InputError, user_path
-from aigan_tf.evaluation import evaluate_attack
-from aigan_tf.export import latest_version
-from aigan_tf.perturbation import apply_perturbation
-from aigan_tf.workdir import Workdir, read_csv, write_csv, write_json
+from aigan_tf.evaluation import Attack, evaluate, evaluate_attack, predictions
+from aigan_tf.losses import adversarial_loss
+from aigan_tf.pictures import PictureFolder
+from aigan_tf.workdir import Workdir, read_csv, write_report
 
-CURVE_EXAMPLES = 1000  # test images of a success-against-epsilon curve: eight more evaluations
 CURVE_POINTS = 8
+CURVE_EXAMPLES = 1000  # test images of a generator's success-against-epsilon curve
+COMPARED_CURVE_EXAMPLES = 100  # those of other attacks' curves: one target each, and still a second for ten
 COMPARED_EXAMPLES = 1000  # test images of a comparison: the other attacks take a hundred times as long
-GENERATOR = "aigan"
-ATTACKS = (GENERATOR, *baselines.SETTINGS)
+GRADIENT_EXAMPLES = 100
 
 
 def evaluate_workdir(
@@ -29,125 +33,107 @@ def evaluate_workdir(
     attacks: Sequence[str] = (GENERATOR,),
     num_examples: int | None = None,
     output: str | None = None,
+    transfer_to: Sequence[str] = (),
+    save_images: str | None = None,
 ) -> dict:
     """Evaluates a work folder's exported generator on the test split, as TF Serving would run it.
 
     Args:
         workdir: the work folder of a finished run.
         data_dir: where TFDS data sets lie; None for TFDS's default.
-        attacks: what to measure, of `ATTACKS`: the generator alone, or beside foolbox's attacks on the same
-            images.
+        attacks: what to measure on the same images, some of `ATTACKS`.
         num_examples: how many test images, from the first; 0 for all; None for all, or for
-            `COMPARED_EXAMPLES` where other attacks are measured too.
-        output: where to write the JSON report; None for report.json in the work folder (not where only some
-            images are measured: the report of all is not given up for it), or comparison.json and
-            comparison.csv there for a comparison.
+            `COMPARED_EXAMPLES` beside foolbox's attacks.
+        output: folder for report.json, report.csv and report.html; None for evaluation/ in the work folder.
+        transfer_to: other classifiers the generator's pictures are shown to: work folders, files, or names of
+            those that can be trained here.
+        save_images: folder for the adversarial pictures and their manifest; it must be new or empty.
 
     Returns:
-        What was measured, as in the report.
+        What was measured, as in report.json.
 
     Raises:
         InputError: the folder, its files or the output cannot be used.
     """
     folder = Workdir(workdir)
-    config = _config_of(folder)
+    config = preparation.config_of(folder)
     unknown = [name for name in attacks if name not in ATTACKS]
     if unknown or not attacks:
         raise InputError(
             f"--attacks={','.join(attacks)}: {unknown[0] if unknown else 'none'!r} is no attack; expected some of "
             f"{', '.join(ATTACKS)}, by comma: correct it"
         )
-    compares = tuple(attacks) != (GENERATOR,)
     if num_examples is None:
-        num_examples = COMPARED_EXAMPLES if compares else 0
+        num_examples = 0 if set(attacks) <= OURS.keys() else COMPARED_EXAMPLES
     if num_examples < 0:
         raise InputError(f"--num_examples={num_examples}: expected 0 (all) or more; give e.g. 1000")
-    if latest_version(folder.exports) is None:
+    if transfer_to and GENERATOR not in attacks:
+        raise InputError(f"--transfer_to without {GENERATOR} in --attacks: expected both, it is what is shown: add it")
+    output = user_path(output) if output else folder.evaluation
+    if output.exists() and not output.is_dir():
         raise InputError(
-            f"--workdir={folder.path} has no exported generator; expected {folder.exports}/1: finish the run with train.py"
+            f"--output={output} is a file; expected a folder for report.json, .csv and .html: choose another"
         )
     dataset = preparation.load_dataset(config, data_dir)
+    pictures = contextlib.nullcontext()
+    if save_images:
+        pictures = PictureFolder(user_path(save_images), dataset.class_names, config.targeted)
     classifier = preparation.existing_classifier(config, dataset, folder)
     dataset = dataclasses.replace(dataset, test=dataset.test.take(slice(0, num_examples or None)))
     preparation.check_accuracy(classifier, dataset)
-    if compares:
-        result = compare(folder, config, dataset, classifier, attacks)
-        _write(user_path(output) if output else folder.comparison, result)
-        return result
-    result = measure_export(folder, config, dataset, classifier)
-    if num_examples and not output:
-        print("Only some images were measured: report.json stays as it is; --output writes a report.", flush=True)
-    else:
-        _write(user_path(output) if output else folder.report, result)
+    chosen = contenders(attacks, folder, config, dataset, classifier)
+    others = {name: _other_classifier(name, config, dataset, folder) for name in transfer_to}
+    with pictures:
+        result = compare(config, dataset, classifier, chosen, folder, keep=pictures.keep if save_images else None)
+        for name, other in others.items():
+            print(f"Showing {GENERATOR}'s pictures to {name}.", flush=True)
+            result["transfer"][name] = _measured(chosen[GENERATOR].run, config, dataset, other)
+    _print(result)
+    rows = [{"name": name, **_flat(row)} for name, row in (result["attacks"] | result["transfer"]).items()]
+    pictures = _drawn(config, dataset, classifier, chosen)
+    write_report(output, "report", result, rows, page.comparison_page(result, pictures))
     return result
 
 
-def _write(path, result):
-    """Writes the JSON report and, of a comparison, its rows as CSV beside it."""
-    try:
-        write_json(path, result)
-        if "attacks" in result:
-            rows = [{"name": name, **_flat(row)} for name, row in result["attacks"].items()]
-            write_csv(path.with_suffix(".csv"), rows)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error.strerror}); expected a writable file: give --output"
-        ) from error
-    print(f"Report written to {path}.", flush=True)
+def compare(
+    config: Config,
+    dataset: ImageDataset,
+    classifier: Callable,
+    attacks: dict[str, Attack],
+    folder: Workdir,
+    keep: Callable | None = None,
+) -> dict:
+    """Measures attacks on the images of the test split.
 
+    All take the same targets, but for an attack that knows only some, or is too slow for all.
 
-def _flat(row):
-    low, high = row["success_interval"]
-    flat = {name: value for name, value in row.items() if not isinstance(value, dict | list)}
-    return flat | {"success_interval_low": low, "success_interval_high": high}
-
-
-class ExportedGenerator:
-    """The newest exported generator of a work folder, loaded as a server loads it.
-
-    Raises:
-        InputError: it cannot be loaded.
+    Returns:
+        The settings, and under `attacks` a dict for each attack as `evaluate` returns it.
     """
-
-    def __init__(self, folder: Workdir, targeted: bool):
-        version = latest_version(folder.exports)
-        try:
-            self.loaded = tf.saved_model.load(str(version))  # kept: its variables live as long as it does
-            self.serve = self.loaded.signatures["serving_default"]
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(
-                f"{version} cannot be loaded; expected the SavedModel train.py exported: delete it and run train.py again"
-            ) from error
-        self.class_input = "target_class" if targeted else "label"
-
-    def __call__(self, images, classes):
-        return self.serve(**{"images": images, self.class_input: classes})["adversarial_images"]
-
-    def within(self, epsilon: float) -> Callable:
-        """Returns the attack at a smaller budget, of a generator that takes budgets."""
-
-        def attack(images, classes):
-            inputs = {"images": images, self.class_input: classes, "epsilon": tf.fill(tf.shape(classes), epsilon)}
-            return self.loaded.signatures["with_epsilon"](**inputs)["adversarial_images"]
-
-        return attack
-
-
-class Remembered:
-    """An attack whose answers are kept, so that the same pictures can be measured again, moved into a budget."""
-
-    def __init__(self, attack: Callable):
-        self.attack = attack
-        self.answers = []
-
-    def __call__(self, images, classes):
-        self.answers.append(self.attack(images, classes))
-        return self.answers[-1]
-
-    def moved_into(self, epsilon: float) -> Callable:
-        """Returns an attack that answers the same images, asked for in the same order."""
-        answers = iter(self.answers)
-        return lambda images, classes: apply_perturbation(images, next(answers) - images, epsilon)
+    images, labels = dataset.test.as_float(), dataset.test.labels
+    rows = {}
+    for name, attack in attacks.items():
+        print(f"Measuring {name} on {len(images)} images: {attack.description}.", flush=True)
+        rows |= evaluate(
+            {name: attack}, classifier, images, labels, config.epsilon, class_names=dataset.class_names,
+            targeted=config.targeted, seed=config.seed, batch_size=100, keep=keep, progress=True,
+        )  # fmt: skip
+    training = sum(float(epoch["seconds"]) for epoch in read_csv(folder.metrics))
+    result = {
+        "dataset": dataset.name,
+        "classifier": config.classifier,
+        "device": preparation.device_name(),
+        "settings": {name: attack.description for name, attack in attacks.items()},
+        "warnings": _warnings(classifier, dataset, rows),
+        "generator_training_seconds": training,
+        "attacks": rows,
+        "success_by_epsilon": _curves(config, dataset, classifier, attacks),
+        "transfer": {},
+    }
+    if "pgd" in rows and GENERATOR in rows:
+        saved = (rows["pgd"]["milliseconds_per_image"] - rows[GENERATOR]["milliseconds_per_image"]) / 1000
+        result["images_until_training_is_paid_for"] = math.ceil(training / saved) if saved > 0 else None
+    return result
 
 
 def measure_export(folder: Workdir, config: Config, dataset: ImageDataset, classifier: Callable) -> dict:
@@ -157,100 +143,146 @@ def measure_export(folder: Workdir, config: Config, dataset: ImageDataset, class
         InputError: the export cannot be loaded.
     """
     generator = ExportedGenerator(folder, config.targeted)
-
-    def measured(attack, test, epsilon):
-        return evaluate_attack(
-            attack, classifier, test.as_float(), test.labels, dataset.class_names,
-            epsilon, config.targeted, split="test", seed=config.seed,
-        )  # fmt: skip
-
-    result = {**measured(generator, dataset.test, config.epsilon), "device": preparation.device_name()}
+    result = {**_measured(generator, config, dataset, classifier), "device": preparation.device_name()}
     print(report.success_table(result), flush=True)
     if config.variable_epsilon:
-        few = dataset.test.take(slice(0, CURVE_EXAMPLES))
-        points = []
-        for share in range(1, CURVE_POINTS + 1):
-            epsilon = config.epsilon * share / CURVE_POINTS
-            point = measured(generator.within(epsilon), few, epsilon)
-            points.append({name: point[name] for name in ("epsilon", "num_attacks", "success_rate", "mean_l2")})
-        result["success_by_epsilon"] = points
-        print(report.epsilon_table(points), flush=True)
+        result["success_by_epsilon"] = _generator_curve(generator, config, dataset, classifier)
+        print(report.epsilon_table(result["success_by_epsilon"]), flush=True)
     return result
 
 
-def compare(
-    folder: Workdir,
-    config: Config,
-    dataset: ImageDataset,
-    classifier: Callable,
-    attacks: Sequence[str],
-) -> dict:
-    """Measures and prints several attacks on the images of the test split.
+def _measured(attack, config, dataset, classifier):
+    return evaluate_attack(
+        attack, classifier, dataset.test.as_float(), dataset.test.labels, dataset.class_names,
+        config.epsilon, config.targeted, split="test", seed=config.seed,
+    )  # fmt: skip
 
-    All take the same targets, but for cw, which is too slow for more than one drawn target an image.
-    It knows no L-infinity budget: it is measured as it is, and once more moved into the budget.
 
-    Returns:
-        The settings, and under `attacks` a dict for each attack as `evaluate_attack` returns it.
-    """
-    images, labels = dataset.test.as_float(), dataset.test.labels
-    rows = {}
+def _budgets(config):
+    return [config.epsilon * share / CURVE_POINTS for share in range(1, CURVE_POINTS + 1)]
 
-    def measure(name, attack, **arguments):
-        rows[name] = evaluate_attack(
-            attack, classifier, images, labels, dataset.class_names,
-            config.epsilon, config.targeted, split="test", seed=config.seed, batch_size=100, **arguments,
-        )  # fmt: skip
 
-    for name in attacks:
-        print(
-            f"Measuring {name} on {len(images)} images: {baselines.SETTINGS.get(name, 'the exported generator')}.",
-            flush=True,
-        )
-        if name == GENERATOR:
-            measure(name, ExportedGenerator(folder, config.targeted))
-            continue
-        attack = baselines.baseline(name, classifier, config.epsilon, config.targeted, config.seed)
-        if name != "cw":
-            measure(name, attack)
-            continue
-        attack = Remembered(attack)
-        measure(name, attack, targets_per_image=1, bounded=False)
-        projected = f"{name}, moved into epsilon"
-        measure(projected, attack.moved_into(config.epsilon), targets_per_image=1)
-        rows[projected]["milliseconds_per_image"] = rows[name]["milliseconds_per_image"]
+def _generator_curve(generator, config, dataset, classifier):
+    """Success of a generator that takes budgets at each of them."""
+    few = dataclasses.replace(dataset, test=dataset.test.take(slice(0, CURVE_EXAMPLES)))
+    return [
+        _point(_measured(generator.within(epsilon), dataclasses.replace(config, epsilon=epsilon), few, classifier))
+        for epsilon in _budgets(config)
+    ]
+
+
+def _point(result):
+    return {name: result[name] for name in ("epsilon", "num_attacks", "success_rate", "mean_l2")}
+
+
+def _curves(config, dataset, classifier, attacks):
+    """Success at each budget of those attacks that take one, on one drawn target an image."""
+    few = dataset.test.take(slice(0, COMPARED_CURVE_EXAMPLES))
+    images, labels = few.as_float(), few.labels
+
+    def curve(at):
+        return [
+            _point(
+                evaluate_attack(
+                    at(epsilon), classifier, images, labels, dataset.class_names, epsilon, config.targeted,
+                    split="test", seed=config.seed, batch_size=100, targets_per_image=1,
+                )
+            )
+            for epsilon in _budgets(config)
+        ]  # fmt: skip
+
+    curves = {}
+    if GENERATOR in attacks:
+        generator = attacks[GENERATOR].run
+
+        def scaled(epsilon):
+            share = epsilon / config.epsilon
+            return lambda images, classes: images + share * (generator(images, classes) - images)
+
+        if config.variable_epsilon:
+            curves[GENERATOR] = curve(generator.within)
+        else:
+            curves[f"{GENERATOR}, perturbation scaled down"] = curve(scaled)
+    for name in ("fgsm", "pgd"):
+        if name in attacks:
+            curves[name] = curve(
+                lambda epsilon, name=name: baselines.baseline(name, classifier, epsilon, config.targeted, config.seed)
+            )
+    return curves
+
+
+def _warnings(classifier, dataset, rows):
+    """What makes a rate worth less than it looks."""
+    found = []
     if {"fgsm", "pgd"} <= rows.keys() and rows["fgsm"]["success_rate"] > rows["pgd"]["success_rate"]:
-        print(
-            "WARNING: fgsm succeeds more often than pgd, the stronger attack; the classifier may hide its gradients, so "
-            "that no rate against it means much.",
-            flush=True,
+        found.append(
+            "fgsm succeeds more often than pgd, the stronger attack; the classifier may hide its gradients, so that no rate "
+            "against it means much."
         )
-    settings = {name: baselines.SETTINGS[name] for name in attacks if name in baselines.SETTINGS}
-    training = sum(float(epoch["seconds"]) for epoch in read_csv(folder.metrics))
-    result = {
-        "device": preparation.device_name(),
-        "settings": settings,
-        "generator_training_seconds": training,
-        "attacks": rows,
-    }
-    if "pgd" in rows and GENERATOR in rows:
-        saved = (rows["pgd"]["milliseconds_per_image"] - rows[GENERATOR]["milliseconds_per_image"]) / 1000
-        result["images_until_training_is_paid_for"] = math.ceil(training / saved) if saved > 0 else None
-    print(report.comparison_table(result), flush=True)
-    return result
+    few = dataset.test.take(slice(0, GRADIENT_EXAMPLES))
+    images, labels = tf.constant(few.as_float()), tf.constant(few.labels)
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        loss = adversarial_loss(classifier(images), spread_target_classes(labels, dataset.num_classes), True)
+    zero = ~tf.reduce_any(tf.not_equal(tape.gradient(loss, images), 0.0), axis=[1, 2, 3])
+    if tf.reduce_any(zero):
+        found.append(
+            f"the classifier's gradient is zero on {int(tf.reduce_sum(tf.cast(zero, tf.int32)))} of {len(few)} images: "
+            "attacks that follow it cannot move those, and look weaker than they are."
+        )
+    return found
 
 
-def _config_of(folder: Workdir) -> Config:
-    saved = folder.read_config()
-    missing = [name for name in ("dataset", "classifier", "attack", "epsilon") if name not in saved]
-    if missing:
-        raise InputError(
-            f"{folder.config} has no {missing[0]}; expected the settings train.py writes: restore the file or train again"
-        )
-    names = [field.name for field in dataclasses.fields(Config)]
-    try:  # a setting younger than the folder was at its default
-        return Config(**{name: saved[name] for name in names if name in saved})
-    except TypeError as error:
-        raise InputError(
-            f"{folder.config} holds a value of the wrong type ({error}); expected what train.py wrote"
-        ) from error
+def _other_classifier(name, config, dataset, folder):
+    """A classifier the generator was not trained on: of a work folder, of a file, or trained in transfer/NAME here."""
+    path = user_path(name)
+    if (path / "config.json").exists():
+        other = Workdir(path)
+        return preparation.existing_classifier(preparation.config_of(other), dataset, other)
+    other = dataclasses.replace(config, classifier=name, classifier_epochs=0, defense="")
+    if preparation.is_built_in(name):
+        return preparation.trained_classifier(other, dataset, Workdir(folder.path / "transfer" / name.lower()))
+    return preparation.adopt_classifier(other, dataset)
+
+
+def _print(result):
+    print(report.aligned(report.comparison_rows(result["attacks"])), flush=True)
+    if result["transfer"]:
+        print("The same generator's pictures, shown to classifiers it was not trained on:")
+        print(report.aligned(report.comparison_rows(result["transfer"])), flush=True)
+    for line in (*(f"WARNING: {warning}" for warning in result["warnings"]), report.paid_for(result)):
+        if line:
+            print(line, flush=True)
+
+
+def _flat(row):
+    low, high = row["success_interval"]
+    flat = {name: value for name, value in row.items() if not isinstance(value, dict | list)}
+    return flat | {"success_interval_low": low, "success_interval_high": high}
+
+
+def _drawn(config, dataset, classifier, attacks):
+    """The paper's grid: an image of each class, what each generator adds to it, and what comes of it."""
+    split = dataset.test
+    right = predictions(classifier, split.as_float()) == split.labels
+    shown = [np.flatnonzero(right & (split.labels == k))[:1] for k in range(dataset.num_classes)]
+    shown = np.concatenate(shown)[:10]
+    images, labels = split.take(shown).as_float(), split.labels[shown]
+    classes = spread_target_classes(tf.constant(labels), dataset.num_classes).numpy() if config.targeted else labels
+    known = attacks[ADVGAN].target_classes if ADVGAN in attacks else None
+    if known:  # all generators are asked for what the one that knows fewest classes can do
+        classes = np.array([[k for k in known if k != label][i % (len(known) - (label in known))] for i, label in enumerate(labels)], np.int32)  # fmt: skip
+    rows = {"clean": images}
+    for name in (STAGE1, GENERATOR, ADVGAN):
+        if name in attacks:
+            made = np.asarray(attacks[name].run(tf.constant(images), tf.constant(classes)))
+            rows[f"{name}\npicture"] = made
+            rows[f"{name}\nmagnified"] = figures.magnified(images, made, config.epsilon)
+    names = dataset.class_names
+    captions = [
+        f"{names[label]}\naim: {'' if config.targeted else 'not '}{names[k]}"
+        for label, k in zip(labels, classes, strict=True)
+    ]
+    return figures.picture_grid(
+        rows, captions, f"{dataset.name}, epsilon {255 * config.epsilon:.3g} of 255 grey levels"
+    )

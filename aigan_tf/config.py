@@ -6,6 +6,8 @@ import re
 
 from aigan_tf.errors import InputError
 
+DEFENSES = ("", "fgsm", "ensemble", "pgd")
+
 
 def _setting(default, help_text):
     """A field of `Config`: its default on an unknown data set, and what the command line says of it."""
@@ -27,6 +29,7 @@ class Config:
         "resnet20", "small, A, B, C, resnet20, resnet32, wrn34_10, a .keras file or a SavedModel"
     )
     classifier_epochs: int = _setting(0, "epochs of a classifier trained here; 0: its own recipe")
+    defense: str = _setting("", "train the classifier adversarially: fgsm, ensemble or pgd; empty: as usual")
     input_range: str = _setting("0,1", "LOW,HIGH of the pixels your own classifier takes, such as 0,255")
     class_names: str = _setting("", "file with one class name a line, in label order; empty: the data set's names")
     custom_objects: str = _setting("", "Python file that registers the custom layers of your own classifier")
@@ -89,6 +92,7 @@ class Config:
             "give e.g. 0.0314",
         )
         check("attack", self.attack in ("targeted", "untargeted"), "targeted or untargeted", "choose one of them")
+        check("defense", self.defense in DEFENSES, "fgsm, ensemble, pgd or nothing", "choose one of them")
         check("switch", self.switch in ("auto", "fixed"), "auto or fixed", "choose one of them")
         check("switch_success", 0 < self.switch_success <= 1, "a share above 0 and at most 1", "give e.g. 0.5")
         check("stage1_epochs", self.stage1_epochs >= 0, "0 or more", "0 leaves the stage out")

@@ -1,14 +1,16 @@
 """Success rates and norms of an attack, counted so that they can be trusted."""
 
+import dataclasses
+import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 from scipy.stats import binomtest
 from tqdm import tqdm
 
-from aigan_tf.perturbation import l2_norms, linf_norms, quantize
+from aigan_tf.perturbation import apply_perturbation, l2_norms, linf_norms, quantize
 
 ALL_TARGETS_UP_TO = 20  # classes; with more, each image gets MANY_TARGETS of the others
 MANY_TARGETS = 10
@@ -24,6 +26,94 @@ def predictions(classifier: Callable, images: np.ndarray, batch_size: int = 500)
     """Returns the class the classifier answers for each image, int32 `(n,)`."""
     predict = tf.function(lambda batch: tf.argmax(classifier(batch), -1, tf.int32), reduce_retracing=True)
     return np.concatenate([predict(images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Attack:
+    """An attack and what may be asked of it.
+
+    Args:
+        run: `(images, classes)` to adversarial images, as in `evaluate_attack`.
+        description: its settings, for the record.
+        targets_per_image: how many targets each image is driven to; 0 for all, or 10 of many.
+        target_classes: the only targets it knows; None for all.
+        bounded: whether it keeps within epsilon; else it is measured as it is, and moved into epsilon.
+    """
+
+    run: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    description: str = ""
+    targets_per_image: int = 0
+    target_classes: Sequence[int] | None = None
+    bounded: bool = True
+
+
+def evaluate(
+    attacks: Mapping[str, Attack | Callable],
+    classifier: Callable[[tf.Tensor], tf.Tensor],
+    images: np.ndarray,
+    labels: np.ndarray,
+    epsilon: float,
+    *,
+    class_names: Sequence[str] | None = None,
+    targeted: bool = True,
+    split: str = "test",
+    seed: int = 0,
+    batch_size: int = 100,
+    keep: Callable[[str, dict[str, np.ndarray]], None] | None = None,
+    progress: bool = False,
+) -> dict[str, dict]:
+    """Measures several attacks on the same images.
+
+    Args:
+        attacks: name to `Attack`, or to any callable from images and classes to adversarial images.
+        classifier, images, labels, epsilon, targeted, split, seed, batch_size: as in `evaluate_attack`.
+        class_names: name of each class; None numbers those that the classifier has.
+        keep: called with the attack's name and what `evaluate_attack` hands its own `keep`.
+        progress: whether a bar is shown for each attack, where standard error is a terminal.
+
+    Returns:
+        Name to what `evaluate_attack` returns, plain data. An attack that is not bounded has a second entry, of
+        its images moved into epsilon.
+    """
+    if class_names is None:
+        class_names = [str(k) for k in range(int(classifier(tf.constant(images[:1])).shape[-1]))]
+    results = {}
+
+    def measure(name, run, attack, bounded):
+        results[name] = evaluate_attack(
+            run, classifier, images, labels, tuple(class_names), epsilon, targeted, split, seed, batch_size,
+            attack.targets_per_image, attack.target_classes, bounded, progress=name if progress else None,
+            keep=functools.partial(keep, name) if keep else None,
+        )  # fmt: skip
+
+    for name, attack in attacks.items():
+        attack = attack if isinstance(attack, Attack) else Attack(attack)
+        if attack.bounded:
+            measure(name, attack.run, attack, True)
+            continue
+        remembered = _Remembered(attack.run)
+        measure(name, remembered, attack, False)
+        moved = f"{name}, moved into epsilon"
+        measure(moved, remembered.moved_into(epsilon), attack, True)
+        results[moved]["milliseconds_per_image"] = results[name]["milliseconds_per_image"]
+    return results
+
+
+class _Remembered:
+    """An attack whose answers are kept, so that the same pictures can be measured again, moved into a budget."""
+
+    def __init__(self, attack: Callable):
+        self.attack = attack
+        self.answers = []
+
+    def __call__(self, images, classes):
+        self.answers.append(self.attack(images, classes))
+        return self.answers[-1]
+
+    def moved_into(self, epsilon: float) -> Callable:
+        """Returns an attack that answers the same images, asked for in the same order."""
+        answers = iter(self.answers)
+        return lambda images, classes: apply_perturbation(images, next(answers) - images, epsilon)
 
 
 def evaluate_attack(

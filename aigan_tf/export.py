@@ -40,6 +40,14 @@ class ServedGenerator(tf.Module):
         self.class_input = "target_class" if targeted else "label"
         self.variable_epsilon = variable_epsilon
 
+    def attack(self, images: tf.Tensor, classes: tf.Tensor, epsilons: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns adversarial images float32, unchecked; `epsilons` float32 `(batch,)`, None for the greatest."""
+        if epsilons is None:
+            epsilons = tf.fill(tf.shape(classes), self.epsilon)
+        budgets = {"budgets": epsilons / self.epsilon} if self.variable_epsilon else {}
+        perturbations = smooth_bound(self.directions(images, classes, **budgets), epsilons)
+        return apply_perturbation(images, perturbations, epsilons)
+
     def signatures(self) -> dict[str, tf.types.experimental.PolymorphicFunction]:
         """Returns the signatures by name.
 
@@ -61,10 +69,8 @@ class ServedGenerator(tf.Module):
                 # Only tells the graph the shapes that were checked. Not ensure_shape: it would fail first, unnamed.
                 images = tf.reshape(images, (-1, *self.image_shape))
                 classes = tf.reshape(classes, (-1,))
-                epsilons = tf.reshape(inputs.get("epsilon", tf.fill(tf.shape(classes), self.epsilon)), (-1,))
-            budgets = {"budgets": epsilons / self.epsilon} if self.variable_epsilon else {}
-            perturbations = smooth_bound(self.directions(images, classes, **budgets), epsilons)
-            adversarial_images = apply_perturbation(images, perturbations, epsilons)
+                epsilons = tf.reshape(inputs["epsilon"], (-1,)) if "epsilon" in inputs else None
+            adversarial_images = self.attack(images, classes, epsilons)
             return {
                 "adversarial_images": tf.identity(adversarial_images, name="adversarial_images"),
                 # What was really added, after clipping to [0, 1].

@@ -14,13 +14,37 @@ from aigan_tf.batches import evaluation_batches, training_batches
 from aigan_tf.callbacks import EpochCheckpoint, MetricsHistory, Progress
 from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset, load
+from aigan_tf.defences import AdversarialTraining
 from aigan_tf.errors import InputError, user_path
 from aigan_tf.evaluation import accuracy
+from aigan_tf.networks import Generator
 from aigan_tf.normalization import with_fused_batch_norm
 from aigan_tf.workdir import Workdir, atomic_file
 
 say = functools.partial(print, flush=True)  # at once, also into a log file
+STATIC = ("c", "a", "resnet20", "small", "b")  # of an ensemble defence: the first two others that fit the images
 NEAR_CHANCE = 2.0  # a classifier below this many times chance is hardly worth attacking
+
+
+def config_of(folder: Workdir) -> Config:
+    """Returns the settings of a run from its work folder.
+
+    Raises:
+        InputError: they are not there, or not what train.py wrote.
+    """
+    saved = folder.read_config()
+    missing = [name for name in ("dataset", "classifier", "attack", "epsilon") if name not in saved]
+    if missing:
+        raise InputError(
+            f"{folder.config} has no {missing[0]}; expected the settings train.py writes: restore the file or train again"
+        )
+    names = [field.name for field in dataclasses.fields(Config)]
+    try:  # a setting younger than the folder was at its default
+        return Config(**{name: saved[name] for name in names if name in saved})
+    except TypeError as error:
+        raise InputError(
+            f"{folder.config} holds a value of the wrong type ({error}); expected what train.py wrote"
+        ) from error
 
 
 def load_dataset(config: Config, data_dir: str | None) -> ImageDataset:
@@ -63,7 +87,7 @@ def refuse_idle_settings(config: Config) -> None:
         InputError: there is one.
     """
     built_in = is_built_in(config.classifier)
-    idle = {"input_range": "0,1", "custom_objects": ""} if built_in else {"classifier_epochs": 0}
+    idle = {"input_range": "0,1", "custom_objects": ""} if built_in else {"classifier_epochs": 0, "defense": ""}
     for name, default in idle.items():
         if getattr(config, name) != default:
             raise InputError(
@@ -108,14 +132,19 @@ def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -
     model = classifiers.build(name, dataset.image_shape, dataset.num_classes, mean, std)
     batch_size = min(128, len(dataset.train))
     steps = len(dataset.train) // batch_size
-    trainee = with_fused_batch_norm(model)
-    classifiers.compile_for_training(trainee, recipe, recipe.epochs * steps)
-    trainee.optimizer.build(trainee.trainable_variables)
-    checkpoint = EpochCheckpoint(folder.checkpoints / "classifier", model=trainee, optimizer=trainee.optimizer)
+    trainee = learner = with_fused_batch_norm(model)
+    if config.defense:
+        learner = AdversarialTraining(
+            trainee, config.defense, config.epsilon, static_classifiers(config, dataset, folder), config.seed
+        )
+    classifiers.compile_for_training(learner, recipe, recipe.epochs * steps)
+    learner.optimizer.build(trainee.trainable_variables)
+    checkpoint = EpochCheckpoint(folder.checkpoints / "classifier", model=trainee, optimizer=learner.optimizer)
     first_epoch = checkpoint.restore()
     if first_epoch < recipe.epochs:
-        say(f"Training classifier {name}, epochs {first_epoch + 1} to {recipe.epochs}.")
-    trainee.fit(
+        defended = f" under attack ({config.defense})" if config.defense else ""
+        say(f"Training classifier {name}{defended}, epochs {first_epoch + 1} to {recipe.epochs}.")
+    learner.fit(
         training_batches(
             dataset.train,
             batch_size,
@@ -140,6 +169,33 @@ def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -
     with atomic_file(folder.classifier) as temporary:
         model.save(temporary)
     return classifiers.frozen(model)
+
+
+def static_classifiers(config: Config, dataset: ImageDataset, folder: Workdir) -> list[Callable]:
+    """Returns the other classifiers of an ensemble defence, trained as usual in ensemble/NAME of the work folder."""
+    if config.defense != "ensemble":
+        return []
+    own = config.classifier.lower()
+    side = min(dataset.image_shape[:2])
+    names = [name for name in STATIC if name != own and classifiers.ARCHITECTURES[name].min_side <= side][:2]
+    return [
+        trained_classifier(
+            dataclasses.replace(config, classifier=name, defense=""), dataset, Workdir(folder.path / "ensemble" / name)
+        )
+        for name in names
+    ]
+
+
+def build_generator(config: Config, dataset: ImageDataset, num_classes: int | None = None) -> Generator:
+    """Returns a generator with fresh weights, for all classes of the data set unless another number is given."""
+    return Generator(
+        num_classes or dataset.num_classes,
+        dataset.image_shape[-1],
+        config.generator_width,
+        halvings=2 if min(dataset.image_shape[:2]) >= 16 else 1,  # below 4 x 4 a map says little
+        num_blocks=config.generator_blocks,
+        budget_input=config.variable_epsilon,
+    )
 
 
 def check_accuracy(classifier: Callable, dataset: ImageDataset) -> float:

@@ -1,51 +1,6 @@
-"""Tables and figures from what was measured."""
+"""Tables of what was measured, as text for the terminal."""
 
-import io
-
-import numpy as np
-from matplotlib.figure import Figure  # not pyplot: it would touch the notebook's own plots
-
-
-def picture_grid(
-    images: np.ndarray,
-    adversarial_images: np.ndarray,
-    epsilon: float,
-    titles: list[str],
-    heading: str,
-) -> bytes:
-    """Draws clean images, what was added to them, and the result, one column an image.
-
-    The middle row shows no change as mid-grey and a change of `epsilon` as black or white.
-
-    Args:
-        images: float32 `(columns, height, width, channels)` in `[0, 1]`.
-        adversarial_images: float32, same shape, in `[0, 1]`.
-        epsilon: float, L-infinity budget as a fraction of the pixel range.
-        titles: one caption a column, set below it.
-        heading: one line above the grid.
-
-    Returns:
-        A PNG file.
-    """
-    magnified = 0.5 + (adversarial_images - images) / (2 * epsilon)
-    rows = (("clean", images), ("perturbation,\nmagnified", magnified), ("adversarial", adversarial_images))
-    columns = len(images)
-    figure = Figure(figsize=(1.1 * columns + 1.1, 4.3), layout="constrained")
-    axes = figure.subplots(len(rows), columns, squeeze=False)
-    for row_axes, (label, pictures) in zip(axes, rows, strict=True):
-        for axis, picture in zip(row_axes, pictures, strict=True):
-            axis.imshow(np.clip(picture, 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axis.set_xticks([])
-            axis.set_yticks([])
-            for spine in axis.spines.values():
-                spine.set_visible(False)
-        row_axes[0].set_ylabel(label, fontsize=10)
-    for axis, title in zip(axes[-1], titles, strict=True):
-        axis.set_xlabel(title, fontsize=9)
-    figure.suptitle(heading, fontsize=11)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=120)
-    return file.getvalue()
+from collections.abc import Mapping, Sequence
 
 
 def success_table(result: dict) -> str:
@@ -70,8 +25,8 @@ def success_table(result: dict) -> str:
 
 
 def epsilon_table(points: list[dict]) -> str:
-    """Returns the success rate at each budget of one generator as a text table for the terminal."""
-    lines = [f"one generator at smaller budgets, {points[0]['num_attacks']} attacks each:"]
+    """Returns the success rate at each budget of one attack as a text table for the terminal."""
+    lines = [f"success at smaller budgets, {points[0]['num_attacks']} attacks each:"]
     lines += [
         f"  epsilon {point['epsilon']:.4f}  success rate {point['success_rate']:7.2%}  mean L2 {point['mean_l2']:.3f}"
         for point in points
@@ -79,19 +34,17 @@ def epsilon_table(points: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def comparison_table(result: dict) -> str:
-    """Returns what `compare` measured as a text table for the terminal, one attack a line."""
-    header = ("attack", "clean", "success (95 %)", "worst target", "untargeted", "L2", "Linf", "SSIM", "ms/image", "n")
-    lines = [header]
-    for name, row in result["attacks"].items():
+def comparison_rows(attacks: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
+    """Returns what `evaluate` measured as cells, one attack a row after a header."""
+    rows = [("attack", "clean", "success (95 %)", "worst target", "untargeted", "L2", "Linf", "SSIM", "ms/image", "n")]
+    for name, row in attacks.items():
         low, high = row["success_interval"]
-        worst = f"{row['worst_target_success_rate']:.1%} {row['worst_target']}" if "worst_target" in row else "-"
-        lines.append(
+        rows.append(
             (
                 name,
                 f"{row['clean_accuracy']:.2%}",
                 f"{row['success_rate']:.1%} ({low:.1%} - {high:.1%})",
-                worst,
+                f"{row['worst_target_success_rate']:.1%} {row['worst_target']}" if "worst_target" in row else "-",
                 f"{row['untargeted_success_rate']:.1%}",
                 f"{row['mean_l2']:.3f}",
                 f"{row['max_linf']:.4f}",
@@ -100,11 +53,47 @@ def comparison_table(result: dict) -> str:
                 f"{row['num_attacks']}",
             )
         )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    if result.get("images_until_training_is_paid_for"):
-        table.append(
-            f"Training the generator ({result['generator_training_seconds']:.0f} s) is paid for after "
-            f"{result['images_until_training_is_paid_for']:,} images, against pgd on this device."
-        )
-    return "\n".join(table)
+    return rows
+
+
+def class_rows(attacks: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
+    """Returns success by class as cells, one class a row, one attack a column, after a header."""
+    by_class = {name: row["success_by_class"] for name, row in attacks.items()}
+    classes = next(iter(by_class.values()))
+    kind = "target class" if next(iter(attacks.values()))["attack"] == "targeted" else "true class"
+
+    def cell(rate):
+        return "-" if rate is None else f"{rate:.1%}"
+
+    return [(kind, *by_class)] + [(name, *(cell(rates[name]) for rates in by_class.values())) for name in classes]
+
+
+def defense_rows(rows: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
+    """Returns what `evaluate_defenses` measured as cells, one work folder a row after a header."""
+    attacks = list(next(iter(rows.values()))["success_rate"])
+    header = ("work folder", "classifier", "defense", "clean accuracy", "under fgsm", "under pgd")
+    cells = [(*header, *(f"{name}: success" for name in attacks))]
+    for path, row in rows.items():
+        robust = row["robust_accuracy"]
+        accuracies = (f"{value:.2%}" for value in (row["clean_accuracy"], robust["fgsm"], robust["pgd"]))
+        successes = (f"{row['success_rate'][name]:.1%}" for name in attacks)
+        cells.append((path, row["classifier"], row["defense"], *accuracies, *successes))
+    return cells
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Returns rows of cells as text in columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def paid_for(result: Mapping) -> str | None:
+    """Returns after how many images training has paid for itself, as a sentence; None where that is not known."""
+    if not result.get("images_until_training_is_paid_for"):
+        return None
+    return (
+        f"Training the generator ({result['generator_training_seconds']:.0f} s) is paid for after "
+        f"{result['images_until_training_is_paid_for']:,} images, against pgd on this device."
+    )

@@ -3,14 +3,16 @@
 import dataclasses
 import functools
 import os
+import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf import classifiers, preparation, report
+from aigan_tf import classifiers, figures, preparation
+from aigan_tf.advgan import AdvGAN
 from aigan_tf.aigan import AIGAN, spread_target_classes
 from aigan_tf.attacks import pgd_attack
 from aigan_tf.batches import evaluation_batches, training_batches
@@ -20,7 +22,7 @@ from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset
 from aigan_tf.errors import InputError, user_path
 from aigan_tf.export import ServedGenerator, export_generator, latest_version
-from aigan_tf.networks import Discriminator, Generator
+from aigan_tf.networks import Discriminator
 from aigan_tf.workdir import Workdir, atomic_file, digest_of, write_bytes, write_json
 
 say = functools.partial(print, flush=True)  # at once, also into a log file
@@ -38,6 +40,32 @@ def train_and_export(config: Config, workdir: str | os.PathLike, data_dir: str |
 
     Returns:
         What the evaluation on the test split measured, as in report.json.
+
+    Raises:
+        InputError: something the user gave cannot be used.
+    """
+    folder, dataset, classifier = open_run(config, workdir, data_dir)
+    aigan = train_generator(config, dataset, classifier, folder)
+    served = ServedGenerator(
+        aigan.generator,
+        dataset.image_shape,
+        dataset.num_classes,
+        config.epsilon,
+        config.targeted,
+        config.variable_epsilon,
+    )
+    exported = latest_version(folder.exports) or export_generator(folder.exports, served)
+    # What is measured is what is served: the exported files, loaded again.
+    result = measure_export(folder, config, dataset, classifier)
+    write_json(folder.report, result)
+    say(f"Generator exported to {exported}; pictures are in {folder.samples}.")
+    return result
+
+
+def open_run(
+    config: Config, workdir: str | os.PathLike, data_dir: str | None
+) -> tuple[Workdir, ImageDataset, Callable]:
+    """Returns the work folder, claimed for these settings, the data set and the classifier, trained if need be.
 
     Raises:
         InputError: something the user gave cannot be used.
@@ -73,28 +101,37 @@ def train_and_export(config: Config, workdir: str | os.PathLike, data_dir: str |
     if classifier is None:
         classifier = preparation.trained_classifier(config, dataset, folder)
         preparation.check_accuracy(classifier, dataset)
-
-    aigan = train_generator(config, dataset, classifier, folder)
-    served = ServedGenerator(
-        aigan.generator,
-        dataset.image_shape,
-        dataset.num_classes,
-        config.epsilon,
-        config.targeted,
-        config.variable_epsilon,
-    )
-    exported = latest_version(folder.exports) or export_generator(folder.exports, served)
-    # What is measured is what is served: the exported files, loaded again.
-    result = measure_export(folder, config, dataset, classifier)
-    write_json(folder.report, result)
-    say(f"Generator exported to {exported}; pictures are in {folder.samples}.")
-    return result
+    return folder, dataset, classifier
 
 
 def train_generator(config: Config, dataset: ImageDataset, classifier: Callable, folder: Workdir) -> AIGAN:
     """Runs both stages, or what is left of them, and returns the trained model."""
-    steps = config.steps_per_epoch or len(dataset.train) // config.batch_size
-    aigan = build_aigan(config, dataset, classifier, config.epochs * steps)
+    aigan = build_aigan(config, dataset, classifier, config.epochs * steps_per_epoch(config, dataset))
+
+    def end_stage1():
+        save_generator(aigan, folder.stage1_weights)
+        write_samples(aigan, dataset, folder)
+
+    automatic = config.switch == "auto" and config.stage2_epochs > 0
+    switch = StageSwitch(config.stage1_epochs, config.switch_success if automatic else None, end_stage1)
+    if fit(aigan, config, dataset, folder, config.epochs, [switch]):
+        write_samples(aigan, dataset, folder)
+    return aigan
+
+
+def fit(
+    aigan: AIGAN,
+    config: Config,
+    dataset: ImageDataset,
+    folder: Workdir,
+    epochs: int,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> bool:
+    """Trains a model up to `epochs`, going on after the last whole one that `folder` holds.
+
+    Returns:
+        Whether there was anything left to do. The generator's weights are in `folder.weights` either way.
+    """
     checkpoint = EpochCheckpoint(
         folder.checkpoints / "aigan",
         generator=aigan.generator,
@@ -105,18 +142,11 @@ def train_generator(config: Config, dataset: ImageDataset, classifier: Callable,
     )
     first_epoch = checkpoint.restore()
     if first_epoch:
-        say(f"Continuing the generator after epoch {first_epoch} of {config.epochs}, in stage {aigan.stage}.")
-    if first_epoch >= config.epochs and folder.weights.exists():
-        return aigan
-
-    def save_generator(path):
-        with atomic_file(path) as temporary:
-            aigan.generator.save_weights(temporary)
-        write_samples(aigan, dataset, folder)
-
-    end_stage1 = functools.partial(save_generator, folder.stage1_weights)
+        say(f"Continuing the generator after epoch {first_epoch} of {epochs}, in stage {aigan.stage}.")
+    if first_epoch >= epochs and folder.weights.exists():
+        return False
+    steps = steps_per_epoch(config, dataset)
     success = aigan.success_rate.name
-    automatic = config.switch == "auto" and config.stage2_epochs > 0
     say(f"Training the generator: {config.attack}, epsilon {config.epsilon:.4g}, {steps} steps an epoch.")
     began = time.perf_counter()
     aigan.fit(
@@ -130,23 +160,101 @@ def train_generator(config: Config, dataset: ImageDataset, classifier: Callable,
         ),
         steps_per_epoch=steps,
         initial_epoch=first_epoch,
-        epochs=config.epochs,
+        epochs=epochs,
         shuffle=False,  # the batches are shuffled already
         verbose=0,  # Progress reports
         validation_data=evaluation_batches(dataset.validation, 500),
         callbacks=[
             Progress(
-                ["generator_loss", success, "perturbation_l2", f"val_{success}", "val_perturbation_l2"], show_stage=True
+                ["generator_loss", success, "perturbation_l2", f"val_{success}", "val_perturbation_l2"],
+                show_stage=len(callbacks) > 0,
             ),
-            StageSwitch(config.stage1_epochs, config.switch_success if automatic else None, end_stage1),
+            *callbacks,
             MetricsHistory(folder.metrics, first_epoch),
             keras.callbacks.TensorBoard(folder.logs, write_graph=False),
             checkpoint,
         ],
     )
-    save_generator(folder.weights)
+    save_generator(aigan, folder.weights)
     say(f"Trained for {time.perf_counter() - began:.0f} s.")
-    return aigan
+    return True
+
+
+def save_generator(aigan: AIGAN, path: pathlib.Path) -> None:
+    """Writes the generator's weights, whole or not at all."""
+    with atomic_file(path) as temporary:
+        aigan.generator.save_weights(temporary)
+
+
+def steps_per_epoch(config: Config, dataset: ImageDataset) -> int:
+    """Returns training steps an epoch; without a setting, one pass over the training images."""
+    return config.steps_per_epoch or len(dataset.train) // config.batch_size
+
+
+def train_advgan(
+    config: Config,
+    workdir: str | os.PathLike,
+    data_dir: str | None = None,
+    target_classes: str = "all",
+    epochs: int | None = None,
+) -> None:
+    """Trains AdvGAN, one generator for each target class, beside the AI-GAN of a work folder.
+
+    Each lies in advgan/CLASS (its number) of the folder and attacks the folder's classifier. Interrupted
+    training is continued, finished training is left as it is.
+
+    Args:
+        config: as in `train_and_export`; the same settings as the folder's.
+        workdir, data_dir: as in `train_and_export`.
+        target_classes: "all", or numbers or names of classes, by comma.
+        epochs: how many each generator is trained; None for as many as both of AI-GAN's stages.
+
+    Raises:
+        InputError: something the user gave cannot be used.
+    """
+    if not config.targeted:
+        raise InputError(
+            "--method=advgan with --attack=untargeted: expected targeted, AdvGAN has a target class: change one"
+        )
+    if epochs is not None and epochs < 1:
+        raise InputError(f"--advgan_epochs={epochs}: expected 1 or more; give e.g. {config.epochs}")
+    epochs = epochs or config.epochs
+    # Before the folder is made, so that a mistyped class leaves nothing behind.
+    targets = classes_named(target_classes, preparation.load_dataset(config, data_dir).class_names)
+    folder, dataset, classifier = open_run(config, workdir, data_dir)
+    for target in targets:
+        own = Workdir(folder.advgan / str(target))
+        settings = {"target_class": target, "advgan_epochs": epochs}
+        own.open(settings, settings, {})
+        say(f"AdvGAN for target class {dataset.class_names[target]}, {epochs} epochs, in {own.path}.")
+
+        def others(split, target=target):
+            return split.take(np.flatnonzero(split.labels != target))
+
+        images = dataclasses.replace(dataset, train=others(dataset.train), validation=others(dataset.validation))
+        fit(build_advgan(config, images, classifier, target, epochs), config, images, own, epochs)
+
+
+def classes_named(text: str, class_names: Sequence[str]) -> list[int]:
+    """Returns the classes that `text` names: "all", or their numbers or names by comma.
+
+    Raises:
+        InputError: there is no such class.
+    """
+    if text == "all":
+        return list(range(len(class_names)))
+    numbers = []
+    for name in (part.strip() for part in text.split(",")):
+        if name in class_names:
+            numbers.append(class_names.index(name))
+        elif name.isdecimal() and int(name) < len(class_names):
+            numbers.append(int(name))
+        else:
+            raise InputError(
+                f"--target_class={text}: there is no class {name!r}; expected all, or names or numbers from 0 to "
+                f"{len(class_names) - 1}, by comma: correct it"
+            )
+    return numbers
 
 
 def build_aigan(
@@ -154,17 +262,9 @@ def build_aigan(
 ) -> AIGAN:
     """Returns the model of a run, compiled, with fresh weights; `total_steps` is the length of the cosine schedule."""
     keras.utils.set_random_seed(config.seed)  # the same first weights whether or not a classifier was trained before
-    channels = dataset.image_shape[-1]
     aigan = model(
-        Generator(
-            dataset.num_classes,
-            channels,
-            config.generator_width,
-            halvings=2 if min(dataset.image_shape[:2]) >= 16 else 1,  # below 4 x 4 a map says little
-            num_blocks=config.generator_blocks,
-            budget_input=config.variable_epsilon,
-        ),
-        Discriminator(channels),
+        preparation.build_generator(config, dataset),
+        Discriminator(dataset.image_shape[-1]),
         classifier,
         dataset.num_classes,
         config.attack,
@@ -179,17 +279,39 @@ def build_aigan(
         )  # fmt: skip
 
     aigan.compile(
+        attacker=attacker, variable_epsilon=config.variable_epsilon, **objective(config, dataset, total_steps)
+    )
+    return aigan
+
+
+def build_advgan(config: Config, dataset: ImageDataset, classifier: Callable, target_class: int, epochs: int) -> AdvGAN:
+    """Returns the model of AdvGAN for one target class, compiled, with fresh weights."""
+    keras.utils.set_random_seed(config.seed)
+    advgan = AdvGAN(
+        preparation.build_generator(dataclasses.replace(config, variable_epsilon=False), dataset, num_classes=1),
+        Discriminator(dataset.image_shape[-1]),
+        classifier,
+        dataset.num_classes,
+        target_class,
+        config.seed,
+    )
+    advgan.compile(**objective(config, dataset, epochs * steps_per_epoch(config, dataset)))
+    return advgan
+
+
+def objective(config: Config, dataset: ImageDataset, total_steps: int) -> dict:
+    """Returns what both methods are compiled with: the optimizers, the budget and the weights of the terms."""
+    return dict(
         # beta_1 = 0.5, as is usual for GANs: the other network moves, so old gradients mislead.
-        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(config.learning_rate, total_steps), beta_1=0.5),
-        keras.optimizers.Adam(config.discriminator_learning_rate, beta_1=0.5),
+        generator_optimizer=keras.optimizers.Adam(
+            keras.optimizers.schedules.CosineDecay(config.learning_rate, total_steps), beta_1=0.5
+        ),
+        discriminator_optimizer=keras.optimizers.Adam(config.discriminator_learning_rate, beta_1=0.5),
         epsilon=config.epsilon,
-        attacker=attacker,
         gan_weight=config.gan_weight,
         hinge_weight=config.hinge_weight,
         hinge_threshold=config.hinge_limit(dataset.image_shape),
-        variable_epsilon=config.variable_epsilon,
     )
-    return aigan
 
 
 def write_samples(aigan: AIGAN, dataset: ImageDataset, folder: Workdir) -> None:
@@ -207,7 +329,12 @@ def write_samples(aigan: AIGAN, dataset: ImageDataset, folder: Workdir) -> None:
         for label, aim, answer in zip(labels, aims, answers, strict=True)
     ]
     heading = f"{dataset.name}, end of stage {aigan.stage}: epsilon {aigan.epsilon:.3g}"
-    png = report.picture_grid(images, adversarial_images, aigan.epsilon, titles, heading)
+    rows = {
+        "clean": images,
+        "perturbation,\nmagnified": figures.magnified(images, adversarial_images, aigan.epsilon),
+        "adversarial": adversarial_images,
+    }
+    png = figures.picture_grid(rows, titles, heading)
     write_bytes(folder.samples / f"stage{aigan.stage}.png", png)
     with tf.summary.create_file_writer(str(folder.logs / "samples")).as_default():
         tf.summary.image(

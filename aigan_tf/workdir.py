@@ -37,7 +37,8 @@ class Workdir:
         self.metrics = self.path / "metrics.csv"
         self.samples = self.path / "samples"
         self.report = self.path / "report.json"
-        self.comparison = self.path / "comparison.json"
+        self.evaluation = self.path / "evaluation"
+        self.advgan = self.path / "advgan"
 
     def check(self, settings: dict, defaults: dict, digests: dict | None = None) -> bool:
         """Whether a run with these settings was begun here before; writes nothing.
@@ -201,3 +202,16 @@ def read_csv(path: pathlib.Path) -> list[dict]:
         return []
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
+
+
+def write_report(output: pathlib.Path, name: str, result: dict, rows: list[dict], html: str) -> None:
+    """Writes a report as JSON, its rows as CSV, and the page."""
+    try:
+        write_json(output / f"{name}.json", result)
+        write_csv(output / f"{name}.csv", rows)
+        write_bytes(output / f"{name}.html", html.encode())
+    except OSError as error:
+        raise InputError(
+            f"{output} cannot be written ({error.strerror}); expected a writable folder: give --output"
+        ) from error
+    print(f"Report written to {output}: {name}.html, {name}.json and {name}.csv.", flush=True)

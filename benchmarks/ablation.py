@@ -2,12 +2,13 @@
 
     python benchmarks/ablation.py --classifier=runs/cifar10/classifier.keras --output=docs/results/ablation.json
 
-Every row trains a generator on CIFAR-10 from the same first weights and measures it on the
-validation split, on each image the classifier gets right, towards all nine other classes, after
-quantising: after stage 1 and at the end. The base row takes `--stage1_steps` and `--stage2_steps`.
-A row that leaves out a stage gets as many more steps of the other as fit into the base row's time,
-from step times measured first. Rows already in the output (with the same settings) are kept, so
-that an interrupted study goes on; `--rows` chooses some.
+Every row trains a generator (on CIFAR-10, or what `--dataset` names) from the same first weights and
+measures it on the validation split, on each image the classifier gets right, towards all other
+classes, after quantising: after stage 1 and at the end. The base row takes `--stage1_steps` and
+`--stage2_steps`. A row that leaves out a stage gets as many more steps of the other as fit into the
+base row's time, from step times measured first; one keeps the attacker for as many steps as the base
+row has. Rows already in the output (with the same settings) are kept, so that an interrupted study
+goes on; `--rows` chooses some.
 """
 
 import dataclasses
@@ -37,6 +38,7 @@ from aigan_tf.training import build_aigan
 from aigan_tf.workdir import write_bytes, write_json
 
 _CLASSIFIER = flags.DEFINE_string("classifier", "runs/cifar10/classifier.keras", "the classifier under attack")
+_DATASET = flags.DEFINE_string("dataset", "cifar10", "data set, whose preset is the base row")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "folder of TFDS data sets (default: TFDS's own)")
 _OUTPUT = flags.DEFINE_string("output", "ablation.json", "where to write the JSON; the table goes beside it, as .md")
 _STAGE1_STEPS = flags.DEFINE_integer("stage1_steps", 100, "stage-1 steps of the base row", lower_bound=0)
@@ -47,7 +49,7 @@ _ROWS = flags.DEFINE_list("rows", [], "names of the rows to run, by comma; empty
 # What the JSON keeps of the base settings.
 _TUNED = (
     "gan_weight", "hinge_weight", "hinge_threshold", "attack_steps", "attack_step_size", "batch_size", "learning_rate",
-    "discriminator_learning_rate", "flip", "generator_width", "generator_blocks",
+    "discriminator_learning_rate", "flip", "max_shift", "generator_width", "generator_blocks",
 )  # fmt: skip
 
 
@@ -95,12 +97,14 @@ class Row:
     changes: dict = dataclasses.field(default_factory=dict)
     model: type[AIGAN] = AIGAN
     stages: tuple[int, ...] = (1, 2)
+    equal_steps: bool = False  # a stage left out leaves the other its steps, not its time
 
 
 ROWS = {
     "base": Row(),
     "no stage 1 (equal time)": Row(stages=(2,)),
     "no stage 2 (equal time)": Row(stages=(1,)),
+    "the attacker stays (equal steps)": Row(stages=(1,), equal_steps=True),
     "no discriminator": Row(dict(gan_weight=0.0)),
     "no hinge": Row(dict(hinge_weight=0.0)),
     "neither discriminator nor hinge": Row(dict(gan_weight=0.0, hinge_weight=0.0)),
@@ -119,7 +123,9 @@ ROWS = {
 def step_seconds(config, dataset, classifier) -> dict[int, float]:
     """Returns the median time of a training step of each stage."""
     aigan = build_aigan(config, dataset, classifier, 1)
-    batch = next(iter(training_batches(dataset.train, config.batch_size, 0, flip=config.flip)))
+    batch = next(
+        iter(training_batches(dataset.train, config.batch_size, 0, max_shift=config.max_shift, flip=config.flip))
+    )
     step = tf.function(aigan.train_step)
     seconds = {}
     for stage in (1, 2):
@@ -139,6 +145,8 @@ def steps_of(row: Row, seconds: dict[int, float]) -> dict[int, int]:
     if row.stages == (1, 2):
         return steps
     (kept,) = row.stages
+    if row.equal_steps:
+        return {kept: sum(steps.values())}
     return {kept: round(sum(steps[stage] * seconds[stage] for stage in steps) / seconds[kept])}
 
 
@@ -152,7 +160,9 @@ def run(row: Row, config, dataset, classifier, seconds) -> dict:
     for stage, count in steps.items():
         aigan.stage = stage
         began = time.perf_counter()
-        batches = training_batches(dataset.train, config.batch_size, config.seed, first_step=done, flip=config.flip)
+        batches = training_batches(
+            dataset.train, config.batch_size, config.seed, first_step=done, max_shift=config.max_shift, flip=config.flip
+        )
         history = aigan.fit(batches, steps_per_epoch=count, shuffle=False, verbose=0).history
         done += count
         spent = time.perf_counter() - began
@@ -194,10 +204,11 @@ def main(_):
     unknown = set(_ROWS.value) - set(ROWS)
     if unknown:
         sys.exit(f"error: --rows has {min(unknown)!r}; expected some of: {', '.join(ROWS)}")
-    dataset = load("cifar10", _DATA_DIR.value)
+    dataset = load(_DATASET.value, _DATA_DIR.value)
     classifier = classifiers.frozen(keras.models.load_model(_CLASSIFIER.value, compile=False))
-    config = make_config(dataset="cifar10")
+    config = make_config(dataset=_DATASET.value)
     settings = {
+        "dataset": _DATASET.value,
         "device": device_name(),
         "classifier": pathlib.Path(_CLASSIFIER.value).parent.name,
         "validation_accuracy": accuracy(classifier, dataset.validation.as_float(), dataset.validation.labels),

@@ -1,6 +1,7 @@
 """The command line: one line for what cannot be used, and a whole run through the real command."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -31,20 +32,17 @@ def run_in_process(monkeypatch, tmp_path, capsys):
 
     def run(*arguments):
         parser = flags.FlagValues()
-        define = {name: getattr(flags, f"DEFINE_{name}") for name in ("bool", "integer", "float", "string")}
         kinds = {bool: "bool", int: "integer", float: "float", str: "string"}
+        define = {
+            name: functools.partial(getattr(flags, f"DEFINE_{name}"), flag_values=parser)
+            for name in (*kinds.values(), "list", "enum")
+        }
         with monkeypatch.context() as patch:
             patch.chdir(tmp_path)
             patch.setattr(flags, "FLAGS", parser)
-            patch.setattr(
-                cli,
-                "_DEFINE",
-                {
-                    kind: lambda *args, name=name: define[name](*args, flag_values=parser)
-                    for kind, name in kinds.items()
-                },
-            )
-            patch.setattr(flags, "DEFINE_string", lambda *args: define["string"](*args, flag_values=parser))
+            patch.setattr(cli, "_DEFINE", {kind: define[name] for kind, name in kinds.items()})
+            for name, function in define.items():
+                patch.setattr(flags, f"DEFINE_{name}", function)
             patch.setattr(cli.app, "run", lambda main, flags_parser: main(flags_parser(["train.py", *arguments])))
             status = 0
             try:  # the parsing of the flags included
@@ -73,6 +71,10 @@ def assert_refused(status, stderr, words, folder):
         (["--dataset=cifar11"], ["cifar11", "expected", "did you mean cifar10"]),
         (["--epsilom=0.1"], ["epsilom", "expected", "--help"]),
         (["--epsilon=small"], ["epsilon", "small", "expected", "--help"]),
+        (["--target_class=3"], ["--target_class=3", "no effect", "--method=advgan"]),
+        (["--method=advgan", "--target_class=12"], ["--target_class=12", "'12'", "0 to 9"]),
+        (["--method=gan"], ["method", "gan", "--help"]),
+        (["--defense=rl"], ["--defense=rl", "pgd", "choose"]),
         (["--epsilon=0"], ["--epsilon=0.0", "above 0", "give"]),
         (["--epsilon=-1"], ["--epsilon=-1.0", "above 0", "give"]),
         (["--epsilon=1.5"], ["--epsilon=1.5", "at most 1", "grey levels"]),

@@ -6,15 +6,17 @@ import json
 import shutil
 import subprocess
 
+import foolbox
 import h5py
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf import callbacks, classifiers, comparison, training
+from aigan_tf import callbacks, classifiers, comparison, resistance, training
 from aigan_tf.config import make_config
 from aigan_tf.errors import InputError
+from aigan_tf.networks import Discriminator, Generator
 from aigan_tf.workdir import Workdir
 
 TINY = dict(
@@ -277,8 +279,8 @@ def test_a_checkpoint_holds_every_variable_of_every_network(tmp_path):
 
     def networks():
         return {
-            "generator": training.Generator(10, 1, width=4, num_blocks=1),
-            "discriminator": training.Discriminator(1),
+            "generator": Generator(10, 1, width=4, num_blocks=1),
+            "discriminator": Discriminator(1),
             "resnet": classifiers.build("resnet20", (8, 8, 1), 10),
             "dropout": classifiers.build("small", (8, 8, 1), 10),
         }
@@ -505,57 +507,231 @@ def test_the_learning_rate_falls_over_the_whole_run(tmp_path, monkeypatch):
     assert aigan.hinge_threshold == pytest.approx(0.5 * 0.3 * 8)
 
 
+# --- AdvGAN beside it
+
+
+def test_advgan_is_trained_for_the_classes_asked_for_and_goes_on_where_it_was(finished, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    config = make_config(**TINY)
+    training.train_advgan(config, folder, target_classes="3, 7", epochs=2)
+    assert {entry.name for entry in (folder / "advgan").iterdir()} == {"3", "7"}
+    for target in ("3", "7"):
+        assert len(metrics_rows(folder / "advgan" / target)) == 2
+        assert json.loads((folder / "advgan" / target / "config.json").read_text())["target_class"] == int(target)
+    three, seven = (saved_weights(folder / "advgan" / k / "generator.weights.h5") for k in ("3", "7"))
+    assert any((a != b).any() for a, b in zip(three, seven, strict=True))
+    assert {path: path.read_bytes() for path in before} == before  # the AI-GAN beside it is as it was
+
+    # Interrupted after its first epoch and continued, it ends with the same weights.
+    shutil.rmtree(folder / "advgan")
+
+    original = callbacks.MetricsHistory.on_epoch_begin
+
+    def stop(self, epoch, logs=None):
+        if epoch == 1:
+            raise Stop
+        original(self, epoch, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.MetricsHistory, "on_epoch_begin", stop)
+        with pytest.raises(Stop):
+            training.train_advgan(config, folder, target_classes="3", epochs=2)
+    training.train_advgan(config, folder, target_classes="3", epochs=2)
+    assert_same_arrays(saved_weights(folder / "advgan" / "3" / "generator.weights.h5"), three)
+    assert "after epoch 1 of 2" in capsys.readouterr().out
+    with pytest.raises(InputError, match="advgan_epochs=2"):
+        training.train_advgan(config, folder, target_classes="3", epochs=3)
+
+
+def test_advgan_never_sees_an_image_of_its_target(finished, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        training, "fit", lambda model, config, dataset, folder, epochs: seen.append((model.target_class, dataset))
+    )
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    training.train_advgan(make_config(**TINY), folder)
+    assert [target for target, _ in seen] == list(range(10))
+    for target, dataset in seen:
+        assert target not in dataset.train.labels
+        assert target not in dataset.validation.labels
+        assert len(np.unique(dataset.train.labels)) == 9
+        assert target in dataset.test.labels
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "words"),
+    [
+        ({}, dict(target_classes="3,10"), ["'10'", "0 to 9"]),
+        ({}, dict(target_classes="cat"), ["'cat'", "expected all"]),
+        ({}, dict(epochs=0), ["advgan_epochs=0", "1 or more"]),
+        ({"attack": "untargeted"}, {}, ["untargeted", "target class"]),
+    ],
+)
+def test_advgan_refuses_what_it_cannot_do_before_it_makes_a_folder(settings, arguments, words, tmp_path):
+    with pytest.raises(InputError) as caught:
+        training.train_advgan(make_config(**{**TINY, **settings}), tmp_path / "run", **arguments)
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert not (tmp_path / "run").exists()
+
+
+def test_classes_are_named_by_number_or_name():
+    names = ("cat", "dog", "fish")
+    assert training.classes_named("all", names) == [0, 1, 2]
+    assert training.classes_named("2, cat", names) == [2, 0]
+
+
 # --- evaluate.py on what a run left
 
 
 def test_the_exported_generator_is_measured_as_the_trained_one_was(finished, tmp_path, capsys):
     folder, result = finished
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    output = tmp_path / "again.json"
+    output = tmp_path / "again"
     again = comparison.evaluate_workdir(folder, output=str(output))
-    assert json.loads(output.read_text()) == again
-    assert untimed(again) == untimed(result)
+    assert {entry.name for entry in output.iterdir()} == {"report.json", "report.csv", "report.html"}
+    assert json.loads((output / "report.json").read_text()) == again
+    assert untimed(again["attacks"]["aigan"]) == {k: v for k, v in untimed(result).items() if k != "device"}
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-    assert f"{result['success_rate']:.2%}" in capsys.readouterr().out
-    few = comparison.evaluate_workdir(folder, num_examples=7, output=str(output))
+    assert f"{result['success_rate']:.1%}" in capsys.readouterr().out
+    few = comparison.evaluate_workdir(folder, num_examples=7, output=str(output))["attacks"]["aigan"]
     assert few["num_examples"] == 7
     assert few["num_attacks"] == 9 * few["num_correct"]
-    comparison.evaluate_workdir(folder, num_examples=7)
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-    assert "report.json stays as it is" in capsys.readouterr().out
 
 
 def test_the_generator_is_compared_with_other_attacks_on_the_same_images(finished, tmp_path, capsys):
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)
-    before = (folder / "report.json").read_bytes()
-    result = comparison.evaluate_workdir(folder, attacks=("aigan", "fgsm", "pgd", "cw"), num_examples=12)
+    training.train_advgan(make_config(**TINY), folder, target_classes="3,7", epochs=1)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    names = ("aigan", "aigan_stage1", "advgan", "fgsm", "pgd", "cw")
+    result = comparison.evaluate_workdir(
+        folder, attacks=names, num_examples=12, save_images=str(tmp_path / "pictures"), transfer_to=("small",)
+    )
     rows = result["attacks"]
-    assert list(rows) == ["aigan", "fgsm", "pgd", "cw", "cw, moved into epsilon"]
+    assert list(rows) == [*names, "cw, moved into epsilon"]
     count = rows["aigan"]["num_correct"]
     assert 1 <= count <= 12
-    attacks = [row["num_attacks"] for row in rows.values()]
-    assert attacks == [9 * count, 9 * count, 9 * count, count, count]
+    attacks = {name: row["num_attacks"] for name, row in rows.items()}
+    assert attacks["aigan"] == attacks["aigan_stage1"] == attacks["fgsm"] == attacks["pgd"] == 9 * count
+    assert attacks["cw"] == attacks["cw, moved into epsilon"] == count
+    tried = {name: rate is not None for name, rate in rows["advgan"]["success_by_class"].items()}
+    assert [name for name, was in tried.items() if was] == ["3", "7"]
     assert rows["pgd"]["success_rate"] >= rows["fgsm"]["success_rate"]
     assert rows["pgd"]["success_rate"] > rows["aigan"]["success_rate"]  # of a generator trained for twelve steps
+    assert rows["aigan_stage1"]["mean_l2"] != rows["aigan"]["mean_l2"]
     assert rows["cw"]["success_rate"] >= rows["cw, moved into epsilon"]["success_rate"]
     for name, row in rows.items():
         assert name == "cw" or row["max_linf"] <= 0.3 + 1e-6
         assert row["milliseconds_per_image"] > 0
     assert result["images_until_training_is_paid_for"] > 0
-    assert set(result["settings"]) == {"fgsm", "pgd", "cw"}
-    assert (folder / "report.json").read_bytes() == before
-    assert json.loads((folder / "comparison.json").read_text()) == result
-    with open(folder / "comparison.csv", newline="") as file:
-        assert [row["name"] for row in csv.DictReader(file)] == list(rows)
+    assert set(result["settings"]) == set(names)
+    curves = result["success_by_epsilon"]
+    assert set(curves) == {"aigan, perturbation scaled down", "fgsm", "pgd"}
+    assert curves["pgd"][-1]["epsilon"] == pytest.approx(0.3)
+    assert curves["pgd"][-1]["success_rate"] > curves["pgd"][0]["success_rate"]
+    assert set(result["transfer"]) == {"small"}
+    assert result["transfer"]["small"]["num_attacks"] > 0
+
+    evaluation = folder / "evaluation"
+    assert json.loads((evaluation / "report.json").read_text()) == result
+    with open(evaluation / "report.csv", newline="") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == [*rows, "small"]
+    html = (evaluation / "report.html").read_text()
+    assert html.count("<figure>") == 4  # pictures, bars, matrix, curves
+    assert f"{rows['pgd']['success_rate']:.1%}" in html
+    assert "http" not in html.replace("http://www.w3.org", "")  # nothing is loaded from elsewhere
+    assert {path: path.read_bytes() for path in before} == before
     printed = capsys.readouterr().out
     assert "paid for after" in printed
     assert f"{rows['pgd']['success_rate']:.1%}" in printed
 
+    # The rate again, by foolbox, from the saved pictures alone.
+    rows_of = pictures_by_attack(tmp_path / "pictures")
+    assert {name: len(pictures) for name, pictures in rows_of.items()} == attacks
+    model = foolbox.TensorFlowModel(keras.models.load_model(folder / "classifier.keras"), bounds=(0, 1))
+    for name, pictures in rows_of.items():
+        images = tf.stack([tf.io.decode_png((tmp_path / "pictures" / row["file"]).read_bytes()) for row in pictures])
+        aims = tf.constant([int(row["target"]) for row in pictures], tf.int64)
+        rate = foolbox.accuracy(model, tf.cast(images, tf.float32) / 255.0, aims)
+        assert rate == pytest.approx(rows[name]["success_rate"], abs=1e-3)
+        assert [int(row["predicted"]) == int(row["target"]) for row in pictures].count(True) == round(
+            rate * len(pictures)
+        )
+
+
+def pictures_by_attack(folder):
+    rows = {}
+    for row in metrics_rows(folder, name="manifest.csv"):
+        rows.setdefault(row["attack"], []).append(row)
+    return rows
+
+
+def test_pictures_are_not_mixed_into_a_folder_that_holds_something(finished, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.txt").write_text("kept")
+    with pytest.raises(InputError, match="expected a new or an empty folder"):
+        comparison.evaluate_workdir(finished[0], save_images=str(tmp_path / "mine"), output=str(tmp_path / "out"))
+    assert [entry.name for entry in (tmp_path / "mine").iterdir()] == ["a.txt"]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (dict(attacks=("advgan",)), ["advgan", "expected one for each target class", "--method=advgan"]),
+        (dict(num_examples=-1), ["num_examples=-1", "expected 0"]),
+        (dict(attacks=("fgsm",), transfer_to=("small",)), ["transfer_to", "expected both"]),
+        (dict(transfer_to=("no/such.keras",)), ["no/such.keras"]),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_one_line(arguments, words, finished, tmp_path):
+    with pytest.raises(InputError) as caught:
+        comparison.evaluate_workdir(finished[0], output=str(tmp_path / "out"), **arguments)
+    assert "\n" not in str(caught.value)
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert not (tmp_path / "out").exists()
+
+
+def test_work_folders_with_and_without_a_defence_are_set_side_by_side(finished, tmp_path, capsys):
+    plain, defended = tmp_path / "plain", tmp_path / "defended"
+    shutil.copytree(finished[0], plain)
+    training.train_and_export(make_config(**TINY, defense="pgd"), defended)
+    assert "under attack (pgd)" in capsys.readouterr().out
+    paths = [str(plain), str(defended)]
+    rows = resistance.evaluate_defenses(paths, num_examples=30, output=str(tmp_path / "out"))
+    assert list(rows) == paths
+    assert [row["defense"] for row in rows.values()] == ["none", "pgd"]
+    for path, row in rows.items():
+        report = json.loads((tmp_path / path / "evaluation" / "report.json").read_text())
+        assert row["success_rate"]["aigan"] == report["attacks"]["aigan"]["success_rate"]
+        assert row["robust_accuracy"]["pgd"] <= row["robust_accuracy"]["fgsm"] <= row["clean_accuracy"]
+    assert json.loads((tmp_path / "out" / "defenses.json").read_text()) == rows
+    printed = capsys.readouterr().out
+    html = (tmp_path / "out" / "defenses.html").read_text()
+    for row in rows.values():
+        assert f"{row['robust_accuracy']['pgd']:.2%}" in printed
+        assert f"{row['robust_accuracy']['pgd']:.2%}" in html
+
+
+def test_an_ensemble_defence_trains_its_static_classifiers_once(tmp_path, monkeypatch):
+    config = make_config(**{**TINY, "classifier": "resnet20", "classifier_epochs": 1}, defense="ensemble")
+    dataset = training.preparation.load_dataset(config, None)
+    few = dataclasses.replace(dataset, train=dataset.train.take(slice(0, 128)))
+    folder = Workdir(tmp_path / "run")
+    training.preparation.trained_classifier(config, few, folder)
+    static = {path: path.read_bytes() for path in folder.path.glob("ensemble/*/classifier.keras")}
+    assert [path.parent.name for path in static] == ["small"]  # digits are too small for A, B and C
+    folder.classifier.unlink()
+    training.preparation.trained_classifier(config, few, folder)
+    assert {path: path.read_bytes() for path in static} == static
+
 
 def test_an_unknown_attack_is_named(finished):
     for attacks, word in ((("aigan", "deepfool"), "deepfool"), ((), "none")):
-        with pytest.raises(InputError, match=f"{word}.*expected some of aigan, fgsm, pgd, cw"):
+        with pytest.raises(InputError, match=f"{word}.*expected some of aigan, aigan_stage1, advgan, fgsm, pgd, cw"):
             comparison.evaluate_workdir(finished[0], attacks=attacks)
 
 

@@ -1,0 +1,47 @@
+"""AdvGAN (Xiao et al., arXiv 1801.02610), the method AI-GAN is compared with."""
+
+import keras
+import tensorflow as tf
+
+from aigan_tf.aigan import AIGAN
+
+
+class AdvGAN(AIGAN):
+    """AI-GAN without what is its own: no target input, no attacker, no stages; one generator for one target class.
+
+    The objective is that of the AdvGAN paper's equations, L_adv + alpha * L_GAN + beta * L_hinge, which is
+    AI-GAN's of stage 2; L_adv is the cross-entropy of the target. (The paper's experiments replace it by
+    Carlini and Wagner's margin and L_GAN by least squares; here the two methods differ in nothing but the method.)
+    Train it on images of other classes than the target.
+
+    Args:
+        generator: images and one class, 0, to directions: a `Generator` of a single class.
+        discriminator, classifier, num_classes, seed: as for `AIGAN`.
+        target_class: the class every image is driven to.
+    """
+
+    def __init__(
+        self,
+        generator: keras.Model,
+        discriminator: keras.Model,
+        classifier,
+        num_classes: int,
+        target_class: int,
+        seed: int = 0,
+        **kwargs,
+    ):
+        super().__init__(generator, discriminator, classifier, num_classes, "targeted", seed, **kwargs)
+        self.target_class = target_class
+        self.stage = 2
+
+    def compile(self, *arguments, **kwargs):
+        """As `AIGAN.compile`, without an attacker."""
+        super().compile(*arguments, attacker=lambda classifier, images, classes, **budget: images, **kwargs)
+
+    def choose_classes(self, labels: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns the target class for every image."""
+        return tf.fill(tf.shape(labels), self.target_class)
+
+    def perturb(self, images: tf.Tensor, classes: tf.Tensor, epsilons: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """G(x): perturbations within epsilon, before clipping to `[0, 1]`; the class is not looked at."""
+        return super().perturb(images, tf.zeros_like(classes), epsilons, training)

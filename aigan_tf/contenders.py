@@ -1,0 +1,143 @@
+"""The attacks a comparison measures: what a work folder holds, and foolbox's."""
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from aigan_tf import baselines, preparation
+from aigan_tf.config import Config
+from aigan_tf.data import ImageDataset
+from aigan_tf.errors import InputError
+from aigan_tf.evaluation import Attack
+from aigan_tf.export import ServedGenerator, latest_version
+from aigan_tf.workdir import Workdir
+
+GENERATOR = "aigan"
+STAGE1 = "aigan_stage1"
+ADVGAN = "advgan"
+OURS = {
+    GENERATOR: "the exported generator",
+    STAGE1: "the generator as it was at the end of stage 1",
+    ADVGAN: "AdvGAN, one generator for each target class",
+}
+ATTACKS = (*OURS, *baselines.SETTINGS)
+
+
+def contenders(
+    names: Sequence[str], folder: Workdir, config: Config, dataset: ImageDataset, classifier: Callable
+) -> dict[str, Attack]:
+    """Returns the named attacks on a run's classifier.
+
+    Args:
+        names: some of `ATTACKS`.
+        folder, config, dataset: the run.
+        classifier: images to logits.
+
+    Raises:
+        InputError: there is no such attack, or the work folder does not hold what it needs.
+    """
+    attacks = {}
+    for name in names:
+        if name == GENERATOR:
+            attacks[name] = Attack(ExportedGenerator(folder, config.targeted), OURS[name])
+        elif name == STAGE1:
+            attacks[name] = Attack(_stage1(folder, config, dataset), OURS[name])
+        elif name == ADVGAN:
+            generators = _advgan_generators(folder, config, dataset)
+            attacks[name] = Attack(_by_class(generators), OURS[name], target_classes=sorted(generators))
+        elif name in baselines.SETTINGS:
+            attacks[name] = Attack(
+                baselines.baseline(name, classifier, config.epsilon, config.targeted, config.seed),
+                baselines.SETTINGS[name],
+                targets_per_image=1 if name == "cw" else 0,  # a hundred times as slow as the others
+                bounded=name != "cw",
+            )
+        else:
+            raise InputError(f"--attacks: {name!r} is no attack; expected some of {', '.join(ATTACKS)}: correct it")
+    return attacks
+
+
+class ExportedGenerator:
+    """The newest exported generator of a work folder, loaded as a server loads it.
+
+    Raises:
+        InputError: it is not there, or cannot be loaded.
+    """
+
+    def __init__(self, folder: Workdir, targeted: bool):
+        version = latest_version(folder.exports)
+        if version is None:
+            raise InputError(
+                f"--workdir={folder.path} has no exported generator; expected {folder.exports}/1: finish the run with train.py"
+            )
+        try:
+            self.loaded = tf.saved_model.load(str(version))  # kept: its variables live as long as it does
+            self.serve = self.loaded.signatures["serving_default"]
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(
+                f"{version} cannot be loaded; expected the SavedModel train.py exported: delete it and run train.py again"
+            ) from error
+        self.class_input = "target_class" if targeted else "label"
+
+    def __call__(self, images, classes):
+        return self.serve(**{"images": images, self.class_input: classes})["adversarial_images"]
+
+    def within(self, epsilon: float) -> Callable:
+        """Returns the attack at a smaller budget, of a generator that takes budgets."""
+
+        def attack(images, classes):
+            inputs = {"images": images, self.class_input: classes, "epsilon": tf.fill(tf.shape(classes), epsilon)}
+            return self.loaded.signatures["with_epsilon"](**inputs)["adversarial_images"]
+
+        return attack
+
+
+def _stage1(folder, config, dataset):
+    """The attack of the generator whose weights were kept at the end of stage 1."""
+    if not folder.stage1_weights.exists():
+        raise InputError(
+            f"--attacks has {STAGE1}, but there is no {folder.stage1_weights}; expected a run with a stage 1: leave it out"
+        )
+    network = preparation.build_generator(config, dataset)
+    return _attack(network, folder.stage1_weights, config, dataset, config.variable_epsilon)
+
+
+def _advgan_generators(folder, config, dataset):
+    """The attack of each AdvGAN generator, by target class."""
+    found = sorted(folder.advgan.glob("*/generator.weights.h5"), key=lambda path: int(path.parent.name))
+    if not found:
+        raise InputError(
+            f"--attacks has {ADVGAN}, but {folder.advgan} holds no generator; expected one for each target class: train "
+            "them with train.py --method=advgan"
+        )
+    return {
+        int(path.parent.name): _attack(preparation.build_generator(config, dataset, 1), path, config, dataset, False)
+        for path in found
+    }
+
+
+def _attack(network, weights, config, dataset, variable_epsilon):
+    try:
+        network.load_weights(weights)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{weights} cannot be loaded; expected what train.py wrote: restore it") from error
+    served = ServedGenerator(
+        network, dataset.image_shape, dataset.num_classes, config.epsilon, config.targeted, variable_epsilon
+    )
+    return tf.function(served.attack, reduce_retracing=True)
+
+
+def _by_class(generators):
+    """Asks each image's own generator; the images come back in their order."""
+
+    def attack(images, classes):
+        answers = tf.zeros_like(images)
+        for target, generator in generators.items():
+            rows = tf.where(tf.equal(classes, target))
+            if len(rows):
+                chosen = tf.gather_nd(images, rows)
+                made = generator(chosen, tf.zeros(tf.shape(chosen)[:1], tf.int32))
+                answers = tf.tensor_scatter_nd_update(answers, rows, made)
+        return answers
+
+    return attack

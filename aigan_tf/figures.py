@@ -1,0 +1,143 @@
+"""Figures of what was measured, drawn by matplotlib and returned as files in memory."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure  # not pyplot: it would touch the notebook's own plots
+
+
+def magnified(images: np.ndarray, adversarial_images: np.ndarray, epsilon: float) -> np.ndarray:
+    """Returns what was added as pictures: mid-grey for no change, black and white for a change of `epsilon`.
+
+    Args:
+        images, adversarial_images: float32 `(n, height, width, channels)` in `[0, 1]`.
+        epsilon: float, L-infinity budget as a fraction of the pixel range.
+
+    Returns:
+        float32, the same shape.
+    """
+    return 0.5 + (adversarial_images - images) / (2 * epsilon)
+
+
+def picture_grid(rows: Mapping[str, np.ndarray], captions: Sequence[str], heading: str) -> bytes:
+    """Draws pictures in rows, one column an image.
+
+    Args:
+        rows: label of a row to its pictures, float32 `(columns, height, width, channels)`; what lies outside
+            `[0, 1]` is clipped.
+        captions: one a column, set below it.
+        heading: one line above the grid.
+
+    Returns:
+        A PNG file.
+    """
+    columns = len(captions)
+    figure = Figure(figsize=(1.1 * columns + 1.3, 1.2 * len(rows) + 0.8), layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for row_axes, (label, pictures) in zip(axes, rows.items(), strict=True):
+        for axis, picture in zip(row_axes, pictures, strict=True):
+            axis.imshow(np.clip(picture, 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+            for spine in axis.spines.values():
+                spine.set_visible(False)
+        row_axes[0].set_ylabel(label, fontsize=9)
+    for axis, caption in zip(axes[-1], captions, strict=True):
+        axis.set_xlabel(caption, fontsize=9)
+    figure.suptitle(heading, fontsize=11)
+    return _file(figure, "png")
+
+
+def matrix(success: Sequence[Sequence[float | None]], class_names: Sequence[str], heading: str) -> bytes:
+    """Draws success from each class to each other as a heat map, in per cent.
+
+    Args:
+        success: a row for each label, a column for each target, rates or None.
+        class_names: name of each class.
+        heading: one line above.
+
+    Returns:
+        An SVG file.
+    """
+    values = np.array([[np.nan if cell is None else 100 * cell for cell in row] for row in success])
+    side = 0.55 * len(class_names) + 2
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axis = figure.subplots()
+    image = axis.imshow(values, cmap="viridis", vmin=0, vmax=100)
+    for (row, column), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            # One digit less, so that 99.6 is not shown as certain.
+            axis.text(column, row, f"{np.floor(value):.0f}", ha="center", va="center", fontsize=8,
+                      color="white" if value < 60 else "black")  # fmt: skip
+    axis.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right")
+    axis.set_yticks(range(len(class_names)), class_names)
+    axis.set_xlabel("target class")
+    axis.set_ylabel("true class")
+    axis.set_title(heading, fontsize=11)
+    figure.colorbar(image, label="targeted success, % (rounded down)", shrink=0.8)
+    return _file(figure, "svg")
+
+
+def success_by_target(rates: Mapping[str, Mapping[str, float | None]], heading: str) -> bytes:
+    """Draws success towards each target class as bars, one colour an attack.
+
+    Args:
+        rates: attack to target class to rate, None where it was not tried.
+        heading: one line above.
+
+    Returns:
+        An SVG file.
+    """
+    names = list(next(iter(rates.values())))
+    figure = Figure(figsize=(max(6.0, 0.9 * len(names)), 3.4), layout="constrained")
+    axis = figure.subplots()
+    width = 0.8 / len(rates)
+    for offset, (attack, by_class) in enumerate(rates.items()):
+        heights = [np.nan if by_class[name] is None else 100 * by_class[name] for name in names]
+        places = np.arange(len(names)) + (offset - (len(rates) - 1) / 2) * width
+        axis.bar(places, heights, width, label=attack)
+    axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axis.set_ylim(0, 100)
+    axis.set_xlabel("target class")
+    axis.set_ylabel("targeted success, %")
+    axis.set_title(heading, fontsize=11)
+    axis.grid(axis="y", alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return _file(figure, "svg")
+
+
+def success_by_epsilon(curves: Mapping[str, Sequence[Mapping]], heading: str) -> bytes:
+    """Draws success against the budget, one line an attack.
+
+    Args:
+        curves: attack to points with `epsilon` (fraction of the pixel range) and `success_rate`.
+        heading: one line above.
+
+    Returns:
+        An SVG file.
+    """
+    figure = Figure(figsize=(6.5, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for attack, points in curves.items():
+        axis.plot(
+            [255 * point["epsilon"] for point in points],
+            [100 * point["success_rate"] for point in points],
+            marker="o",
+            markersize=4,
+            label=attack,
+        )
+    axis.set_xlim(left=0)
+    axis.set_ylim(0, 102)
+    axis.set_xlabel("epsilon, grey levels of 255")
+    axis.set_ylabel("success, %")
+    axis.set_title(heading, fontsize=11)
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False, fontsize=9)
+    return _file(figure, "svg")
+
+
+def _file(figure: Figure, kind: str) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format=kind, dpi=120)
+    return file.getvalue()

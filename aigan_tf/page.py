@@ -1,0 +1,111 @@
+"""A comparison as one HTML page that needs no other file."""
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+
+from aigan_tf import figures, report
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #1c1c1c; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: 0.35rem 0.6rem; border-bottom: 1px solid #ddd; vertical-align: top; }
+th { border-bottom: 2px solid #888; }
+img { max-width: 100%; height: auto; display: block; }
+figure { margin: 0; } figcaption, .note { color: #555; font-size: 0.9rem; }
+.warning { background: #fff3cd; border-left: 4px solid #d39e00; padding: 0.5rem 0.8rem; }
+"""
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Returns an HTML table; the first row is its header."""
+    header, *body = rows
+    lines = ["<tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in header) + "</tr>"]
+    lines += ["<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in body]
+    return '<div class="scroll"><table>' + "\n".join(lines) + "</table></div>"
+
+
+def figure(file: bytes, caption: str) -> str:
+    """Returns a PNG or SVG file as part of a page, with its caption, which also is its text for screen readers."""
+    kind = "png" if file.startswith(b"\x89PNG") else "svg+xml"
+    data = base64.b64encode(file).decode()
+    text = html.escape(caption, quote=True)
+    return f'<figure><img alt="{text}" src="data:image/{kind};base64,{data}"><figcaption>{text}</figcaption></figure>'
+
+
+def page(title: str, sections: Mapping[str, str], notes: Sequence[str] = (), warnings: Sequence[str] = ()) -> str:
+    """Returns a whole HTML document.
+
+    Args:
+        title: heading and title.
+        sections: heading of each to its HTML.
+        notes: lines of text below the title.
+        warnings: lines of text set apart below them.
+    """
+    parts = [f'<p class="note">{html.escape(note)}</p>' for note in notes]
+    parts += [f'<p class="warning">{html.escape(warning)}</p>' for warning in warnings]
+    parts += [f"<h2>{html.escape(heading)}</h2>\n{content}" for heading, content in sections.items()]
+    name = html.escape(title)
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{name}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>\n'
+        f"<body><h1>{name}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
+    )
+
+
+def comparison_page(result: Mapping, pictures: bytes) -> str:
+    """Returns the page of a comparison.
+
+    Args:
+        result: what `compare` returns.
+        pictures: a PNG of what the generators make of some images.
+    """
+    attacks = result["attacks"]
+    name, first = next(iter(attacks.items()))
+    notes = [
+        f"{first['attack'].capitalize()} attacks on {result['classifier']} ({first['clean_accuracy']:.2%} of these images "
+        f"right) within epsilon {first['epsilon']:.4g}, {255 * first['epsilon']:.3g} of 255 grey levels; "
+        f"{first['num_examples']:,} images of the {first['split']} split, seed {first['seed']}, {result['device']}.",
+        "Only images that the classifier gets right are attacked; n counts the attacks, one for each image and target. "
+        "Pictures are rounded to 8 bits, within epsilon of the clean ones, before success is counted. Intervals are "
+        "Wilson's, as if all attacks were independent.",
+        *filter(None, [report.paid_for(result)]),
+    ]
+    sections = {"Attacks": table(report.comparison_rows(attacks))}
+    if result["transfer"]:
+        sections["The same pictures, shown to classifiers the generator was not trained on"] = table(
+            report.comparison_rows(result["transfer"])
+        )
+    sections["Pictures"] = figure(
+        pictures,
+        "What each generator makes of one image of each class. Magnified: grey is no change, black or white all of epsilon.",
+    )
+    sections["By class"] = table(report.class_rows(attacks))
+    if first["attack"] == "targeted":
+        rates = {name: row["success_by_class"] for name, row in attacks.items()}
+        bars = figures.success_by_target(rates, "Success by target")
+        sections["By class"] += figure(bars, "Targeted success towards each class, of all images of other classes.")
+    if "success_matrix" in first:
+        cells = figures.matrix(first["success_matrix"], list(first["success_by_class"]), name)
+        sections["From class to class"] = figure(
+            cells, f"{name}: targeted success from each true class to each target."
+        )
+    if result["success_by_epsilon"]:
+        curves = figures.success_by_epsilon(result["success_by_epsilon"], "Success by epsilon")
+        count = next(iter(result["success_by_epsilon"].values()))[0]["num_attacks"]
+        sections["Success against epsilon"] = figure(curves, f"{count} attacks a point, one drawn class an image.")
+    sections["Settings"] = table([("attack", "settings"), *result["settings"].items()])
+    return page(f"Attacks on {result['dataset']}", sections, notes, result["warnings"])
+
+
+def defense_page(rows: Mapping[str, Mapping], warnings: Sequence[str]) -> str:
+    """Returns the page of what `evaluate_defenses` measured."""
+    first = next(iter(rows.values()))
+    notes = [
+        f"Epsilon {first['epsilon']:.4g}, {first['num_examples']:,} images of the test split, {first['device']}. Accuracy under "
+        "fgsm and pgd is that of untargeted attacks (foolbox; PGD with 40 steps) on all images; success is that of each "
+        "attack on the images the classifier gets right, towards the class asked for where it is targeted."
+    ]
+    return page("Defences", {"Accuracy and success": table(report.defense_rows(rows))}, notes, warnings)

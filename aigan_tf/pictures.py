@@ -1,0 +1,71 @@
+"""Adversarial pictures as PNG files with a manifest, for whoever wants to test a model of their own."""
+
+import csv
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from aigan_tf.errors import InputError
+from aigan_tf.workdir import atomic_folder
+
+COLUMNS = ("file", "attack", "index", "label", "label_name", "target", "target_name", "predicted", "l2", "linf", "ssim")
+
+
+class PictureFolder:
+    """A folder of pictures that appears whole, when the block ends without an error.
+
+    manifest.csv has a line a picture: its file, attack, index in the test split, label, target (empty
+    if untargeted), the classifier's answer, and the norms of what was added (fractions of the pixel range).
+
+    Args:
+        path: the folder; new or empty.
+        class_names: name of each class.
+        targeted: whether the class asked for is a target.
+
+    Raises:
+        InputError: the folder holds something already.
+    """
+
+    def __init__(self, path: pathlib.Path, class_names: Sequence[str], targeted: bool):
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError(
+                f"--save_images={path} is there already; expected a new or an empty folder: choose another"
+            )
+        self.path = path
+        self.class_names = class_names
+        self.targeted = targeted
+
+    def __enter__(self):
+        if self.path.is_dir():
+            self.path.rmdir()  # empty: the finished folder takes its place
+        self._whole = atomic_folder(self.path)
+        try:
+            self._folder = self._whole.__enter__()
+        except OSError as error:
+            raise InputError(
+                f"--save_images={self.path} cannot be written ({error.strerror}); expected a writable place: choose another"
+            ) from error
+        self._file = open(self._folder / "manifest.csv", "w", newline="")
+        self._manifest = csv.writer(self._file, lineterminator="\n")
+        self._manifest.writerow(COLUMNS)
+        return self
+
+    def __exit__(self, *error):
+        self._file.close()
+        return self._whole.__exit__(*error)
+
+    def keep(self, attack: str, batch: dict[str, np.ndarray]) -> None:
+        """Writes a batch as `evaluate` hands it over."""
+        folder = attack.replace(", ", "_").replace(" ", "_")
+        (self._folder / folder).mkdir(exist_ok=True)
+        for i, picture in enumerate(batch["pictures"]):
+            index, label, aim = (int(batch[name][i]) for name in ("index", "label", "class"))
+            name = f"{folder}/{index:05d}" + (f"_to_{aim}.png" if self.targeted else ".png")
+            (self._folder / name).write_bytes(tf.io.encode_png(picture).numpy())
+            target = (aim, self.class_names[aim]) if self.targeted else ("", "")
+            norms = (f"{batch[norm][i]:.6g}" for norm in ("l2", "linf", "ssim"))
+            self._manifest.writerow(
+                (name, attack, index, label, self.class_names[label], *target, int(batch["answer"][i]), *norms)
+            )

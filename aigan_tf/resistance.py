@@ -1,0 +1,86 @@
+"""evaluate.py on several work folders: how classifiers that were defended in different ways hold."""
+
+from collections.abc import Sequence
+
+from aigan_tf import baselines, page, preparation, report
+from aigan_tf.comparison import COMPARED_EXAMPLES, evaluate_workdir
+from aigan_tf.contenders import GENERATOR
+from aigan_tf.errors import user_path
+from aigan_tf.evaluation import evaluate_attack
+from aigan_tf.workdir import Workdir, write_report
+
+HIDDEN_GRADIENTS = 0.1  # accuracy that fgsm leaves and pgd takes away, from which on a defence only hides
+
+
+def evaluate_defenses(
+    workdirs: Sequence[str],
+    data_dir: str | None = None,
+    attacks: Sequence[str] = (GENERATOR,),
+    num_examples: int | None = None,
+    output: str | None = None,
+) -> dict:
+    """Evaluates several work folders, whose classifiers were defended in different ways, and sets them side by side.
+
+    Beside the attacks asked for, each classifier's accuracy under foolbox's FGSM and PGD, untargeted, is
+    measured: a defence that holds against the first alone hides its gradients.
+
+    Args:
+        workdirs: the work folders; each also gets its own evaluation/, as from `evaluate_workdir`.
+        data_dir, attacks, num_examples: as in `evaluate_workdir`.
+        output: folder for defenses.json, defenses.csv and defenses.html; None for runs/defenses.
+
+    Returns:
+        Work folder to clean accuracy, accuracy under each untargeted attack, and targeted success of each attack.
+
+    Raises:
+        InputError: a folder, its files or the output cannot be used.
+    """
+    configs = {
+        str(path): preparation.config_of(Workdir(path)) for path in workdirs
+    }  # all of them, before hours are spent on one
+    rows = {}
+    for path, config in configs.items():
+        print(f"== {path}", flush=True)
+        result = evaluate_workdir(path, data_dir, attacks, num_examples)
+        dataset = preparation.load_dataset(config, data_dir)
+        classifier = preparation.existing_classifier(config, dataset, Workdir(path))
+        test = dataset.test.take(slice(0, COMPARED_EXAMPLES if num_examples is None else num_examples or None))
+        robust = {}
+        for name in ("fgsm", "pgd"):
+            attack = baselines.baseline(name, classifier, config.epsilon, targeted=False, seed=config.seed)
+            measured = evaluate_attack(
+                attack, classifier, test.as_float(), test.labels, dataset.class_names, config.epsilon, targeted=False,
+                split="test", seed=config.seed, batch_size=100, progress=f"{name}, untargeted",
+            )  # fmt: skip
+            robust[name] = measured["clean_accuracy"] * (1 - measured["success_rate"])
+        rows[path] = {
+            "classifier": config.classifier,
+            "defense": config.defense or "none",
+            "epsilon": config.epsilon,
+            "num_examples": len(test),
+            "clean_accuracy": next(iter(result["attacks"].values()))["clean_accuracy"],
+            "robust_accuracy": robust,
+            "success_rate": {name: row["success_rate"] for name, row in result["attacks"].items()},
+            "success_interval": {name: row["success_interval"] for name, row in result["attacks"].items()},
+            "warnings": list(result["warnings"]),
+            "device": result["device"],
+        }
+        if robust["fgsm"] > robust["pgd"] + HIDDEN_GRADIENTS:
+            rows[path]["warnings"].append(
+                f"{robust['fgsm']:.1%} accurate under fgsm, but only {robust['pgd']:.1%} under pgd: it hides its gradients "
+                "rather than resisting."
+            )
+    print(report.aligned(report.defense_rows(rows)), flush=True)
+    warnings = [f"{path}: {warning}" for path, row in rows.items() for warning in row["warnings"]]
+    for warning in warnings:
+        print(f"WARNING: {warning}", flush=True)
+    output = user_path(output or "runs/defenses")
+    cells = report.defense_rows(rows)
+    write_report(
+        output,
+        "defenses",
+        rows,
+        [dict(zip(cells[0], row, strict=True)) for row in cells[1:]],
+        page.defense_page(rows, warnings),
+    )
+    return rows

@@ -101,7 +101,7 @@ class MetricsHistory(keras.callbacks.Callback):
         self.stage = {"stage": str(self.model.stage)} if hasattr(self.model, "stage") else {}
 
     def on_epoch_end(self, epoch, logs=None):
-        values = {name: f"{float(value):.6g}" for name, value in logs.items()}
+        values = {name: f"{value}" if isinstance(value, int) else f"{float(value):.6g}" for name, value in logs.items()}
         seconds = f"{time.perf_counter() - self.began:.2f}"
         self.rows.append({"epoch": str(epoch + 1), **self.stage, "seconds": seconds, **values})
         workdir.write_csv(self.path, self.rows)

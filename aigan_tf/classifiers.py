@@ -218,8 +218,16 @@ def one_cycle(peak: float, total_steps: int) -> keras.optimizers.schedules.Learn
     )
 
 
-def compile_for_training(model: keras.Model, recipe: Recipe, total_steps: int) -> None:
-    """Compiles a classifier for its recipe: cross-entropy on logits, SGD with Nesterov momentum."""
+def compile_for_training(model: keras.Model, recipe: Recipe, total_steps: int, soft: bool = False) -> None:
+    """Compiles a classifier for its recipe: cross-entropy on logits, SGD with Nesterov momentum.
+
+    Args:
+        model: from images to logits.
+        recipe: how it is trained.
+        total_steps: length of the learning rate's cycle.
+        soft: whether the labels are probabilities rather than classes.
+    """
+    loss = keras.losses.CategoricalCrossentropy if soft else keras.losses.SparseCategoricalCrossentropy
     momentum = 0.9
     optimizer = keras.optimizers.SGD(
         one_cycle(recipe.learning_rate, total_steps),
@@ -231,7 +239,7 @@ def compile_for_training(model: keras.Model, recipe: Recipe, total_steps: int) -
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     model.compile(
         optimizer,
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss(from_logits=True),
         metrics=["accuracy"],
         jit_compile=False,  # XLA halves the speed of convolutions on a CPU
     )

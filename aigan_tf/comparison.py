@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from aigan_tf import baselines, figures, page, preparation, report
 from aigan_tf.aigan import spread_target_classes
+from aigan_tf.classifier_training import trained_classifier
 from aigan_tf.config import Config
 from aigan_tf.contenders import ADVGAN, ATTACKS, GENERATOR, OURS, STAGE1, ExportedGenerator, contenders
 from aigan_tf.data import ImageDataset
@@ -241,7 +242,7 @@ def _other_classifier(name, config, dataset, folder):
         return preparation.existing_classifier(preparation.config_of(other), dataset, other)
     other = dataclasses.replace(config, classifier=name, classifier_epochs=0, defense="")
     if preparation.is_built_in(name):
-        return preparation.trained_classifier(other, dataset, Workdir(folder.path / "transfer" / name.lower()))
+        return trained_classifier(other, dataset, Workdir(folder.path / "transfer" / name.lower()))
     return preparation.adopt_classifier(other, dataset)
 
 
@@ -264,14 +265,18 @@ def _flat(row):
 def _drawn(config, dataset, classifier, attacks):
     """The paper's grid: an image of each class, what each generator adds to it, and what comes of it."""
     split = dataset.test
+    # All generators are asked for what the one that knows fewest classes can do.
+    known = attacks[ADVGAN].target_classes if ADVGAN in attacks else range(dataset.num_classes)
     right = predictions(classifier, split.as_float()) == split.labels
+    if config.targeted and len(known) == 1:
+        right &= split.labels != known[0]
     shown = [np.flatnonzero(right & (split.labels == k))[:1] for k in range(dataset.num_classes)]
     shown = np.concatenate(shown)[:10]
     images, labels = split.take(shown).as_float(), split.labels[shown]
-    classes = spread_target_classes(tf.constant(labels), dataset.num_classes).numpy() if config.targeted else labels
-    known = attacks[ADVGAN].target_classes if ADVGAN in attacks else None
-    if known:  # all generators are asked for what the one that knows fewest classes can do
-        classes = np.array([[k for k in known if k != label][i % (len(known) - (label in known))] for i, label in enumerate(labels)], np.int32)  # fmt: skip
+    classes = labels
+    if config.targeted:
+        others = [[k for k in known if k != label] for label in labels]
+        classes = np.array([aims[i % len(aims)] for i, aims in enumerate(others)], np.int32)
     rows = {"clean": images}
     for name in (STAGE1, GENERATOR, ADVGAN):
         if name in attacks:

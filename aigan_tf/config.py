@@ -31,6 +31,12 @@ class Config:
     classifier_epochs: int = _setting(0, "epochs of a classifier trained here; 0: its own recipe")
     defense: str = _setting("", "train the classifier adversarially: fgsm, ensemble or pgd; empty: as usual")
     input_range: str = _setting("0,1", "LOW,HIGH of the pixels your own classifier takes, such as 0,255")
+    black_box: str = _setting(
+        "", "architecture of a local copy, learned from the classifier's answers and attacked in its place"
+    )
+    queries_per_epoch: int = _setting(
+        2000, "with --black_box: generated images the classifier is asked about after each epoch"
+    )
     class_names: str = _setting("", "file with one class name a line, in label order; empty: the data set's names")
     custom_objects: str = _setting("", "Python file that registers the custom layers of your own classifier")
 
@@ -107,7 +113,14 @@ class Config:
             check(name, getattr(self, name) > 0, "above 0", "give e.g. 0.001")
         for name in ("attack_steps", "batch_size", "generator_width"):
             check(name, getattr(self, name) >= 1, "1 or more", "raise it")
-        for name in ("steps_per_epoch", "classifier_epochs", "generator_blocks", "max_shift", "seed"):
+        for name in (
+            "steps_per_epoch",
+            "classifier_epochs",
+            "queries_per_epoch",
+            "generator_blocks",
+            "max_shift",
+            "seed",
+        ):
             check(name, getattr(self, name) >= 0, "0 or more", "raise it")
         check("seed", self.seed < 2**31, "less than 2147483648", "choose a smaller one")
         check(

@@ -10,19 +10,14 @@ import tensorflow as tf
 
 from aigan_tf import classifiers
 from aigan_tf.adoption import adopt
-from aigan_tf.batches import evaluation_batches, training_batches
-from aigan_tf.callbacks import EpochCheckpoint, MetricsHistory, Progress
 from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset, load
-from aigan_tf.defences import AdversarialTraining
 from aigan_tf.errors import InputError, user_path
 from aigan_tf.evaluation import accuracy
 from aigan_tf.networks import Generator
-from aigan_tf.normalization import with_fused_batch_norm
-from aigan_tf.workdir import Workdir, atomic_file
+from aigan_tf.workdir import Workdir
 
 say = functools.partial(print, flush=True)  # at once, also into a log file
-STATIC = ("c", "a", "resnet20", "small", "b")  # of an ensemble defence: the first two others that fit the images
 NEAR_CHANCE = 2.0  # a classifier below this many times chance is hardly worth attacking
 
 
@@ -81,7 +76,7 @@ def is_built_in(classifier: str) -> bool:
 
 
 def refuse_idle_settings(config: Config) -> None:
-    """Refuses settings that the chosen classifier would ignore, so that none is believed to act.
+    """Refuses settings that would be ignored, so that none is believed to act, and a copy that cannot be built.
 
     Raises:
         InputError: there is one.
@@ -94,6 +89,15 @@ def refuse_idle_settings(config: Config) -> None:
                 f"--{name}={getattr(config, name)} has no effect on --classifier={config.classifier}; expected it only with "
                 f"{'a classifier of your own' if built_in else 'a classifier trained here'}: leave it out"
             )
+    if config.black_box and not is_built_in(config.black_box):
+        raise InputError(
+            f"--black_box={config.black_box}: expected an architecture for the copy, one of "
+            f"{', '.join(classifiers.ARCHITECTURES)}: choose one"
+        )
+    if config.queries_per_epoch != Config.queries_per_epoch and not config.black_box:
+        raise InputError(
+            f"--queries_per_epoch={config.queries_per_epoch} has no effect; expected it only with --black_box: leave it out"
+        )
 
 
 def adopt_classifier(config: Config, dataset: ImageDataset) -> Callable:
@@ -117,73 +121,6 @@ def existing_classifier(config: Config, dataset: ImageDataset, folder: Workdir) 
             f"{folder.classifier} cannot be loaded; expected the classifier train.py saved: restore it, or delete it and run "
             "train.py again"
         ) from error
-
-
-def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -> Callable:
-    """Returns the work folder's classifier.keras as images to logits, training it first if it is not there."""
-    if folder.classifier.exists():
-        return existing_classifier(config, dataset, folder)
-    name = config.classifier.lower()
-    recipe = classifiers.ARCHITECTURES[name].recipe
-    if config.classifier_epochs:
-        recipe = dataclasses.replace(recipe, epochs=config.classifier_epochs)
-    mean, std = dataset.train.channel_statistics()
-    keras.utils.set_random_seed(config.seed)
-    model = classifiers.build(name, dataset.image_shape, dataset.num_classes, mean, std)
-    batch_size = min(128, len(dataset.train))
-    steps = len(dataset.train) // batch_size
-    trainee = learner = with_fused_batch_norm(model)
-    if config.defense:
-        learner = AdversarialTraining(
-            trainee, config.defense, config.epsilon, static_classifiers(config, dataset, folder), config.seed
-        )
-    classifiers.compile_for_training(learner, recipe, recipe.epochs * steps)
-    learner.optimizer.build(trainee.trainable_variables)
-    checkpoint = EpochCheckpoint(folder.checkpoints / "classifier", model=trainee, optimizer=learner.optimizer)
-    first_epoch = checkpoint.restore()
-    if first_epoch < recipe.epochs:
-        defended = f" under attack ({config.defense})" if config.defense else ""
-        say(f"Training classifier {name}{defended}, epochs {first_epoch + 1} to {recipe.epochs}.")
-    learner.fit(
-        training_batches(
-            dataset.train,
-            batch_size,
-            seed=config.seed,
-            first_step=first_epoch * steps,
-            max_shift=recipe.max_shift,
-            flip=config.flip,
-        ),
-        steps_per_epoch=steps,
-        initial_epoch=first_epoch,
-        epochs=recipe.epochs,
-        shuffle=False,  # the batches are shuffled already
-        verbose=0,  # Progress reports
-        validation_data=evaluation_batches(dataset.validation, 500),
-        callbacks=[
-            Progress(["loss", "accuracy", "val_accuracy"]),
-            MetricsHistory(folder.classifier_metrics, first_epoch),
-            checkpoint,
-        ],
-    )
-    model.set_weights(trainee.get_weights())  # Keras's own layers again: loads without this package
-    with atomic_file(folder.classifier) as temporary:
-        model.save(temporary)
-    return classifiers.frozen(model)
-
-
-def static_classifiers(config: Config, dataset: ImageDataset, folder: Workdir) -> list[Callable]:
-    """Returns the other classifiers of an ensemble defence, trained as usual in ensemble/NAME of the work folder."""
-    if config.defense != "ensemble":
-        return []
-    own = config.classifier.lower()
-    side = min(dataset.image_shape[:2])
-    names = [name for name in STATIC if name != own and classifiers.ARCHITECTURES[name].min_side <= side][:2]
-    return [
-        trained_classifier(
-            dataclasses.replace(config, classifier=name, defense=""), dataset, Workdir(folder.path / "ensemble" / name)
-        )
-        for name in names
-    ]
 
 
 def build_generator(config: Config, dataset: ImageDataset, num_classes: int | None = None) -> Generator:

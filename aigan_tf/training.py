@@ -1,17 +1,18 @@
 """A whole run: the classifier, stage 1, stage 2, the evaluation, the export."""
 
+import contextlib
 import dataclasses
 import functools
 import os
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf import classifiers, figures, preparation
+from aigan_tf import classifier_training, classifiers, figures, preparation
 from aigan_tf.advgan import AdvGAN
 from aigan_tf.aigan import AIGAN, spread_target_classes
 from aigan_tf.attacks import pgd_attack
@@ -20,10 +21,11 @@ from aigan_tf.callbacks import EpochCheckpoint, MetricsHistory, Progress, StageS
 from aigan_tf.comparison import measure_export
 from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset
+from aigan_tf.distillation import BlackBox, DynamicDistillation
 from aigan_tf.errors import InputError, user_path
 from aigan_tf.export import ServedGenerator, export_generator, latest_version
 from aigan_tf.networks import Discriminator
-from aigan_tf.workdir import Workdir, atomic_file, digest_of, write_bytes, write_json
+from aigan_tf.workdir import Workdir, atomic_file, digest_of, read_csv, write_bytes, write_json
 
 say = functools.partial(print, flush=True)  # at once, also into a log file
 
@@ -44,28 +46,34 @@ def train_and_export(config: Config, workdir: str | os.PathLike, data_dir: str |
     Raises:
         InputError: something the user gave cannot be used.
     """
-    folder, dataset, classifier = open_run(config, workdir, data_dir)
-    aigan = train_generator(config, dataset, classifier, folder)
-    served = ServedGenerator(
-        aigan.generator,
-        dataset.image_shape,
-        dataset.num_classes,
-        config.epsilon,
-        config.targeted,
-        config.variable_epsilon,
-    )
-    exported = latest_version(folder.exports) or export_generator(folder.exports, served)
-    # What is measured is what is served: the exported files, loaded again.
-    result = measure_export(folder, config, dataset, classifier)
-    write_json(folder.report, result)
-    say(f"Generator exported to {exported}; pictures are in {folder.samples}.")
-    return result
+    with open_run(config, workdir, data_dir) as (folder, dataset, classifier):
+        aigan = train_generator(config, dataset, classifier, folder)
+        served = ServedGenerator(
+            aigan.generator,
+            dataset.image_shape,
+            dataset.num_classes,
+            config.epsilon,
+            config.targeted,
+            config.variable_epsilon,
+        )
+        exported = latest_version(folder.exports) or export_generator(folder.exports, served)
+        # What is measured is what is served: the exported files, loaded again.
+        result = measure_export(folder, config, dataset, classifier)
+        if config.black_box:
+            result["queries"] = int(read_csv(folder.metrics)[-1]["queries"])
+            say(f"The classifier was asked about {result['queries']:,} images; its gradients were not used.")
+        write_json(folder.report, result)
+        say(f"Generator exported to {exported}; pictures are in {folder.samples}.")
+        return result
 
 
+@contextlib.contextmanager
 def open_run(
     config: Config, workdir: str | os.PathLike, data_dir: str | None
-) -> tuple[Workdir, ImageDataset, Callable]:
-    """Returns the work folder, claimed for these settings, the data set and the classifier, trained if need be.
+) -> Iterator[tuple[Workdir, ImageDataset, Callable]]:
+    """Yields the work folder, claimed for these settings, the data set and the classifier, trained if need be.
+
+    No other run may use the folder while the block lasts.
 
     Raises:
         InputError: something the user gave cannot be used.
@@ -81,6 +89,8 @@ def open_run(
             "than that: lower it"
         )
     # What does not fit must be refused before the folder is made.
+    if config.black_box:
+        classifiers.fitting_architecture(config.black_box, dataset.image_shape)
     adopted = None
     if preparation.is_built_in(config.classifier):
         classifiers.fitting_architecture(config.classifier, dataset.image_shape)
@@ -89,24 +99,44 @@ def open_run(
         preparation.check_accuracy(adopted, dataset)
     # Where the user's own files are part of the run, it is another run once they change.
     own = {"dataset": user_path(config.dataset)} | ({"classifier": user_path(config.classifier)} if adopted else {})
-    if folder.open(settings, defaults, {name: digest_of(path) for name, path in own.items() if path.exists()}):
-        say(f"Continuing in {folder.path}: it holds a run with the same settings.")
-    else:
-        say(f"Working in {folder.path}.")
-    say(
-        f"{dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} validation and {len(dataset.test)} test "
-        f"images of {' x '.join(map(str, dataset.image_shape))}, {dataset.num_classes} classes."
-    )
-    classifier = adopted
-    if classifier is None:
-        classifier = preparation.trained_classifier(config, dataset, folder)
-        preparation.check_accuracy(classifier, dataset)
-    return folder, dataset, classifier
+    with folder.locked():
+        if folder.open(settings, defaults, {name: digest_of(path) for name, path in own.items() if path.exists()}):
+            say(f"Continuing in {folder.path}: it holds a run with the same settings.")
+        else:
+            say(f"Working in {folder.path}.")
+        say(
+            f"{dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} validation and {len(dataset.test)} test "
+            f"images of {' x '.join(map(str, dataset.image_shape))}, {dataset.num_classes} classes."
+        )
+        classifier = adopted
+        if classifier is None:
+            classifier = classifier_training.trained_classifier(config, dataset, folder)
+            preparation.check_accuracy(classifier, dataset)
+        yield folder, dataset, classifier
 
 
 def train_generator(config: Config, dataset: ImageDataset, classifier: Callable, folder: Workdir) -> AIGAN:
     """Runs both stages, or what is left of them, and returns the trained model."""
-    aigan = build_aigan(config, dataset, classifier, config.epochs * steps_per_epoch(config, dataset))
+    attacked, callbacks, saved = classifier, [], {}
+    if config.black_box:
+        black_box = BlackBox(classifier)
+        copy, answered = classifier_training.local_copy(config, dataset, folder, black_box)
+        attacked = classifiers.frozen(copy)
+        optimizer = keras.optimizers.Adam(1e-4)  # the copy is trained already: it only follows the generator
+        callbacks = [
+            DynamicDistillation(
+                copy,
+                optimizer,
+                black_box,
+                answered.train,
+                dataset.train.labels,
+                config.queries_per_epoch,
+                seed=config.seed,
+            )
+        ]
+        saved = {"copy": copy, "copy_optimizer": optimizer, "queries": black_box.queries}
+        say(f"The generator is trained against the copy; its success in training is that against {config.black_box}.")
+    aigan = build_aigan(config, dataset, attacked, config.epochs * steps_per_epoch(config, dataset))
 
     def end_stage1():
         save_generator(aigan, folder.stage1_weights)
@@ -114,7 +144,7 @@ def train_generator(config: Config, dataset: ImageDataset, classifier: Callable,
 
     automatic = config.switch == "auto" and config.stage2_epochs > 0
     switch = StageSwitch(config.stage1_epochs, config.switch_success if automatic else None, end_stage1)
-    if fit(aigan, config, dataset, folder, config.epochs, [switch]):
+    if fit(aigan, config, dataset, folder, config.epochs, [switch, *callbacks], saved):
         write_samples(aigan, dataset, folder)
     return aigan
 
@@ -126,6 +156,7 @@ def fit(
     folder: Workdir,
     epochs: int,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    saved: Mapping[str, object] | None = None,
 ) -> bool:
     """Trains a model up to `epochs`, going on after the last whole one that `folder` holds.
 
@@ -139,6 +170,7 @@ def fit(
         generator_optimizer=aigan.generator_optimizer,
         discriminator_optimizer=aigan.discriminator_optimizer,
         stage=aigan.stage_variable,
+        **(saved or {}),
     )
     first_epoch = checkpoint.restore()
     if first_epoch:
@@ -221,18 +253,18 @@ def train_advgan(
     epochs = epochs or config.epochs
     # Before the folder is made, so that a mistyped class leaves nothing behind.
     targets = classes_named(target_classes, preparation.load_dataset(config, data_dir).class_names)
-    folder, dataset, classifier = open_run(config, workdir, data_dir)
-    for target in targets:
-        own = Workdir(folder.advgan / str(target))
-        settings = {"target_class": target, "advgan_epochs": epochs}
-        own.open(settings, settings, {})
-        say(f"AdvGAN for target class {dataset.class_names[target]}, {epochs} epochs, in {own.path}.")
+    with open_run(config, workdir, data_dir) as (folder, dataset, classifier):
+        for target in targets:
+            own = Workdir(folder.advgan / str(target))
+            settings = {"target_class": target, "advgan_epochs": epochs}
+            own.open(settings, settings, {})
+            say(f"AdvGAN for target class {dataset.class_names[target]}, {epochs} epochs, in {own.path}.")
 
-        def others(split, target=target):
-            return split.take(np.flatnonzero(split.labels != target))
+            def others(split, target=target):
+                return split.take(np.flatnonzero(split.labels != target))
 
-        images = dataclasses.replace(dataset, train=others(dataset.train), validation=others(dataset.validation))
-        fit(build_advgan(config, images, classifier, target, epochs), config, images, own, epochs)
+            images = dataclasses.replace(dataset, train=others(dataset.train), validation=others(dataset.validation))
+            fit(build_advgan(config, images, classifier, target, epochs), config, images, own, epochs)
 
 
 def classes_named(text: str, class_names: Sequence[str]) -> list[int]:

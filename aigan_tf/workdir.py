@@ -12,6 +12,8 @@ import subprocess
 import tempfile
 from importlib import metadata
 
+import filelock
+
 from aigan_tf.errors import InputError, user_path
 
 _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
@@ -26,6 +28,7 @@ class Workdir:
 
     def __init__(self, path: str | os.PathLike):
         self.path = user_path(path)
+        self.lock = self.path / ".lock"
         self.config = self.path / "config.json"
         self.classifier = self.path / "classifier.keras"
         self.classifier_metrics = self.path / "classifier_metrics.csv"
@@ -39,6 +42,30 @@ class Workdir:
         self.report = self.path / "report.json"
         self.evaluation = self.path / "evaluation"
         self.advgan = self.path / "advgan"
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Keeps the folder, made if need be, from other runs while the block lasts; a dead process holds nothing.
+
+        Raises:
+            InputError: another run is in it, or it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(self.lock, blocking=False)
+            lock.acquire()
+        except filelock.Timeout as error:
+            raise InputError(
+                f"--workdir={self.path} is in use by another run; expected one at a time: wait for it or choose another"
+            ) from error
+        except OSError as error:
+            raise InputError(
+                f"--workdir={self.path} cannot be written ({error.strerror}); expected a writable folder: choose another"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def check(self, settings: dict, defaults: dict, digests: dict | None = None) -> bool:
         """Whether a run with these settings was begun here before; writes nothing.
@@ -69,7 +96,7 @@ class Workdir:
                         "expected the same content: restore it or choose another --workdir"
                     )
             return True
-        if self.path.exists() and any(self.path.iterdir()):
+        if self.path.exists() and any(entry != self.lock for entry in self.path.iterdir()):
             raise InputError(
                 f"--workdir={self.path} is not empty and has no config.json; expected a new folder or one of an earlier "
                 "run: choose another --workdir"

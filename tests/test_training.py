@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf import callbacks, classifiers, comparison, resistance, training
+from aigan_tf import callbacks, classifier_training, classifiers, comparison, resistance, training
 from aigan_tf.config import make_config
 from aigan_tf.errors import InputError
 from aigan_tf.networks import Discriminator, Generator
@@ -92,7 +92,7 @@ def finished(tmp_path_factory):
 
 def test_the_work_folder_holds_the_whole_run(finished):
     folder, _ = finished
-    assert {entry.name for entry in folder.iterdir()} == {
+    assert {entry.name for entry in folder.iterdir()} - {".lock"} == {
         "config.json",
         "classifier.keras",
         "classifier_metrics.csv",
@@ -583,6 +583,43 @@ def test_classes_are_named_by_number_or_name():
     assert training.classes_named("2, cat", names) == [2, 0]
 
 
+# --- a classifier that only answers
+
+
+def test_a_black_box_is_attacked_through_a_copy_and_its_queries_are_counted(tmp_path, monkeypatch, capsys):
+    settings = {**TINY, "black_box": "small", "queries_per_epoch": 40, "classifier_epochs": 1}
+    recipe = dataclasses.replace(classifiers.ARCHITECTURES["small"].recipe, epochs=1)
+    small = dataclasses.replace(classifiers.ARCHITECTURES["small"], recipe=recipe)
+    monkeypatch.setitem(classifiers.ARCHITECTURES, "small", small)  # the copy's own forty epochs take too long here
+    config, whole, cut = make_config(**settings), tmp_path / "whole", tmp_path / "cut"
+    result = training.train_and_export(config, whole)
+    dataset = training.preparation.load_dataset(config, None)
+    assert result["queries"] == len(dataset.train) + len(dataset.validation) + 4 * 40
+    assert [row["queries"] for row in metrics_rows(whole)][-1] == str(result["queries"])
+    assert "asked about" in capsys.readouterr().out
+    assert json.loads((whole / "report.json").read_text())["queries"] == result["queries"]
+    # What is measured is the classifier itself, not the copy.
+    copy, classifier = (keras.models.load_model(path / "classifier.keras") for path in (whole / "local_copy", whole))
+    assert any((a != b).any() for a, b in zip(copy.get_weights(), classifier.get_weights(), strict=True))
+    again = comparison.evaluate_workdir(whole, output=str(tmp_path / "out"))
+    assert again["attacks"]["aigan"]["success_rate"] == result["success_rate"]
+
+    # Interrupted in the middle and continued, it asks no question twice and ends with the same weights.
+    original = callbacks.MetricsHistory.on_epoch_begin
+
+    def stop(self, epoch, logs=None):
+        if "val_targeted_success_rate" in (self.rows or [{}])[-1] and epoch == 2:
+            raise Stop
+        original(self, epoch, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.MetricsHistory, "on_epoch_begin", stop)
+        with pytest.raises(Stop):
+            training.train_and_export(config, cut)
+    assert training.train_and_export(config, cut)["queries"] == result["queries"]
+    assert_same_arrays(saved_weights(cut / "generator.weights.h5"), saved_weights(whole / "generator.weights.h5"))
+
+
 # --- evaluate.py on what a run left
 
 
@@ -721,11 +758,11 @@ def test_an_ensemble_defence_trains_its_static_classifiers_once(tmp_path, monkey
     dataset = training.preparation.load_dataset(config, None)
     few = dataclasses.replace(dataset, train=dataset.train.take(slice(0, 128)))
     folder = Workdir(tmp_path / "run")
-    training.preparation.trained_classifier(config, few, folder)
+    classifier_training.trained_classifier(config, few, folder)
     static = {path: path.read_bytes() for path in folder.path.glob("ensemble/*/classifier.keras")}
     assert [path.parent.name for path in static] == ["small"]  # digits are too small for A, B and C
     folder.classifier.unlink()
-    training.preparation.trained_classifier(config, few, folder)
+    classifier_training.trained_classifier(config, few, folder)
     assert {path: path.read_bytes() for path in static} == static
 
 

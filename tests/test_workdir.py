@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -91,6 +93,34 @@ def test_a_new_folder_is_claimed_with_config_json(tmp_path):
     assert set(config) == {*SETTINGS, "digests", "versions", "commit"}
     assert config["versions"]["tensorflow"].startswith("2.")
     assert os.listdir(folder.path) == ["config.json"]
+
+
+def test_a_second_run_is_kept_out_while_the_first_lasts(tmp_path):
+    folder = tmp_path / "run"
+    with Workdir(folder).locked():
+        Workdir(folder).open(SETTINGS, {}, {})
+        with pytest.raises(InputError, match="in use by another run; expected one at a time"), Workdir(folder).locked():
+            pass
+    with Workdir(folder).locked():
+        assert Workdir(folder).open(SETTINGS, {}, {}) is True
+
+
+def test_a_dead_run_keeps_nobody_out(tmp_path):
+    code = (
+        "import sys; from aigan_tf.workdir import Workdir\n"
+        "with Workdir(sys.argv[1]).locked(): print('in', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "run")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "in\n"
+    with pytest.raises(InputError, match="in use"), Workdir(tmp_path / "run").locked():
+        pass
+    process.kill()
+    process.wait()
+    with Workdir(tmp_path / "run").locked():
+        pass
+    assert Workdir(tmp_path / "run").open(SETTINGS, {}, {}) is False  # the lock alone is no run
 
 
 def test_an_empty_folder_that_exists_is_taken(tmp_path):

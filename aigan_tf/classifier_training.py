@@ -86,7 +86,9 @@ def static_classifiers(config: Config, dataset: ImageDataset, folder: Workdir) -
     names = [name for name in STATIC if name != own and classifiers.ARCHITECTURES[name].min_side <= side][:2]
     return [
         trained_classifier(
-            dataclasses.replace(config, classifier=name, defense=""), dataset, Workdir(folder.path / "ensemble" / name)
+            dataclasses.replace(config, classifier=name, classifier_epochs=0, defense=""),
+            dataset,
+            Workdir(folder.path / "ensemble" / name),
         )
         for name in names
     ]
@@ -114,6 +116,9 @@ def local_copy(
     with np.load(path) as answers:
         soft = {name: dataclasses.replace(split, labels=answers[name]) for name, split in splits.items()}
     answered = dataclasses.replace(dataset, **soft)
-    copy_config = dataclasses.replace(config, classifier=config.black_box, classifier_epochs=0, defense="")
+    copy_config = dataclasses.replace(
+        config, classifier=config.black_box, classifier_epochs=0, defense="", seed=config.seed + 2
+    )
+    # Another seed: the black box's own would give the copy its first weights.
     trained_classifier(copy_config, answered, own)
     return keras.models.load_model(own.classifier, compile=False), answered

@@ -152,10 +152,10 @@ def measure_export(folder: Workdir, config: Config, dataset: ImageDataset, class
     return result
 
 
-def _measured(attack, config, dataset, classifier):
+def _measured(attack, config, dataset, classifier, epsilon=None):
     return evaluate_attack(
         attack, classifier, dataset.test.as_float(), dataset.test.labels, dataset.class_names,
-        config.epsilon, config.targeted, split="test", seed=config.seed,
+        epsilon or config.epsilon, config.targeted, split="test", seed=config.seed,
     )  # fmt: skip
 
 
@@ -167,8 +167,7 @@ def _generator_curve(generator, config, dataset, classifier):
     """Success of a generator that takes budgets at each of them."""
     few = dataclasses.replace(dataset, test=dataset.test.take(slice(0, CURVE_EXAMPLES)))
     return [
-        _point(_measured(generator.within(epsilon), dataclasses.replace(config, epsilon=epsilon), few, classifier))
-        for epsilon in _budgets(config)
+        _point(_measured(generator.within(epsilon), config, few, classifier, epsilon)) for epsilon in _budgets(config)
     ]
 
 
@@ -242,7 +241,11 @@ def _other_classifier(name, config, dataset, folder):
         return preparation.existing_classifier(preparation.config_of(other), dataset, other)
     other = dataclasses.replace(config, classifier=name, classifier_epochs=0, defense="")
     if preparation.is_built_in(name):
-        return trained_classifier(other, dataset, Workdir(folder.path / "transfer" / name.lower()))
+        # Another seed: the run's own would train its very classifier once more, if it is of this architecture.
+        other = dataclasses.replace(other, seed=config.seed + 1)
+        own = Workdir(folder.path / "transfer" / name.lower())
+        with own.locked():
+            return trained_classifier(other, dataset, own)
     return preparation.adopt_classifier(other, dataset)
 
 

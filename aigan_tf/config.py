@@ -111,12 +111,11 @@ class Config:
             check(name, getattr(self, name) >= 0, "0 or more", "give 0 to switch it off or to its default")
         for name in ("learning_rate", "discriminator_learning_rate"):
             check(name, getattr(self, name) > 0, "above 0", "give e.g. 0.001")
-        for name in ("attack_steps", "batch_size", "generator_width"):
+        for name in ("attack_steps", "batch_size", "generator_width", "queries_per_epoch"):
             check(name, getattr(self, name) >= 1, "1 or more", "raise it")
         for name in (
             "steps_per_epoch",
             "classifier_epochs",
-            "queries_per_epoch",
             "generator_blocks",
             "max_shift",
             "seed",
@@ -196,7 +195,15 @@ PRESETS = {
     ),
     "mnist": _MNIST,
     "fashion_mnist": _MNIST,
-    "cifar10": dict(classifier="resnet32", flip=True),
+    "cifar10": dict(
+        classifier="resnet32",
+        flip=True,
+        attack_steps=3,  # each is a pass through the classifier and back, half of a step of stage 2
+        attack_step_size=0.0157,  # half of epsilon
+        steps_per_epoch=250,
+        stage1_epochs=3,
+        stage2_epochs=28,
+    ),
     "cifar100": dict(classifier="resnet32", flip=True),
 }
 

@@ -1,5 +1,6 @@
 """The attacks a comparison measures: what a work folder holds, and foolbox's."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -44,7 +45,9 @@ def contenders(
             attacks[name] = Attack(_stage1(folder, config, dataset), OURS[name])
         elif name == ADVGAN:
             generators = _advgan_generators(folder, config, dataset)
-            attacks[name] = Attack(_by_class(generators), OURS[name], target_classes=sorted(generators))
+            targets = sorted(generators)
+            description = f"{OURS[name]}: {', '.join(dataset.class_names[k] for k in targets)}"
+            attacks[name] = Attack(_by_class(generators), description, target_classes=targets)
         elif name in baselines.SETTINGS:
             attacks[name] = Attack(
                 baselines.baseline(name, classifier, config.epsilon, config.targeted, config.seed),
@@ -104,14 +107,18 @@ def _stage1(folder, config, dataset):
 
 def _advgan_generators(folder, config, dataset):
     """The attack of each AdvGAN generator, by target class."""
-    found = sorted(folder.advgan.glob("*/generator.weights.h5"), key=lambda path: int(path.parent.name))
+    found = [path for path in folder.advgan.glob("*/generator.weights.h5") if path.parent.name.isdigit()]
+    found.sort(key=lambda path: int(path.parent.name))
     if not found:
         raise InputError(
             f"--attacks has {ADVGAN}, but {folder.advgan} holds no generator; expected one for each target class: train "
             "them with train.py --method=advgan"
         )
+    one_budget = dataclasses.replace(config, variable_epsilon=False)
     return {
-        int(path.parent.name): _attack(preparation.build_generator(config, dataset, 1), path, config, dataset, False)
+        int(path.parent.name): _attack(
+            preparation.build_generator(one_budget, dataset, 1), path, config, dataset, False
+        )
         for path in found
     }
 

@@ -99,6 +99,8 @@ def load(name: str, data_dir: str | None = None, image_size: tuple[int, int] | N
         train, test, class_names = _load_digits(image_size)
     elif user_path(name).is_dir():
         train, test, class_names = _load_folder(user_path(name), image_size)
+        # Read class by class; the first thousand images of a comparison must be of all classes.
+        test = test.take(np.random.default_rng(0).permutation(len(test)))
     else:
         train, test, class_names = _load_tfds(name, data_dir, image_size)
     height, width, channels = train.images.shape[1:]

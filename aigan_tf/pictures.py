@@ -38,16 +38,16 @@ class PictureFolder:
         self.targeted = targeted
 
     def __enter__(self):
-        if self.path.is_dir():
-            self.path.rmdir()  # empty: the finished folder takes its place
         self._whole = atomic_folder(self.path)
         try:
+            if self.path.is_dir():
+                self.path.rmdir()  # empty: the finished folder takes its place
             self._folder = self._whole.__enter__()
         except OSError as error:
             raise InputError(
                 f"--save_images={self.path} cannot be written ({error.strerror}); expected a writable place: choose another"
             ) from error
-        self._file = open(self._folder / "manifest.csv", "w", newline="")
+        self._file = open(self._folder / "manifest.csv", "w", newline="", encoding="utf-8")
         self._manifest = csv.writer(self._file, lineterminator="\n")
         self._manifest.writerow(COLUMNS)
         return self

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from aigan_tf import baselines, page, preparation, report
 from aigan_tf.comparison import COMPARED_EXAMPLES, evaluate_workdir
 from aigan_tf.contenders import GENERATOR
-from aigan_tf.errors import user_path
+from aigan_tf.errors import InputError, user_path
 from aigan_tf.evaluation import evaluate_attack
 from aigan_tf.workdir import Workdir, write_report
 
@@ -38,13 +38,21 @@ def evaluate_defenses(
     configs = {
         str(path): preparation.config_of(Workdir(path)) for path in workdirs
     }  # all of them, before hours are spent on one
+    for name in ("dataset", "epsilon", "attack"):
+        values = {getattr(config, name) for config in configs.values()}
+        if len(values) > 1:
+            raise InputError(
+                f"--workdir={','.join(configs)}: runs with {name} {' and '.join(map(str, sorted(values)))}; expected the same "
+                "to set them side by side: leave one out"
+            )
+    num_examples = COMPARED_EXAMPLES if num_examples is None else num_examples  # the same for every column
     rows = {}
     for path, config in configs.items():
         print(f"== {path}", flush=True)
         result = evaluate_workdir(path, data_dir, attacks, num_examples)
         dataset = preparation.load_dataset(config, data_dir)
         classifier = preparation.existing_classifier(config, dataset, Workdir(path))
-        test = dataset.test.take(slice(0, COMPARED_EXAMPLES if num_examples is None else num_examples or None))
+        test = dataset.test.take(slice(0, num_examples or None))
         robust = {}
         for name in ("fgsm", "pgd"):
             attack = baselines.baseline(name, classifier, config.epsilon, targeted=False, seed=config.seed)

@@ -175,7 +175,8 @@ def fit(
     first_epoch = checkpoint.restore()
     if first_epoch:
         say(f"Continuing the generator after epoch {first_epoch} of {epochs}, in stage {aigan.stage}.")
-    if first_epoch >= epochs and folder.weights.exists():
+    if folder.weights.exists() and (first_epoch >= epochs or not first_epoch):
+        aigan.generator.load_weights(folder.weights)  # a finished run, of which the checkpoints may be gone
         return False
     steps = steps_per_epoch(config, dataset)
     success = aigan.success_rate.name
@@ -248,6 +249,10 @@ def train_advgan(
         raise InputError(
             "--method=advgan with --attack=untargeted: expected targeted, AdvGAN has a target class: change one"
         )
+    if config.black_box:
+        raise InputError(
+            "--method=advgan with --black_box: expected one of them, AdvGAN follows gradients here: leave one out"
+        )
     if epochs is not None and epochs < 1:
         raise InputError(f"--advgan_epochs={epochs}: expected 1 or more; give e.g. {config.epochs}")
     epochs = epochs or config.epochs
@@ -286,7 +291,7 @@ def classes_named(text: str, class_names: Sequence[str]) -> list[int]:
                 f"--target_class={text}: there is no class {name!r}; expected all, or names or numbers from 0 to "
                 f"{len(class_names) - 1}, by comma: correct it"
             )
-    return numbers
+    return list(dict.fromkeys(numbers))
 
 
 def build_aigan(

@@ -52,8 +52,8 @@ class Workdir:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(self.lock, blocking=False)
-            lock.acquire()
+            lock = filelock.FileLock(self.lock)
+            lock.acquire(blocking=False)
         except filelock.Timeout as error:
             raise InputError(
                 f"--workdir={self.path} is in use by another run; expected one at a time: wait for it or choose another"

@@ -251,7 +251,7 @@ def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(finished, t
     assert metrics_rows(run, "seconds") == metrics_rows(folder, "seconds")[:1]
     for name in ("generator_stage1.weights.h5", "generator.weights.h5", "generator", "report.json", "samples"):
         assert not (run / name).exists()
-    assert not [path for path in run.rglob("*") if path.name.startswith(".")]
+    assert not [path for path in run.rglob("*") if path.name.startswith(".") and path.name != ".lock"]
 
     stop_before_evaluation(monkeypatch)
     with pytest.raises(Stop):
@@ -539,7 +539,8 @@ def test_advgan_is_trained_for_the_classes_asked_for_and_goes_on_where_it_was(fi
         with pytest.raises(Stop):
             training.train_advgan(config, folder, target_classes="3", epochs=2)
     training.train_advgan(config, folder, target_classes="3", epochs=2)
-    assert_same_arrays(saved_weights(folder / "advgan" / "3" / "generator.weights.h5"), three)
+    for a, b in zip(saved_weights(folder / "advgan" / "3" / "generator.weights.h5"), three, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)  # sums of one embedding's gradient vary in their order
     assert "after epoch 1 of 2" in capsys.readouterr().out
     with pytest.raises(InputError, match="advgan_epochs=2"):
         training.train_advgan(config, folder, target_classes="3", epochs=3)

@@ -1,9 +1,9 @@
-"""Copies what finished runs measured into docs/results/ and writes README's table from those files.
+"""Copies what finished runs measured into docs/results/ and writes README's tables from those files.
 
     python benchmarks/results_table.py runs/digits runs/cifar10
 
-Without arguments it only writes the table anew from what docs/results/ holds. No number of the
-table is typed by hand.
+Without arguments it only writes the tables anew from what docs/results/ holds. No number in them is
+typed by hand. What evaluate.py left in evaluation/ comes along.
 """
 
 import dataclasses
@@ -15,11 +15,14 @@ import sys
 from readme_table import ROOT, into_readme, table  # before the package: it puts the checkout on the path
 
 from aigan_tf.config import make_config
+from aigan_tf.report import comparison_rows
 from aigan_tf.workdir import read_csv
 
 RESULTS = ROOT / "docs" / "results"
 FILES = ("config.json", "report.json", "metrics.csv", "classifier_metrics.csv")
+EVALUATION = ("evaluation/report.json", "evaluation/report.html")
 BEGIN, END = "<!-- results: written by benchmarks/results_table.py -->", "<!-- end of results -->"
+COMPARISON = "<!-- comparison: written by benchmarks/results_table.py -->", "<!-- end of comparison -->"
 COLUMNS = (
     "command",
     "classifier (accuracy)",
@@ -72,15 +75,30 @@ def row(folder: pathlib.Path) -> list[str]:
     ]
 
 
+def comparison_table(folders: list[pathlib.Path]) -> str:
+    """Returns all comparisons as one table, a few columns of each."""
+    cells = []
+    for folder in folders:
+        result = json.loads((folder / EVALUATION[0]).read_text())
+        header, *rows = comparison_rows(result["attacks"])
+        kept = [i for i, name in enumerate(header) if name not in ("clean", "Linf")]
+        cells += [[f"{result['dataset']}, {result['classifier']}", *(row[i] for i in kept)] for row in rows]
+    return table(["data set, classifier", *(header[i] for i in kept)], cells)
+
+
 def main(workdirs: list[str]) -> None:
     for workdir in map(pathlib.Path, workdirs):
         target = RESULTS / workdir.resolve().name
         target.mkdir(parents=True, exist_ok=True)
-        for name in FILES:
+        for name in (*FILES, *EVALUATION):
             if (workdir / name).exists():  # a user's own classifier has no history
+                (target / name).parent.mkdir(exist_ok=True)
                 shutil.copy(workdir / name, target / name)
-    rows = [row(folder) for folder in sorted(RESULTS.iterdir()) if (folder / "report.json").exists()]
-    into_readme(BEGIN, END, table(COLUMNS, rows))
+    folders = [folder for folder in sorted(RESULTS.iterdir()) if (folder / "report.json").exists()]
+    into_readme(BEGIN, END, table(COLUMNS, map(row, folders)))
+    compared = [folder for folder in folders if (folder / EVALUATION[0]).exists()]
+    if compared:
+        into_readme(*COMPARISON, comparison_table(compared))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,88 @@
+"""Ships what a finished run left: its work folder without checkpoints and logs, and a card of what it is.
+
+    python benchmarks/pretrained.py runs/cifar10 pretrained/cifar10
+
+The card's numbers come from the run's own files. `python evaluate.py --workdir=pretrained/cifar10` then works
+without training.
+"""
+
+import json
+import pathlib
+import shutil
+import sys
+
+from results_table import command, minutes  # before the package: it puts the checkout on the path
+
+import aigan_tf  # noqa: F401 isort: skip (before TensorFlow: it sets oneDNN)
+import keras
+
+from aigan_tf.preparation import is_built_in
+from aigan_tf.workdir import read_csv, write_bytes, write_json
+
+SHIPPED = (
+    "classifier.keras", "generator", "generator.weights.h5", "generator_stage1.weights.h5", "metrics.csv", "report.json",
+    "samples",
+)  # fmt: skip
+
+
+def ship(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Copies what a user needs; the classifier comes along wherever it lay."""
+    target.mkdir(parents=True, exist_ok=True)
+    config = json.loads((source / "config.json").read_text())
+    ran = command(config, config["dataset"])
+    if not is_built_in(config["classifier"]):
+        # Trained by this project's recipe in another run: known by its architecture, it lies beside the generator.
+        path = pathlib.Path(config["classifier"])
+        if path.resolve() != (target / "classifier.keras").resolve():
+            shutil.copy(path, target / "classifier.keras")
+        model = keras.models.load_model(target / "classifier.keras", compile=False)
+        config["classifier"] = model.name.removeprefix("classifier_")
+        config.get("digests", {}).pop("classifier", None)
+        ran = ran.replace(str(path), f"pretrained/{target.name}/classifier.keras")
+    write_json(target / "config.json", config)
+    for name in SHIPPED:
+        if (source / name).is_dir():
+            shutil.rmtree(target / name, ignore_errors=True)
+            shutil.copytree(source / name, target / name)
+        elif (source / name).exists():
+            shutil.copy(source / name, target / name)
+    write_bytes(target / "README.md", card(target, ran).encode())
+
+
+def card(folder: pathlib.Path, ran: str) -> str:
+    """Returns the model card, from the folder's files and the command that made them."""
+    config, report = (json.loads((folder / name).read_text()) for name in ("config.json", "report.json"))
+    epochs = read_csv(folder / "metrics.csv")
+    stage1 = [epoch for epoch in epochs if epoch["stage"] == "1"][-1]
+    low, high = report["success_interval"]
+    worst = f"{report['worst_target']} ({report['worst_target_success_rate']:.2%})"
+    versions = ", ".join(f"{name} {version}" for name, version in config["versions"].items())
+    return f"""# {config["dataset"]}: a trained generator
+
+A targeted AI-GAN generator against a {config["classifier"]}, as `train.py` left it; `python evaluate.py
+--workdir=pretrained/{folder.name}` measures it again.
+
+| | |
+|---|---|
+| command | {ran} |
+| classifier | {config["classifier"]}, {report["clean_accuracy"]:.2%} on the whole test split |
+| threat model | L-infinity, epsilon {config["epsilon"]:.6g} of the pixel range; pictures rounded to 8 bits |
+| targeted success | **{report["success_rate"]:.2%}** ({low:.2%} to {high:.2%}), {report["num_attacks"]:,} attacks on {report["num_correct"]:,} test images |
+| worst target | {worst} |
+| mean L2 | {report["mean_l2"]:.3f} |
+| end of stage 1 (validation) | {float(stage1["val_targeted_success_rate"]):.1%}, L2 {float(stage1["val_perturbation_l2"]):.3f} |
+| training of the generator | {minutes(epochs)} minutes, {report["device"]}, seed {config["seed"]} |
+| versions | {versions} |
+
+Data: the training split of {config["dataset"]} (TensorFlow Datasets), of which at most 2,000 images were held out for
+validation; nothing was chosen on the test split. Success counts only images the classifier gets right, each towards every
+other class (of many classes: ten drawn ones).
+
+Limits: it was trained against this one classifier (`--transfer_to` measures success against others, which is not known); images must
+have this data set's size and lie in [0, 1]; one seed. It is meant for measuring and improving the robustness of classifiers
+you may test.
+"""
+
+
+if __name__ == "__main__":
+    ship(*map(pathlib.Path, sys.argv[1:]))

@@ -1,0 +1,59 @@
+"""What is shipped under pretrained/ works as it lies there."""
+
+import json
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from aigan_tf import classifiers
+from aigan_tf.evaluation import evaluate_attack
+from aigan_tf.preparation import config_of
+from aigan_tf.workdir import Workdir
+
+ROOT = pathlib.Path(__file__).parents[1]
+FOLDERS = sorted(path.parent for path in (ROOT / "pretrained").glob("*/config.json"))
+DATA = ROOT.parent / "shared" / "datasets"
+
+
+def test_something_is_shipped():
+    assert FOLDERS
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_shipped_folder_is_small_whole_and_says_what_it_is(folder):
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 10e6
+    config = config_of(Workdir(folder))
+    assert config.classifier in classifiers.ARCHITECTURES  # not a file of the machine it was trained on
+    card = (folder / "README.md").read_text()
+    report = json.loads((folder / "report.json").read_text())
+    for number in (f"{report['success_rate']:.2%}", f"{report['num_attacks']:,}", f"{report['clean_accuracy']:.2%}"):
+        assert number in card
+    for weights in ("generator.weights.h5", "generator_stage1.weights.h5"):
+        assert (folder / weights).exists()
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_shipped_generator_succeeds_on_real_images_as_its_report_says(folder):
+    packed = DATA / f"{folder.name}-test.npz"
+    if not packed.exists():
+        pytest.skip(f"{folder.name} is not on this machine")
+    report = json.loads((folder / "report.json").read_text())
+    pack = np.load(packed)
+    blob, offsets, count = pack["webp"].tobytes(), pack["offsets"], 100
+    decoded = [tf.io.decode_image(blob[offsets[i] : offsets[i + 1]], expand_animations=False) for i in range(count)]
+    model = keras.models.load_model(folder / "classifier.keras", compile=False)
+    served = tf.saved_model.load(str(folder / "generator" / "1"))
+    serve = served.signatures["serving_default"]
+    images = np.stack([image.numpy() for image in decoded]).astype(np.float32) / 255
+    images = images[..., : model.input_shape[-1]]  # grey pictures are packed with three channels
+    names = tuple(report["success_by_class"])
+    result = evaluate_attack(
+        lambda x, k: serve(images=x, target_class=k)["adversarial_images"],
+        classifiers.frozen(model), images, pack["labels"][:count].astype(np.int32), names, report["epsilon"], True, split="test",
+    )  # fmt: skip
+    # About 850 attacks, not independent: a hundred images' rates stray by a few points from those of ten thousand.
+    assert result["success_rate"] == pytest.approx(report["success_rate"], abs=0.05)
+    assert result["clean_accuracy"] == pytest.approx(report["clean_accuracy"], abs=0.1)

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import shutil
 import subprocess
+import tempfile
 
 import foolbox
 import h5py
@@ -346,7 +347,9 @@ def planned(monkeypatch, tmp_path, **settings):
     config = make_config(**{**TINY, **settings})
     dataset = training.preparation.load_dataset(config, None)
     keras.utils.set_random_seed(config.seed)
-    training.train_generator(config, dataset, lambda images: images[:, 0, 0, :1] * tf.ones(10), Workdir(tmp_path))
+    training.train_generator(
+        config, dataset, lambda images: images[:, 0, 0, :1] * tf.ones(10), Workdir(tempfile.mkdtemp(dir=tmp_path))
+    )
     return seen[0]
 
 

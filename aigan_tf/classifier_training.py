@@ -116,9 +116,8 @@ def local_copy(
     with np.load(path) as answers:
         soft = {name: dataclasses.replace(split, labels=answers[name]) for name, split in splits.items()}
     answered = dataclasses.replace(dataset, **soft)
+    # Another seed: the black box's own would give the copy its first weights.
     copy_config = dataclasses.replace(
         config, classifier=config.black_box, classifier_epochs=0, defense="", seed=config.seed + 2
     )
-    # Another seed: the black box's own would give the copy its first weights.
-    trained_classifier(copy_config, answered, own)
-    return keras.models.load_model(own.classifier, compile=False), answered
+    return trained_classifier(copy_config, answered, own).func, answered

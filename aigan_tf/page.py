@@ -75,7 +75,7 @@ def comparison_page(result: Mapping, pictures: bytes) -> str:
     ]
     sections = {"Attacks": table(report.comparison_rows(attacks))}
     if result["transfer"]:
-        sections["The same pictures, shown to classifiers the generator was not trained on"] = table(
+        sections["The generator against classifiers it was not trained on"] = table(
             report.comparison_rows(result["transfer"])
         )
     sections["Pictures"] = figure(

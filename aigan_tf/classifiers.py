@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras import layers
 
 from aigan_tf.errors import InputError
+from aigan_tf.normalization import with_folded_batch_norm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,5 +247,8 @@ def compile_for_training(model: keras.Model, recipe: Recipe, total_steps: int, s
 
 
 def frozen(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns a model as attacks know it: images to logits, in inference mode (no dropout, fixed statistics)."""
-    return functools.partial(model, training=False)
+    """Returns a model as attacks know it: images to logits, in inference mode (no dropout, fixed statistics).
+
+    Batch normalisation is folded away where it can be, with the weights of this moment.
+    """
+    return functools.partial(with_folded_batch_norm(model), training=False)

@@ -167,5 +167,8 @@ class Discriminator(keras.Model):
         """float32 `(batch, height, width, channels)` in `[0, 1]` to logits float32 `(batch,)`."""
         features = 2.0 * images - 1.0
         for conv in self.convs:
-            features = tf.nn.leaky_relu(conv(features), 0.2)
+            features = conv(features)
+            # A leaky ReLU. TensorFlow's own has a gradient that its graph optimiser trips over, which then
+            # gives up on every fusion of the step.
+            features = tf.maximum(features, 0.2 * features)
         return self.head(tf.reduce_mean(features, axis=[1, 2]))[:, 0]

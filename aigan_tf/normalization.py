@@ -1,11 +1,14 @@
-"""Batch normalisation by TensorFlow's fused kernel.
+"""Batch normalisation without needless passes over the maps.
 
-Keras composes it from a dozen elementary operations, each a pass over the maps. The kernel takes
-two, which saves a seventh of a ResNet-32's training step on a CPU. Variables, configuration and
-outputs are those of Keras's layer.
+In training, by TensorFlow's fused kernel: Keras composes it from a dozen elementary operations, each
+a pass over the maps. The kernel takes two, which saves a seventh of a ResNet-32's training step on a
+CPU. Variables, configuration and outputs are those of Keras's layer.
+
+In inference, folded into the convolution before it: no pass at all.
 """
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers
 
@@ -46,3 +49,52 @@ def with_fused_batch_norm(model: keras.Model) -> keras.Model:
     copy = keras.models.clone_model(model, clone_function=copy_layer)
     copy.set_weights(model.get_weights())
     return copy
+
+
+def with_folded_batch_norm(model: keras.Model) -> keras.Model:
+    """Returns a model that computes what `model` does in inference mode, with fewer passes over the maps.
+
+    A normalisation that alone follows a convolution is, with fixed statistics, a scale and a shift of
+    each channel, which the convolution's kernel and bias can do. The other layers are shared with
+    `model`, which stays as it is; the folded ones keep the weights of this moment. A model that is not
+    a graph of layers (a subclassed one), or has nothing to fold, is returned itself.
+    """
+    if not isinstance(model, keras.Sequential | keras.src.models.Functional):
+        return model
+    norms = {}
+    for norm in model.layers:
+        if isinstance(norm, layers.BatchNormalization) and len(norm._inbound_nodes) == 1:
+            conv = norm.input._keras_history.operation
+            if _folds(conv, norm):
+                norms[conv] = norm
+    if not norms:
+        return model
+    convs = {norm: conv for conv, norm in norms.items()}
+
+    def copy_layer(layer):
+        if layer in norms:
+            return layers.Conv2D.from_config({**layer.get_config(), "use_bias": True})
+        return layers.InputLayer.from_config(layer.get_config()) if isinstance(layer, layers.InputLayer) else layer
+
+    def call_layer(layer, *args, **kwargs):
+        return args[0] if layer in convs else layer(*args, **kwargs)
+
+    folded = keras.models.clone_model(keras.Model(model.inputs, model.outputs), None, copy_layer, call_layer)
+    for conv, norm in norms.items():
+        kernel, *bias = conv.get_weights()
+        scale = 1.0 / np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)
+        scale *= np.asarray(norm.gamma) if norm.scale else 1.0
+        shift = (np.asarray(norm.beta) if norm.center else 0.0) - np.asarray(norm.moving_mean) * scale
+        folded.get_layer(conv.name).set_weights([kernel * scale, shift + (bias[0] * scale if bias else 0.0)])
+    return folded
+
+
+def _folds(conv, norm) -> bool:
+    """Whether nothing but `norm` sees what `conv` puts out, and it scales the channels that `conv` makes."""
+    return (
+        type(conv) is layers.Conv2D
+        and conv.activation is keras.activations.linear
+        and conv.data_format == "channels_last"
+        and norm.axis in (-1, 3)
+        and len(conv._inbound_nodes) == len(conv._outbound_nodes) == 1
+    )

@@ -121,7 +121,7 @@ def train_generator(config: Config, dataset: ImageDataset, classifier: Callable,
     if config.black_box:
         black_box = BlackBox(classifier)
         copy, answered = classifier_training.local_copy(config, dataset, folder, black_box)
-        attacked = classifiers.frozen(copy)
+        attacked = functools.partial(copy, training=False)  # not frozen: its weights follow the answers
         optimizer = keras.optimizers.Adam(1e-4)  # the copy is trained already: it only follows the generator
         callbacks = [
             DynamicDistillation(

@@ -36,7 +36,7 @@ BESIDE = {
     "data": {"errors"},
     "config": {"errors"},
     "workdir": {"errors"},
-    "classifiers": {"errors"},
+    "classifiers": {"errors", "normalization"},
     "batches": {"errors", "data"},
     "adoption": {"errors", "classifiers"},
     "errors": set(),

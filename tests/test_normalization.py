@@ -1,12 +1,13 @@
 """The fused batch normalisation against Keras's own."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
 
 from aigan_tf import classifiers
-from aigan_tf.normalization import FusedBatchNormalization, with_fused_batch_norm
+from aigan_tf.normalization import FusedBatchNormalization, with_folded_batch_norm, with_fused_batch_norm
 
 
 def maps(seed=0):
@@ -69,3 +70,59 @@ def test_a_model_trained_with_the_fused_kernel_comes_back_in_keras_layers():
     assert np.abs(trainee(images) - model(images)).max() > 0
     model.set_weights(trainee.get_weights())
     np.testing.assert_array_equal(model(images), trainee(images))
+
+
+def trained_looking(model):
+    """Gives every weight a value that training could have given it: statistics are positive, nothing is a default."""
+    rng = np.random.default_rng(0)
+    model.set_weights(
+        [rng.uniform(0.5, 1.5, value.shape) * np.where(value == 0, 0.3, value) for value in model.get_weights()]
+    )
+    return model
+
+
+def test_a_folded_model_computes_the_same_and_leaves_the_original_as_it_was():
+    model = trained_looking(classifiers.build("resnet20", (32, 32, 3), 10))
+    images = tf.random.stateless_uniform((8, 32, 32, 3), (0, 0))
+    before, weights = model(images, training=False).numpy(), [np.array(value) for value in model.get_weights()]
+    folded = with_folded_batch_norm(model)
+    assert not any(isinstance(layer, layers.BatchNormalization) for layer in folded.layers)
+    np.testing.assert_allclose(folded(images, training=False), before, rtol=1e-4, atol=1e-4 * np.abs(before).max())
+    np.testing.assert_array_equal(model(images, training=False), before)
+    for a, b in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_only_a_normalisation_that_alone_follows_a_convolution_is_folded():
+    inputs = keras.Input((8, 8, 3))
+    seen_twice = layers.Conv2D(4, 3, padding="same")(inputs)
+    bent = layers.Conv2D(4, 3, padding="same", activation="relu")(inputs)
+    alone = layers.Conv2D(4, 3, padding="same")(inputs)
+    maps = [layers.BatchNormalization()(x) for x in (seen_twice, bent)] + [
+        seen_twice,
+        layers.BatchNormalization(scale=False)(alone),
+        layers.BatchNormalization(center=False)(inputs[..., :3]),
+    ]
+    model = trained_looking(keras.Model(inputs, layers.Concatenate()(maps)))
+    folded = with_folded_batch_norm(model)
+    assert sum(isinstance(layer, layers.BatchNormalization) for layer in folded.layers) == 3
+    images = tf.random.stateless_uniform((2, 8, 8, 3), (0, 0))
+    np.testing.assert_allclose(folded(images, training=False), model(images, training=False), rtol=1e-4, atol=1e-5)
+
+
+def test_sequential_models_are_folded_and_others_returned_as_they_are():
+    sequential = trained_looking(
+        keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(4, 3), layers.BatchNormalization(), layers.Flatten()])
+    )
+    images = tf.random.stateless_uniform((2, 8, 8, 1), (0, 0))
+    folded = with_folded_batch_norm(sequential)
+    assert not any(isinstance(layer, layers.BatchNormalization) for layer in folded.layers)
+    np.testing.assert_allclose(folded(images, training=False), sequential(images, training=False), rtol=1e-4, atol=1e-5)
+    plain = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(2)])
+    assert with_folded_batch_norm(plain) is plain
+
+    class Subclassed(keras.Model):
+        pass
+
+    other = Subclassed()
+    assert with_folded_batch_norm(other) is other

@@ -257,7 +257,15 @@ def train_advgan(
         raise InputError(f"--advgan_epochs={epochs}: expected 1 or more; give e.g. {config.epochs}")
     epochs = epochs or config.epochs
     # Before the folder is made, so that a mistyped class leaves nothing behind.
-    targets = classes_named(target_classes, preparation.load_dataset(config, data_dir).class_names)
+    dataset = preparation.load_dataset(config, data_dir)
+    targets = classes_named(target_classes, dataset.class_names)
+    for target in targets:
+        left = int((dataset.train.labels != target).sum())
+        if left < config.batch_size:
+            raise InputError(
+                f"--batch_size={config.batch_size}: AdvGAN for {dataset.class_names[target]} trains on the {left} training "
+                "images of other classes; expected no more than that: lower it"
+            )
     with open_run(config, workdir, data_dir) as (folder, dataset, classifier):
         for target in targets:
             own = Workdir(folder.advgan / str(target))

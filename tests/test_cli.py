@@ -73,6 +73,7 @@ def assert_refused(status, stderr, words, folder):
         (["--epsilon=small"], ["epsilon", "small", "expected", "--help"]),
         (["--target_class=3"], ["--target_class=3", "no effect", "--method=advgan"]),
         (["--method=advgan", "--target_class=12"], ["--target_class=12", "'12'", "0 to 9"]),
+        (["--method=advgan", "--target_class=3", "--batch_size=1300"], ["--batch_size=1300", "AdvGAN for 3", "lower"]),
         (["--black_box=vgg"], ["--black_box=vgg", "resnet20", "choose"]),
         (["--queries_per_epoch=10"], ["--queries_per_epoch=10", "no effect", "--black_box"]),
         (["--black_box=B"], ["8 x 8", "--classifier=small"]),

@@ -172,11 +172,16 @@ class Config:
 _MNIST = dict(
     classifier="C",
     epsilon=0.3,
-    switch_success=0.95,
+    hinge_weight=0.05,
+    attack_steps=3,
+    attack_step_size=0.15,
+    switch_success=0.9,
+    learning_rate=5e-3,
+    generator_width=32,
     max_shift=2,
     steps_per_epoch=100,
     stage1_epochs=4,
-    stage2_epochs=16,
+    stage2_epochs=8,
 )
 
 # Only what differs from the defaults above.

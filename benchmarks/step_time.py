@@ -51,7 +51,7 @@ def random_split(count: int) -> Split:
 
 
 def main(_):
-    config = make_config(dataset="cifar10", classifier="resnet20")
+    config = make_config(dataset="cifar10", classifier="resnet20", attack_steps=10)
     train = random_split(48_000)
     dataset = ImageDataset("random", tuple("0123456789"), train, random_split(10), random_split(10))
     keras.utils.set_random_seed(0)

@@ -57,13 +57,14 @@ def with_folded_batch_norm(model: keras.Model) -> keras.Model:
     A normalisation that alone follows a convolution is, with fixed statistics, a scale and a shift of
     each channel, which the convolution's kernel and bias can do. The other layers are shared with
     `model`, which stays as it is; the folded ones keep the weights of this moment. A model that is not
-    a graph of layers (a subclassed one), or has nothing to fold, is returned itself.
+    a graph of layers (a subclassed one), or has nothing to fold, is returned itself. Subclasses of Keras's
+    normalisation stay as they are: they may compute something else.
     """
-    if not isinstance(model, keras.Sequential | keras.src.models.Functional):
+    if type(model) not in (keras.Sequential, keras.src.models.Functional):
         return model
     norms = {}
     for norm in model.layers:
-        if isinstance(norm, layers.BatchNormalization) and len(norm._inbound_nodes) == 1:
+        if type(norm) in (layers.BatchNormalization, FusedBatchNormalization) and len(norm._inbound_nodes) == 1:
             conv = norm.input._keras_history.operation
             if _folds(conv, norm):
                 norms[conv] = norm

@@ -126,3 +126,17 @@ def test_sequential_models_are_folded_and_others_returned_as_they_are():
 
     other = Subclassed()
     assert with_folded_batch_norm(other) is other
+
+
+def test_a_models_own_normalisation_and_own_call_are_kept():
+    class Halved(layers.BatchNormalization):
+        def call(self, inputs, training=None, mask=None):
+            return 0.5 * super().call(inputs, training=training)
+
+    class Doubled(keras.Sequential):
+        def call(self, inputs, training=None, mask=None):
+            return 2.0 * super().call(inputs, training=training)
+
+    for kind, norm in ((keras.Sequential, Halved), (Doubled, layers.BatchNormalization)):
+        model = kind([keras.Input((8, 8, 1)), layers.Conv2D(4, 3), norm(), layers.Flatten()])
+        assert with_folded_batch_norm(model) is model

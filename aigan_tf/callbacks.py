@@ -80,6 +80,33 @@ class StageSwitch(keras.callbacks.Callback):
             print(f"Stage 1 ends after epoch {epoch + 1}: {reason}; the attacker is removed.", flush=True)
 
 
+class MixedPrecision(keras.callbacks.Callback):
+    """Training steps compute their convolutions and matrix products in bfloat16; validation stays in float32.
+
+    TensorFlow's graph optimiser inserts the casts, so that every network of the step takes part as it
+    is, the classifier under attack too; weights, losses and the optimizers' state stay in float32.
+    bfloat16 has float32's range of exponents: no loss scaling is needed. On a CPU without bfloat16
+    instructions nothing changes.
+    """
+
+    def on_train_begin(self, logs=None):
+        self._set(True)
+
+    def on_train_end(self, logs=None):
+        self._set(False)
+
+    def on_test_begin(self, logs=None):
+        self._set(False)
+
+    def on_test_end(self, logs=None):
+        self._set(True)
+
+    @staticmethod
+    def _set(on: bool):
+        # The option is TensorFlow's own and holds for the process; a compiled step is looked up by it at each call.
+        tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": on})
+
+
 class MetricsHistory(keras.callbacks.Callback):
     """Keeps a CSV file of the metrics: one row an epoch, without gaps or doubles when a run is continued.
 

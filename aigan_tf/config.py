@@ -70,6 +70,9 @@ class Config:
     batch_size: int = _setting(128, "images a step")
     learning_rate: float = _setting(2e-3, "peak of the generator's cosine schedule (Adam)")
     discriminator_learning_rate: float = _setting(2e-4, "learning rate of the discriminator (Adam)")
+    mixed_precision: bool = _setting(
+        False, "train the generator's convolutions in bfloat16 on a CPU that has it; measuring stays in float32"
+    )
     flip: bool = _setting(False, "train classifier and generator on mirror images too")
     max_shift: int = _setting(0, "train the generator on images moved by up to this many pixels")
 

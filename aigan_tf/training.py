@@ -17,7 +17,7 @@ from aigan_tf.advgan import AdvGAN
 from aigan_tf.aigan import AIGAN, spread_target_classes
 from aigan_tf.attacks import pgd_attack
 from aigan_tf.batches import evaluation_batches, training_batches
-from aigan_tf.callbacks import EpochCheckpoint, MetricsHistory, Progress, StageSwitch
+from aigan_tf.callbacks import EpochCheckpoint, MetricsHistory, MixedPrecision, Progress, StageSwitch
 from aigan_tf.comparison import measure_export
 from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset
@@ -203,6 +203,7 @@ def fit(
                 show_stage=len(callbacks) > 0,
             ),
             *callbacks,
+            *([MixedPrecision()] if config.mixed_precision else []),
             MetricsHistory(folder.metrics, first_epoch),
             keras.callbacks.TensorBoard(folder.logs, write_graph=False),
             checkpoint,

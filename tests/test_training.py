@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import pathlib
 import shutil
 import subprocess
 import tempfile
@@ -15,10 +16,14 @@ import pytest
 import tensorflow as tf
 
 from aigan_tf import callbacks, classifier_training, classifiers, comparison, resistance, training
+from aigan_tf.batches import evaluation_batches
 from aigan_tf.config import make_config
 from aigan_tf.errors import InputError
 from aigan_tf.networks import Discriminator, Generator
 from aigan_tf.workdir import Workdir
+
+CPU_INFO = pathlib.Path("/proc/cpuinfo")
+CPU_FLAGS = CPU_INFO.read_text() if CPU_INFO.exists() else ""
 
 TINY = dict(
     dataset="digits",
@@ -410,6 +415,56 @@ def test_an_untargeted_run_switches_by_itself_and_serves_label(finished, tmp_pat
     served = loaded.signatures["serving_default"]
     assert set(served.structured_input_signature[1]) == {"images", "label"}
     assert served(images=tf.zeros((2, 8, 8, 1)), label=tf.constant([0, 9]))["adversarial_images"].shape == (2, 8, 8, 1)
+
+
+def test_mixed_precision_trains_in_bfloat16_and_measures_in_float32(finished, tmp_path):
+    run = tmp_path / "run"
+    settings = {**TINY, "classifier": str(finished[0] / "classifier.keras"), "classifier_epochs": 0}
+    config = make_config(**settings, mixed_precision=True)
+    seen = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(("train", option()))
+
+        def on_test_batch_end(self, batch, logs=None):
+            seen.append(("test", option()))
+
+    def option():
+        return tf.config.optimizer.get_experimental_options().get("auto_mixed_precision_onednn_bfloat16", False)
+
+    with training.open_run(config, run, None) as (folder, dataset, classifier):
+        aigan = training.build_aigan(config, dataset, classifier, 12)
+        aigan.stage = 2
+        training.fit(aigan, config, dataset, folder, 2, [Watch()])
+    assert set(seen) == {("train", True), ("test", False)}
+    assert not option()  # the rest of the process is not touched
+
+    rows = metrics_rows(run)
+    # The arithmetic of the perturbation and the sums of the metrics stay in float32.
+    assert all(0 < float(row["perturbation_linf"]) <= config.epsilon * (1 + 1e-5) for row in rows)
+    for row in rows:
+        steps = float(row["targeted_success_rate"]) * config.batch_size * config.steps_per_epoch
+        assert steps == pytest.approx(round(steps), abs=1e-3)
+    measured = aigan.evaluate(evaluation_batches(dataset.validation, 500), return_dict=True, verbose=0)
+    for name in ("generator_loss", "perturbation_l2", "targeted_success_rate"):
+        assert float(rows[-1][f"val_{name}"]) == pytest.approx(measured[name], rel=1e-5)
+
+
+@pytest.mark.skipif("avx512_bf16" not in CPU_FLAGS, reason="this processor has no bfloat16")
+def test_mixed_precision_computes_a_convolution_in_bfloat16():
+    kernel = tf.random.stateless_normal((3, 3, 16, 16), (0, 1))
+    images = tf.random.stateless_uniform((8, 16, 16, 16), (0, 2))
+    convolve = tf.function(lambda x: tf.nn.conv2d(tf.nn.conv2d(x, kernel, 1, "SAME"), kernel, 1, "SAME"))
+    mixed = callbacks.MixedPrecision()
+    exact = convolve(images)
+    mixed.on_train_begin()
+    rounded = convolve(images)
+    mixed.on_test_begin()
+    np.testing.assert_array_equal(convolve(images), exact)
+    difference = float(tf.norm(rounded - exact) / tf.norm(exact))
+    mixed.on_train_end()
+    assert 1e-4 < difference < 0.02
 
 
 class FakeModel:

@@ -208,9 +208,11 @@ PRESETS = {
         flip=True,
         attack_steps=3,  # each is a pass through the classifier and back, half of a step of stage 2
         attack_step_size=0.0157,  # half of epsilon
+        learning_rate=5e-3,
+        mixed_precision=True,
         steps_per_epoch=250,
         stage1_epochs=3,
-        stage2_epochs=28,
+        stage2_epochs=40,
     ),
     "cifar100": dict(classifier="resnet32", flip=True),
 }

@@ -14,7 +14,7 @@ import sys
 
 from readme_table import ROOT, into_readme, table  # before the package: it puts the checkout on the path
 
-from aigan_tf.config import make_config
+from aigan_tf.config import Config, make_config
 from aigan_tf.report import comparison_rows
 from aigan_tf.workdir import read_csv
 
@@ -41,7 +41,8 @@ def command(config: dict, name: str) -> str:
     preset = dataclasses.asdict(make_config(dataset=config["dataset"]))
     given = {"dataset": config["dataset"]} if config["dataset"] != "digits" else {}
     # A setting younger than the run was at its default.
-    given |= {key: config[key] for key in preset if config.get(key, preset[key]) != preset[key]}
+    settings = dataclasses.asdict(Config()) | config
+    given |= {key: settings[key] for key in preset if settings[key] != preset[key]}
     given |= {"workdir": f"runs/{name}"} if name != config["dataset"] else {}
     return f"`{' '.join(['python train.py', *(f'--{key}={value}' for key, value in given.items())])}`"
 

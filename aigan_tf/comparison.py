@@ -19,7 +19,7 @@ from aigan_tf.errors import InputError, user_path
 from aigan_tf.evaluation import Attack, evaluate, evaluate_attack, predictions
 from aigan_tf.losses import adversarial_loss
 from aigan_tf.pictures import PictureFolder
-from aigan_tf.workdir import Workdir, read_csv, write_report
+from aigan_tf.workdir import Workdir, read_csv, report_folder, write_report
 
 CURVE_POINTS = 8
 CURVE_EXAMPLES = 1000  # test images of a generator's success-against-epsilon curve
@@ -70,11 +70,7 @@ def evaluate_workdir(
         raise InputError(f"--num_examples={num_examples}: expected 0 (all) or more; give e.g. 1000")
     if transfer_to and GENERATOR not in attacks:
         raise InputError(f"--transfer_to without {GENERATOR} in --attacks: expected both, it is what is shown: add it")
-    output = user_path(output) if output else folder.evaluation
-    if output.exists() and not output.is_dir():
-        raise InputError(
-            f"--output={output} is a file; expected a folder for report.json, .csv and .html: choose another"
-        )
+    output = report_folder(user_path(output) if output else folder.evaluation)
     dataset = preparation.load_dataset(config, data_dir)
     pictures = contextlib.nullcontext()
     if save_images:
@@ -234,19 +230,34 @@ def _warnings(classifier, dataset, rows):
 
 
 def _other_classifier(name, config, dataset, folder):
-    """A classifier the generator was not trained on: of a work folder, of a file, or trained in transfer/NAME here."""
+    """A classifier the generator was not trained on: of a work folder, of a file, or trained in transfer/NAME here.
+
+    Raises:
+        InputError: it cannot be loaded, or does not take these images and answer these classes.
+    """
     path = user_path(name)
     if (path / "config.json").exists():
-        other = Workdir(path)
-        return preparation.existing_classifier(preparation.config_of(other), dataset, other)
-    other = dataclasses.replace(config, classifier=name, classifier_epochs=0, defense="")
-    if preparation.is_built_in(name):
-        # Another seed: the run's own would train its very classifier once more, if it is of this architecture.
-        other = dataclasses.replace(other, seed=config.seed + 1)
-        own = Workdir(folder.path / "transfer" / name.lower())
-        with own.locked():
-            return trained_classifier(other, dataset, own)
-    return preparation.adopt_classifier(other, dataset)
+        run = Workdir(path)
+        other = preparation.existing_classifier(preparation.config_of(run), dataset, run)
+    else:
+        settings = dataclasses.replace(config, classifier=name, classifier_epochs=0, defense="")
+        if preparation.is_built_in(name):
+            # Another seed: the run's own would train its very classifier once more, if it is of this architecture.
+            settings = dataclasses.replace(settings, seed=config.seed + 1)
+            own = Workdir(folder.path / "transfer" / name.lower())
+            with own.locked():
+                other = trained_classifier(settings, dataset, own)
+        else:
+            other = preparation.adopt_classifier(settings, dataset)
+    shape = " x ".join(map(str, dataset.image_shape))
+    expected = f"expected one of {shape} images and {dataset.num_classes} classes: leave it out"
+    try:
+        answered = other(tf.constant(dataset.test.take(slice(0, 1)).as_float())).shape[-1]
+    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        raise InputError(f"--transfer_to={name}: its classifier does not take these images; {expected}") from error
+    if answered != dataset.num_classes:
+        raise InputError(f"--transfer_to={name}: its classifier has {answered} classes; {expected}")
+    return other
 
 
 def _print(result):

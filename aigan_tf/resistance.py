@@ -7,7 +7,7 @@ from aigan_tf.comparison import COMPARED_EXAMPLES, evaluate_workdir
 from aigan_tf.contenders import GENERATOR
 from aigan_tf.errors import InputError, user_path
 from aigan_tf.evaluation import evaluate_attack
-from aigan_tf.workdir import Workdir, write_report
+from aigan_tf.workdir import Workdir, report_folder, write_report
 
 HIDDEN_GRADIENTS = 0.1  # accuracy that fgsm leaves and pgd takes away, from which on a defence only hides
 
@@ -46,6 +46,7 @@ def evaluate_defenses(
                 "to set them side by side: leave one out"
             )
     num_examples = COMPARED_EXAMPLES if num_examples is None else num_examples  # the same for every column
+    output = report_folder(user_path(output or "runs/defenses"))
     rows = {}
     for path, config in configs.items():
         print(f"== {path}", flush=True)
@@ -82,7 +83,6 @@ def evaluate_defenses(
     warnings = [f"{path}: {warning}" for path, row in rows.items() for warning in row["warnings"]]
     for warning in warnings:
         print(f"WARNING: {warning}", flush=True)
-    output = user_path(output or "runs/defenses")
     cells = report.defense_rows(rows)
     write_report(
         output,

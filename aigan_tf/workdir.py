@@ -231,6 +231,22 @@ def read_csv(path: pathlib.Path) -> list[dict]:
         return list(csv.DictReader(file))
 
 
+def report_folder(path: pathlib.Path) -> pathlib.Path:
+    """Returns the folder a report is to go to, once it is sure that it can: measuring may take hours.
+
+    Raises:
+        InputError: it is, or lies in, a file or a folder that cannot be written.
+    """
+    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not existing.is_dir():
+        reason = f"{existing} is a file"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        reason = f"{existing} may not be written"
+    else:
+        return path
+    raise InputError(f"--output={path}: {reason}; expected a writable folder for the report: choose another")
+
+
 def write_report(output: pathlib.Path, name: str, result: dict, rows: list[dict], html: str) -> None:
     """Writes a report as JSON, its rows as CSV, and the page."""
     try:

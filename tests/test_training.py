@@ -791,6 +791,31 @@ def test_what_cannot_be_compared_is_refused_in_one_line(arguments, words, finish
     assert not (tmp_path / "out").exists()
 
 
+def test_a_report_that_could_not_be_written_is_refused_before_anything_is_measured(finished, tmp_path, capsys):
+    (tmp_path / "file").write_text("kept")
+    for output in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match=r"--output=.*file is a file; expected a writable folder"):
+            comparison.evaluate_workdir(finished[0], output=str(output))
+    assert "Measuring" not in capsys.readouterr().out
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("shape", "classes", "words"),
+    [((8, 8, 1), 5, "has 5 classes; expected .* 10 classes"), ((9, 9, 3), 10, "expected one of 8 x 8 x 1 images")],
+)
+def test_a_classifier_the_pictures_cannot_be_shown_to_is_refused_before_anything_is_measured(
+    shape, classes, words, finished, tmp_path, capsys
+):
+    shutil.copytree(finished[0], tmp_path / "other")
+    layers = [keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(classes)]
+    keras.Sequential(layers).save(tmp_path / "other" / "classifier.keras")
+    with pytest.raises(InputError, match=f"--transfer_to=.*other: its classifier .*{words}"):
+        comparison.evaluate_workdir(finished[0], transfer_to=(str(tmp_path / "other"),), output=str(tmp_path / "out"))
+    assert "Measuring" not in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
 def test_work_folders_with_and_without_a_defence_are_set_side_by_side(finished, tmp_path, capsys):
     plain, defended = tmp_path / "plain", tmp_path / "defended"
     shutil.copytree(finished[0], plain)

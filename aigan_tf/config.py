@@ -180,11 +180,12 @@ _MNIST = dict(
     attack_step_size=0.15,
     switch_success=0.9,
     learning_rate=5e-3,
+    mixed_precision=True,
     generator_width=32,
     max_shift=2,
     steps_per_epoch=100,
     stage1_epochs=4,
-    stage2_epochs=8,
+    stage2_epochs=24,
 )
 
 # Only what differs from the defaults above.

@@ -94,6 +94,6 @@ def paid_for(result: Mapping) -> str | None:
     if not result.get("images_until_training_is_paid_for"):
         return None
     return (
-        f"Training the generator ({result['generator_training_seconds']:.0f} s) is paid for after "
-        f"{result['images_until_training_is_paid_for']:,} images, against pgd on this device."
+        f"Training the generator ({result['generator_training_seconds']:.0f} s where it was trained) is paid for after "
+        f"{result['images_until_training_is_paid_for']:,} images, against pgd as timed here."
     )

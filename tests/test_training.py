@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf import callbacks, classifier_training, classifiers, comparison, resistance, training
+from aigan_tf import baselines, callbacks, classifier_training, classifiers, comparison, resistance, training
 from aigan_tf.batches import evaluation_batches
 from aigan_tf.config import make_config
 from aigan_tf.errors import InputError
@@ -697,7 +697,9 @@ def test_the_exported_generator_is_measured_as_the_trained_one_was(finished, tmp
     assert few["num_attacks"] == 9 * few["num_correct"]
 
 
-def test_the_generator_is_compared_with_other_attacks_on_the_same_images(finished, tmp_path, capsys):
+def test_the_generator_is_compared_with_other_attacks_on_the_same_images(finished, tmp_path, monkeypatch, capsys):
+    for name, value in dict(binary_search_steps=2, steps=50, stepsize=0.1).items():
+        monkeypatch.setitem(baselines.CW_SETTINGS, name, value)  # its strength is tested where it is built
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)
     training.train_advgan(make_config(**TINY), folder, target_classes="3,7", epochs=1)

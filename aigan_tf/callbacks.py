@@ -1,4 +1,4 @@
-"""What happens at the end of an epoch: progress, the stage switch, the history, the checkpoint."""
+"""What happens around the epochs: progress, the stage switch, the precision, the history, the checkpoint."""
 
 import os
 import sys
@@ -82,26 +82,31 @@ class StageSwitch(keras.callbacks.Callback):
 
 
 class MixedPrecision(keras.callbacks.Callback):
-    """Training steps compute their convolutions and matrix products in bfloat16; validation stays in float32.
+    """Within its block, training steps compute convolutions and matrix products in bfloat16.
 
-    TensorFlow's graph optimiser inserts the casts, so that every network of the step takes part as it
-    is, the classifier under attack too; weights, losses and the optimizers' state stay in float32.
-    bfloat16 has float32's range of exponents: no loss scaling is needed. On a CPU without bfloat16
-    instructions nothing changes.
+    As a callback of the `fit` in the block it keeps validation in float32. TensorFlow's graph optimiser
+    inserts the casts, so that every network of the step takes part as it is, the classifier under
+    attack too; weights, losses and the optimizers' state stay in float32. bfloat16 has float32's range
+    of exponents: no loss scaling is needed. On a CPU without bfloat16 instructions nothing changes.
+
+    Args:
+        enabled: False for a block, and a callback, that do nothing.
     """
 
-    # From these on everything is float32 up to the next convolution: the perturbation's arithmetic and norms
-    # (an eighth of epsilon is lost otherwise), the GAN losses, and the sums that the metrics keep.
+    # From these on everything is float32 up to the next convolution: the perturbation's arithmetic and norms (bfloat16
+    # knows bright pixels in steps of an eighth of 8/255), the GAN losses, and the sums that the metrics keep.
     FLOAT32_FROM = "Tanh,Softplus"
 
-    def on_train_begin(self, logs=None):
-        # TensorFlow has no other way to move an operation from one of its lists to another.
-        for change in ("INFERLIST_REMOVE", "DENYLIST_ADD"):
-            os.environ[f"TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_{change}"] = self.FLOAT32_FROM
-        self._set(True)
+    def __init__(self, enabled: bool):
+        super().__init__()
+        self.enabled = enabled
 
-    def on_train_end(self, logs=None):
-        self._set(False)
+    def __enter__(self):
+        self._set(True)
+        return self
+
+    def __exit__(self, *error):
+        self._set(False)  # after an interruption too: what a notebook runs next is float32
 
     def on_test_begin(self, logs=None):
         self._set(False)
@@ -109,8 +114,12 @@ class MixedPrecision(keras.callbacks.Callback):
     def on_test_end(self, logs=None):
         self._set(True)
 
-    @staticmethod
-    def _set(on: bool):
+    def _set(self, on: bool):
+        if not self.enabled:
+            return
+        # TensorFlow has no other way to move an operation from one of its lists to another.
+        for change in ("INFERLIST_REMOVE", "DENYLIST_ADD"):
+            os.environ[f"TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_{change}"] = self.FLOAT32_FROM
         # The option is TensorFlow's own and holds for the process; a compiled step is looked up by it at each call.
         tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": on})
 

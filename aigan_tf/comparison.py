@@ -80,6 +80,8 @@ def evaluate_workdir(
     preparation.check_accuracy(classifier, dataset)
     chosen = contenders(attacks, folder, config, dataset, classifier)
     others = {name: _other_classifier(name, config, dataset, folder) for name in transfer_to}
+    for name, other in others.items():
+        _refuse_misfit(name, other, dataset)
     with pictures:
         result = compare(config, dataset, classifier, chosen, folder, keep=pictures.keep if save_images else None)
         for name, other in others.items():
@@ -230,34 +232,31 @@ def _warnings(classifier, dataset, rows):
 
 
 def _other_classifier(name, config, dataset, folder):
-    """A classifier the generator was not trained on: of a work folder, of a file, or trained in transfer/NAME here.
-
-    Raises:
-        InputError: it cannot be loaded, or does not take these images and answer these classes.
-    """
+    """A classifier the generator was not trained on: of a work folder, of a file, or trained in transfer/NAME here."""
     path = user_path(name)
     if (path / "config.json").exists():
-        run = Workdir(path)
-        other = preparation.existing_classifier(preparation.config_of(run), dataset, run)
-    else:
-        settings = dataclasses.replace(config, classifier=name, classifier_epochs=0, defense="")
-        if preparation.is_built_in(name):
-            # Another seed: the run's own would train its very classifier once more, if it is of this architecture.
-            settings = dataclasses.replace(settings, seed=config.seed + 1)
-            own = Workdir(folder.path / "transfer" / name.lower())
-            with own.locked():
-                other = trained_classifier(settings, dataset, own)
-        else:
-            other = preparation.adopt_classifier(settings, dataset)
+        other = Workdir(path)
+        return preparation.existing_classifier(preparation.config_of(other), dataset, other)
+    other = dataclasses.replace(config, classifier=name, classifier_epochs=0, defense="")
+    if preparation.is_built_in(name):
+        # Another seed: the run's own would train its very classifier once more, if it is of this architecture.
+        other = dataclasses.replace(other, seed=config.seed + 1)
+        own = Workdir(folder.path / "transfer" / name.lower())
+        with own.locked():
+            return trained_classifier(other, dataset, own)
+    return preparation.adopt_classifier(other, dataset)
+
+
+def _refuse_misfit(name, classifier, dataset):
+    """Raises `InputError` where another run's classifier does not take these images or answers other classes."""
     shape = " x ".join(map(str, dataset.image_shape))
     expected = f"expected one of {shape} images and {dataset.num_classes} classes: leave it out"
     try:
-        answered = other(tf.constant(dataset.test.take(slice(0, 1)).as_float())).shape[-1]
+        answered = classifier(tf.constant(dataset.test.take(slice(0, 1)).as_float())).shape[-1]
     except (ValueError, tf.errors.InvalidArgumentError) as error:
         raise InputError(f"--transfer_to={name}: its classifier does not take these images; {expected}") from error
     if answered != dataset.num_classes:
         raise InputError(f"--transfer_to={name}: its classifier has {answered} classes; {expected}")
-    return other
 
 
 def _print(result):

@@ -182,33 +182,34 @@ def fit(
     success = aigan.success_rate.name
     say(f"Training the generator: {config.attack}, epsilon {config.epsilon:.4g}, {steps} steps an epoch.")
     began = time.perf_counter()
-    aigan.fit(
-        training_batches(
-            dataset.train,
-            config.batch_size,
-            config.seed,
-            first_step=first_epoch * steps,
-            max_shift=config.max_shift,
-            flip=config.flip,
-        ),
-        steps_per_epoch=steps,
-        initial_epoch=first_epoch,
-        epochs=epochs,
-        shuffle=False,  # the batches are shuffled already
-        verbose=0,  # Progress reports
-        validation_data=evaluation_batches(dataset.validation, 500),
-        callbacks=[
-            Progress(
-                ["generator_loss", success, "perturbation_l2", f"val_{success}", "val_perturbation_l2"],
-                show_stage=len(callbacks) > 0,
+    with MixedPrecision(config.mixed_precision) as precision:
+        aigan.fit(
+            training_batches(
+                dataset.train,
+                config.batch_size,
+                config.seed,
+                first_step=first_epoch * steps,
+                max_shift=config.max_shift,
+                flip=config.flip,
             ),
-            *callbacks,
-            *([MixedPrecision()] if config.mixed_precision else []),
-            MetricsHistory(folder.metrics, first_epoch),
-            keras.callbacks.TensorBoard(folder.logs, write_graph=False),
-            checkpoint,
-        ],
-    )
+            steps_per_epoch=steps,
+            initial_epoch=first_epoch,
+            epochs=epochs,
+            shuffle=False,  # the batches are shuffled already
+            verbose=0,  # Progress reports
+            validation_data=evaluation_batches(dataset.validation, 500),
+            callbacks=[
+                Progress(
+                    ["generator_loss", success, "perturbation_l2", f"val_{success}", "val_perturbation_l2"],
+                    show_stage=len(callbacks) > 0,
+                ),
+                *callbacks,
+                precision,
+                MetricsHistory(folder.metrics, first_epoch),
+                keras.callbacks.TensorBoard(folder.logs, write_graph=False),
+                checkpoint,
+            ],
+        )
     save_generator(aigan, folder.weights)
     say(f"Trained for {time.perf_counter() - began:.0f} s.")
     return True

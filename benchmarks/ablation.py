@@ -130,19 +130,16 @@ def step_seconds(config, dataset, classifier) -> dict[int, float]:
         iter(training_batches(dataset.train, config.batch_size, 0, max_shift=config.max_shift, flip=config.flip))
     )
     step = tf.function(aigan.train_step)
-    mixed = MixedPrecision()
     seconds = {}
-    if config.mixed_precision:
-        mixed.on_train_begin()
-    for stage in (1, 2):
-        aigan.stage = stage
-        times = []
-        for _ in range(6):
-            began = time.perf_counter()
-            step(batch)["generator_loss"].numpy()
-            times.append(time.perf_counter() - began)
-        seconds[stage] = float(np.median(times[1:]))
-    mixed.on_train_end()
+    with MixedPrecision(config.mixed_precision):
+        for stage in (1, 2):
+            aigan.stage = stage
+            times = []
+            for _ in range(6):
+                began = time.perf_counter()
+                step(batch)["generator_loss"].numpy()
+                times.append(time.perf_counter() - began)
+            seconds[stage] = float(np.median(times[1:]))
     return seconds
 
 
@@ -170,8 +167,8 @@ def run(row: Row, config, dataset, classifier, seconds) -> dict:
         batches = training_batches(
             dataset.train, config.batch_size, config.seed, first_step=done, max_shift=config.max_shift, flip=config.flip
         )
-        callbacks = [MixedPrecision()] if config.mixed_precision else []
-        history = aigan.fit(batches, steps_per_epoch=count, shuffle=False, verbose=0, callbacks=callbacks).history
+        with MixedPrecision(config.mixed_precision):
+            history = aigan.fit(batches, steps_per_epoch=count, shuffle=False, verbose=0).history
         done += count
         spent = time.perf_counter() - began
         measured = evaluate_attack(

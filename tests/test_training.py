@@ -456,15 +456,27 @@ def test_mixed_precision_computes_a_convolution_in_bfloat16():
     kernel = tf.random.stateless_normal((3, 3, 16, 16), (0, 1))
     images = tf.random.stateless_uniform((8, 16, 16, 16), (0, 2))
     convolve = tf.function(lambda x: tf.nn.conv2d(tf.nn.conv2d(x, kernel, 1, "SAME"), kernel, 1, "SAME"))
-    mixed = callbacks.MixedPrecision()
     exact = convolve(images)
-    mixed.on_train_begin()
-    rounded = convolve(images)
-    mixed.on_test_begin()
+    with callbacks.MixedPrecision(True) as mixed:
+        rounded = convolve(images)
+        mixed.on_test_begin()
+        np.testing.assert_array_equal(convolve(images), exact)
+        mixed.on_test_end()
+        np.testing.assert_array_equal(convolve(images), rounded)
     np.testing.assert_array_equal(convolve(images), exact)
     difference = float(tf.norm(rounded - exact) / tf.norm(exact))
-    mixed.on_train_end()
     assert 1e-4 < difference < 0.02
+    with callbacks.MixedPrecision(False) as mixed:
+        np.testing.assert_array_equal(convolve(images), exact)
+        mixed.on_test_end()
+        np.testing.assert_array_equal(convolve(images), exact)
+
+
+def test_an_interruption_leaves_no_mixed_precision_behind():
+    with pytest.raises(KeyboardInterrupt), callbacks.MixedPrecision(True):
+        raise KeyboardInterrupt
+    options = tf.config.optimizer.get_experimental_options()
+    assert not options["auto_mixed_precision_onednn_bfloat16"]
 
 
 class FakeModel:

@@ -136,9 +136,26 @@ class Generator(keras.Model):
         for block in self.blocks:
             features = block(features, condition, training=training)
         for up, skip in zip(self.ups, reversed(skips), strict=True):
-            features = self.upsample(features)[:, : tf.shape(skip)[1], : tf.shape(skip)[2]]  # odd sizes: one too many
+            features = self.upsample(features)
+            if features.shape[1:3] != skip.shape[1:3]:  # odd sizes: one too many
+                features = features[:, : tf.shape(skip)[1], : tf.shape(skip)[2]]
             features = up(tf.concat([features, skip], axis=-1), condition, training=training)
         return self.head(features)
+
+
+@tf.custom_gradient
+def leaky_relu(features):
+    """max(x, 0.2 x), with one pass over the maps in its gradient less than TensorFlow derives for this formula.
+
+    TensorFlow's own `leaky_relu` has a gradient that its graph optimiser trips over, which then gives up on
+    every fusion of the step.
+    """
+    outputs = tf.maximum(features, 0.2 * features)
+
+    def gradient(upstream):
+        return tf.where(outputs >= 0.0, upstream, 0.2 * upstream)
+
+    return outputs, gradient
 
 
 @keras.saving.register_keras_serializable("aigan_tf")
@@ -167,8 +184,5 @@ class Discriminator(keras.Model):
         """float32 `(batch, height, width, channels)` in `[0, 1]` to logits float32 `(batch,)`."""
         features = 2.0 * images - 1.0
         for conv in self.convs:
-            features = conv(features)
-            # A leaky ReLU. TensorFlow's own has a gradient that its graph optimiser trips over, which then
-            # gives up on every fusion of the step.
-            features = tf.maximum(features, 0.2 * features)
+            features = leaky_relu(conv(features))
         return self.head(tf.reduce_mean(features, axis=[1, 2]))[:, 0]

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from aigan_tf.config import Config
 from aigan_tf.contenders import ADVGAN, ATTACKS, GENERATOR, OURS, STAGE1, ExportedGenerator, contenders
 from aigan_tf.data import ImageDataset
 from aigan_tf.errors import InputError, user_path
-from aigan_tf.evaluation import Attack, evaluate, evaluate_attack, predictions
+from aigan_tf.evaluation import Attack, EvaluationSet, evaluate_attack, evaluate_attacks
 from aigan_tf.losses import adversarial_loss
 from aigan_tf.pictures import PictureFolder
 from aigan_tf.workdir import Workdir, read_csv, report_folder, write_report
@@ -82,51 +83,64 @@ def evaluate_workdir(
     others = {name: _other_classifier(name, config, dataset, folder) for name in transfer_to}
     for name, other in others.items():
         _refuse_misfit(name, other, dataset)
+    examples = examples_of(dataset, classifier)
     with pictures:
-        result = compare(config, dataset, classifier, chosen, folder, keep=pictures.keep if save_images else None)
+        result = compare(config, examples, dataset.name, chosen, folder, keep=pictures.keep if save_images else None)
         for name, other in others.items():
             print(f"Showing {GENERATOR}'s pictures to {name}.", flush=True)
-            result["transfer"][name] = _measured(chosen[GENERATOR].run, config, dataset, other)
+            result["transfer"][name] = evaluate_attack(
+                chosen[GENERATOR].run, examples_of(dataset, other), config.epsilon, config.targeted, config.seed
+            )
     _print(result)
     rows = [{"name": name, **_flat(row)} for name, row in (result["attacks"] | result["transfer"]).items()]
-    pictures = _drawn(config, dataset, classifier, chosen)
+    pictures = _drawn(config, examples, dataset.name, chosen)
     write_report(output, "report", result, rows, page.comparison_page(result, pictures))
     return result
 
 
+def examples_of(dataset: ImageDataset, classifier: Callable) -> EvaluationSet:
+    """Returns the test split as what `classifier` is attacked on."""
+    return EvaluationSet(classifier, dataset.test.as_float(), dataset.test.labels, dataset.class_names)
+
+
 def compare(
     config: Config,
-    dataset: ImageDataset,
-    classifier: Callable,
+    examples: EvaluationSet,
+    dataset: str,
     attacks: dict[str, Attack],
     folder: Workdir,
     keep: Callable | None = None,
 ) -> dict:
-    """Measures attacks on the images of the test split.
+    """Measures attacks on the same images.
 
     All take the same targets, but for an attack that knows only some, or is too slow for all.
+
+    Args:
+        config: the settings of the run.
+        examples: classifier and images.
+        dataset: the data set's name, for the record.
+        attacks: by name.
+        folder: the run's work folder.
+        keep: as in `evaluate`.
 
     Returns:
         The settings, and under `attacks` a dict for each attack as `evaluate` returns it.
     """
-    images, labels = dataset.test.as_float(), dataset.test.labels
-    rows = {}
-    for name, attack in attacks.items():
-        print(f"Measuring {name} on {len(images)} images: {attack.description}.", flush=True)
-        rows |= evaluate(
-            {name: attack}, classifier, images, labels, config.epsilon, class_names=dataset.class_names,
-            targeted=config.targeted, seed=config.seed, batch_size=100, keep=keep, progress=True,
-        )  # fmt: skip
-    training = sum(float(epoch["seconds"]) for epoch in read_csv(folder.metrics))
+    rows = evaluate_attacks(attacks, examples, config.epsilon, config.targeted, config.seed, keep=keep, progress=True)
+    history = read_csv(folder.metrics)
+    training = sum(float(epoch["seconds"]) for epoch in history)
     result = {
-        "dataset": dataset.name,
+        "dataset": dataset,
         "classifier": config.classifier,
+        "defense": config.defense,
+        "black_box": config.black_box,
+        "queries": int(history[-1]["queries"]) if config.black_box else 0,
         "device": preparation.device_name(),
         "settings": {name: attack.description for name, attack in attacks.items()},
-        "warnings": _warnings(classifier, dataset, rows),
+        "warnings": _warnings(examples, rows),
         "generator_training_seconds": training,
         "attacks": rows,
-        "success_by_epsilon": _curves(config, dataset, classifier, attacks),
+        "success_by_epsilon": _curves(config, examples, attacks),
         "transfer": {},
     }
     if "pgd" in rows and GENERATOR in rows:
@@ -142,53 +156,32 @@ def measure_export(folder: Workdir, config: Config, dataset: ImageDataset, class
         InputError: the export cannot be loaded.
     """
     generator = ExportedGenerator(folder, config.targeted)
-    result = {**_measured(generator, config, dataset, classifier), "device": preparation.device_name()}
+    examples = examples_of(dataset, classifier)
+    measured = evaluate_attack(generator, examples, config.epsilon, config.targeted, config.seed)
+    result = {**measured, "device": preparation.device_name()}
     print(report.success_table(result), flush=True)
     if config.variable_epsilon:
-        result["success_by_epsilon"] = _generator_curve(generator, config, dataset, classifier)
+        result["success_by_epsilon"] = _curve(generator.within, config, examples.first(CURVE_EXAMPLES))
         print(report.epsilon_table(result["success_by_epsilon"]), flush=True)
     return result
 
 
-def _measured(attack, config, dataset, classifier, epsilon=None):
-    return evaluate_attack(
-        attack, classifier, dataset.test.as_float(), dataset.test.labels, dataset.class_names,
-        epsilon or config.epsilon, config.targeted, split="test", seed=config.seed,
-    )  # fmt: skip
+def _curve(attack_at, config, examples, **settings):
+    """Success at each budget of an attack that `attack_at` makes for it."""
+    kept = ("epsilon", "num_attacks", "success_rate", "mean_l2")
+    points = []
+    for share in range(1, CURVE_POINTS + 1):
+        epsilon = config.epsilon * share / CURVE_POINTS
+        measured = evaluate_attack(attack_at(epsilon), examples, epsilon, config.targeted, config.seed, **settings)
+        points.append({name: measured[name] for name in kept})
+    return points
 
 
-def _budgets(config):
-    return [config.epsilon * share / CURVE_POINTS for share in range(1, CURVE_POINTS + 1)]
-
-
-def _generator_curve(generator, config, dataset, classifier):
-    """Success of a generator that takes budgets at each of them."""
-    few = dataclasses.replace(dataset, test=dataset.test.take(slice(0, CURVE_EXAMPLES)))
-    return [
-        _point(_measured(generator.within(epsilon), config, few, classifier, epsilon)) for epsilon in _budgets(config)
-    ]
-
-
-def _point(result):
-    return {name: result[name] for name in ("epsilon", "num_attacks", "success_rate", "mean_l2")}
-
-
-def _curves(config, dataset, classifier, attacks):
+def _curves(config, examples, attacks):
     """Success at each budget of those attacks that take one, on one drawn target an image."""
-    few = dataset.test.take(slice(0, COMPARED_CURVE_EXAMPLES))
-    images, labels = few.as_float(), few.labels
-
-    def curve(at):
-        return [
-            _point(
-                evaluate_attack(
-                    at(epsilon), classifier, images, labels, dataset.class_names, epsilon, config.targeted,
-                    split="test", seed=config.seed, batch_size=100, targets_per_image=1,
-                )
-            )
-            for epsilon in _budgets(config)
-        ]  # fmt: skip
-
+    curve = functools.partial(
+        _curve, config=config, examples=examples.first(COMPARED_CURVE_EXAMPLES), batch_size=100, targets_per_image=1
+    )
     curves = {}
     if GENERATOR in attacks:
         generator = attacks[GENERATOR].run
@@ -204,12 +197,14 @@ def _curves(config, dataset, classifier, attacks):
     for name in ("fgsm", "pgd"):
         if name in attacks:
             curves[name] = curve(
-                lambda epsilon, name=name: baselines.baseline(name, classifier, epsilon, config.targeted, config.seed)
+                lambda epsilon, name=name: baselines.baseline(
+                    name, examples.classifier, epsilon, config.targeted, config.seed
+                )
             )
     return curves
 
 
-def _warnings(classifier, dataset, rows):
+def _warnings(examples, rows):
     """What makes a rate worth less than it looks."""
     found = []
     if {"fgsm", "pgd"} <= rows.keys() and rows["fgsm"]["success_rate"] > rows["pgd"]["success_rate"]:
@@ -217,15 +212,15 @@ def _warnings(classifier, dataset, rows):
             "fgsm succeeds more often than pgd, the stronger attack; the classifier may hide its gradients, so that no rate "
             "against it means much."
         )
-    few = dataset.test.take(slice(0, GRADIENT_EXAMPLES))
-    images, labels = tf.constant(few.as_float()), tf.constant(few.labels)
+    few = examples.first(GRADIENT_EXAMPLES)
+    images, labels = tf.constant(few.images), tf.constant(few.labels)
     with tf.GradientTape() as tape:
         tape.watch(images)
-        loss = adversarial_loss(classifier(images), spread_target_classes(labels, dataset.num_classes), True)
+        loss = adversarial_loss(few.classifier(images), spread_target_classes(labels, len(few.class_names)), True)
     zero = ~tf.reduce_any(tf.not_equal(tape.gradient(loss, images), 0.0), axis=[1, 2, 3])
     if tf.reduce_any(zero):
         found.append(
-            f"the classifier's gradient is zero on {int(tf.reduce_sum(tf.cast(zero, tf.int32)))} of {len(few)} images: "
+            f"the classifier's gradient is zero on {int(tf.reduce_sum(tf.cast(zero, tf.int32)))} of {len(labels)} images: "
             "attacks that follow it cannot move those, and look weaker than they are."
         )
     return found
@@ -264,7 +259,8 @@ def _print(result):
     if result["transfer"]:
         print("The same generator's pictures, shown to classifiers it was not trained on:")
         print(report.aligned(report.comparison_rows(result["transfer"])), flush=True)
-    for line in (*(f"WARNING: {warning}" for warning in result["warnings"]), report.paid_for(result)):
+    warnings = [f"WARNING: {warning}" for warning in result["warnings"]]
+    for line in (*warnings, report.black_box_note(result), report.paid_for(result)):
         if line:
             print(line, flush=True)
 
@@ -275,17 +271,16 @@ def _flat(row):
     return flat | {"success_interval_low": low, "success_interval_high": high}
 
 
-def _drawn(config, dataset, classifier, attacks):
+def _drawn(config, examples, dataset, attacks):
     """The paper's grid: an image of each class, what each generator adds to it, and what comes of it."""
-    split = dataset.test
+    names, num_classes = examples.class_names, len(examples.class_names)
     # All generators are asked for what the one that knows fewest classes can do.
-    known = attacks[ADVGAN].target_classes if ADVGAN in attacks else range(dataset.num_classes)
-    right = predictions(classifier, split.as_float()) == split.labels
+    known = attacks[ADVGAN].target_classes if ADVGAN in attacks else range(num_classes)
+    right = examples.correct
     if config.targeted and len(known) == 1:
-        right &= split.labels != known[0]
-    shown = [np.flatnonzero(right & (split.labels == k))[:1] for k in range(dataset.num_classes)]
-    shown = np.concatenate(shown)[:10]
-    images, labels = split.take(shown).as_float(), split.labels[shown]
+        right = right & (examples.labels != known[0])
+    shown = np.concatenate([np.flatnonzero(right & (examples.labels == k))[:1] for k in range(num_classes)])[:10]
+    images, labels = examples.images[shown], examples.labels[shown]
     classes = labels
     if config.targeted:
         others = [[k for k in known if k != label] for label in labels]
@@ -296,11 +291,8 @@ def _drawn(config, dataset, classifier, attacks):
             made = np.asarray(attacks[name].run(tf.constant(images), tf.constant(classes)))
             rows[f"{name}\npicture"] = made
             rows[f"{name}\nmagnified"] = figures.magnified(images, made, config.epsilon)
-    names = dataset.class_names
     captions = [
         f"{names[label]}\naim: {'' if config.targeted else 'not '}{names[k]}"
         for label, k in zip(labels, classes, strict=True)
     ]
-    return figures.picture_grid(
-        rows, captions, f"{dataset.name}, epsilon {255 * config.epsilon:.3g} of 255 grey levels"
-    )
+    return figures.picture_grid(rows, captions, f"{dataset}, epsilon {255 * config.epsilon:.3g} of 255 grey levels")

@@ -10,6 +10,7 @@ import tensorflow as tf
 from scipy.stats import binomtest
 from tqdm import tqdm
 
+from aigan_tf.errors import InputError
 from aigan_tf.perturbation import apply_perturbation, l2_norms, linf_norms, quantize
 
 ALL_TARGETS_UP_TO = 20  # classes; with more, each image gets MANY_TARGETS of the others
@@ -26,6 +27,69 @@ def predictions(classifier: Callable, images: np.ndarray, batch_size: int = 500)
     """Returns the class the classifier answers for each image, int32 `(n,)`."""
     predict = tf.function(lambda batch: tf.argmax(classifier(batch), -1, tf.int32), reduce_retracing=True)
     return np.concatenate([predict(images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
+
+
+class EvaluationSet:
+    """A classifier and the images it is attacked on; what all attacks on them have in common is computed once.
+
+    Args:
+        classifier: images in `[0, 1]` to logits, in inference mode.
+        images: float32 `(n, height, width, channels)` in `[0, 1]`.
+        labels: int32 `(n,)`.
+        class_names: name of each class.
+        split: name of the split, for the record.
+    """
+
+    def __init__(
+        self,
+        classifier: Callable[[tf.Tensor], tf.Tensor],
+        images: np.ndarray,
+        labels: np.ndarray,
+        class_names: Sequence[str],
+        split: str = "test",
+    ):
+        self.classifier = classifier
+        self.images = images
+        self.labels = labels
+        self.class_names = tuple(class_names)
+        self.split = split
+        # Traced once for all attacks and budgets; an attribute of the object, so that it goes with it.
+        self.measure = tf.function(self._measure, reduce_retracing=True)
+
+    @functools.cached_property
+    def correct(self) -> np.ndarray:
+        """Which images the classifier gets right, bool `(n,)`.
+
+        Raises:
+            InputError: none of them.
+        """
+        correct = predictions(self.classifier, self.images) == self.labels
+        if not correct.any():
+            raise InputError(
+                f"the classifier gets none of {len(correct)} images right; expected at least one to attack: check its input "
+                "range and the order of its classes, or take more images"
+            )
+        return correct
+
+    def first(self, count: int) -> "EvaluationSet":
+        """Returns the set of the first `count` images."""
+        return EvaluationSet(self.classifier, self.images[:count], self.labels[:count], self.class_names, self.split)
+
+    def _measure(self, clean, adversarial, budget):
+        """A batch's answers, norms and 8-bit pictures."""
+        window = min(11, *self.images.shape[1:3])  # of the structural similarity; 11 pixels as published
+        clean_8bit, pictures = quantize(clean, adversarial, budget)
+        clean_8bit, adversarial_8bit = (tf.cast(x, tf.float32) / 255.0 for x in (clean_8bit, pictures))
+        return {
+            "answer_float": tf.argmax(self.classifier(adversarial), -1, tf.int32),
+            "answer": tf.argmax(self.classifier(adversarial_8bit), -1, tf.int32),
+            "l2": l2_norms(adversarial_8bit - clean_8bit),
+            "linf": linf_norms(adversarial_8bit - clean_8bit),
+            "linf_float": linf_norms(adversarial - clean),
+            "ssim": tf.image.ssim(clean_8bit, adversarial_8bit, 1.0, filter_size=window),
+            "outside": tf.reduce_max(tf.maximum(-adversarial, adversarial - 1.0), axis=[1, 2, 3]),
+            "pictures": pictures,
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +130,11 @@ def evaluate(
 
     Args:
         attacks: name to `Attack`, or to any callable from images and classes to adversarial images.
-        classifier, images, labels, epsilon, targeted, split, seed, batch_size: as in `evaluate_attack`.
+        classifier, images, labels, split: as in `EvaluationSet`.
         class_names: name of each class; None numbers those that the classifier has.
+        epsilon, targeted, seed, batch_size: as in `evaluate_attack`.
         keep: called with the attack's name and what `evaluate_attack` hands its own `keep`.
-        progress: whether a bar is shown for each attack, where standard error is a terminal.
+        progress: whether each attack is announced, and its progress shown where standard error is a terminal.
 
     Returns:
         Name to what `evaluate_attack` returns, plain data. An attack that is not bounded has a second entry, of
@@ -77,17 +142,33 @@ def evaluate(
     """
     if class_names is None:
         class_names = [str(k) for k in range(int(classifier(tf.constant(images[:1])).shape[-1]))]
+    examples = EvaluationSet(classifier, images, labels, class_names, split)
+    return evaluate_attacks(attacks, examples, epsilon, targeted, seed, batch_size, keep, progress)
+
+
+def evaluate_attacks(
+    attacks: Mapping[str, Attack | Callable],
+    examples: EvaluationSet,
+    epsilon: float,
+    targeted: bool = True,
+    seed: int = 0,
+    batch_size: int = 100,
+    keep: Callable[[str, dict[str, np.ndarray]], None] | None = None,
+    progress: bool = False,
+) -> dict[str, dict]:
+    """`evaluate` on a set that may serve again."""
     results = {}
 
     def measure(name, run, attack, bounded):
         results[name] = evaluate_attack(
-            run, classifier, images, labels, tuple(class_names), epsilon, targeted, split, seed, batch_size,
-            attack.targets_per_image, attack.target_classes, bounded, progress=name if progress else None,
-            keep=functools.partial(keep, name) if keep else None,
+            run, examples, epsilon, targeted, seed, batch_size, attack.targets_per_image, attack.target_classes, bounded,
+            progress=name if progress else None, keep=functools.partial(keep, name) if keep else None,
         )  # fmt: skip
 
     for name, attack in attacks.items():
         attack = attack if isinstance(attack, Attack) else Attack(attack)
+        if progress:
+            print(f"Measuring {name} on {len(examples.images)} images: {attack.description}.", flush=True)
         if attack.bounded:
             measure(name, attack.run, attack, True)
             continue
@@ -118,13 +199,9 @@ class _Remembered:
 
 def evaluate_attack(
     attack: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
-    classifier: Callable[[tf.Tensor], tf.Tensor],
-    images: np.ndarray,
-    labels: np.ndarray,
-    class_names: tuple[str, ...],
+    examples: EvaluationSet,
     epsilon: float,
-    targeted: bool,
-    split: str,
+    targeted: bool = True,
     seed: int = 0,
     batch_size: int = 500,
     targets_per_image: int = 0,
@@ -141,13 +218,9 @@ def evaluate_attack(
 
     Args:
         attack: `(images, classes)` to adversarial images; `classes` are targets, or labels if untargeted.
-        classifier: images in `[0, 1]` to logits, in inference mode.
-        images: float32 `(n, height, width, channels)` in `[0, 1]`.
-        labels: int32 `(n,)`.
-        class_names: name of each class.
+        examples: the classifier and the images.
         epsilon: L-infinity budget as a fraction of the pixel range; exceeding it is an error.
         targeted: kind of attack.
-        split: name of the split, for the record.
         seed: decides the drawn targets.
         batch_size: images a batch; the last, partial batch is counted too.
         targets_per_image: how many targets each image is driven to; 0 for all, or 10 of many.
@@ -164,36 +237,20 @@ def evaluate_attack(
         column for each target; None where nothing was tried.
 
     Raises:
-        ValueError: the classifier gets no image right, or an adversarial image breaks the threat model.
+        InputError: there is nothing to attack, or an adversarial image breaks the threat model.
     """
+    images, labels, class_names, correct = examples.images, examples.labels, examples.class_names, examples.correct
     num_classes = len(class_names)
-    correct = predictions(classifier, images, batch_size) == labels
-    if not correct.any():
-        raise ValueError(f"the classifier gets none of {len(images)} images right; there is nothing to attack")
-    clean_accuracy = float(correct.mean())
     attacked, tried = _attacks_to_try(
         labels, np.flatnonzero(correct), num_classes, targeted, seed, targets_per_image, target_classes
     )
     if not len(tried):
-        raise ValueError("every image has the only target class as its label; there is nothing to attack")
+        raise InputError(
+            f"all {correct.sum()} images that the classifier gets right are of the only target class; expected some of "
+            "another to attack: take more images"
+        )
     budget = epsilon if bounded else 1.0
-    window = min(11, *images.shape[1:3])  # of the structural similarity; 11 pixels as published
-
-    @tf.function(reduce_retracing=True)
-    def measure_batch(clean, adversarial):
-        clean_8bit, pictures = quantize(clean, adversarial, budget)
-        clean_8bit, adversarial_8bit = (tf.cast(x, tf.float32) / 255.0 for x in (clean_8bit, pictures))
-        return {
-            "answer_float": tf.argmax(classifier(adversarial), -1, tf.int32),
-            "answer": tf.argmax(classifier(adversarial_8bit), -1, tf.int32),
-            "l2": l2_norms(adversarial_8bit - clean_8bit),
-            "linf": linf_norms(adversarial_8bit - clean_8bit),
-            "linf_float": linf_norms(adversarial - clean),
-            "ssim": tf.image.ssim(clean_8bit, adversarial_8bit, 1.0, filter_size=window),
-            "outside": tf.reduce_max(tf.maximum(-adversarial, adversarial - 1.0), axis=[1, 2, 3]),
-            "pictures": pictures,
-        }
-
+    measure = functools.partial(examples.measure, budget=tf.constant(budget, tf.float32))
     batches, seconds = [], []
     starts = range(0, len(tried), batch_size)
     for start in tqdm(starts, desc=progress, unit="batch", leave=False, disable=None if progress else True):
@@ -204,10 +261,13 @@ def evaluate_attack(
         adversarial = attack(clean, tf.constant(tried[chosen]))
         adversarial = tf.constant(np.asarray(adversarial))  # blocks until it is there
         seconds.append((time.perf_counter() - began) / len(clean))
-        batch = {name: value.numpy() for name, value in measure_batch(clean, adversarial).items()}
+        batch = {name: value.numpy() for name, value in measure(clean, adversarial).items()}
         for name, limit in (("linf", budget), ("linf_float", budget), ("outside", 0.0)):
             if not batch[name].max() <= limit + ROUNDING:  # not <=: NaN fails too
-                raise ValueError(f"an adversarial image breaks the threat model: {name} {batch[name].max()} > {limit}")
+                raise InputError(
+                    f"an adversarial image breaks the threat model: {name} {batch[name].max()} > {limit}; expected images in "
+                    "[0, 1] and within epsilon: correct the attack, or train the generator again"
+                )
         if keep:
             keep({"index": index, "label": labels[index], "class": tried[chosen], **batch})
         del batch["pictures"]  # ten thousand images towards nine targets would not fit
@@ -220,12 +280,12 @@ def evaluate_attack(
     by_class = [float(hit[tried == k].mean()) if (tried == k).any() else None for k in range(num_classes)]
     result = {
         "attack": "targeted" if targeted else "untargeted",
-        "split": split,
+        "split": examples.split,
         "seed": seed,
         "epsilon": epsilon,
         "num_examples": len(images),
         "num_correct": int(correct.sum()),
-        "clean_accuracy": clean_accuracy,
+        "clean_accuracy": float(correct.mean()),
         "num_attacks": len(hit),
         "success_rate": float(hit.mean()),
         "success_interval": list(binomtest(int(hit.sum()), len(hit)).proportion_ci(method="wilson")),

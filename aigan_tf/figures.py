@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure  # not pyplot: it would touch the notebook's own plots
 
+NAMED_CLASSES = 20  # up to as many have room for their names below an axis
+
 
 def magnified(images: np.ndarray, adversarial_images: np.ndarray, epsilon: float) -> np.ndarray:
     """Returns what was added as pictures: mid-grey for no change, black and white for a change of `epsilon`.
@@ -80,7 +82,7 @@ def matrix(success: Sequence[Sequence[float | None]], class_names: Sequence[str]
 
 
 def success_by_target(rates: Mapping[str, Mapping[str, float | None]], heading: str) -> bytes:
-    """Draws success towards each target class as bars, one colour an attack.
+    """Draws success towards each target class, one colour an attack: bars, or of many classes the rates in order.
 
     Args:
         rates: attack to target class to rate, None where it was not tried.
@@ -90,16 +92,21 @@ def success_by_target(rates: Mapping[str, Mapping[str, float | None]], heading: 
         An SVG file.
     """
     names = list(next(iter(rates.values())))
-    figure = Figure(figsize=(max(6.0, 0.9 * len(names)), 3.4), layout="constrained")
+    few = len(names) <= NAMED_CLASSES
+    figure = Figure(figsize=(max(6.0, 0.9 * len(names)) if few else 8.0, 3.4), layout="constrained")
     axis = figure.subplots()
     width = 0.8 / len(rates)
     for offset, (attack, by_class) in enumerate(rates.items()):
-        heights = [np.nan if by_class[name] is None else 100 * by_class[name] for name in names]
-        places = np.arange(len(names)) + (offset - (len(rates) - 1) / 2) * width
-        axis.bar(places, heights, width, label=attack)
-    axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
+        heights = np.array([np.nan if by_class[name] is None else 100 * by_class[name] for name in names])
+        if few:
+            axis.bar(np.arange(len(names)) + (offset - (len(rates) - 1) / 2) * width, heights, width, label=attack)
+        else:
+            tried = np.sort(heights[~np.isnan(heights)])
+            axis.plot(np.arange(1, len(tried) + 1), tried, marker=".", label=attack)
+    if few:
+        axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axis.set_xlabel("target class" if few else "target classes, from each attack's hardest to its easiest")
     axis.set_ylim(0, 100)
-    axis.set_xlabel("target class")
     axis.set_ylabel("targeted success, %")
     axis.set_title(heading, fontsize=11)
     axis.grid(axis="y", alpha=0.3)

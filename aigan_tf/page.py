@@ -64,14 +64,15 @@ def comparison_page(result: Mapping, pictures: bytes) -> str:
     """
     attacks = result["attacks"]
     name, first = next(iter(attacks.items()))
+    defended = f", trained with --defense={result['defense']}" if result["defense"] else ""
     notes = [
-        f"{first['attack'].capitalize()} attacks on {result['classifier']} ({first['clean_accuracy']:.2%} of these images "
+        f"{first['attack'].capitalize()} attacks on {result['classifier']}{defended} ({first['clean_accuracy']:.2%} of these images "
         f"right) within epsilon {first['epsilon']:.4g}, {255 * first['epsilon']:.3g} of 255 grey levels; "
         f"{first['num_examples']:,} images of the {first['split']} split, seed {first['seed']}, {result['device']}.",
         "Only images that the classifier gets right are attacked; n counts the attacks, one for each image and target. "
         "Pictures are rounded to 8 bits, within epsilon of the clean ones, before success is counted. Intervals are "
         "Wilson's, as if all attacks were independent.",
-        *filter(None, [report.paid_for(result)]),
+        *filter(None, [report.black_box_note(result), report.paid_for(result)]),
     ]
     sections = {"Attacks": table(report.comparison_rows(attacks))}
     if result["transfer"]:

@@ -89,6 +89,16 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def black_box_note(result: Mapping) -> str | None:
+    """Returns what the generator's training knew of a black box, as a sentence; None where it knew everything."""
+    if not result["black_box"]:
+        return None
+    return (
+        f"The generator was trained against a local copy ({result['black_box']}), which learned the classifier from its "
+        f"answers to {result['queries']:,} images; foolbox's attacks follow the classifier's own gradients."
+    )
+
+
 def paid_for(result: Mapping) -> str | None:
     """Returns after how many images training has paid for itself, as a sentence; None where that is not known."""
     if not result.get("images_until_training_is_paid_for"):

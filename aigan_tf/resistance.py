@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from aigan_tf import baselines, page, preparation, report
-from aigan_tf.comparison import COMPARED_EXAMPLES, evaluate_workdir
+from aigan_tf.comparison import COMPARED_EXAMPLES, evaluate_workdir, examples_of
 from aigan_tf.contenders import GENERATOR
 from aigan_tf.errors import InputError, user_path
 from aigan_tf.evaluation import evaluate_attack
@@ -53,20 +53,25 @@ def evaluate_defenses(
         result = evaluate_workdir(path, data_dir, attacks, num_examples)
         dataset = preparation.load_dataset(config, data_dir)
         classifier = preparation.existing_classifier(config, dataset, Workdir(path))
-        test = dataset.test.take(slice(0, num_examples or None))
+        examples = examples_of(dataset, classifier).first(num_examples or len(dataset.test))
         robust = {}
         for name in ("fgsm", "pgd"):
             attack = baselines.baseline(name, classifier, config.epsilon, targeted=False, seed=config.seed)
             measured = evaluate_attack(
-                attack, classifier, test.as_float(), test.labels, dataset.class_names, config.epsilon, targeted=False,
-                split="test", seed=config.seed, batch_size=100, progress=f"{name}, untargeted",
-            )  # fmt: skip
+                attack,
+                examples,
+                config.epsilon,
+                targeted=False,
+                seed=config.seed,
+                batch_size=100,
+                progress=f"{name}, untargeted",
+            )
             robust[name] = measured["clean_accuracy"] * (1 - measured["success_rate"])
         rows[path] = {
             "classifier": config.classifier,
             "defense": config.defense or "none",
             "epsilon": config.epsilon,
-            "num_examples": len(test),
+            "num_examples": len(examples.images),
             "clean_accuracy": next(iter(result["attacks"].values()))["clean_accuracy"],
             "robust_accuracy": robust,
             "success_rate": {name: row["success_rate"] for name, row in result["attacks"].items()},

@@ -32,7 +32,7 @@ from aigan_tf.batches import training_batches
 from aigan_tf.callbacks import MixedPrecision
 from aigan_tf.config import make_config
 from aigan_tf.data import load
-from aigan_tf.evaluation import accuracy, evaluate_attack
+from aigan_tf.evaluation import EvaluationSet, evaluate_attack
 from aigan_tf.networks import Generator
 from aigan_tf.preparation import device_name
 from aigan_tf.training import build_aigan
@@ -154,11 +154,11 @@ def steps_of(row: Row, seconds: dict[int, float]) -> dict[int, int]:
     return {kept: round(sum(steps[stage] * seconds[stage] for stage in steps) / seconds[kept])}
 
 
-def run(row: Row, config, dataset, classifier, seconds) -> dict:
+def run(row: Row, config, dataset, examples, seconds) -> dict:
     """Trains one row and returns what it reached."""
     config = dataclasses.replace(config, **row.changes)
     steps = steps_of(row, seconds)
-    aigan = build_aigan(config, dataset, classifier, sum(steps.values()), row.model)
+    aigan = build_aigan(config, dataset, examples.classifier, sum(steps.values()), row.model)
     result = {"parameters": aigan.generator.count_params(), "stages": []}
     done = 0
     for stage, count in steps.items():
@@ -171,10 +171,8 @@ def run(row: Row, config, dataset, classifier, seconds) -> dict:
             history = aigan.fit(batches, steps_per_epoch=count, shuffle=False, verbose=0).history
         done += count
         spent = time.perf_counter() - began
-        measured = evaluate_attack(
-            tf.function(aigan.call, reduce_retracing=True), classifier, dataset.validation.as_float(), dataset.validation.labels, dataset.class_names,
-            config.epsilon, config.targeted, split="validation", seed=config.seed,
-        )  # fmt: skip
+        attack = tf.function(aigan.call, reduce_retracing=True)
+        measured = evaluate_attack(attack, examples, config.epsilon, config.targeted, config.seed)
         kept = ("num_attacks", "success_rate", "worst_target_success_rate", "mean_l2", "clean_accuracy")
         result["stages"].append(
             {"stage": stage, "steps": count, "seconds": round(spent, 1)}
@@ -211,12 +209,16 @@ def main(_):
         sys.exit(f"error: --rows has {min(unknown)!r}; expected some of: {', '.join(ROWS)}")
     dataset = load(_DATASET.value, _DATA_DIR.value)
     classifier = classifiers.frozen(keras.models.load_model(_CLASSIFIER.value, compile=False))
+    validation = dataset.validation
+    examples = EvaluationSet(
+        classifier, validation.as_float(), validation.labels, dataset.class_names, split="validation"
+    )
     config = make_config(dataset=_DATASET.value)
     settings = {
         "dataset": _DATASET.value,
         "device": device_name(),
         "classifier": pathlib.Path(_CLASSIFIER.value).parent.name,
-        "validation_accuracy": accuracy(classifier, dataset.validation.as_float(), dataset.validation.labels),
+        "validation_accuracy": float(examples.correct.mean()),
         "seed": config.seed,
         "epsilon": config.epsilon,
         "stage1_steps": _STAGE1_STEPS.value,
@@ -236,7 +238,7 @@ def main(_):
         changes = ROWS[name].changes
         if name in study["rows"] or (changes and dataclasses.replace(config, **changes) == config):
             continue  # measured before, or what the data set's preset has anyway
-        study["rows"][name] = run(ROWS[name], config, dataset, classifier, seconds)
+        study["rows"][name] = run(ROWS[name], config, dataset, examples, seconds)
         write_json(output, study)
         write_bytes(output.with_suffix(".md"), table(study["rows"]).encode())
         print(name, json.dumps(study["rows"][name]["stages"][-1]), flush=True)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf.evaluation import accuracy, evaluate_attack, predictions
+from aigan_tf.errors import InputError
+from aigan_tf.evaluation import EvaluationSet, accuracy, evaluate, evaluate_attack, predictions
 
 NAMES = ("a", "b", "c", "d")
 
@@ -34,8 +35,8 @@ ATTACKABLE = [1, 0, 1, 1, 1, 0, 1]
 
 def measure(attack=attack, classifier=classifier, images=None, labels=LABELS, names=NAMES, epsilon=0.5, **arguments):
     images = make_images(ANSWERS, ATTACKABLE) if images is None else images
-    arguments = {"targeted": True, "split": "test", "batch_size": 3, **arguments}
-    return evaluate_attack(attack, classifier, images, labels, names, epsilon, **arguments)
+    examples = EvaluationSet(classifier, images, labels, names)
+    return evaluate_attack(attack, examples, epsilon, **{"batch_size": 3, **arguments})
 
 
 def test_only_images_the_classifier_gets_right_are_attacked_and_all_of_those_count():
@@ -98,7 +99,7 @@ def test_as_many_targets_an_image_as_asked_for():
 
 
 def test_only_an_attack_without_a_budget_may_leave_it():
-    with pytest.raises(ValueError, match="breaks the threat model"):
+    with pytest.raises(InputError, match="breaks the threat model"):
         measure(epsilon=0.01)
     assert measure(epsilon=0.01, bounded=False)["success_rate"] == pytest.approx(9 / 15)
 
@@ -193,7 +194,7 @@ def test_a_success_that_8_bits_destroy_does_not_count():
     ],
 )
 def test_an_attack_that_breaks_the_threat_model_is_an_error(bad, named):
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises(InputError, match=named):
         measure(bad, epsilon=0.1)
 
 
@@ -202,12 +203,12 @@ def test_one_bad_image_among_all_is_noticed():
         return tf.where((images[:, :1, :1] > 0.3) & (classes[:, None, None, None] == 2), images + 0.2, images)
 
     assert measure(lambda images, classes: images, epsilon=0.1)["success_rate"] == 0.0
-    with pytest.raises(ValueError, match="linf"):
+    with pytest.raises(InputError, match="linf"):
         measure(last_one_bad, epsilon=0.1)
 
 
 def test_nothing_to_attack_is_an_error():
-    with pytest.raises(ValueError, match="none of 7 images"):
+    with pytest.raises(InputError, match="none of 7 images"):
         measure(labels=(np.array(ANSWERS, np.int32) + 1) % 4)
 
 
@@ -238,7 +239,7 @@ def test_only_the_target_classes_given_are_tried_and_never_the_label():
     assert sorted(np.concatenate(asked)) == [0] * 3 + [2] * 5  # two of the five images have label 0
     assert result["num_attacks"] == 8
     assert result["success_by_class"] == {"a": 1 / 3, "b": None, "c": 3 / 5, "d": None}
-    with pytest.raises(ValueError, match="nothing to attack"):
+    with pytest.raises(InputError, match="of the only target class"):
         measure(labels=np.zeros(7, np.int32), target_classes=[0])
 
 
@@ -254,3 +255,32 @@ def test_every_picture_is_handed_over_with_what_was_measured_of_it():
     np.testing.assert_array_equal(answers, whole["answer"])
     assert np.mean(answers == whole["class"]) == result["success_rate"]
     assert whole["l2"].mean() == pytest.approx(result["mean_l2"])
+
+
+def test_attacks_on_the_same_images_share_one_trace_of_the_classifier():
+    traces = []
+
+    def traced(images):
+        traces.append(images.shape)
+        return classifier(images)
+
+    examples = EvaluationSet(traced, make_images(ANSWERS, ATTACKABLE), LABELS, NAMES)
+    first = evaluate_attack(attack, examples, 0.5, batch_size=3)
+    seen = len(traces)
+    # Another attack, another budget: nothing of it is compiled in.
+    kept_in_place = evaluate_attack(lambda images, classes: images, examples, 0.25, batch_size=3)
+    assert len(traces) == seen
+    assert first["success_rate"] == pytest.approx(9 / 15)
+    assert kept_in_place["success_rate"] == 0.0
+    with pytest.raises(InputError, match=r"breaks the threat model: linf_float 0\.\d+ > 0\.1"):
+        evaluate_attack(attack, examples, 0.1, batch_size=3)
+    assert len(traces) == seen
+
+
+def test_several_attacks_by_name_announce_themselves_only_on_request(capsys):
+    arguments = (classifier, make_images(ANSWERS, ATTACKABLE), LABELS, 0.5)
+    results = evaluate({"moves": attack, "stays": lambda images, classes: images}, *arguments)
+    assert capsys.readouterr().out == ""
+    assert {name: row["success_rate"] for name, row in results.items()} == pytest.approx({"moves": 0.6, "stays": 0.0})
+    evaluate({"moves": attack}, *arguments, progress=True)
+    assert "Measuring moves on 7 images" in capsys.readouterr().out

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from aigan_tf import classifiers
-from aigan_tf.evaluation import evaluate_attack
+from aigan_tf.evaluation import EvaluationSet, evaluate_attack
 from aigan_tf.preparation import config_of
 from aigan_tf.workdir import Workdir
 
@@ -50,10 +50,10 @@ def test_a_shipped_generator_succeeds_on_real_images_as_its_report_says(folder):
     images = np.stack([image.numpy() for image in decoded]).astype(np.float32) / 255
     images = images[..., : model.input_shape[-1]]  # grey pictures are packed with three channels
     names = tuple(report["success_by_class"])
+    examples = EvaluationSet(classifiers.frozen(model), images, pack["labels"][:count].astype(np.int32), names)
     result = evaluate_attack(
-        lambda x, k: serve(images=x, target_class=k)["adversarial_images"],
-        classifiers.frozen(model), images, pack["labels"][:count].astype(np.int32), names, report["epsilon"], True, split="test",
-    )  # fmt: skip
+        lambda x, k: serve(images=x, target_class=k)["adversarial_images"], examples, report["epsilon"]
+    )
     # About 850 attacks, not independent: a hundred images' rates stray by a few points from those of ten thousand.
     assert result["success_rate"] == pytest.approx(report["success_rate"], abs=0.05)
     assert result["clean_accuracy"] == pytest.approx(report["clean_accuracy"], abs=0.1)

@@ -2,8 +2,8 @@
 
     python benchmarks/ablation.py --classifier=runs/cifar10/classifier.keras --output=docs/results/ablation.json
 
-Every row trains a generator (on CIFAR-10, or what `--dataset` names) from the same first weights and
-measures it on the validation split, on each image the classifier gets right, towards all other
+Every row trains a generator (on CIFAR-10, or what `--dataset` names, by its preset; `--generator_width=16`
+where that one would take too long) from the same first weights and measures it on the validation split, on each image the classifier gets right, towards all other
 classes, after quantising: after stage 1 and at the end. The base row takes `--stage1_steps` and
 `--stage2_steps`. A row that leaves out a stage gets as many more steps of the other as fit into the
 base row's time, from step times measured first; one keeps the attacker for as many steps as the base
@@ -44,6 +44,9 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "folder of TFDS data sets (def
 _OUTPUT = flags.DEFINE_string("output", "ablation.json", "where to write the JSON; the table goes beside it, as .md")
 _STAGE1_STEPS = flags.DEFINE_integer("stage1_steps", 100, "stage-1 steps of the base row", lower_bound=0)
 _STAGE2_STEPS = flags.DEFINE_integer("stage2_steps", 700, "stage-2 steps of the base row", lower_bound=1)
+_WIDTH = flags.DEFINE_integer(
+    "generator_width", None, "channels of the generator at full size; default: the preset's", lower_bound=1
+)
 _ROWS = flags.DEFINE_list("rows", [], "names of the rows to run, by comma; empty: all")
 
 
@@ -214,6 +217,8 @@ def main(_):
         classifier, validation.as_float(), validation.labels, dataset.class_names, split="validation"
     )
     config = make_config(dataset=_DATASET.value)
+    if _WIDTH.value:
+        config = dataclasses.replace(config, generator_width=_WIDTH.value)
     settings = {
         "dataset": _DATASET.value,
         "device": device_name(),

@@ -19,6 +19,7 @@ def adopt(
     num_classes: int,
     pixel_range: tuple[float, float] = (0.0, 1.0),
     custom_objects: str = "",
+    needs_gradient: bool = True,
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """Makes a classifier that was trained elsewhere attackable.
 
@@ -32,6 +33,7 @@ def adopt(
         pixel_range: what it takes for black and for full intensity.
         custom_objects: path of a Python file that registers its custom layers with
             `keras.saving.register_keras_serializable`; it is executed.
+        needs_gradient: whether attacks are to follow its gradient; a black box is only asked.
 
     Returns:
         A callable from float32 images in `[0, 1]` to logits `(batch, num_classes)`.
@@ -65,16 +67,11 @@ def adopt(
         raise InputError(
             f"--classifier={path} gives NaN or infinite outputs; expected finite logits: check the model and --input_range"
         )
-    example = tf.constant(example_images)
-    with tf.GradientTape() as tape:
-        tape.watch(example)
-        strongest = tf.reduce_max(classifier(example), axis=-1)
-    gradient = tape.gradient(strongest, example)
-    if gradient is None or not np.isfinite(gradient).all() or not np.any(gradient):
+    if needs_gradient and not has_usable_gradient(classifier, example_images):
         raise InputError(
             f"--classifier={path} has no usable gradient with respect to its images; expected one that is finite and not "
             "zero everywhere, which any attack by training follows: export it with float32 images in, without casts to "
-            "integers"
+            "integers, or attack it as a black box with --black_box=resnet20"
         )
     if outputs.min() >= 0 and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3):
         logging.getLogger(__name__).warning(
@@ -82,6 +79,21 @@ def adopt(
         )
         return lambda images: tf.math.log(tf.maximum(classifier(images), 1e-30))
     return classifier
+
+
+def has_usable_gradient(classifier: Callable[[tf.Tensor], tf.Tensor], images: np.ndarray) -> bool:
+    """Whether the strongest logit's gradient by the images is there, finite, and not zero everywhere.
+
+    Args:
+        classifier: images in `[0, 1]` to logits.
+        images: float32 `(n, height, width, channels)` in `[0, 1]`.
+    """
+    images = tf.constant(images)
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        strongest = tf.reduce_max(classifier(images), axis=-1)
+    gradient = tape.gradient(strongest, images)
+    return gradient is not None and bool(np.isfinite(gradient).all() and np.any(gradient))
 
 
 def _first_line(error):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from aigan_tf import baselines, preparation
+from aigan_tf.adoption import has_usable_gradient
 from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset
 from aigan_tf.errors import InputError
@@ -48,6 +49,11 @@ def contenders(
             targets = sorted(generators)
             description = f"{OURS[name]}: {', '.join(dataset.class_names[k] for k in targets)}"
             attacks[name] = Attack(_by_class(generators), description, target_classes=targets)
+        elif not has_usable_gradient(classifier, dataset.test.take(slice(0, 16)).as_float()):
+            raise InputError(
+                f"--attacks has {name}, which follows the classifier's gradient, and this one has none; expected only "
+                f"attacks that need none ({', '.join(OURS)}): leave it out"
+            )
         else:
             attacks[name] = Attack(
                 baselines.baseline(name, classifier, config.epsilon, config.targeted, config.seed),

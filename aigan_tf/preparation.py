@@ -103,7 +103,14 @@ def refuse_idle_settings(config: Config) -> None:
 def adopt_classifier(config: Config, dataset: ImageDataset) -> Callable:
     """Returns the user's own classifier as images to logits."""
     examples = dataset.validation.take(slice(0, 16)).as_float()
-    return adopt(config.classifier, examples, dataset.num_classes, config.pixel_range, config.custom_objects)
+    return adopt(
+        config.classifier,
+        examples,
+        dataset.num_classes,
+        config.pixel_range,
+        config.custom_objects,
+        needs_gradient=not config.black_box,
+    )
 
 
 def existing_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -> Callable:

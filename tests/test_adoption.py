@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from aigan_tf.adoption import adopt
+from aigan_tf.adoption import adopt, has_usable_gradient
 from aigan_tf.errors import InputError
 
 SHAPE = (8, 8, 1)
@@ -209,6 +209,10 @@ def test_a_model_without_a_gradient_is_refused(images, tmp_path):
         with pytest.raises(InputError, match="no usable gradient") as caught:
             adopt(str(tmp_path / name), images, CLASSES, pixel_range)
         assert "\n" not in str(caught.value)
+        # As a black box it is only asked.
+        asked = adopt(str(tmp_path / name), images, CLASSES, pixel_range, needs_gradient=False)
+        assert asked(tf.constant(images)).shape == (len(images), CLASSES)
+        assert not has_usable_gradient(asked, images)
 
 
 def test_a_mixed_precision_classifier_answers_in_float32(images, tmp_path):

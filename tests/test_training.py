@@ -657,11 +657,18 @@ def test_classes_are_named_by_number_or_name():
 # --- a classifier that only answers
 
 
-def test_a_black_box_is_attacked_through_a_copy_and_its_queries_are_counted(tmp_path, monkeypatch, capsys):
-    settings = {**TINY, "black_box": "small", "queries_per_epoch": 40, "classifier_epochs": 1}
+@pytest.fixture
+def short_recipe(monkeypatch):
+    """A local copy is trained by its architecture's recipe, whose forty epochs take too long here."""
     recipe = dataclasses.replace(classifiers.ARCHITECTURES["small"].recipe, epochs=1)
     small = dataclasses.replace(classifiers.ARCHITECTURES["small"], recipe=recipe)
-    monkeypatch.setitem(classifiers.ARCHITECTURES, "small", small)  # the copy's own forty epochs take too long here
+    monkeypatch.setitem(classifiers.ARCHITECTURES, "small", small)
+
+
+def test_a_black_box_is_attacked_through_a_copy_and_its_queries_are_counted(
+    tmp_path, monkeypatch, short_recipe, capsys
+):
+    settings = {**TINY, "black_box": "small", "queries_per_epoch": 40, "classifier_epochs": 1}
     config, whole, cut = make_config(**settings), tmp_path / "whole", tmp_path / "cut"
     result = training.train_and_export(config, whole)
     dataset = training.preparation.load_dataset(config, None)
@@ -689,6 +696,26 @@ def test_a_black_box_is_attacked_through_a_copy_and_its_queries_are_counted(tmp_
             training.train_and_export(config, cut)
     assert training.train_and_export(config, cut)["queries"] == result["queries"]
     assert_same_arrays(saved_weights(cut / "generator.weights.h5"), saved_weights(whole / "generator.weights.h5"))
+
+
+def test_a_classifier_without_a_gradient_is_attacked_as_a_black_box(finished, tmp_path, short_recipe):
+    inputs = keras.Input((8, 8, 1))
+    original = keras.models.load_model(finished[0] / "classifier.keras")
+    rounded = keras.ops.round(inputs * 16) / 16  # the digits have 17 grey levels: the answers stay, the gradient goes
+    keras.Model(inputs, original(rounded)).save(tmp_path / "rounds.keras")
+    settings = {**TINY, "classifier": str(tmp_path / "rounds.keras"), "classifier_epochs": 0, "steps_per_epoch": 2}
+    with pytest.raises(InputError, match=r"no usable gradient.*--black_box"):
+        training.train_and_export(make_config(**settings), tmp_path / "run")
+    config = make_config(**settings, black_box="small", queries_per_epoch=20)
+    result = training.train_and_export(config, tmp_path / "run")
+    assert result["queries"] > 20
+    compared = comparison.evaluate_workdir(tmp_path / "run", output=str(tmp_path / "out"))
+    assert compared["queries"] == result["queries"]
+    assert compared["warnings"] == []
+    assert f"{result['queries']:,} images" in (tmp_path / "out" / "report.html").read_text()
+    with pytest.raises(InputError, match="--attacks has pgd, which follows the classifier's gradient"):
+        comparison.evaluate_workdir(tmp_path / "run", attacks=("aigan", "pgd"), output=str(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
 
 
 # --- evaluate.py on what a run left

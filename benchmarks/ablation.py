@@ -122,6 +122,7 @@ ROWS = {
     "learning rate 1e-2": Row(dict(learning_rate=1e-2)),
     "width 16": Row(dict(generator_width=16)),
     "width 32": Row(dict(generator_width=32)),
+    "8 residual blocks": Row(dict(generator_blocks=8)),
     "float32": Row(dict(mixed_precision=False)),
 }
 

@@ -1,0 +1,55 @@
+"""Draws success against L2 over the epochs of a run, and of the control that kept the attacker.
+
+    python benchmarks/stages_figure.py docs/results/mnist_w20 docs/results/mnist_w20_control docs/images/stages_mnist.svg
+
+Both are of the validation split, as every epoch measured them. The control is a run of the same settings whose
+epochs were all stage 1.
+"""
+
+import json
+import pathlib
+import sys
+
+from matplotlib.figure import Figure
+from results_table import ROOT  # noqa: F401 before the package: it puts the checkout on the path
+
+from aigan_tf.workdir import read_csv
+
+
+def curve(folder: pathlib.Path, stage: str) -> tuple[list[float], list[float]]:
+    """Returns mean L2 and success in per cent of a stage's epochs."""
+    epochs = [epoch for epoch in read_csv(folder / "metrics.csv") if epoch["stage"] == stage]
+    return (
+        [float(epoch["val_perturbation_l2"]) for epoch in epochs],
+        [100 * float(epoch["val_targeted_success_rate"]) for epoch in epochs],
+    )
+
+
+def main(run: str, control: str, output: str) -> None:
+    run, control = pathlib.Path(run), pathlib.Path(control)
+    config = json.loads((run / "config.json").read_text())
+    stage1, stage2, kept = curve(run, "1"), curve(run, "2"), curve(control, "1")
+    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
+    axis = figure.subplots()
+    # The control's first epochs are the run's own: it parts from it where stage 2 begins.
+    parted = [values[len(stage1[0]) - 1 :] for values in kept]
+    axis.plot(*stage1, "o-", color="tab:gray", markersize=4, label="stage 1, with the attacker")
+    joined = [[*before[-1:], *after] for before, after in zip(stage1, stage2, strict=True)]
+    axis.plot(*joined, "o-", color="tab:blue", markersize=4, label="stage 2, without it")
+    axis.plot(*parted, "s--", color="tab:orange", markersize=4, label="control: the attacker stays")
+    for (l2, success), color in ((stage2, "tab:blue"), (kept, "tab:orange")):
+        axis.annotate(f"{success[-1]:.1f} %, {l2[-1]:.2f}", (l2[-1], success[-1]), color=color, fontsize=9,
+                      xytext=(0, 8), textcoords="offset points", ha="center")  # fmt: skip
+    axis.set_xlabel("mean L2 of the perturbations (pixels in [0, 1])")
+    axis.set_ylabel("targeted success, %")
+    axis.set_title(
+        f"{config['dataset']}, epsilon {config['epsilon']:.3g}: one point an epoch, validation images", fontsize=11
+    )
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False, fontsize=9)
+    pathlib.Path(output).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(output, metadata={"Date": None})  # the same run draws the same file
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

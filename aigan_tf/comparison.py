@@ -37,6 +37,7 @@ def evaluate_workdir(
     output: str | None = None,
     transfer_to: Sequence[str] = (),
     save_images: str | None = None,
+    robust_against: Sequence[str] = (),
 ) -> dict:
     """Evaluates a work folder's exported generator on the test split, as TF Serving would run it.
 
@@ -50,6 +51,7 @@ def evaluate_workdir(
         transfer_to: other classifiers the generator's pictures are shown to: work folders, files, or names of
             those that can be trained here.
         save_images: folder for the adversarial pictures and their manifest; it must be new or empty.
+        robust_against: foolbox's attacks, by name, under which the classifier's accuracy is measured too, untargeted.
 
     Returns:
         What was measured, as in report.json.
@@ -91,6 +93,7 @@ def evaluate_workdir(
             result["transfer"][name] = evaluate_attack(
                 chosen[GENERATOR].run, examples_of(dataset, other), config.epsilon, config.targeted, config.seed
             )
+    result["robust_accuracy"] = {name: robust_accuracy(name, config, examples) for name in robust_against}
     _print(result)
     rows = [{"name": name, **_flat(row)} for name, row in (result["attacks"] | result["transfer"]).items()]
     pictures = _drawn(config, examples, dataset.name, chosen)
@@ -147,6 +150,21 @@ def compare(
         saved = (rows["pgd"]["milliseconds_per_image"] - rows[GENERATOR]["milliseconds_per_image"]) / 1000
         result["images_until_training_is_paid_for"] = math.ceil(training / saved) if saved > 0 else None
     return result
+
+
+def robust_accuracy(name: str, config: Config, examples: EvaluationSet) -> float:
+    """Returns the share of images that the classifier gets right also under foolbox's untargeted attack."""
+    attack = baselines.baseline(name, examples.classifier, config.epsilon, targeted=False, seed=config.seed)
+    measured = evaluate_attack(
+        attack,
+        examples,
+        config.epsilon,
+        targeted=False,
+        seed=config.seed,
+        batch_size=100,
+        progress=f"{name}, untargeted",
+    )
+    return measured["clean_accuracy"] * (1 - measured["success_rate"])
 
 
 def measure_export(folder: Workdir, config: Config, dataset: ImageDataset, classifier: Callable) -> dict:

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from aigan_tf import baselines, page, preparation, report
-from aigan_tf.comparison import COMPARED_EXAMPLES, evaluate_workdir, examples_of
+from aigan_tf import page, preparation, report
+from aigan_tf.comparison import COMPARED_EXAMPLES, evaluate_workdir
 from aigan_tf.contenders import GENERATOR
 from aigan_tf.errors import InputError, user_path
-from aigan_tf.evaluation import evaluate_attack
 from aigan_tf.workdir import Workdir, report_folder, write_report
 
 HIDDEN_GRADIENTS = 0.1  # accuracy that fgsm leaves and pgd takes away, from which on a defence only hides
@@ -50,29 +49,14 @@ def evaluate_defenses(
     rows = {}
     for path, config in configs.items():
         print(f"== {path}", flush=True)
-        result = evaluate_workdir(path, data_dir, attacks, num_examples)
-        dataset = preparation.load_dataset(config, data_dir)
-        classifier = preparation.existing_classifier(config, dataset, Workdir(path))
-        examples = examples_of(dataset, classifier).first(num_examples or len(dataset.test))
-        robust = {}
-        for name in ("fgsm", "pgd"):
-            attack = baselines.baseline(name, classifier, config.epsilon, targeted=False, seed=config.seed)
-            measured = evaluate_attack(
-                attack,
-                examples,
-                config.epsilon,
-                targeted=False,
-                seed=config.seed,
-                batch_size=100,
-                progress=f"{name}, untargeted",
-            )
-            robust[name] = measured["clean_accuracy"] * (1 - measured["success_rate"])
+        result = evaluate_workdir(path, data_dir, attacks, num_examples, robust_against=("fgsm", "pgd"))
+        measured, robust = next(iter(result["attacks"].values())), result["robust_accuracy"]
         rows[path] = {
             "classifier": config.classifier,
             "defense": config.defense or "none",
             "epsilon": config.epsilon,
-            "num_examples": len(examples.images),
-            "clean_accuracy": next(iter(result["attacks"].values()))["clean_accuracy"],
+            "num_examples": measured["num_examples"],
+            "clean_accuracy": measured["clean_accuracy"],
             "robust_accuracy": robust,
             "success_rate": {name: row["success_rate"] for name, row in result["attacks"].items()},
             "success_interval": {name: row["success_interval"] for name, row in result["attacks"].items()},

@@ -26,6 +26,10 @@ def define_train_flags() -> None:
     )
     flags.DEFINE_string("target_class", None, "of --method=advgan: all, or names or numbers of classes, by comma")
     flags.DEFINE_integer("advgan_epochs", None, "epochs of each AdvGAN generator (default: those of both stages)")
+    flags.DEFINE_bool("export_classifier", False, "put the classifier into the SavedModel, for its signature classify")
+    flags.DEFINE_bool(
+        "export_again", False, "only export the finished run in --workdir again, as the next version; no other settings"
+    )
 
 
 def run(main, when_interrupted: str = "interrupted") -> None:
@@ -64,8 +68,20 @@ def train() -> None:
 
     def main():
         values = flags.FLAGS
-        given = {field.name: values[field.name].value for field in dataclasses.fields(Config)}
-        config = make_config(**{name: value for name, value in given.items() if value is not None})
+        settings = {field.name: values[field.name].value for field in dataclasses.fields(Config)}
+        given = {name: value for name, value in settings.items() if value is not None}
+        if values.export_again:
+            if given or values.method != "aigan" or not values.workdir:
+                unfit = f"--{next(iter(given))}" if given else "--method" if values.workdir else "no --workdir"
+                raise InputError(
+                    f"--export_again with {unfit}; expected --workdir of a finished run, and of other flags only --data_dir "
+                    "and --export_classifier: the run has its settings"
+                )
+            from aigan_tf.training import export_again
+
+            export_again(values.workdir, values.data_dir, values.export_classifier)
+            return
+        config = make_config(**given)
         if values.method == "aigan":
             for name in ("target_class", "advgan_epochs"):
                 if values[name].value is not None:
@@ -78,9 +94,11 @@ def train() -> None:
         name = user_path(config.dataset).resolve().name.split(":")[0] or "dataset"
         workdir = values.workdir or f"runs/{name}"
         if values.method == "advgan":
+            if values.export_classifier:
+                raise InputError("--export_classifier has no effect with --method=advgan; expected one: leave it out")
             train_advgan(config, workdir, values.data_dir, values.target_class or "all", values.advgan_epochs)
         else:
-            train_and_export(config, workdir, values.data_dir)
+            train_and_export(config, workdir, values.data_dir, values.export_classifier)
 
     run(main, "interrupted; the same command goes on after the last whole epoch")
 

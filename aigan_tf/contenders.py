@@ -133,7 +133,7 @@ def _attack(network, weights, config, dataset, variable_epsilon):
     except (OSError, ValueError) as error:
         raise InputError(f"{weights} cannot be loaded; expected what train.py wrote: restore it") from error
     served = ServedGenerator(
-        network, dataset.image_shape, dataset.num_classes, config.epsilon, config.targeted, variable_epsilon
+        network, dataset.image_shape, dataset.class_names, config.epsilon, config.targeted, variable_epsilon
     )
     return tf.function(served.attack, reduce_retracing=True)
 

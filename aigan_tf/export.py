@@ -1,11 +1,14 @@
 """The generator as a SavedModel that TensorFlow Serving picks up as it is."""
 
 import functools
+import json
 import pathlib
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
-from aigan_tf.perturbation import apply_perturbation, smooth_bound
+from aigan_tf import warmup
+from aigan_tf.perturbation import apply_perturbation, quantize, smooth_bound
 from aigan_tf.workdir import atomic_folder
 
 
@@ -15,30 +18,38 @@ class ServedGenerator(tf.Module):
     Args:
         generator: images and classes to directions.
         image_shape: `(height, width, channels)` it was trained for.
-        num_classes: classes that may be asked for.
+        class_names: name of each class that may be asked for.
         epsilon: L-infinity budget as a fraction of the pixel range.
         targeted: whether the class is a target (`target_class`) or the true one (`label`).
         variable_epsilon: whether the generator takes budgets up to `epsilon`.
+        classifier: the model under attack, images to logits, where it is to be served along; or None.
     """
 
     def __init__(
         self,
         generator,
         image_shape,
-        num_classes: int,
+        class_names: Sequence[str],
         epsilon: float,
         targeted: bool,
         variable_epsilon: bool = False,
+        classifier: Callable[[tf.Tensor], tf.Tensor] | None = None,
     ):
         super().__init__()
         # The variables are tracked, so that they are saved; the model is not: Keras would add signatures of its own.
         self.generator_variables = [variable.value for variable in generator.variables]
         self.directions = functools.partial(generator, training=False)
         self.image_shape = tuple(image_shape)
-        self.num_classes = num_classes
+        self.class_names = tuple(class_names)
         self.epsilon = epsilon
+        self.targeted = targeted
         self.class_input = "target_class" if targeted else "label"
         self.variable_epsilon = variable_epsilon
+        self.logits = None
+        if classifier is not None:
+            spec = tf.TensorSpec((None, *self.image_shape), tf.float32)
+            self.logits = tf.function(classifier).get_concrete_function(spec)
+            self.classifier_variables = self.logits.graph.variables
 
     def attack(self, images: tf.Tensor, classes: tf.Tensor, epsilons: tf.Tensor | None = None) -> tf.Tensor:
         """Returns adversarial images float32, unchecked; `epsilons` float32 `(batch,)`, None for the greatest."""
@@ -48,46 +59,100 @@ class ServedGenerator(tf.Module):
         perturbations = smooth_bound(self.directions(images, classes, **budgets), epsilons)
         return apply_perturbation(images, perturbations, epsilons)
 
-    def signatures(self) -> dict[str, tf.types.experimental.PolymorphicFunction]:
-        """Returns the signatures by name.
+    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """Returns the signatures by name; the first dimension of all inputs and outputs is the batch.
 
-        serving_default: images float32 and a class int32 an image, to adversarial images and
-        perturbation. Of a generator that takes budgets also with_epsilon: the same, with an epsilon
-        float32 for each image, up to the greatest, which serving_default uses.
+        serving_default: images float32 and a class int32 an image, to adversarial_images and perturbation.
+        encoded: image_bytes, each a PNG or JPEG file, and classes, to adversarial_image_bytes, PNG files.
+        class_number: class_name, to the number that stands for it in the others.
+        with_epsilon, of a generator that takes budgets: serving_default with an epsilon float32 for each
+        image, up to the greatest, which the others use.
+        classify, where the classifier is served along: serving_default, and the classifier's logits of the
+        adversarial images and whether each is a success.
 
-        The shapes of its inputs are open, so that a wrong one reaches the graph's own check, which
+        The shapes of the inputs are open, so that a wrong one reaches the graph's own check, which
         names what was expected, instead of an error of the runtime.
         """
-        specs = {
-            "images": tf.TensorSpec(None, tf.float32, name="images"),
-            self.class_input: tf.TensorSpec(None, tf.int32, name=self.class_input),
+        images = tf.TensorSpec(None, tf.float32, name="images")
+        classes = tf.TensorSpec(None, tf.int32, name=self.class_input)
+        made = {
+            "serving_default": self._signature(self._serve, images, classes),
+            "encoded": self._signature(
+                self._serve_encoded, tf.TensorSpec(None, tf.string, name="image_bytes"), classes
+            ),
+            "class_number": self._signature(self._number, tf.TensorSpec(None, tf.string, name="class_name")),
         }
-
-        def serve(**inputs):
-            images, classes = inputs["images"], inputs[self.class_input]
-            with tf.control_dependencies(self.refusals(images, classes, inputs.get("epsilon"))):
-                # Only tells the graph the shapes that were checked. Not ensure_shape: it would fail first, unnamed.
-                images = tf.reshape(images, (-1, *self.image_shape))
-                classes = tf.reshape(classes, (-1,))
-                epsilons = tf.reshape(inputs["epsilon"], (-1,)) if "epsilon" in inputs else None
-            adversarial_images = self.attack(images, classes, epsilons)
-            return {
-                "adversarial_images": tf.identity(adversarial_images, name="adversarial_images"),
-                # What was really added, after clipping to [0, 1].
-                "perturbation": tf.identity(adversarial_images - images, name="perturbation"),
-            }
-
-        signatures = {"serving_default": tf.function(serve).get_concrete_function(**specs)}
         if self.variable_epsilon:
-            specs["epsilon"] = tf.TensorSpec(None, tf.float32, name="epsilon")
-            signatures["with_epsilon"] = tf.function(serve).get_concrete_function(**specs)
-        return signatures
+            epsilons = tf.TensorSpec(None, tf.float32, name="epsilon")
+            made["with_epsilon"] = self._signature(self._serve, images, classes, epsilons)
+        if self.logits is not None:
+            made["classify"] = self._signature(self._classify, images, classes)
+        return made
 
-    def refusals(self, images, classes, epsilons=None):
-        """Assertions that fail a bad request as InvalidArgument, each naming its cause; in this order."""
+    def _signature(self, function, *specs):
+        names = [spec.name for spec in specs]
+
+        def signature(**inputs):
+            outputs = function(*(inputs[name] for name in names))
+            return {name: tf.identity(value, name=name) for name, value in outputs.items()}
+
+        return tf.function(signature).get_concrete_function(**dict(zip(names, specs, strict=True)))
+
+    def _serve(self, images, classes, epsilons=None):
+        checks = [*self._image_checks(images), *self._class_checks("images", images, classes), *_pixel_checks(images)]
+        checks += self._range_checks(classes) + ([] if epsilons is None else self._epsilon_checks(epsilons, classes))
+        with tf.control_dependencies(refusals(checks)):
+            # Only tells the graph the shapes that were checked. Not ensure_shape: it would fail first, unnamed.
+            images = tf.reshape(images, (-1, *self.image_shape))
+            classes = tf.reshape(classes, (-1,))
+            epsilons = None if epsilons is None else tf.reshape(epsilons, (-1,))
+        adversarial_images = self.attack(images, classes, epsilons)
+        # The perturbation is what was really added, after clipping to [0, 1].
+        return {"adversarial_images": adversarial_images, "perturbation": adversarial_images - images}
+
+    def _serve_encoded(self, image_bytes, classes):
+        checks = self._class_checks("image_bytes", image_bytes, classes)
+        checks += [*_file_checks(image_bytes), *self._range_checks(classes)]
+        with tf.control_dependencies(refusals(checks)):
+            image_bytes, classes = tf.reshape(image_bytes, (-1,)), tf.reshape(classes, (-1,))
+        pictures = tf.map_fn(self._decode, image_bytes, fn_output_signature=tf.TensorSpec(self.image_shape, tf.uint8))
+        images = tf.cast(pictures, tf.float32) / 255.0
+        _, adversarial = quantize(images, self.attack(images, classes), self.epsilon)
+        return {"adversarial_image_bytes": tf.map_fn(tf.io.encode_png, adversarial, fn_output_signature=tf.string)}
+
+    def _decode(self, file):
+        picture = tf.io.decode_image(file, self.image_shape[-1], expand_animations=False)
+        height, width = self.image_shape[:2]
+        size = (
+            lambda: tf.reduce_all(tf.equal(tf.shape(picture), self.image_shape)),
+            f"image_bytes must hold pictures of {height} x {width}; received height, width and channels",
+            lambda: tf.shape(picture),
+        )
+        with tf.control_dependencies(refusals([size])):
+            return tf.reshape(picture, self.image_shape)
+
+    def _number(self, class_name):
+        asked = tf.reshape(class_name, (-1, 1))
+        known = tf.equal(asked, tf.constant(self.class_names)[tf.newaxis])
+        check = (
+            lambda: tf.reduce_all(tf.reduce_any(known, axis=-1)),
+            f"class_name must be one of {', '.join(self.class_names)}; received",
+            lambda: class_name,
+        )
+        with tf.control_dependencies(
+            refusals([*_rank_checks("class_name", class_name), *_empty_checks(class_name), check])
+        ):
+            return {self.class_input: tf.argmax(known, axis=-1, output_type=tf.int32)}
+
+    def _classify(self, images, classes):
+        outputs = self._serve(images, classes)
+        logits = self.logits(outputs["adversarial_images"])
+        answered = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.reshape(classes, (-1,)))
+        return outputs | {"logits": logits, "success": answered if self.targeted else ~answered}
+
+    def _image_checks(self, images):
         height, width, channels = self.image_shape
-        name = self.class_input
-        checks = (
+        return [
             (
                 # Compared as text of any length, since shapes of different rank cannot be compared elementwise.
                 lambda: tf.equal(
@@ -96,43 +161,35 @@ class ServedGenerator(tf.Module):
                 ),
                 f"images must have the shape (batch, {height}, {width}, {channels}); received",
                 lambda: tf.shape(images),
-            ),
+            )
+        ]
+
+    def _class_checks(self, name, inputs, classes):
+        return [
+            *([] if name == "images" else _rank_checks(name, inputs)),
+            *_rank_checks(self.class_input, classes),
             (
-                lambda: tf.equal(tf.size(tf.shape(classes)), 1),
-                f"{name} must have the shape (batch,); received",
-                lambda: tf.shape(classes),
+                lambda: tf.equal(tf.shape(inputs)[0], tf.size(classes)),
+                f"{name} and {self.class_input} must have the same batch size; received",
+                lambda: tf.stack([tf.shape(inputs)[:1], tf.shape(classes)[:1]]),
             ),
+            *_empty_checks(classes),
+        ]
+
+    def _range_checks(self, classes):
+        return [
             (
-                lambda: tf.equal(tf.shape(images)[0], tf.size(classes)),
-                f"images and {name} must have the same batch size; received",
-                lambda: tf.stack([tf.shape(images)[:1], tf.shape(classes)[:1]]),
-            ),
-            # Some kernels fail on an empty batch (oneDNN's fused convolutions), so every server refuses it alike.
-            (
-                lambda: tf.size(classes) > 0,
-                "the batch must hold at least one image; received",
-                lambda: tf.size(classes),
-            ),
-            (
-                lambda: ~tf.reduce_any(tf.math.is_nan(images)),
-                "images must not hold NaN; received NaN among",
-                lambda: tf.size(images),
-            ),
-            (
-                lambda: tf.reduce_all((images >= 0.0) & (images <= 1.0)),
-                "images must lie in [0, 1]; received values from and to",
-                lambda: tf.stack([tf.reduce_min(images), tf.reduce_max(images)]),
-            ),
-            (
-                lambda: tf.reduce_all((classes >= 0) & (classes < self.num_classes)),
-                f"{name} must lie in [0, {self.num_classes - 1}]; received from and to",
+                lambda: tf.reduce_all((classes >= 0) & (classes < len(self.class_names))),
+                f"{self.class_input} must lie in [0, {len(self.class_names) - 1}]; received from and to",
                 lambda: tf.stack([tf.reduce_min(classes), tf.reduce_max(classes)]),
-            ),
-        )
-        epsilon_checks = (
+            )
+        ]
+
+    def _epsilon_checks(self, epsilons, classes):
+        return [
             (
                 lambda: tf.equal(tf.size(tf.shape(epsilons)), 1) & tf.equal(tf.size(epsilons), tf.size(classes)),
-                f"epsilon must have the shape (batch,), one for each {name}; received",
+                f"epsilon must have the shape (batch,), one for each {self.class_input}; received",
                 lambda: tf.shape(epsilons),
             ),
             (
@@ -141,21 +198,105 @@ class ServedGenerator(tf.Module):
                 f"epsilon must lie above 0 and at most at {self.epsilon:.6g}, as trained; received from and to",
                 lambda: tf.stack([tf.reduce_min(epsilons), tf.reduce_max(epsilons)]),
             ),
+        ]
+
+
+def _rank_checks(name, values):
+    return [
+        (
+            lambda: tf.equal(tf.size(tf.shape(values)), 1),
+            f"{name} must have the shape (batch,); received",
+            lambda: tf.shape(values),
         )
-        assertions = []
-        for condition, message, received in checks + (() if epsilons is None else epsilon_checks):
-            with tf.control_dependencies(assertions):  # a later check may rely on an earlier one
-                assertions = [tf.debugging.Assert(condition(), [message, received()], summarize=8)]
-        return assertions
+    ]
 
 
-def export_generator(folder: pathlib.Path, served: ServedGenerator) -> pathlib.Path:
-    """Writes the next version, `folder/N`, whole or not at all, and returns its path."""
+def _empty_checks(values):
+    # Some kernels fail on an empty batch (oneDNN's fused convolutions), so every server refuses it alike.
+    return [
+        (lambda: tf.size(values) > 0, "the batch must hold at least one image; received", lambda: tf.size(values)),
+    ]
+
+
+def _pixel_checks(images):
+    return [
+        (
+            lambda: ~tf.reduce_any(tf.math.is_nan(images)),
+            "images must not hold NaN; received NaN among",
+            lambda: tf.size(images),
+        ),
+        (
+            lambda: tf.reduce_all((images >= 0.0) & (images <= 1.0)),
+            "images must lie in [0, 1]; received values from and to",
+            lambda: tf.stack([tf.reduce_min(images), tf.reduce_max(images)]),
+        ),
+    ]
+
+
+def _file_checks(image_bytes):
+    def begins(magic):
+        return tf.equal(tf.strings.substr(image_bytes, 0, len(magic)), magic)
+
+    # The decoder would take GIF and BMP too, and names neither this input nor what it expects.
+    known = [begins(magic) for magic in (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")]
+    return [
+        (
+            lambda: tf.reduce_all(known[0] | known[1]),
+            "image_bytes must each be a PNG or JPEG file; received files that begin with other bytes, of sizes",
+            lambda: tf.strings.length(image_bytes),
+        )
+    ]
+
+
+def refusals(checks: Sequence[tuple[Callable, str, Callable]]) -> list[tf.Operation]:
+    """Returns assertions that fail a bad request as InvalidArgument, the first that does not hold.
+
+    Args:
+        checks: each whether it holds, what to say if not, and what was received; the first and the last are
+            functions without arguments, called only where the checks before hold.
+    """
+    assertions = []
+    for condition, message, received in checks:
+        with tf.control_dependencies(assertions):  # a later check may rely on an earlier one
+            assertions = [tf.debugging.Assert(condition(), [message, received()], summarize=8)]
+    return assertions
+
+
+def export_generator(folder: pathlib.Path, served: ServedGenerator, preset: Mapping) -> pathlib.Path:
+    """Writes the next version, `folder/N`, whole or not at all, and returns its path.
+
+    Args:
+        folder: where the versions lie.
+        served: what is saved.
+        preset: settings that travel with it, ready for JSON, as assets/preset.json; class names lie beside.
+    """
     newest = latest_version(folder)
     path = folder / str(int(newest.name) + 1 if newest else 1)
+    signatures = served.signatures()
     with atomic_folder(path) as temporary:
-        tf.saved_model.save(served, str(temporary), signatures=served.signatures())
+        tf.saved_model.save(served, str(temporary), signatures=signatures)
+        assets = temporary / "assets"
+        assets.mkdir(exist_ok=True)
+        (assets / "class_names.txt").write_text("\n".join(served.class_names) + "\n", encoding="utf-8")
+        (assets / "preset.json").write_text(json.dumps(preset, indent=2) + "\n", encoding="utf-8")
+        warmup.write_requests(temporary, example_requests(served, signatures))
     return path
+
+
+def example_requests(served: ServedGenerator, signatures: Mapping) -> dict[str, dict[str, tf.Tensor]]:
+    """Returns inputs by name for each signature: one grey image towards class 0."""
+    image = tf.fill((1, *served.image_shape), 0.5)
+    examples = {
+        "images": image,
+        "image_bytes": tf.io.encode_png(tf.cast(255.0 * image[0], tf.uint8))[tf.newaxis],
+        served.class_input: tf.zeros((1,), tf.int32),
+        "class_name": tf.constant(served.class_names[:1]),
+        "epsilon": tf.constant([served.epsilon]),
+    }
+    return {
+        name: {key: examples[key] for key in signature.structured_input_signature[1]}
+        for name, signature in signatures.items()
+    }
 
 
 def latest_version(folder: pathlib.Path) -> pathlib.Path | None:

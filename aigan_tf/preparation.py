@@ -142,6 +142,22 @@ def build_generator(config: Config, dataset: ImageDataset, num_classes: int | No
     )
 
 
+def trained_generator(config: Config, dataset: ImageDataset, folder: Workdir) -> Generator:
+    """Returns the generator of a finished run.
+
+    Raises:
+        InputError: its weights are not there, or cannot be loaded.
+    """
+    generator = build_generator(config, dataset)
+    try:
+        generator.load_weights(folder.weights)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{folder.weights} cannot be loaded; expected the weights of a finished run: finish it with train.py"
+        ) from error
+    return generator
+
+
 def check_accuracy(classifier: Callable, dataset: ImageDataset) -> float:
     """Says how good the classifier is on the test split, with a warning where it hardly beats chance.
 

@@ -30,7 +30,9 @@ from aigan_tf.workdir import Workdir, atomic_file, digest_of, read_csv, write_by
 say = functools.partial(print, flush=True)  # at once, also into a log file
 
 
-def train_and_export(config: Config, workdir: str | os.PathLike, data_dir: str | None = None) -> dict:
+def train_and_export(
+    config: Config, workdir: str | os.PathLike, data_dir: str | None = None, export_classifier: bool = False
+) -> dict:
     """Trains a generator against a classifier and writes everything into a work folder.
 
     A run that was interrupted in the same folder is continued after its last whole epoch.
@@ -39,6 +41,7 @@ def train_and_export(config: Config, workdir: str | os.PathLike, data_dir: str |
         config: what to do.
         workdir: the work folder; created if need be.
         data_dir: where TFDS data sets lie; None for TFDS's default.
+        export_classifier: whether the SavedModel holds the classifier too, for its signature classify.
 
     Returns:
         What the evaluation on the test split measured, as in report.json.
@@ -46,17 +49,15 @@ def train_and_export(config: Config, workdir: str | os.PathLike, data_dir: str |
     Raises:
         InputError: something the user gave cannot be used.
     """
+    if export_classifier and latest_version(Workdir(workdir).exports):
+        raise InputError(
+            f"--export_classifier: {workdir} holds an export already; expected a new run, or --export_again to add a version"
+        )
     with open_run(config, workdir, data_dir) as (folder, dataset, classifier):
         aigan = train_generator(config, dataset, classifier, folder)
-        served = ServedGenerator(
-            aigan.generator,
-            dataset.image_shape,
-            dataset.num_classes,
-            config.epsilon,
-            config.targeted,
-            config.variable_epsilon,
+        exported = latest_version(folder.exports) or export(
+            aigan.generator, config, dataset, folder, classifier if export_classifier else None
         )
-        exported = latest_version(folder.exports) or export_generator(folder.exports, served)
         # What is measured is what is served: the exported files, loaded again.
         result = measure_export(folder, config, dataset, classifier)
         if config.black_box:
@@ -65,6 +66,52 @@ def train_and_export(config: Config, workdir: str | os.PathLike, data_dir: str |
         write_json(folder.report, result)
         say(f"Generator exported to {exported}; pictures are in {folder.samples}.")
         return result
+
+
+def export_again(
+    workdir: str | os.PathLike, data_dir: str | None = None, export_classifier: bool = False
+) -> pathlib.Path:
+    """Exports a finished work folder's generator as the next version; the earlier ones stay.
+
+    Args:
+        workdir, data_dir, export_classifier: as in `train_and_export`.
+
+    Returns:
+        The new version's folder.
+
+    Raises:
+        InputError: the folder does not hold a finished run, or its files cannot be used.
+    """
+    folder = Workdir(workdir)
+    config = preparation.config_of(folder)
+    dataset = preparation.load_dataset(config, data_dir)
+    generator = preparation.trained_generator(config, dataset, folder)
+    classifier = preparation.existing_classifier(config, dataset, folder) if export_classifier else None
+    with folder.locked():
+        exported = export(generator, config, dataset, folder, classifier)
+    say(f"Generator exported to {exported}.")
+    return exported
+
+
+def export(
+    generator: keras.Model, config: Config, dataset: ImageDataset, folder: Workdir, classifier: Callable | None
+) -> pathlib.Path:
+    """Writes the next version of the work folder's SavedModel and returns its path; the classifier, if given, is in it."""
+    served = ServedGenerator(
+        generator,
+        dataset.image_shape,
+        dataset.class_names,
+        config.epsilon,
+        config.targeted,
+        config.variable_epsilon,
+        classifier,
+    )
+    # Files of this machine are known by their names alone.
+    names = {name: pathlib.Path(getattr(config, name)).name for name in ("dataset", "classifier")}
+    preset = dataclasses.asdict(config) | names
+    for path in ("class_names", "custom_objects"):
+        del preset[path]
+    return export_generator(folder.exports, served, preset)
 
 
 @contextlib.contextmanager

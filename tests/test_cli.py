@@ -74,6 +74,9 @@ def assert_refused(status, stderr, words, folder):
         (["--target_class=3"], ["--target_class=3", "no effect", "--method=advgan"]),
         (["--method=advgan", "--target_class=12"], ["--target_class=12", "'12'", "0 to 9"]),
         (["--method=advgan", "--target_class=3", "--batch_size=1300"], ["--batch_size=1300", "AdvGAN for 3", "lower"]),
+        (["--export_again"], ["--export_again with no --workdir", "expected"]),
+        (["--export_again", "--workdir=runs/x", "--dataset=mnist"], ["--export_again with --dataset", "expected"]),
+        (["--method=advgan", "--export_classifier"], ["--export_classifier has no effect", "leave it out"]),
         (["--black_box=vgg"], ["--black_box=vgg", "resnet20", "choose"]),
         (["--queries_per_epoch=10"], ["--queries_per_epoch=10", "no effect", "--black_box"]),
         (["--black_box=B"], ["8 x 8", "--classifier=small"]),
@@ -123,12 +126,20 @@ def test_flags_become_the_settings(run_in_process, monkeypatch, tmp_path):
     monkeypatch.setattr(training, "train_and_export", lambda *args: calls.append(args))
     assert run_in_process()[0] == 0
     assert run_in_process("--dataset=cifar10", "--epsilon=0.05", "--noflip", "--data_dir=d", "--workdir=w")[0] == 0
-    assert run_in_process("--dataset=some/folder/", "--seed=7", "--attack=untargeted")[0] == 0
+    assert run_in_process("--dataset=some/folder/", "--seed=7", "--attack=untargeted", "--export_classifier")[0] == 0
     assert calls == [
-        (config.make_config(), "runs/digits", None),
-        (config.make_config(dataset="cifar10", epsilon=0.05, flip=False), "w", "d"),
-        (config.make_config(dataset="some/folder/", seed=7, attack="untargeted"), "runs/folder", None),
+        (config.make_config(), "runs/digits", None, False),
+        (config.make_config(dataset="cifar10", epsilon=0.05, flip=False), "w", "d", False),
+        (config.make_config(dataset="some/folder/", seed=7, attack="untargeted"), "runs/folder", None, True),
     ]
+
+
+def test_an_export_takes_its_settings_from_the_run(run_in_process, monkeypatch):
+    calls = []
+    monkeypatch.setattr(training, "export_again", lambda *args: calls.append(args))
+    assert run_in_process("--export_again", "--workdir=runs/x")[0] == 0
+    assert run_in_process("--export_again", "--workdir=runs/x", "--data_dir=d", "--export_classifier")[0] == 0
+    assert calls == [("runs/x", None, False), ("runs/x", "d", True)]
 
 
 TINY = (

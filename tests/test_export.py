@@ -14,8 +14,10 @@ from aigan_tf.networks import Generator
 from aigan_tf.perturbation import apply_perturbation, smooth_bound
 
 SHAPE = (9, 13, 3)
-CLASSES = 5
+NAMES = ("cat", "dog", "a ship", "tree", "bird")
+CLASSES = len(NAMES)
 EPSILON = 0.1
+PRESET = {"dataset": "pets", "epsilon": EPSILON}
 
 CLEAN_PROCESS = """
 import sys
@@ -48,12 +50,12 @@ def generator():
 
 @pytest.fixture(scope="module")
 def served(generator):
-    return ServedGenerator(generator, SHAPE, CLASSES, EPSILON, targeted=True)
+    return ServedGenerator(generator, SHAPE, NAMES, EPSILON, targeted=True)
 
 
 @pytest.fixture(scope="module")
 def exported(served, tmp_path_factory):
-    return export_generator(tmp_path_factory.mktemp("export") / "generator", served)
+    return export_generator(tmp_path_factory.mktemp("export") / "generator", served, PRESET)
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +168,8 @@ def test_a_bad_request_is_refused_with_its_cause(request_of, words, serve):
 
 
 def test_an_untargeted_generator_takes_the_label(generator, tmp_path):
-    untargeted = ServedGenerator(generator, SHAPE, CLASSES, EPSILON, targeted=False)
-    path = export_generator(tmp_path / "generator", untargeted)
+    untargeted = ServedGenerator(generator, SHAPE, NAMES, EPSILON, targeted=False)
+    path = export_generator(tmp_path / "generator", untargeted, PRESET)
     loaded = tf.saved_model.load(str(path))
     signature = loaded.signatures["serving_default"]
     assert set(signature.structured_input_signature[1]) == {"images", "label"}
@@ -190,10 +192,10 @@ def fake_save(module, path, signatures):
 def test_versions_are_numbered_from_one(served, tmp_path, monkeypatch):
     monkeypatch.setattr(tf.saved_model, "save", fake_save)
     folder = tmp_path / "generator"
-    assert [export_generator(folder, served).name for _ in range(2)] == ["1", "2"]
+    assert [export_generator(folder, served, PRESET).name for _ in range(2)] == ["1", "2"]
     (folder / "10").mkdir()
     (folder / "notes.txt").write_text("not a version")
-    assert export_generator(folder, served) == folder / "11"
+    assert export_generator(folder, served, PRESET) == folder / "11"
     assert oct((folder / "11").stat().st_mode & 0o777) == "0o755"  # a server of another user reads it
     assert sorted(entry.name for entry in folder.iterdir()) == ["1", "10", "11", "2", "notes.txt"]
 
@@ -206,7 +208,7 @@ def test_a_failing_save_leaves_no_version(served, tmp_path, monkeypatch):
     monkeypatch.setattr(tf.saved_model, "save", fail)
     folder = tmp_path / "generator"
     with pytest.raises(OSError, match="disk full"):
-        export_generator(folder, served)
+        export_generator(folder, served, PRESET)
     assert not list(folder.iterdir())
 
 
@@ -217,8 +219,8 @@ def test_a_failing_save_leaves_no_version(served, tmp_path, monkeypatch):
 def budgeted(tmp_path_factory):
     made = Generator(CLASSES, SHAPE[-1], width=4, num_blocks=1, budget_input=True)
     made.head.kernel.assign(tf.random.stateless_normal(made.head.kernel.shape, (0, 0)))
-    served = ServedGenerator(made, SHAPE, CLASSES, EPSILON, targeted=True, variable_epsilon=True)
-    return tf.saved_model.load(str(export_generator(tmp_path_factory.mktemp("budgeted"), served)))
+    served = ServedGenerator(made, SHAPE, NAMES, EPSILON, targeted=True, variable_epsilon=True)
+    return tf.saved_model.load(str(export_generator(tmp_path_factory.mktemp("budgeted"), served, PRESET)))
 
 
 def answer(loaded, epsilon, size=3):

@@ -654,6 +654,54 @@ def test_classes_are_named_by_number_or_name():
     assert training.classes_named("2, cat", names) == [2, 0]
 
 
+# --- exported again
+
+
+def test_a_finished_run_is_exported_again_with_its_classifier_and_the_first_version_stays(finished, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="--export_again"):
+        training.train_and_export(make_config(**TINY), folder, export_classifier=True)
+    assert training.export_again(folder, export_classifier=True) == folder / "generator" / "2"
+    assert "generator/2" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in before} == before
+    first, second = (tf.saved_model.load(str(folder / "generator" / version)) for version in "12")
+    assert set(second.signatures) - set(first.signatures) == {"classify"}
+    dataset = training.preparation.load_dataset(make_config(**TINY), None)
+    inputs = {
+        "images": tf.constant(dataset.test.take(slice(0, 20)).as_float()),
+        "target_class": tf.constant((dataset.test.labels[:20] + 1) % 10, tf.int32),
+    }
+    outputs = second.signatures["classify"](**inputs)
+    made = first.signatures["serving_default"](**inputs)["adversarial_images"]
+    np.testing.assert_array_equal(outputs["adversarial_images"], made)
+    model = keras.models.load_model(folder / "classifier.keras", compile=False)
+    np.testing.assert_allclose(outputs["logits"], model(made, training=False), atol=1e-4)
+    preset = json.loads((folder / "generator" / "2" / "assets" / "preset.json").read_text())
+    assert (preset["dataset"], preset["epsilon"], preset["classifier"]) == ("digits", 0.3, "small")
+
+
+def test_a_classifier_of_ones_own_is_exported_along(finished, tmp_path):
+    model = keras.models.load_model(finished[0] / "classifier.keras", compile=False)
+    model.export(tmp_path / "served", verbose=False)
+    settings = {**TINY, "classifier": str(tmp_path / "served"), "classifier_epochs": 0, "stage1_epochs": 0}
+    training.train_and_export(make_config(**settings), tmp_path / "run", export_classifier=True)
+    shutil.rmtree(tmp_path / "served")  # what is exported needs it no longer
+    loaded = tf.saved_model.load(str(tmp_path / "run" / "generator" / "1"))
+    images, classes = tf.fill((2, 8, 8, 1), 0.5), tf.constant([1, 2])
+    outputs = loaded.signatures["classify"](images=images, target_class=classes)
+    np.testing.assert_allclose(outputs["logits"], model(outputs["adversarial_images"]), atol=1e-4)
+
+
+def test_an_unfinished_run_is_not_exported_again(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    (folder / "generator.weights.h5").unlink()
+    with pytest.raises(InputError, match=r"generator\.weights\.h5 cannot be loaded; expected .* a finished run"):
+        training.export_again(folder)
+
+
 # --- a classifier that only answers
 
 

@@ -1,0 +1,197 @@
+"""A small client of a served generator: python -m aigan_tf.client --rest=localhost:8501 --image=cat.png --target=dog --out=adv.png"""
+
+import base64
+import http.client
+import json
+import pathlib
+import urllib.error
+import urllib.request
+
+from absl import flags
+
+from aigan_tf.cli import run
+from aigan_tf.errors import InputError, user_path
+from aigan_tf.workdir import write_bytes
+
+MODEL = "aigan"
+
+
+class RestServer:
+    """TensorFlow Serving's REST interface, in its column format.
+
+    Args:
+        address: HOST:PORT.
+        model: the name it is served under.
+        timeout: seconds to wait for an answer.
+    """
+
+    def __init__(self, address: str, model: str = MODEL, timeout: float = 60.0):
+        self.address = address
+        self.url = f"http://{address}/v1/models/{model}:predict"
+        self.timeout = timeout
+
+    def predict(self, signature: str, inputs: dict[str, list]) -> list:
+        """Returns the only output of a signature.
+
+        Args:
+            signature: its name.
+            inputs: name to one value an image: bytes, text or numbers.
+
+        Raises:
+            InputError: there is no such server, or it refuses the request.
+        """
+        encoded = {name: [_encoded(value) for value in values] for name, values in inputs.items()}
+        body = json.dumps({"signature_name": signature, "inputs": encoded}).encode()
+        request = urllib.request.Request(self.url, body, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=self.timeout) as response:
+                outputs = json.load(response)["outputs"]
+        except urllib.error.HTTPError as error:
+            raise _refused(f"--rest={self.address}", _message(error)) from error
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            raise _silent(f"--rest={self.address}", getattr(reason, "strerror", None) or reason) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise _foreign(f"--rest={self.address}") from error
+        return [base64.b64decode(value["b64"]) if isinstance(value, dict) else value for value in outputs]
+
+
+class GrpcServer:
+    """TensorFlow Serving's gRPC interface; needs the package tensorflow-serving-api.
+
+    Args:
+        address, model, timeout: as for `RestServer`.
+    """
+
+    def __init__(self, address: str, model: str = MODEL, timeout: float = 60.0):
+        try:
+            import grpc
+            from tensorflow_serving.apis import prediction_service_pb2_grpc
+        except ImportError as error:
+            raise InputError(
+                "--grpc needs tensorflow-serving-api, which is not installed; expected it: pip install "
+                "tensorflow-serving-api, or use --rest"
+            ) from error
+        self.address = address
+        self.model = model
+        self.timeout = timeout
+        self.stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(address))
+
+    def predict(self, signature: str, inputs: dict[str, list]) -> list:
+        """As `RestServer.predict`."""
+        import grpc
+        import tensorflow as tf
+        from tensorflow_serving.apis import predict_pb2
+
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = self.model
+        request.model_spec.signature_name = signature
+        for name, values in inputs.items():
+            dtype = tf.int32 if isinstance(values[0], int) else tf.string
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(values, dtype))
+        try:
+            outputs = self.stub.Predict(request, timeout=self.timeout).outputs
+        except grpc.RpcError as error:
+            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                raise _silent(f"--grpc={self.address}", error.code().name.lower()) from error
+            raise _refused(f"--grpc={self.address}", error.details()) from error
+        (output,) = outputs.values()
+        return tf.make_ndarray(output).tolist()
+
+
+def attack_picture(
+    server: RestServer | GrpcServer, image: bytes, target: str, class_input: str = "target_class"
+) -> bytes:
+    """Returns the adversarial picture, a PNG file, that a served generator makes of a picture.
+
+    Args:
+        server: where it is served.
+        image: a PNG or JPEG file of the size the generator was trained for.
+        target: name or number of the class to reach (or to leave, of an untargeted generator).
+        class_input: "target_class", or "label" of an untargeted generator.
+
+    Raises:
+        InputError: the server does not answer, or refuses the request.
+    """
+    number = int(target) if target.isdecimal() else server.predict("class_number", {"class_name": [target]})[0]
+    (adversarial,) = server.predict("encoded", {"image_bytes": [image], class_input: [number]})
+    return adversarial
+
+
+def _encoded(value):
+    return {"b64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
+
+
+def _message(error):
+    body = error.read().decode(errors="replace")
+    try:
+        return json.loads(body)["error"]
+    except (ValueError, KeyError, TypeError):
+        return f"status {error.code}"
+
+
+def _refused(flag, message):
+    # A refusal inside the graph comes with where in the graph, in lines around it.
+    lines = (message or "").strip().splitlines() or ["no reason given"]
+    cause = next((line for line in lines if "assertion failed: " in line), lines[0])
+    first = cause.rsplit("assertion failed: ", 1)[-1].strip()
+    return InputError(f"{flag} refuses the request: {first}; expected one that the served generator takes: correct it")
+
+
+def _silent(flag, reason):
+    return InputError(
+        f"{flag} does not answer ({reason}); expected HOST:PORT of a TensorFlow Serving: start it or correct the address"
+    )
+
+
+def _foreign(flag):
+    return InputError(f"{flag} does not answer as TensorFlow Serving does; expected its address: correct it")
+
+
+def main() -> None:
+    """python -m aigan_tf.client"""
+    flags.DEFINE_string("rest", None, "HOST:PORT of TensorFlow Serving's REST interface (its port is usually 8501)")
+    flags.DEFINE_string("grpc", None, "HOST:PORT of its gRPC interface instead (usually 8500)")
+    flags.DEFINE_string("model", MODEL, "name the generator is served under")
+    flags.DEFINE_string("image", None, "PNG or JPEG file to attack")
+    flags.DEFINE_string("target", None, "class the classifier shall answer, by name or number")
+    flags.DEFINE_string("label", None, "of an untargeted generator, in place of --target: the true class")
+    flags.DEFINE_string("out", None, "PNG file to write the adversarial picture to")
+    flags.DEFINE_float("timeout", 60.0, "seconds to wait for an answer", lower_bound=0.001)
+
+    def attack():
+        values = flags.FLAGS
+        for one, other in (("rest", "grpc"), ("target", "label")):
+            if bool(values[one].value) == bool(values[other].value):
+                given = "both" if values[one].value else "neither"
+                raise InputError(f"{given} of --{one} and --{other} given; expected one of them: see --help")
+        for name in ("image", "out"):
+            if not values[name].value:
+                raise InputError(f"--{name} is not given; expected a file: see --help")
+        try:
+            image = user_path(values.image).read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"--image={values.image} cannot be read ({error.strerror}); expected a PNG or JPEG file: correct the path"
+            ) from error
+        server = RestServer if values.rest else GrpcServer
+        adversarial = attack_picture(
+            server(values.rest or values.grpc, values.model, values.timeout),
+            image,
+            values.target or values.label,
+            "target_class" if values.target else "label",
+        )
+        out = pathlib.Path(user_path(values.out))
+        try:
+            write_bytes(out, adversarial)
+        except OSError as error:
+            raise InputError(
+                f"--out={values.out} cannot be written ({error.strerror}); expected a file in a writable folder: choose another"
+            ) from error
+        print(f"Adversarial picture written to {out}.")
+
+    run(attack)
+
+
+if __name__ == "__main__":
+    main()

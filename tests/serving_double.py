@@ -1,0 +1,146 @@
+"""A stand-in for tensorflow_model_server, which cannot be installed by pip: its documented mapping, on loopback.
+
+REST as TensorFlow's page "RESTful API" of TFX Serving says: row format ("instances" to "predictions") and column
+format ("inputs" to "outputs"), base64 as {"b64": ...}, outputs whose names end in _bytes as base64, errors as
+{"error": ...}. gRPC by the official messages and service.
+"""
+
+import base64
+import contextlib
+import http.server
+import json
+import threading
+from concurrent import futures
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+
+class Model:
+    """A SavedModel under a name, run by signature."""
+
+    def __init__(self, path, name="aigan"):
+        self.name = name
+        self.loaded = tf.saved_model.load(str(path))
+
+    def specs(self, signature):
+        if signature not in self.loaded.signatures:
+            raise KeyError(f'Serving signature key "{signature}" not found.')
+        return self.loaded.signatures[signature].structured_input_signature[1]
+
+    def run(self, signature, inputs):
+        specs = self.specs(signature)
+        if set(inputs) != set(specs):
+            raise ValueError(f"input names are {sorted(inputs)}, the signature has {sorted(specs)}")
+        tensors = {name: tf.constant(value, specs[name].dtype) for name, value in inputs.items()}
+        return {name: value.numpy() for name, value in self.loaded.signatures[signature](**tensors).items()}
+
+    def rest(self, body):
+        """A request's JSON to its answer's."""
+        signature = body.get("signature_name", "serving_default")
+        names = list(self.specs(signature))
+        if "instances" in body:
+            rows = body["instances"]
+            if len(names) == 1 and not all(isinstance(row, dict) and row.keys() != {"b64"} for row in rows):
+                rows = [{names[0]: row} for row in rows]
+            inputs = {name: [decoded(row[name]) for row in rows] for name in rows[0]}
+        else:
+            columns = body["inputs"]
+            inputs = decoded(
+                columns if isinstance(columns, dict) and columns.keys() != {"b64"} else {names[0]: columns}
+            )
+        outputs = self.run(signature, inputs)
+        values = {name: encoded(value, name.endswith("_bytes")) for name, value in outputs.items()}
+        alone = next(iter(values.values())) if len(values) == 1 else None
+        if "inputs" in body:
+            return {"outputs": values if alone is None else alone}
+        if len({len(value) for value in values.values()}) != 1:
+            raise ValueError("outputs have different first dimensions")
+        rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+        return {"predictions": rows if alone is None else alone}
+
+
+def decoded(value):
+    if isinstance(value, dict):
+        return base64.b64decode(value["b64"]) if value.keys() == {"b64"} else {k: decoded(v) for k, v in value.items()}
+    return [decoded(item) for item in value] if isinstance(value, list) else value
+
+
+def encoded(value, as_bytes):
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list):
+        return [encoded(item, as_bytes) for item in value]
+    if isinstance(value, bytes):
+        return {"b64": base64.b64encode(value).decode()} if as_bytes else value.decode()
+    return value
+
+
+@contextlib.contextmanager
+def rest_server(model):
+    """Yields HOST:PORT."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            status, answer = 200, None
+            try:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if self.path != f"/v1/models/{model.name}:predict":
+                    status, answer = 404, {"error": f"Servable not found for request: Latest({self.path})"}
+                else:
+                    answer = model.rest(body)
+            except tf.errors.OpError as error:
+                status, answer = 400, {"error": error.message}
+            except (KeyError, ValueError, TypeError) as error:
+                status, answer = 400, {"error": str(error)}
+            data = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextlib.contextmanager
+def grpc_server(model):
+    """Yields HOST:PORT."""
+
+    class Servicer(prediction_service_pb2_grpc.PredictionServiceServicer):
+        def Predict(self, request, context):
+            if request.model_spec.name != model.name:
+                context.abort(grpc.StatusCode.NOT_FOUND, f"Servable not found: {request.model_spec.name}")
+            try:
+                inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
+                outputs = model.run(request.model_spec.signature_name or "serving_default", inputs)
+            except tf.errors.OpError as error:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.message)
+            except (KeyError, ValueError) as error:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            response = predict_pb2.PredictResponse()
+            for name, value in outputs.items():
+                response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
+            return response
+
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Servicer(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()

@@ -1,5 +1,6 @@
 """AI-GAN (arXiv 2002.02196v1): one generator of adversarial perturbations for every target class."""
 
+import importlib
 import os
 
 # The model's training steps are TensorFlow's, whatever backend keras.json or the environment names.
@@ -9,3 +10,23 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # TensorFlow's notes on its build, missing GPUs and graph rewrites it gave up; real errors reach Python as exceptions.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# Imported when first used: TensorFlow takes seconds, and a mistyped flag should be answered at once.
+_MODULE_OF = {
+    "fit_generator": "library",
+    "load_generator": "library",
+    "attack": "library",
+    "evaluate": "evaluation",
+    "AIGAN": "aigan",
+}
+__all__ = list(_MODULE_OF)
+
+
+def __getattr__(name):
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

@@ -45,6 +45,38 @@ def adopt(
         _execute(custom_objects)
     source = user_path(path)
     outputs_of = _load_saved_model(source) if source.is_dir() else _load_keras(source, example_images.shape[1:])
+    return attackable(outputs_of, f"--classifier={path}", example_images, num_classes, pixel_range, needs_gradient)
+
+
+def attackable_model(
+    model: keras.Model | Callable[[tf.Tensor], tf.Tensor],
+    example_images: np.ndarray,
+    num_classes: int,
+    pixel_range: tuple[float, float] = (0.0, 1.0),
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """As `adopt`, of a model in memory, which stays as it is; or of any callable from images to logits."""
+    outputs_of = frozen(_without_softmax(model)) if isinstance(model, keras.Model) else model
+    return attackable(outputs_of, "the classifier", example_images, num_classes, pixel_range, True)
+
+
+def attackable(
+    outputs_of: Callable[[tf.Tensor], tf.Tensor],
+    name: str,
+    example_images: np.ndarray,
+    num_classes: int,
+    pixel_range: tuple[float, float],
+    needs_gradient: bool,
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Checks what a classifier makes of some images and returns it as images in `[0, 1]` to logits.
+
+    Args:
+        outputs_of: from images in `pixel_range`.
+        name: what messages call it.
+        example_images, num_classes, pixel_range, needs_gradient: as in `adopt`.
+
+    Raises:
+        InputError: its outputs do not fit.
+    """
     low, high = pixel_range
 
     def classifier(images):
@@ -55,27 +87,27 @@ def adopt(
         outputs = np.asarray(classifier(tf.constant(example_images)))
     except Exception as error:  # whatever the model's own layers raise on images they were not made for
         raise InputError(
-            f"--classifier={path} fails on images of {example_images.shape[1:]} ({_first_line(error)}); expected a model "
+            f"{name} fails on images of {example_images.shape[1:]} ({_first_line(error)}); expected a model "
             "that takes the data set's images: resize with --image_size or choose another --dataset"
         ) from error
     if outputs.shape != (len(example_images), num_classes):
         raise InputError(
-            f"--classifier={path} gives outputs of shape {outputs.shape[1:]} an image; expected ({num_classes},), one logit "
+            f"{name} gives outputs of shape {outputs.shape[1:]} an image; expected ({num_classes},), one logit "
             "for each class of the data set: choose the data set it was trained on"
         )
     if not np.isfinite(outputs).all():
         raise InputError(
-            f"--classifier={path} gives NaN or infinite outputs; expected finite logits: check the model and --input_range"
+            f"{name} gives NaN or infinite outputs; expected finite logits: check the model and --input_range"
         )
     if needs_gradient and not has_usable_gradient(classifier, example_images):
         raise InputError(
-            f"--classifier={path} has no usable gradient with respect to its images; expected one that is finite and not "
+            f"{name} has no usable gradient with respect to its images; expected one that is finite and not "
             "zero everywhere, which any attack by training follows: export it with float32 images in, without casts to "
             "integers, or attack it as a black box with --black_box=resnet20"
         )
     if outputs.min() >= 0 and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3):
         logging.getLogger(__name__).warning(
-            "%s gives probabilities and its softmax cannot be removed: their logarithms are used as logits.", path
+            "%s gives probabilities and its softmax cannot be removed: their logarithms are used as logits.", name
         )
         return lambda images: tf.math.log(tf.maximum(classifier(images), 1e-30))
     return classifier

@@ -111,14 +111,14 @@ def load(name: str, data_dir: str | None = None, image_size: tuple[int, int] | N
         )
     if len(class_names) < 2:
         raise InputError(f"data set {name!r} has {len(class_names)} class; expected at least 2: nothing to attack")
-    train, validation = _hold_out(train, min(int(len(train) * VALIDATION_FRACTION), MAX_VALIDATION))
+    train, validation = hold_out(train)
     return ImageDataset(name, tuple(class_names), train, validation, test)
 
 
-def _hold_out(split: Split, count: int) -> tuple[Split, Split]:
-    """Cuts `count` images (at least one) off a split, always the same ones."""
+def hold_out(split: Split, fraction: float = VALIDATION_FRACTION, most: int = MAX_VALIDATION) -> tuple[Split, Split]:
+    """Cuts a share of a split off, `most` images and at least one, always the same ones; returns the rest and those."""
     order = np.random.default_rng(0).permutation(len(split))
-    count = max(count, 1)
+    count = max(min(int(len(split) * fraction), most), 1)
     return split.take(np.sort(order[count:])), split.take(np.sort(order[:count]))
 
 
@@ -266,7 +266,7 @@ def _load_tfds(name, data_dir, image_size):
     train = read(train_name)
     if test_name is not None:
         return train, read(test_name), label_feature.names
-    train, test = _hold_out(train, int(len(train) * TEST_FRACTION))
+    train, test = hold_out(train, TEST_FRACTION, len(train))
     logging.getLogger(__name__).warning(
         "%s has no test split: %d training images were held out as one", name, len(test)
     )

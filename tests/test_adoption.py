@@ -132,7 +132,7 @@ def test_the_logits_before_a_softmax_are_attacked(make, images, tmp_path, caplog
     adopted = adopt(str(tmp_path / "model.keras"), images, CLASSES)
     np.testing.assert_allclose(adopted(tf.constant(images)), logits(images, training=False), atol=1e-6)
     assert_same_classifier(adopted, logits, images)
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.name.startswith("aigan_tf")]
 
 
 def test_a_saturated_softmax_still_has_gradients(images, tmp_path):

@@ -13,7 +13,7 @@ PACKAGE = pathlib.Path(aigan_tf.__file__).parent
 
 # The rule, and its only copy: a module imports only modules of lower tiers.
 TIERS = (
-    {"client"},
+    {"client", "library"},
     {"cli"},
     {"training", "resistance"},
     {"comparison"},

@@ -1,0 +1,144 @@
+"""The method in a few lines of Python."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import aigan_tf
+from aigan_tf import library
+from aigan_tf.data import load
+from aigan_tf.errors import InputError
+
+NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+FEW = dict(
+    epsilon=0.3, steps_per_epoch=40, stage1_epochs=1, stage2_epochs=4, batch_size=64, attack_steps=3, generator_width=8,
+    generator_blocks=1, learning_rate=5e-3,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def digits():
+    dataset = load("digits")
+    return dataset.train.as_float(), dataset.train.labels, dataset.test.as_float(), dataset.test.labels
+
+
+@pytest.fixture(scope="module")
+def classifier(digits):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(64, "relu"),
+         layers.Dense(10, "softmax")]
+    )  # fmt: skip
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(digits[0] * 255, digits[1], epochs=12, verbose=0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def generator(classifier, digits):
+    return aigan_tf.fit_generator(
+        classifier, digits[0], digits[1], input_range=(0, 255), class_names=NAMES, variable_epsilon=True, **FEW
+    )
+
+
+def success(classifier, adversarial, targets):
+    return float(np.mean(np.argmax(classifier(adversarial * 255), axis=1) == targets))
+
+
+def test_two_calls_make_a_classifier_answer_the_targets(generator, classifier, digits):
+    before = [weight.copy() for weight in classifier.get_weights()]
+    images, labels = digits[2], digits[3]
+    targets = (labels + 3) % 10
+    adversarial = aigan_tf.attack(generator, images, targets)
+    assert adversarial.dtype == np.float32
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
+    assert np.abs(adversarial - images).max() <= 0.3 + 1e-6
+    assert success(classifier, adversarial, targets) > 0.6
+    assert success(classifier, images, targets) < 0.1
+    for a, b in zip(classifier.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_class_is_a_number_or_a_name_for_one_image_or_all(generator, digits):
+    images = digits[2][:3]
+    by_number = generator(images, [7, 2, 0])
+    np.testing.assert_array_equal(generator(images, ["seven", "two", "zero"]), by_number)
+    np.testing.assert_array_equal(generator(images, "two"), generator(images, 2))
+    with pytest.raises(InputError, match="'ten'; expected one of zero, one"):
+        generator(images, "ten")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="target_class must lie in"):
+        generator(images, 10)
+
+
+def test_batches_and_bytes_change_nothing(generator, digits):
+    images = np.round(digits[2][:5] * 255).astype(np.uint8)
+    whole = generator(images.astype(np.float32) / 255, 1)
+    np.testing.assert_allclose(generator(images, 1, batch_size=2), whole, atol=1e-6)
+
+
+def test_a_smaller_epsilon_is_kept(generator, digits):
+    images = digits[2][:4]
+    assert np.abs(aigan_tf.attack(generator, images, 1, epsilon=0.1) - images).max() == pytest.approx(0.1, abs=1e-5)
+
+
+def test_an_exported_generator_is_loaded_with_its_names(generator, digits, tmp_path):
+    assert generator.export(tmp_path / "generator") == tmp_path / "generator" / "1"
+    expected = generator(digits[2][:3], "five")
+    for path in (tmp_path, tmp_path / "generator", tmp_path / "generator" / "1"):
+        np.testing.assert_allclose(aigan_tf.attack(str(path), digits[2][:3], "five"), expected, atol=1e-6)
+    with pytest.raises(InputError, match="a SavedModel already"):
+        aigan_tf.load_generator(tmp_path).export(tmp_path / "again")
+    with pytest.raises(InputError, match="holds no generator"):
+        aigan_tf.load_generator(tmp_path / "nowhere")
+
+
+def test_a_tf_dataset_is_taken_in_batches_or_one_by_one():
+    images, labels = np.arange(5 * 64, dtype=np.uint8).reshape(5, 8, 8, 1), np.arange(5)
+    for columns in ((images,), (images, labels)):
+        dataset = tf.data.Dataset.from_tensor_slices(columns if len(columns) > 1 else images)
+        for form in (dataset, dataset.batch(2)):
+            taken, known = library._arrays(form, None)
+            np.testing.assert_array_equal(taken, images)
+            assert (known is None) if len(columns) == 1 else (known == labels).all()
+
+
+def test_without_labels_the_classifiers_answers_are_taken(classifier, digits):
+    short = {**FEW, "steps_per_epoch": 2, "stage1_epochs": 0, "stage2_epochs": 1, "batch_size": 16}
+    made = aigan_tf.fit_generator(classifier, digits[0][:200], input_range=(0, 255), **short)
+    assert np.abs(made(digits[2][:2], 1) - digits[2][:2]).max() > 0.01
+    with pytest.raises(InputError, match=r"epsilon=0\.1: this generator has one budget"):
+        made(digits[2][:2], 1, epsilon=0.1)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        (lambda x: x * 255, None, r"from 0\.0 to 255\.0; expected \[0, 1\], or uint8"),
+        (lambda x: x[..., 0], None, r"expected \(n, height, width, channels\)"),
+        (lambda x: x, np.full(100, 10), "labels from 10 to 10; expected one for each of 100 images, from 0 to 9"),
+        (lambda x: x, np.zeros(99, int), "99 labels"),
+        (lambda x: x[:30], None, "batch_size=64: expected at most the 27 training images"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_named(images, labels, words, classifier, digits):
+    with pytest.raises(InputError, match=words):
+        aigan_tf.fit_generator(classifier, images(digits[0][:100]), labels, input_range=(0, 255), **FEW)
+
+
+def test_the_names_are_there_without_importing_tensorflow():
+    code = (
+        "import sys, aigan_tf\n"
+        "assert {'fit_generator', 'attack', 'load_generator', 'evaluate', 'AIGAN'} <= set(dir(aigan_tf))\n"
+        "assert 'tensorflow' not in sys.modules\n"
+        "assert callable(aigan_tf.evaluate)\n"
+        "try:\n    aigan_tf.nothing\nexcept AttributeError as error:\n    print(error)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "has no attribute 'nothing'" in run.stdout

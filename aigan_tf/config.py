@@ -212,8 +212,9 @@ PRESETS = {
         learning_rate=5e-3,
         mixed_precision=True,
         steps_per_epoch=250,
-        stage1_epochs=3,
-        stage2_epochs=40,
+        stage1_epochs=6,
+        stage2_epochs=34,
+        generator_width=32,
     ),
     "cifar100": dict(classifier="resnet32", flip=True),
 }

@@ -113,7 +113,8 @@ def attack_picture(
     Raises:
         InputError: the server does not answer, or refuses the request.
     """
-    number = int(target) if target.isdecimal() else server.predict("class_number", {"class_name": [target]})[0]
+    # Always asked for: only the model knows which of its classes are named by digits.
+    (number,) = server.predict("class_number", {"class_name": [target]})
     (adversarial,) = server.predict("encoded", {"image_bytes": [image], class_input: [number]})
     return adversarial
 

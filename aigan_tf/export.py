@@ -64,7 +64,7 @@ class ServedGenerator(tf.Module):
 
         serving_default: images float32 and a class int32 an image, to adversarial_images and perturbation.
         encoded: image_bytes, each a PNG or JPEG file, and classes, to adversarial_image_bytes, PNG files.
-        class_number: class_name, to the number that stands for it in the others.
+        class_number: class_name, a class's name or its number as text, to the number that the others take.
         with_epsilon, of a generator that takes budgets: serving_default with an epsilon float32 for each
         image, up to the greatest, which the others use.
         classify, where the classifier is served along: serving_default, and the classifier's logits of the
@@ -133,10 +133,14 @@ class ServedGenerator(tf.Module):
 
     def _number(self, class_name):
         asked = tf.reshape(class_name, (-1, 1))
-        known = tf.equal(asked, tf.constant(self.class_names)[tf.newaxis])
+        named = tf.equal(asked, tf.constant([self.class_names]))
+        numbered = tf.equal(asked, tf.constant([[str(number) for number in range(len(self.class_names))]]))
+        # Names go first: a folder's classes may be called 0, 1, 10, 2, in this order.
+        known = tf.where(tf.reduce_any(named, axis=-1, keepdims=True), named, numbered)
         check = (
             lambda: tf.reduce_all(tf.reduce_any(known, axis=-1)),
-            f"class_name must be one of {', '.join(self.class_names)}; received",
+            f"class_name must be one of {', '.join(self.class_names)} or a number from 0 to "
+            f"{len(self.class_names) - 1}; received",
             lambda: class_name,
         )
         with tf.control_dependencies(

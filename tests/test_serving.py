@@ -8,6 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 
+import keras
 import numpy as np
 import pytest
 import serving_double
@@ -23,6 +24,7 @@ from aigan_tf.errors import InputError
 from aigan_tf.export import ServedGenerator, export_generator
 from aigan_tf.networks import Generator
 from aigan_tf.perturbation import quantize
+from aigan_tf.training import classes_named
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHAPE = (9, 13, 3)
@@ -38,6 +40,7 @@ def classifier(images):
 
 @pytest.fixture(scope="module")
 def served():
+    keras.utils.set_random_seed(0)
     made = Generator(len(NAMES), SHAPE[-1], width=4, num_blocks=1, budget_input=True)
     made.head.kernel.assign(tf.random.stateless_normal(made.head.kernel.shape, (0, 0)))
     return ServedGenerator(made, SHAPE, NAMES, EPSILON, targeted=True, variable_epsilon=True, classifier=classifier)
@@ -99,22 +102,45 @@ def test_a_jpeg_is_taken_as_its_decoder_gives_it(model):
 
 
 def test_class_names_are_numbers_to_the_other_signatures(model):
-    asked = ["bird", "a ship", "cat"]
-    np.testing.assert_array_equal(answer(model, "class_number", class_name=asked)["target_class"], [4, 2, 0])
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"one of cat, dog, a ship, tree, bird; received.*wolf"):
-        answer(model, "class_number", class_name=["cat", "wolf"])
+    asked = ["bird", "a ship", "cat", "3"]
+    np.testing.assert_array_equal(answer(model, "class_number", class_name=asked)["target_class"], [4, 2, 0, 3])
+    words = r"one of cat, dog, a ship, tree, bird or a number from 0 to 4; received.*"
+    for unknown in ("wolf", "5", "-1", "1.0", "", "4294967297"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=words + unknown):
+            answer(model, "class_number", class_name=["cat", unknown])
+
+
+def test_a_class_named_by_digits_goes_by_its_name_as_in_training():
+    generator = Generator(4, SHAPE[-1], width=4, num_blocks=1)
+    names = ("0", "1", "10", "3")
+    number = ServedGenerator(generator, SHAPE, names, EPSILON, targeted=False).signatures()["class_number"]
+    asked = ["10", "3", "2", "0"]
+    labels = number(class_name=tf.constant(asked))["label"].numpy().tolist()
+    assert labels == [2, 3, 2, 0]
+    assert labels == [classes_named(name, names)[0] for name in asked]
 
 
 def test_classify_answers_with_the_classifiers_logits_and_the_success(model):
-    images = pictures(8).astype(np.float32) / 255
-    classes = np.arange(8, dtype=np.int32) % 3
+    colours = np.array([0, 1, 0, 2])  # so clear that no perturbation within epsilon changes the answer
+    images = np.full((4, *SHAPE), 0.1, np.float32)
+    images[np.arange(4), ..., colours] = 0.9
+    classes = np.array([0, 1, 2, 1], np.int32)
     outputs = answer(model, "classify", images=images, target_class=classes)
     made = answer(model, "serving_default", images=images, target_class=classes)
     np.testing.assert_array_equal(outputs["adversarial_images"], made["adversarial_images"])
     np.testing.assert_allclose(outputs["logits"], classifier(made["adversarial_images"]), atol=1e-6)
-    np.testing.assert_array_equal(outputs["success"], outputs["logits"].argmax(axis=1) == classes)
-    assert outputs["success"].any()
-    assert not outputs["success"].all()
+    assert outputs["success"].tolist() == [True, True, False, False]
+
+
+def test_success_without_a_target_is_to_leave_the_label():
+    made = Generator(len(NAMES), SHAPE[-1], width=4, num_blocks=1)
+    classify = ServedGenerator(made, SHAPE, NAMES, EPSILON, targeted=False, classifier=classifier).signatures()[
+        "classify"
+    ]
+    red = np.full((2, *SHAPE), 0.1, np.float32)
+    red[..., 0] = 0.9
+    outputs = classify(images=tf.constant(red), label=tf.constant([0, 1]))
+    assert outputs["success"].numpy().tolist() == [False, True]
 
 
 def test_names_and_preset_travel_with_the_model(exported):
@@ -344,7 +370,8 @@ def test_the_client_writes_the_picture_that_the_model_makes(flag, model, tmp_pat
     ("picture", "target", "words"),
     [
         (files(1)[0], "wolf", ["class_name must be one of cat, dog", "wolf"]),
-        (files(1)[0], "17", ["target_class must lie in [0, 4]", "17"]),
+        (files(1)[0], "17", ["a number from 0 to 4", "17"]),
+        (files(1)[0], "4294967297", ["a number from 0 to 4", "4294967297"]),  # 1 in 32 bits
         (png((8, 8, 3)), "dog", ["pictures of 9 x 13", "8 8 3"]),
     ],
 )

@@ -383,6 +383,8 @@ def test_the_client_writes_the_picture_that_the_model_makes(flag, model, tmp_pat
         (files(1)[0], "17", ["a number from 0 to 4", "17"]),
         (files(1)[0], "4294967297", ["a number from 0 to 4", "4294967297"]),  # 1 in 32 bits
         (png((8, 8, 3)), "dog", ["pictures of 9 x 13", "8 8"]),
+        (files(1)[0][:50], "dog", ["Invalid PNG"]),
+        (tf.io.encode_jpeg(pictures(1)[0]).numpy()[:-40], "dog", ["Invalid JPEG"]),
     ],
 )
 def test_the_client_passes_a_refusal_on_in_one_line(picture, target, words, rest, grpc):
@@ -391,6 +393,39 @@ def test_the_client_passes_a_refusal_on_in_one_line(picture, target, words, rest
             client.attack_picture(server, picture, target)
         assert "\n" not in str(caught.value)
         assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<html>",
+        "[1]",
+        '{"outputs": []}',
+        '{"outputs": 3}',
+        '{"outputs": ["abc"]}',
+        '{"outputs": [{"b64": "a"}]}',
+        '{"outputs": [{"x": 1}]}',
+    ],
+)
+def test_the_client_names_a_server_that_answers_something_else(body):
+    with (
+        serving_double.answering(body.encode()) as address,
+        pytest.raises(InputError, match=f"--rest={address} does not answer as TensorFlow Serving does"),
+    ):
+        client.attack_picture(client.RestServer(address), files(1)[0], "dog")
+
+
+def test_the_client_names_a_port_of_the_other_protocol(rest, grpc):
+    for server in (client.RestServer(grpc, timeout=5), client.GrpcServer(rest, timeout=2)):
+        with pytest.raises(InputError, match="does not answer") as caught:
+            client.attack_picture(server, files(1)[0], "dog")
+        assert str(caught.value).isprintable()
+
+
+def test_the_client_says_what_grpc_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
+    with pytest.raises(InputError, match=r"needs tensorflow-serving-api.*pip install"):
+        client.GrpcServer("127.0.0.1:9")
 
 
 def test_the_client_names_a_server_that_does_not_answer(rest, grpc):

@@ -34,7 +34,11 @@ class Model:
         specs = self.specs(signature)
         if set(inputs) != set(specs):
             raise ValueError(f"input names are {sorted(inputs)}, the signature has {sorted(specs)}")
-        tensors = {name: tf.constant(value, specs[name].dtype) for name, value in inputs.items()}
+        # A protobuf tensor has a dtype of its own, a JSON list takes the signature's.
+        tensors = {
+            name: tf.constant(value, None if isinstance(value, np.ndarray) else specs[name].dtype)
+            for name, value in inputs.items()
+        }
         return {name: value.numpy() for name, value in self.loaded.signatures[signature](**tensors).items()}
 
     def rest(self, body):

@@ -14,9 +14,10 @@ import pytest
 import serving_double
 import tensorflow as tf
 from google.protobuf import text_format
+from grpc import RpcError, StatusCode
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tensorflow_serving.apis import prediction_log_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from aigan_tf import client
@@ -354,6 +355,40 @@ def test_a_refusal_reaches_a_rest_client_with_its_cause(rest):
         post(rest, {"inputs": {"images": [[[[2.0]]]], "target_class": [0]}})
     assert caught.value.code == 400
     assert "images must have the shape (batch, 9, 13, 3)" in json.load(caught.value)["error"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"images": tf.fill((1, *SHAPE), tf.constant(0.5, tf.float64))},
+        {"images": tf.fill((1, *SHAPE), tf.constant(128, tf.uint8))},
+        {"images": tf.constant(["picture"])},
+        {"target_class": tf.constant([1], tf.int64)},
+        {"target_class": tf.constant([1.0])},
+    ],
+    ids=str,
+)
+def test_another_dtype_is_refused_over_grpc(wrong, grpc):
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = client.MODEL
+    good = {"images": tf.fill((1, *SHAPE), 0.5), "target_class": tf.constant([1])}
+    for name, value in (good | wrong).items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    with pytest.raises(RpcError, match=r"expected to be a (float|int32) tensor but is a") as caught:
+        client.GrpcServer(grpc).stub.Predict(request, timeout=30)
+    assert caught.value.code() == StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"target_class": [1.5]}, {"target_class": ["dog"]}, {"images": [["a"]]}, {"images": 3}]
+)
+def test_another_type_of_json_is_refused_over_rest(wrong, rest):
+    good = {"images": np.full((1, *SHAPE), 0.5).tolist(), "target_class": [1]}
+    assert "outputs" in post(rest, {"inputs": good})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        post(rest, {"inputs": good | wrong})
+    assert caught.value.code == 400
+    assert json.load(caught.value)["error"]
 
 
 @pytest.fixture(params=["rest", "grpc"])

@@ -26,7 +26,7 @@ class RestServer:
     """
 
     def __init__(self, address: str, model: str = MODEL, timeout: float = 60.0):
-        self.address = address
+        self.flag = f"--rest={address}"
         self.url = f"http://{address}/v1/models/{model}:predict"
         self.timeout = timeout
 
@@ -46,14 +46,14 @@ class RestServer:
         try:
             with urllib.request.urlopen(request, timeout=self.timeout) as response:
                 outputs = json.load(response)["outputs"]
+            return [base64.b64decode(value["b64"]) if isinstance(value, dict) else value for value in outputs]
         except urllib.error.HTTPError as error:
-            raise _refused(f"--rest={self.address}", _message(error)) from error
-        except (OSError, http.client.HTTPException) as error:
+            raise _refused(self.flag, _message(error)) from error
+        except (OSError, http.client.InvalidURL) as error:
             reason = getattr(error, "reason", error)
-            raise _silent(f"--rest={self.address}", getattr(reason, "strerror", None) or reason) from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise _foreign(f"--rest={self.address}") from error
-        return [base64.b64decode(value["b64"]) if isinstance(value, dict) else value for value in outputs]
+            raise _silent(self.flag, getattr(reason, "strerror", None) or reason) from error
+        except (http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+            raise _foreign(self.flag) from error
 
 
 class GrpcServer:
@@ -72,7 +72,7 @@ class GrpcServer:
                 "--grpc needs tensorflow-serving-api, which is not installed; expected it: pip install "
                 "tensorflow-serving-api, or use --rest"
             ) from error
-        self.address = address
+        self.flag = f"--grpc={address}"
         self.model = model
         self.timeout = timeout
         self.stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(address))
@@ -93,8 +93,10 @@ class GrpcServer:
             outputs = self.stub.Predict(request, timeout=self.timeout).outputs
         except grpc.RpcError as error:
             if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                raise _silent(f"--grpc={self.address}", error.code().name.lower()) from error
-            raise _refused(f"--grpc={self.address}", error.details()) from error
+                raise _silent(self.flag, error.code().name.lower()) from error
+            raise _refused(self.flag, error.details()) from error
+        if len(outputs) != 1:
+            raise _foreign(self.flag)
         (output,) = outputs.values()
         return tf.make_ndarray(output).tolist()
 
@@ -113,9 +115,16 @@ def attack_picture(
     Raises:
         InputError: the server does not answer, or refuses the request.
     """
-    number = int(target) if target.isdecimal() else server.predict("class_number", {"class_name": [target]})[0]
-    (adversarial,) = server.predict("encoded", {"image_bytes": [image], class_input: [number]})
-    return adversarial
+    # Always asked for: only the model knows which of its classes are named by digits.
+    number = _only(server, int, "class_number", {"class_name": [target]})
+    return _only(server, bytes, "encoded", {"image_bytes": [image], class_input: [number]})
+
+
+def _only(server, kind, signature, inputs):
+    values = server.predict(signature, inputs)
+    if len(values) != 1 or not isinstance(values[0], kind):
+        raise _foreign(server.flag)
+    return values[0]
 
 
 def _encoded(value):
@@ -131,11 +140,10 @@ def _message(error):
 
 
 def _refused(flag, message):
-    # A refusal inside the graph comes with where in the graph, in lines around it.
-    lines = (message or "").strip().splitlines() or ["no reason given"]
-    cause = next((line for line in lines if "assertion failed: " in line), lines[0])
-    first = cause.rsplit("assertion failed: ", 1)[-1].strip()
-    return InputError(f"{flag} refuses the request: {first}; expected one that the served generator takes: correct it")
+    # A refusal inside the graph comes with where in the graph, in the lines after its cause: [[{{node ...}}]].
+    lines = [line.strip() for line in (message or "").partition("[[{{node")[0].strip().splitlines()]
+    cause = lines[-1].rpartition("assertion failed: ")[-1] if lines else "no reason given"
+    return InputError(f"{flag} refuses the request: {cause}; expected one that the served generator takes: correct it")
 
 
 def _silent(flag, reason):

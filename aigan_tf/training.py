@@ -108,7 +108,7 @@ def export(
     )
     # Files of this machine are known by their names alone.
     names = {name: pathlib.Path(getattr(config, name)).name for name in ("dataset", "classifier")}
-    preset = dataclasses.asdict(config) | names
+    preset = dataclasses.asdict(config) | names | {"image_shape": dataset.image_shape}
     for path in ("class_names", "custom_objects"):
         del preset[path]
     return export_generator(folder.exports, served, preset)

@@ -34,7 +34,11 @@ class Model:
         specs = self.specs(signature)
         if set(inputs) != set(specs):
             raise ValueError(f"input names are {sorted(inputs)}, the signature has {sorted(specs)}")
-        tensors = {name: tf.constant(value, specs[name].dtype) for name, value in inputs.items()}
+        # A protobuf tensor has a dtype of its own, a JSON list takes the signature's.
+        tensors = {
+            name: tf.constant(value, None if isinstance(value, np.ndarray) else specs[name].dtype)
+            for name, value in inputs.items()
+        }
         return {name: value.numpy() for name, value in self.loaded.signatures[signature](**tensors).items()}
 
     def rest(self, body):
@@ -78,24 +82,38 @@ def encoded(value, as_bytes):
     return value
 
 
-@contextlib.contextmanager
 def rest_server(model):
-    """Yields HOST:PORT."""
+    """A context that yields HOST:PORT."""
+
+    def answer(path, request):
+        try:
+            if path != f"/v1/models/{model.name}:predict":
+                return 404, {"error": f"Servable not found for request: Latest({path})"}
+            return 200, model.rest(json.loads(request))
+        except tf.errors.OpError as error:
+            return 400, {"error": error.message}
+        except (KeyError, ValueError, TypeError) as error:
+            return 400, {"error": str(error)}
+
+    def respond(path, request):
+        status, body = answer(path, request)
+        return status, json.dumps(body).encode()
+
+    return http_server(respond)
+
+
+def answering(body):
+    """A context that yields HOST:PORT of a server that knows one answer, bytes."""
+    return http_server(lambda path, request: (200, body))
+
+
+@contextlib.contextmanager
+def http_server(respond):
+    """Yields HOST:PORT; `respond` turns a path and the bytes of a request into a status and bytes."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
-            status, answer = 200, None
-            try:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                if self.path != f"/v1/models/{model.name}:predict":
-                    status, answer = 404, {"error": f"Servable not found for request: Latest({self.path})"}
-                else:
-                    answer = model.rest(body)
-            except tf.errors.OpError as error:
-                status, answer = 400, {"error": error.message}
-            except (KeyError, ValueError, TypeError) as error:
-                status, answer = 400, {"error": str(error)}
-            data = json.dumps(answer).encode()
+            status, data = respond(self.path, self.rfile.read(int(self.headers["Content-Length"])))
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
@@ -106,7 +124,7 @@ def rest_server(model):
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield f"127.0.0.1:{server.server_port}"

@@ -8,14 +8,16 @@ import sys
 import urllib.error
 import urllib.request
 
+import keras
 import numpy as np
 import pytest
 import serving_double
 import tensorflow as tf
 from google.protobuf import text_format
+from grpc import RpcError, StatusCode
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tensorflow_serving.apis import prediction_log_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from aigan_tf import client
@@ -23,6 +25,7 @@ from aigan_tf.errors import InputError
 from aigan_tf.export import ServedGenerator, export_generator
 from aigan_tf.networks import Generator
 from aigan_tf.perturbation import quantize
+from aigan_tf.training import classes_named
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHAPE = (9, 13, 3)
@@ -38,6 +41,7 @@ def classifier(images):
 
 @pytest.fixture(scope="module")
 def served():
+    keras.utils.set_random_seed(0)
     made = Generator(len(NAMES), SHAPE[-1], width=4, num_blocks=1, budget_input=True)
     made.head.kernel.assign(tf.random.stateless_normal(made.head.kernel.shape, (0, 0)))
     return ServedGenerator(made, SHAPE, NAMES, EPSILON, targeted=True, variable_epsilon=True, classifier=classifier)
@@ -99,22 +103,45 @@ def test_a_jpeg_is_taken_as_its_decoder_gives_it(model):
 
 
 def test_class_names_are_numbers_to_the_other_signatures(model):
-    asked = ["bird", "a ship", "cat"]
-    np.testing.assert_array_equal(answer(model, "class_number", class_name=asked)["target_class"], [4, 2, 0])
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"one of cat, dog, a ship, tree, bird; received.*wolf"):
-        answer(model, "class_number", class_name=["cat", "wolf"])
+    asked = ["bird", "a ship", "cat", "3"]
+    np.testing.assert_array_equal(answer(model, "class_number", class_name=asked)["target_class"], [4, 2, 0, 3])
+    words = r"one of cat, dog, a ship, tree, bird or a number from 0 to 4; received.*"
+    for unknown in ("wolf", "5", "-1", "1.0", "", "4294967297"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=words + unknown):
+            answer(model, "class_number", class_name=["cat", unknown])
+
+
+def test_a_class_named_by_digits_goes_by_its_name_as_in_training():
+    generator = Generator(4, SHAPE[-1], width=4, num_blocks=1)
+    names = ("0", "1", "10", "3")
+    number = ServedGenerator(generator, SHAPE, names, EPSILON, targeted=False).signatures()["class_number"]
+    asked = ["10", "3", "2", "0"]
+    labels = number(class_name=tf.constant(asked))["label"].numpy().tolist()
+    assert labels == [2, 3, 2, 0]
+    assert labels == [classes_named(name, names)[0] for name in asked]
 
 
 def test_classify_answers_with_the_classifiers_logits_and_the_success(model):
-    images = pictures(8).astype(np.float32) / 255
-    classes = np.arange(8, dtype=np.int32) % 3
+    colours = np.array([0, 1, 0, 2])  # so clear that no perturbation within epsilon changes the answer
+    images = np.full((4, *SHAPE), 0.1, np.float32)
+    images[np.arange(4), ..., colours] = 0.9
+    classes = np.array([0, 1, 2, 1], np.int32)
     outputs = answer(model, "classify", images=images, target_class=classes)
     made = answer(model, "serving_default", images=images, target_class=classes)
     np.testing.assert_array_equal(outputs["adversarial_images"], made["adversarial_images"])
     np.testing.assert_allclose(outputs["logits"], classifier(made["adversarial_images"]), atol=1e-6)
-    np.testing.assert_array_equal(outputs["success"], outputs["logits"].argmax(axis=1) == classes)
-    assert outputs["success"].any()
-    assert not outputs["success"].all()
+    assert outputs["success"].tolist() == [True, True, False, False]
+
+
+def test_success_without_a_target_is_to_leave_the_label():
+    made = Generator(len(NAMES), SHAPE[-1], width=4, num_blocks=1)
+    classify = ServedGenerator(made, SHAPE, NAMES, EPSILON, targeted=False, classifier=classifier).signatures()[
+        "classify"
+    ]
+    red = np.full((2, *SHAPE), 0.1, np.float32)
+    red[..., 0] = 0.9
+    outputs = classify(images=tf.constant(red), label=tf.constant([0, 1]))
+    assert outputs["success"].numpy().tolist() == [False, True]
 
 
 def test_names_and_preset_travel_with_the_model(exported):
@@ -187,8 +214,10 @@ def png(shape):
         ([b"no picture"], [0], "PNG or JPEG file.*sizes.*10"),
         ([b"GIF89a" + 40 * b"\0"], [0], "PNG or JPEG file"),
         ([files(1)[0][:50]], [0], "PNG"),
-        ([png((9, 12, 3))], [0], "pictures of 9 x 13; received height.*9 12 3"),
-        ([png((13, 9, 3))], [0], "pictures of 9 x 13; received.*13 9 3"),
+        ([files(1)[0][:20]], [0], "PNG or JPEG file.*sizes.*20"),
+        ([tf.io.encode_jpeg(np.zeros((8, 13, 3), np.uint8)).numpy()], [0], "pictures of 9 x 13; received.*8 13"),
+        ([png((9, 12, 3))], [0], "pictures of 9 x 13; received height.*9 12"),
+        ([png((13, 9, 3))], [0], "pictures of 9 x 13; received.*13 9"),
         ([], [], "at least one image"),
         (files(2), [0], "same batch size"),
         (files(2), [0, 5], "target_class must lie in"),
@@ -198,6 +227,14 @@ def png(shape):
 def test_a_bad_file_is_refused_with_its_cause(image_bytes, classes, words, model):
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"(?s){words}"):
         answer(model, "encoded", image_bytes=image_bytes, target_class=classes)
+
+
+def test_a_picture_of_another_size_is_refused_before_it_is_decoded(model):
+    """By a header that promises 4.8 GB, over data that no decoder takes."""
+    file = files(1)[0]
+    huge = file[:16] + (40_000).to_bytes(4, "big") + (30_000).to_bytes(4, "big") + file[24:]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"pictures of 9 x 13; received.*30000 40000"):
+        answer(model, "encoded", image_bytes=[huge], target_class=[0])
 
 
 SPECIAL = st.sampled_from([0.0, 1.0, -0.0, 1e-45, 0.5, 1.0001, -1e-6, float("nan"), float("inf"), -float("inf")])
@@ -320,6 +357,40 @@ def test_a_refusal_reaches_a_rest_client_with_its_cause(rest):
     assert "images must have the shape (batch, 9, 13, 3)" in json.load(caught.value)["error"]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"images": tf.fill((1, *SHAPE), tf.constant(0.5, tf.float64))},
+        {"images": tf.fill((1, *SHAPE), tf.constant(128, tf.uint8))},
+        {"images": tf.constant(["picture"])},
+        {"target_class": tf.constant([1], tf.int64)},
+        {"target_class": tf.constant([1.0])},
+    ],
+    ids=str,
+)
+def test_another_dtype_is_refused_over_grpc(wrong, grpc):
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = client.MODEL
+    good = {"images": tf.fill((1, *SHAPE), 0.5), "target_class": tf.constant([1])}
+    for name, value in (good | wrong).items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    with pytest.raises(RpcError, match=r"expected to be a (float|int32) tensor but is a") as caught:
+        client.GrpcServer(grpc).stub.Predict(request, timeout=30)
+    assert caught.value.code() == StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"target_class": [1.5]}, {"target_class": ["dog"]}, {"images": [["a"]]}, {"images": 3}]
+)
+def test_another_type_of_json_is_refused_over_rest(wrong, rest):
+    good = {"images": np.full((1, *SHAPE), 0.5).tolist(), "target_class": [1]}
+    assert "outputs" in post(rest, {"inputs": good})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        post(rest, {"inputs": good | wrong})
+    assert caught.value.code == 400
+    assert json.load(caught.value)["error"]
+
+
 @pytest.fixture(params=["rest", "grpc"])
 def flag(request):
     return f"--{request.param}={request.getfixturevalue(request.param)}"
@@ -344,8 +415,11 @@ def test_the_client_writes_the_picture_that_the_model_makes(flag, model, tmp_pat
     ("picture", "target", "words"),
     [
         (files(1)[0], "wolf", ["class_name must be one of cat, dog", "wolf"]),
-        (files(1)[0], "17", ["target_class must lie in [0, 4]", "17"]),
-        (png((8, 8, 3)), "dog", ["pictures of 9 x 13", "8 8 3"]),
+        (files(1)[0], "17", ["a number from 0 to 4", "17"]),
+        (files(1)[0], "4294967297", ["a number from 0 to 4", "4294967297"]),  # 1 in 32 bits
+        (png((8, 8, 3)), "dog", ["pictures of 9 x 13", "8 8"]),
+        (files(1)[0][:50], "dog", ["Invalid PNG"]),
+        (tf.io.encode_jpeg(pictures(1)[0]).numpy()[:-40], "dog", ["Invalid JPEG"]),
     ],
 )
 def test_the_client_passes_a_refusal_on_in_one_line(picture, target, words, rest, grpc):
@@ -354,6 +428,39 @@ def test_the_client_passes_a_refusal_on_in_one_line(picture, target, words, rest
             client.attack_picture(server, picture, target)
         assert "\n" not in str(caught.value)
         assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<html>",
+        "[1]",
+        '{"outputs": []}',
+        '{"outputs": 3}',
+        '{"outputs": ["abc"]}',
+        '{"outputs": [{"b64": "a"}]}',
+        '{"outputs": [{"x": 1}]}',
+    ],
+)
+def test_the_client_names_a_server_that_answers_something_else(body):
+    with (
+        serving_double.answering(body.encode()) as address,
+        pytest.raises(InputError, match=f"--rest={address} does not answer as TensorFlow Serving does"),
+    ):
+        client.attack_picture(client.RestServer(address), files(1)[0], "dog")
+
+
+def test_the_client_names_a_port_of_the_other_protocol(rest, grpc):
+    for server in (client.RestServer(grpc, timeout=5), client.GrpcServer(rest, timeout=2)):
+        with pytest.raises(InputError, match="does not answer") as caught:
+            client.attack_picture(server, files(1)[0], "dog")
+        assert str(caught.value).isprintable()
+
+
+def test_the_client_says_what_grpc_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
+    with pytest.raises(InputError, match=r"needs tensorflow-serving-api.*pip install"):
+        client.GrpcServer("127.0.0.1:9")
 
 
 def test_the_client_names_a_server_that_does_not_answer(rest, grpc):

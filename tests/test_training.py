@@ -680,6 +680,7 @@ def test_a_finished_run_is_exported_again_with_its_classifier_and_the_first_vers
     np.testing.assert_allclose(outputs["logits"], model(made, training=False), atol=1e-4)
     preset = json.loads((folder / "generator" / "2" / "assets" / "preset.json").read_text())
     assert (preset["dataset"], preset["epsilon"], preset["classifier"]) == ("digits", 0.3, "small")
+    assert (preset["attack"], preset["image_shape"]) == ("targeted", [8, 8, 1])
 
 
 def test_a_classifier_of_ones_own_is_exported_along(finished, tmp_path):

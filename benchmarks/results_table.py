@@ -83,8 +83,8 @@ def comparison_table(folders: list[pathlib.Path]) -> str:
         result = json.loads((folder / EVALUATION[0]).read_text())
         header, *rows = comparison_rows(result["attacks"])
         kept = [i for i, name in enumerate(header) if name not in ("clean", "Linf")]
-        cells += [[f"{result['dataset']}, {result['classifier']}", *(row[i] for i in kept)] for row in rows]
-    return table(["data set, classifier", *(header[i] for i in kept)], cells)
+        cells += [[f"{folder.name}, {result['classifier']}", *(row[i] for i in kept)] for row in rows]
+    return table(["run, classifier", *(header[i] for i in kept)], cells)
 
 
 def main(workdirs: list[str]) -> None:

@@ -29,7 +29,8 @@ def baseline(
     Args:
         name: a key of `SETTINGS`. fgsm and pgd keep within `epsilon`; cw (Carlini and Wagner, L2) knows no
             such budget.
-        classifier: images in `[0, 1]` to logits, in inference mode.
+        classifier: images in `[0, 1]` to logits, in inference mode; a tf.function is used as it is, so that
+            several attacks can share its traces.
         epsilon: L-infinity budget as a fraction of the pixel range.
         targeted: reach the given classes, or leave them.
         seed: decides pgd's random start.
@@ -47,7 +48,9 @@ def baseline(
         "cw": functools.partial(foolbox.attacks.L2CarliniWagnerAttack, **CW_SETTINGS),
     }
     attack = attacks[name]()
-    model = foolbox.TensorFlowModel(tf.function(classifier, reduce_retracing=True), bounds=(0, 1))
+    if not isinstance(classifier, tf.types.experimental.PolymorphicFunction):
+        classifier = tf.function(classifier, reduce_retracing=True)
+    model = foolbox.TensorFlowModel(classifier, bounds=(0, 1))
     criterion = foolbox.criteria.TargetedMisclassification if targeted else foolbox.criteria.Misclassification
     budget = None if name == "cw" else epsilon
     tf.random.set_seed(seed)  # foolbox draws from TensorFlow's global generator

@@ -78,7 +78,8 @@ def evaluate_workdir(
     pictures = contextlib.nullcontext()
     if save_images:
         pictures = PictureFolder(user_path(save_images), dataset.class_names, config.targeted)
-    classifier = preparation.existing_classifier(config, dataset, folder)
+    # One graph for all attacks, each of which would make its own.
+    classifier = tf.function(preparation.existing_classifier(config, dataset, folder), reduce_retracing=True)
     dataset = dataclasses.replace(dataset, test=dataset.test.take(slice(0, num_examples or None)))
     preparation.check_accuracy(classifier, dataset)
     chosen = contenders(attacks, folder, config, dataset, classifier)

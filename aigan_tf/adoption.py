@@ -51,10 +51,13 @@ def adopt(
 def attackable_model(
     model: keras.Model | Callable[[tf.Tensor], tf.Tensor],
     example_images: np.ndarray,
-    num_classes: int,
+    num_classes: int | None,
     pixel_range: tuple[float, float] = (0.0, 1.0),
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """As `adopt`, of a model in memory, which stays as it is; or of any callable from images to logits."""
+    """As `adopt`, of a model in memory, which stays as it is; or of any callable from images to logits.
+
+    `num_classes` None takes as many as it has outputs.
+    """
     outputs_of = frozen(_without_softmax(model)) if isinstance(model, keras.Model) else model
     return attackable(outputs_of, "the classifier", example_images, num_classes, pixel_range, True)
 
@@ -63,7 +66,7 @@ def attackable(
     outputs_of: Callable[[tf.Tensor], tf.Tensor],
     name: str,
     example_images: np.ndarray,
-    num_classes: int,
+    num_classes: int | None,
     pixel_range: tuple[float, float],
     needs_gradient: bool,
 ) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -73,6 +76,9 @@ def attackable(
         outputs_of: from images in `pixel_range`.
         name: what messages call it.
         example_images, num_classes, pixel_range, needs_gradient: as in `adopt`.
+
+    Returns:
+        A callable from float32 images in `[0, 1]` to logits `(batch, num_classes)`.
 
     Raises:
         InputError: its outputs do not fit.
@@ -90,6 +96,8 @@ def attackable(
             f"{name} fails on images of {example_images.shape[1:]} ({_first_line(error)}); expected a model "
             "that takes the data set's images: resize with --image_size or choose another --dataset"
         ) from error
+    if num_classes is None and outputs.ndim == 2 and outputs.shape[1] > 1:
+        num_classes = outputs.shape[1]
     if outputs.shape != (len(example_images), num_classes):
         raise InputError(
             f"{name} gives outputs of shape {outputs.shape[1:]} an image; expected ({num_classes},), one logit "

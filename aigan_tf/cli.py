@@ -70,6 +70,12 @@ def train() -> None:
         values = flags.FLAGS
         settings = {field.name: values[field.name].value for field in dataclasses.fields(Config)}
         given = {name: value for name, value in settings.items() if value is not None}
+        if values.method == "aigan":
+            for name in ("target_class", "advgan_epochs"):
+                if values[name].value is not None:
+                    raise InputError(
+                        f"--{name}={values[name].value} has no effect; expected it only with --method=advgan"
+                    )
         if values.export_again:
             if given or values.method != "aigan" or not values.workdir:
                 unfit = f"--{next(iter(given))}" if given else "--method" if values.workdir else "no --workdir"
@@ -82,12 +88,6 @@ def train() -> None:
             export_again(values.workdir, values.data_dir, values.export_classifier)
             return
         config = make_config(**given)
-        if values.method == "aigan":
-            for name in ("target_class", "advgan_epochs"):
-                if values[name].value is not None:
-                    raise InputError(
-                        f"--{name}={values[name].value} has no effect; expected it only with --method=advgan"
-                    )
         # Here: TensorFlow takes seconds to import, and a mistyped flag should be answered at once.
         from aigan_tf.training import train_advgan, train_and_export
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from aigan_tf import baselines, figures, page, preparation, report
+from aigan_tf.adoption import has_usable_gradient
 from aigan_tf.aigan import spread_target_classes
 from aigan_tf.classifier_training import trained_classifier
 from aigan_tf.config import Config
@@ -83,6 +84,11 @@ def evaluate_workdir(
     dataset = dataclasses.replace(dataset, test=dataset.test.take(slice(0, num_examples or None)))
     preparation.check_accuracy(classifier, dataset)
     chosen = contenders(attacks, folder, config, dataset, classifier)
+    if robust_against and not has_usable_gradient(classifier, dataset.test.take(slice(0, 16)).as_float()):
+        raise InputError(
+            f"--workdir={folder.path}: its classifier has no usable gradient; expected one to measure how it holds against "
+            f"{' and '.join(robust_against)}: leave it out"
+        )
     others = {name: _other_classifier(name, config, dataset, folder) for name in transfer_to}
     for name, other in others.items():
         _refuse_misfit(name, other, dataset)
@@ -97,8 +103,8 @@ def evaluate_workdir(
     result["robust_accuracy"] = {name: robust_accuracy(name, config, examples) for name in robust_against}
     _print(result)
     rows = [{"name": name, **_flat(row)} for name, row in (result["attacks"] | result["transfer"]).items()]
-    pictures = _drawn(config, examples, dataset.name, chosen)
-    write_report(output, "report", result, rows, page.comparison_page(result, pictures))
+    drawn = _drawn(config, examples, dataset.name, chosen)
+    write_report(output, "report", result, rows, page.comparison_page(result, drawn))
     return result
 
 
@@ -110,7 +116,7 @@ def examples_of(dataset: ImageDataset, classifier: Callable) -> EvaluationSet:
 def compare(
     config: Config,
     examples: EvaluationSet,
-    dataset: str,
+    dataset_name: str,
     attacks: dict[str, Attack],
     folder: Workdir,
     keep: Callable | None = None,
@@ -122,7 +128,7 @@ def compare(
     Args:
         config: the settings of the run.
         examples: classifier and images.
-        dataset: the data set's name, for the record.
+        dataset_name: for the record.
         attacks: by name.
         folder: the run's work folder.
         keep: as in `evaluate`.
@@ -134,7 +140,7 @@ def compare(
     history = read_csv(folder.metrics)
     training = sum(float(epoch["seconds"]) for epoch in history)
     result = {
-        "dataset": dataset,
+        "dataset": dataset_name,
         "classifier": config.classifier,
         "defense": config.defense,
         "black_box": config.black_box,
@@ -260,7 +266,7 @@ def _other_classifier(name, config, dataset, folder):
         own = Workdir(folder.path / "transfer" / name.lower())
         with own.locked():
             return trained_classifier(other, dataset, own)
-    return preparation.adopt_classifier(other, dataset)
+    return preparation.adopt_classifier(other, dataset, needs_gradient=False)  # it is only shown pictures
 
 
 def _refuse_misfit(name, classifier, dataset):
@@ -292,7 +298,7 @@ def _flat(row):
     return flat | {"success_interval_low": low, "success_interval_high": high}
 
 
-def _drawn(config, examples, dataset, attacks):
+def _drawn(config, examples, dataset_name, attacks):
     """The paper's grid: an image of each class, what each generator adds to it, and what comes of it."""
     names, num_classes = examples.class_names, len(examples.class_names)
     # All generators are asked for what the one that knows fewest classes can do.
@@ -316,4 +322,6 @@ def _drawn(config, examples, dataset, attacks):
         f"{names[label]}\naim: {'' if config.targeted else 'not '}{names[k]}"
         for label, k in zip(labels, classes, strict=True)
     ]
-    return figures.picture_grid(rows, captions, f"{dataset}, epsilon {255 * config.epsilon:.3g} of 255 grey levels")
+    return figures.picture_grid(
+        rows, captions, f"{dataset_name}, epsilon {255 * config.epsilon:.3g} of 255 grey levels"
+    )

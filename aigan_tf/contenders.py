@@ -39,6 +39,7 @@ def contenders(
         InputError: the work folder does not hold what an attack needs.
     """
     attacks = {}
+    gradient = has_usable_gradient(classifier, dataset.test.take(slice(0, 16)).as_float())
     for name in names:
         if name == GENERATOR:
             attacks[name] = Attack(ExportedGenerator(folder, config.targeted), OURS[name])
@@ -49,9 +50,9 @@ def contenders(
             targets = sorted(generators)
             description = f"{OURS[name]}: {', '.join(dataset.class_names[k] for k in targets)}"
             attacks[name] = Attack(_by_class(generators), description, target_classes=targets)
-        elif not has_usable_gradient(classifier, dataset.test.take(slice(0, 16)).as_float()):
+        elif not gradient:
             raise InputError(
-                f"--attacks has {name}, which follows the classifier's gradient, and this one has none; expected only "
+                f"--attacks has {name}, which follows the classifier's gradient, and this one has no usable one; expected only "
                 f"attacks that need none ({', '.join(OURS)}): leave it out"
             )
         else:

@@ -38,6 +38,9 @@ class EvaluationSet:
         labels: int32 `(n,)`.
         class_names: name of each class.
         split: name of the split, for the record.
+
+    Raises:
+        InputError: images or labels are of another kind.
     """
 
     def __init__(
@@ -48,9 +51,25 @@ class EvaluationSet:
         class_names: Sequence[str],
         split: str = "test",
     ):
+        images, labels = np.asarray(images), np.asarray(labels)
+        if images.ndim != 4 or not (images.min(initial=1) >= 0 and images.max(initial=0) <= 1):  # not <: NaN fails too
+            raise InputError(
+                f"images are {images.dtype} of shape {images.shape}; expected (n, height, width, channels) in [0, 1]: convert "
+                "them"
+            )
+        if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+            raise InputError(
+                f"labels are {labels.dtype} of shape {labels.shape}; expected whole numbers, one for each of {len(images)} "
+                "images: convert them"
+            )
+        if labels.min(initial=0) < 0 or labels.max(initial=0) >= len(class_names):
+            raise InputError(
+                f"labels go from {labels.min()} to {labels.max()}; expected 0 to {len(class_names) - 1}, one for each class: "
+                "correct them or class_names"
+            )
         self.classifier = classifier
-        self.images = images
-        self.labels = labels
+        self.images = images.astype(np.float32, copy=False)
+        self.labels = labels.astype(np.int32, copy=False)
         self.class_names = tuple(class_names)
         self.split = split
         # Traced once for all attacks and budgets; an attribute of the object, so that it goes with it.

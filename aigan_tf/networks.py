@@ -137,7 +137,8 @@ class Generator(keras.Model):
             features = block(features, condition, training=training)
         for up, skip in zip(self.ups, reversed(skips), strict=True):
             features = self.upsample(features)
-            if features.shape[1:3] != skip.shape[1:3]:  # odd sizes: one too many
+            # Odd sizes have one too many. (Shapes that are open, and so may be odd, are never equal.)
+            if not features.shape[1:3].is_fully_defined() or features.shape[1:3] != skip.shape[1:3]:
                 features = features[:, : tf.shape(skip)[1], : tf.shape(skip)[2]]
             features = up(tf.concat([features, skip], axis=-1), condition, training=training)
         return self.head(features)
@@ -145,9 +146,9 @@ class Generator(keras.Model):
 
 @tf.custom_gradient
 def leaky_relu(features):
-    """max(x, 0.2 x), with one pass over the maps in its gradient less than TensorFlow derives for this formula.
+    """max(x, 0.2 x) of float maps of any shape.
 
-    TensorFlow's own `leaky_relu` has a gradient that its graph optimiser trips over, which then gives up on
+    Its gradient is written out, since the one that TensorFlow derives takes another pass over the maps. TensorFlow's own `leaky_relu` has a gradient that its graph optimiser trips over, which then gives up on
     every fusion of the step.
     """
     outputs = tf.maximum(features, 0.2 * features)

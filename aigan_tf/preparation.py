@@ -100,8 +100,8 @@ def refuse_idle_settings(config: Config) -> None:
         )
 
 
-def adopt_classifier(config: Config, dataset: ImageDataset) -> Callable:
-    """Returns the user's own classifier as images to logits."""
+def adopt_classifier(config: Config, dataset: ImageDataset, needs_gradient: bool = True) -> Callable:
+    """Returns the user's own classifier as images to logits; as a black box it needs no gradient."""
     examples = dataset.validation.take(slice(0, 16)).as_float()
     return adopt(
         config.classifier,
@@ -109,7 +109,7 @@ def adopt_classifier(config: Config, dataset: ImageDataset) -> Callable:
         dataset.num_classes,
         config.pixel_range,
         config.custom_objects,
-        needs_gradient=not config.black_box,
+        needs_gradient=needs_gradient and not config.black_box,
     )
 
 

@@ -1,6 +1,6 @@
 """Draws success against L2 over the epochs of a run, and of the control that kept the attacker.
 
-    python benchmarks/stages_figure.py docs/results/mnist_w20 docs/results/mnist_w20_control docs/images/stages_mnist.svg
+    python benchmarks/stages_figure.py docs/results/mnist docs/results/mnist_control docs/images/stages_mnist.svg
 
 Both are of the validation split, as every epoch measured them. The control is a run of the same settings whose
 epochs were all stage 1.
@@ -31,7 +31,9 @@ def main(run: str, control: str, output: str) -> None:
     stage1, stage2, kept = curve(run, "1"), curve(run, "2"), curve(control, "1")
     figure = Figure(figsize=(6.5, 4.2), layout="constrained")
     axis = figure.subplots()
-    # The control's first epochs are the run's own: it parts from it where stage 2 begins.
+    shared = len(stage1[0])
+    if [values[:shared] for values in kept] != list(stage1):
+        sys.exit(f"error: {control} does not begin as {run}; expected the same settings and seed up to stage 2")
     parted = [values[len(stage1[0]) - 1 :] for values in kept]
     axis.plot(*stage1, "o-", color="tab:gray", markersize=4, label="stage 1, with the attacker")
     joined = [[*before[-1:], *after] for before, after in zip(stage1, stage2, strict=True)]

@@ -4,8 +4,9 @@ python notebooks/execute.py            # before a commit
 python notebooks/execute.py --check    # only that every cell runs; writes nothing into them
 """
 
+import argparse
 import pathlib
-import sys
+import shutil
 
 import nbformat
 from nbclient import NotebookClient
@@ -13,19 +14,24 @@ from nbclient import NotebookClient
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def main(arguments: list[str]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing into the notebooks")
+    arguments = parser.parse_args()
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         notebook = nbformat.read(path, nbformat.NO_CONVERT)
+        for left in (ROOT / "runs").glob("notebook*"):  # of an earlier time: the run is to be a new one
+            shutil.rmtree(left)
         client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(ROOT)}})
         client.execute()  # raises at the first cell that does
         for cell in notebook.cells:
             cell.metadata.pop("execution", None)  # the times of day differ at every run
             if cell.cell_type == "code":  # TensorFlow's notes on its build and on missing GPUs
                 cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-        if arguments != ["--check"]:
+        if not arguments.check:
             nbformat.write(notebook, path)
         print(f"{path.name}: {sum(cell.cell_type == 'code' for cell in notebook.cells)} cells ran.", flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

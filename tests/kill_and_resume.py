@@ -59,9 +59,12 @@ def state(folder: pathlib.Path) -> dict[str, np.ndarray]:
     found |= {f"classifier {i}": array for i, array in enumerate(model.get_weights())}
     for name in ("metrics.csv", "classifier_metrics.csv"):
         with open(folder / name, newline="") as file:
-            for row in csv.DictReader(file):
+            for number, row in enumerate(csv.DictReader(file)):  # an epoch written twice is a row too many
                 row.pop("seconds", None)
-                found[f"{name} {row['epoch']}"] = np.array(list(row.items()))
+                found[f"{name} row {number}"] = np.array(list(row.items()))
+    report = json.loads((folder / "report.json").read_text())
+    report.pop("milliseconds_per_image")
+    found["report.json"] = np.array(json.dumps(report))
     return found
 
 

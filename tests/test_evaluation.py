@@ -284,3 +284,18 @@ def test_several_attacks_by_name_announce_themselves_only_on_request(capsys):
     assert {name: row["success_rate"] for name, row in results.items()} == pytest.approx({"moves": 0.6, "stays": 0.0})
     evaluate({"moves": attack}, *arguments, progress=True)
     assert "Measuring moves on 7 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        (lambda x: x * 255, LABELS, r"expected \(n, height, width, channels\) in \[0, 1\]"),
+        (lambda x: x[..., 0], LABELS, r"of shape \(7, 1, 2\)"),
+        (lambda x: x, LABELS[:, np.newaxis], r"of shape \(7, 1\); expected whole numbers, one for each of 7"),
+        (lambda x: x, LABELS.astype(np.float32), "labels are float32"),
+        (lambda x: x, LABELS + 1, "labels go from 1 to 4; expected 0 to 3"),
+    ],
+)
+def test_images_and_labels_of_another_kind_are_named(images, labels, words):
+    with pytest.raises(InputError, match=words):
+        EvaluationSet(classifier, images(make_images(ANSWERS, ATTACKABLE)), labels, NAMES)

@@ -1,5 +1,6 @@
 """The method in a few lines of Python."""
 
+import json
 import subprocess
 import sys
 
@@ -70,8 +71,16 @@ def test_a_class_is_a_number_or_a_name_for_one_image_or_all(generator, digits):
     by_number = generator(images, [7, 2, 0])
     np.testing.assert_array_equal(generator(images, ["seven", "two", "zero"]), by_number)
     np.testing.assert_array_equal(generator(images, "two"), generator(images, 2))
-    with pytest.raises(InputError, match="'ten'; expected one of zero, one"):
-        generator(images, "ten")
+    np.testing.assert_array_equal(generator(images, ["7", "two", 0]), by_number)
+    np.testing.assert_array_equal(generator(images, tf.constant(["seven", "two", "zero"])), by_number)
+    for wrong in ("ten", 2.9, 2**32, ["seven", None, 1]):
+        with pytest.raises(InputError, match=r"target_classes has .*; expected one of zero, one"):
+            generator(images, wrong)
+    for shape in ([1, 2], [1, 2, 3, 4], [[1], [2], [3]]):
+        with pytest.raises(
+            InputError, match=r"target_classes have the shape .*; expected one class, or one for each of 3"
+        ):
+            generator(images, np.array(shape))
     with pytest.raises(tf.errors.InvalidArgumentError, match="target_class must lie in"):
         generator(images, 10)
 
@@ -89,6 +98,8 @@ def test_a_smaller_epsilon_is_kept(generator, digits):
 
 def test_an_exported_generator_is_loaded_with_its_names(generator, digits, tmp_path):
     assert generator.export(tmp_path / "generator") == tmp_path / "generator" / "1"
+    preset = json.loads((tmp_path / "generator" / "1" / "assets" / "preset.json").read_text())
+    assert (preset["epsilon"], preset["stage2_epochs"], preset["image_shape"]) == (0.3, 4, [8, 8, 1])
     expected = generator(digits[2][:3], "five")
     for path in (tmp_path, tmp_path / "generator", tmp_path / "generator" / "1"):
         np.testing.assert_allclose(aigan_tf.attack(str(path), digits[2][:3], "five"), expected, atol=1e-6)
@@ -106,6 +117,9 @@ def test_a_tf_dataset_is_taken_in_batches_or_one_by_one():
             taken, known = library._arrays(form, None)
             np.testing.assert_array_equal(taken, images)
             assert (known is None) if len(columns) == 1 else (known == labels).all()
+    taken, known = library._arrays(tf.data.Dataset.from_tensor_slices({"image": images, "label": labels}), None)
+    np.testing.assert_array_equal(taken, images)
+    np.testing.assert_array_equal(known, labels)
 
 
 def test_without_labels_the_classifiers_answers_are_taken(classifier, digits):
@@ -121,14 +135,36 @@ def test_without_labels_the_classifiers_answers_are_taken(classifier, digits):
     [
         (lambda x: x * 255, None, r"from 0\.0 to 255\.0; expected \[0, 1\], or uint8"),
         (lambda x: x[..., 0], None, r"expected \(n, height, width, channels\)"),
-        (lambda x: x, np.full(100, 10), "labels from 10 to 10; expected one for each of 100 images, from 0 to 9"),
-        (lambda x: x, np.zeros(99, int), "99 labels"),
+        (lambda x: x[:, :4], None, r"shape \(100, 4, 8, 1\); expected .* sides from 8"),
+        (lambda x: x[:1], None, "1 images given; expected at least two"),
+        (lambda x: x[:, :, :, [0, 0, 0]], None, "the classifier fails on images of"),
+        (lambda x: x, np.full(100, 10), "labels go from 10 to 10; expected 0 to 9"),
+        (lambda x: x, np.zeros(99, int), r"shape \(99,\); expected whole numbers of shape \(100,\)"),
+        (lambda x: x, np.zeros(100), "labels are float64"),
+        (lambda x: x, np.eye(10)[np.zeros(100, int)], r"labels are float64 of shape \(100, 10\)"),
+        (lambda x: tf.data.Dataset.from_tensors(x).repeat(), None, "never ends; expected one pass"),
+        (lambda x: tf.data.Dataset.from_tensors(x).take(0), None, "is empty"),
         (lambda x: x[:30], None, "batch_size=64: expected at most the 27 training images"),
     ],
 )
 def test_what_cannot_be_trained_on_is_named(images, labels, words, classifier, digits):
     with pytest.raises(InputError, match=words):
         aigan_tf.fit_generator(classifier, images(digits[0][:100]), labels, input_range=(0, 255), **FEW)
+
+
+def test_a_mistyped_or_idle_setting_is_named(classifier, digits):
+    with pytest.raises(InputError, match=r"no setting stage1_epoch; .*did you mean stage1_epochs"):
+        aigan_tf.fit_generator(classifier, digits[0], input_range=(0, 255), stage1_epoch=3)
+    with pytest.raises(InputError, match="no setting defense"):
+        aigan_tf.fit_generator(classifier, digits[0], input_range=(0, 255), defense="pgd")
+    with pytest.raises(InputError, match=r"input_range=\(255, 0\)"):
+        aigan_tf.fit_generator(classifier, digits[0], input_range=(255, 0))
+
+
+def test_what_is_no_generator_is_not_loaded_as_one(classifier, tmp_path):
+    classifier.export(tmp_path / "classifier", verbose=False)
+    with pytest.raises(InputError, match="cannot be loaded; expected a generator"):
+        aigan_tf.load_generator(tmp_path / "classifier")
 
 
 def test_the_names_are_there_without_importing_tensorflow():

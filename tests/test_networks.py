@@ -205,3 +205,10 @@ def test_leaky_relu_and_its_gradient_are_tensorflows():
     np.testing.assert_array_equal(outputs, expected_outputs)
     at_a_kink = features.numpy() == 0.0  # any slope between the two is right there
     np.testing.assert_array_equal(gradient[~at_a_kink], expected_gradient[~at_a_kink])
+
+
+def test_an_odd_size_fits_where_the_graph_does_not_know_it(generator):
+    spec = tf.TensorSpec((None, None, None, 1), tf.float32)
+    run = tf.function(generator, input_signature=[spec, tf.TensorSpec((None,), tf.int32)])
+    odd = tf.constant(np.random.default_rng(0).uniform(0, 1, (2, 9, 11, 1)), tf.float32)
+    np.testing.assert_allclose(run(odd, tf.constant([0, 1])), generator(odd, tf.constant([0, 1])), atol=1e-5)

@@ -5,10 +5,13 @@ python notebooks/execute.py --check    # only that every cell runs; writes nothi
 """
 
 import argparse
+import os
 import pathlib
 import shutil
+import signal
 
 import nbformat
+import tensorboard.manager
 from nbclient import NotebookClient
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -23,7 +26,12 @@ def main() -> None:
         for left in (ROOT / "runs").glob("notebook*"):  # of an earlier time: the run is to be a new one
             shutil.rmtree(left)
         client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(ROOT)}})
-        client.execute()  # raises at the first cell that does
+        try:
+            client.execute()  # raises at the first cell that does
+        finally:
+            for server in tensorboard.manager.get_all():  # what %tensorboard starts outlives the kernel
+                if "notebook_run" in server.logdir:
+                    os.kill(server.pid, signal.SIGTERM)
         for cell in notebook.cells:
             cell.metadata.pop("execution", None)  # the times of day differ at every run
             if cell.cell_type == "code":  # TensorFlow's notes on its build and on missing GPUs

@@ -39,7 +39,8 @@ def contenders(
         InputError: the work folder does not hold what an attack needs.
     """
     attacks = {}
-    gradient = has_usable_gradient(classifier, dataset.test.take(slice(0, 16)).as_float())
+    follows_gradient = not baselines.SETTINGS.keys().isdisjoint(names)
+    gradient = follows_gradient and has_usable_gradient(classifier, dataset.test.take(slice(0, 16)).as_float())
     for name in names:
         if name == GENERATOR:
             attacks[name] = Attack(ExportedGenerator(folder, config.targeted), OURS[name])
@@ -129,10 +130,7 @@ def _advgan_generators(folder, config, dataset):
 
 
 def _attack(network, weights, config, dataset, variable_epsilon):
-    try:
-        network.load_weights(weights)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{weights} cannot be loaded; expected what train.py wrote: restore it") from error
+    preparation.load_weights(network, weights, "expected what train.py wrote: restore it")
     served = ServedGenerator(
         network, dataset.image_shape, dataset.class_names, config.epsilon, config.targeted, variable_epsilon
     )

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import pathlib
 from collections.abc import Callable
 
 import keras
@@ -149,13 +150,20 @@ def trained_generator(config: Config, dataset: ImageDataset, folder: Workdir) ->
         InputError: its weights are not there, or cannot be loaded.
     """
     generator = build_generator(config, dataset)
-    try:
-        generator.load_weights(folder.weights)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{folder.weights} cannot be loaded; expected the weights of a finished run: finish it with train.py"
-        ) from error
+    load_weights(generator, folder.weights, "expected the weights of a finished run: finish it with train.py")
     return generator
+
+
+def load_weights(network: keras.Model, path: pathlib.Path, expected: str) -> None:
+    """Fills a network from a weights file.
+
+    Raises:
+        InputError: it is not there, or cannot be loaded; `expected` ends the message.
+    """
+    try:
+        network.load_weights(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be loaded; {expected}") from error
 
 
 def check_accuracy(classifier: Callable, dataset: ImageDataset) -> float:

@@ -3,7 +3,8 @@
     python benchmarks/ablation.py --classifier=runs/cifar10/classifier.keras --output=docs/results/ablation.json
 
 Every row trains a generator (on CIFAR-10, or what `--dataset` names, by its preset; `--generator_width=16`
-where that one would take too long) from the same first weights and measures it on the validation split, on each image the classifier gets right, towards all other
+where that one would take too long) from the same first weights and measures it on the validation
+split, on each image the classifier gets right, towards all other
 classes, after quantising: after stage 1 and at the end. The base row takes `--stage1_steps` and
 `--stage2_steps`. A row that leaves out a stage gets as many more steps of the other as fit into the
 base row's time, from step times measured first; one keeps the attacker for as many steps as the base

@@ -34,7 +34,7 @@ def main(run: str, control: str, output: str) -> None:
     shared = len(stage1[0])
     if [values[:shared] for values in kept] != list(stage1):
         sys.exit(f"error: {control} does not begin as {run}; expected the same settings and seed up to stage 2")
-    parted = [values[len(stage1[0]) - 1 :] for values in kept]
+    parted = [values[shared - 1 :] for values in kept]
     axis.plot(*stage1, "o-", color="tab:gray", markersize=4, label="stage 1, with the attacker")
     joined = [[*before[-1:], *after] for before, after in zip(stage1, stage2, strict=True)]
     axis.plot(*joined, "o-", color="tab:blue", markersize=4, label="stage 2, without it")

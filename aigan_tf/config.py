@@ -188,6 +188,19 @@ _MNIST = dict(
     stage2_epochs=24,
 )
 
+_CIFAR = dict(
+    classifier="resnet32",
+    flip=True,
+    attack_steps=3,  # each is a pass through the classifier and back, half of a step of stage 2
+    attack_step_size=0.0157,  # half of epsilon
+    learning_rate=5e-3,
+    mixed_precision=True,
+    steps_per_epoch=250,
+    stage1_epochs=6,
+    stage2_epochs=34,
+    generator_width=32,
+)
+
 # Only what differs from the defaults above.
 PRESETS = {
     "digits": dict(
@@ -204,19 +217,8 @@ PRESETS = {
     ),
     "mnist": _MNIST,
     "fashion_mnist": _MNIST,
-    "cifar10": dict(
-        classifier="resnet32",
-        flip=True,
-        attack_steps=3,  # each is a pass through the classifier and back, half of a step of stage 2
-        attack_step_size=0.0157,  # half of epsilon
-        learning_rate=5e-3,
-        mixed_precision=True,
-        steps_per_epoch=250,
-        stage1_epochs=6,
-        stage2_epochs=34,
-        generator_width=32,
-    ),
-    "cifar100": dict(classifier="resnet32", flip=True),
+    "cifar10": _CIFAR,
+    "cifar100": {**_CIFAR, "classifier": "resnet20"},
 }
 
 

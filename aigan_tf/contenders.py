@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from aigan_tf import baselines, preparation
 from aigan_tf.adoption import has_usable_gradient
+from aigan_tf.building import build_generator
 from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset
 from aigan_tf.errors import InputError
@@ -107,7 +108,7 @@ def _stage1(folder, config, dataset):
         raise InputError(
             f"--attacks has {STAGE1}, but there is no {folder.stage1_weights}; expected a run with a stage 1: leave it out"
         )
-    network = preparation.build_generator(config, dataset)
+    network = build_generator(config, dataset)
     return _attack(network, folder.stage1_weights, config, dataset, config.variable_epsilon)
 
 
@@ -122,9 +123,7 @@ def _advgan_generators(folder, config, dataset):
         )
     one_budget = dataclasses.replace(config, variable_epsilon=False)
     return {
-        int(path.parent.name): _attack(
-            preparation.build_generator(one_budget, dataset, 1), path, config, dataset, False
-        )
+        int(path.parent.name): _attack(build_generator(one_budget, dataset, 1), path, config, dataset, False)
         for path in found
     }
 

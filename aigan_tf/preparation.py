@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from aigan_tf import classifiers
 from aigan_tf.adoption import adopt
+from aigan_tf.building import build_generator
 from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset, load
 from aigan_tf.errors import InputError, user_path
@@ -129,18 +130,6 @@ def existing_classifier(config: Config, dataset: ImageDataset, folder: Workdir) 
             f"{folder.classifier} cannot be loaded; expected the classifier train.py saved: restore it, or delete it and run "
             "train.py again"
         ) from error
-
-
-def build_generator(config: Config, dataset: ImageDataset, num_classes: int | None = None) -> Generator:
-    """Returns a generator with fresh weights, for all classes of the data set unless another number is given."""
-    return Generator(
-        num_classes or dataset.num_classes,
-        dataset.image_shape[-1],
-        config.generator_width,
-        halvings=2 if min(dataset.image_shape[:2]) >= 16 else 1,  # below 4 x 4 a map says little
-        num_blocks=config.generator_blocks,
-        budget_input=config.variable_epsilon,
-    )
 
 
 def trained_generator(config: Config, dataset: ImageDataset, folder: Workdir) -> Generator:

@@ -13,10 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from aigan_tf import classifier_training, classifiers, figures, preparation
-from aigan_tf.advgan import AdvGAN
 from aigan_tf.aigan import AIGAN, spread_target_classes
-from aigan_tf.attacks import pgd_attack
 from aigan_tf.batches import evaluation_batches, training_batches
+from aigan_tf.building import build_advgan, build_aigan, steps_per_epoch
 from aigan_tf.callbacks import EpochCheckpoint, MetricsHistory, MixedPrecision, Progress, StageSwitch
 from aigan_tf.comparison import measure_export
 from aigan_tf.config import Config
@@ -24,7 +23,6 @@ from aigan_tf.data import ImageDataset
 from aigan_tf.distillation import BlackBox, DynamicDistillation
 from aigan_tf.errors import InputError, user_path
 from aigan_tf.export import ServedGenerator, export_generator, latest_version
-from aigan_tf.networks import Discriminator
 from aigan_tf.workdir import Workdir, atomic_file, digest_of, read_csv, write_bytes, write_json
 
 say = functools.partial(print, flush=True)  # at once, also into a log file
@@ -268,11 +266,6 @@ def save_generator(aigan: AIGAN, path: pathlib.Path) -> None:
         aigan.generator.save_weights(temporary)
 
 
-def steps_per_epoch(config: Config, dataset: ImageDataset) -> int:
-    """Returns training steps an epoch; without a setting, one pass over the training images."""
-    return config.steps_per_epoch or len(dataset.train) // config.batch_size
-
-
 def train_advgan(
     config: Config,
     workdir: str | os.PathLike,
@@ -349,63 +342,6 @@ def classes_named(text: str, class_names: Sequence[str]) -> list[int]:
                 f"{len(class_names) - 1}, by comma: correct it"
             )
     return list(dict.fromkeys(numbers))
-
-
-def build_aigan(
-    config: Config, dataset: ImageDataset, classifier: Callable, total_steps: int, model: type[AIGAN] = AIGAN
-) -> AIGAN:
-    """Returns the model of a run, compiled, with fresh weights; `total_steps` is the length of the cosine schedule."""
-    keras.utils.set_random_seed(config.seed)  # the same first weights whether or not a classifier was trained before
-    aigan = model(
-        preparation.build_generator(config, dataset),
-        Discriminator(dataset.image_shape[-1]),
-        classifier,
-        dataset.num_classes,
-        config.attack,
-        config.seed,
-    )
-
-    def attacker(classifier, images, classes, epsilon, seed):
-        step_size = epsilon * (config.step_size / config.epsilon)  # the same share of every budget
-        return pgd_attack(
-            classifier, images, classes, epsilon=epsilon, step_size=step_size, num_steps=config.attack_steps,
-            targeted=config.targeted, seed=seed,
-        )  # fmt: skip
-
-    aigan.compile(
-        attacker=attacker, variable_epsilon=config.variable_epsilon, **objective(config, dataset, total_steps)
-    )
-    return aigan
-
-
-def build_advgan(config: Config, dataset: ImageDataset, classifier: Callable, target_class: int, epochs: int) -> AdvGAN:
-    """Returns the model of AdvGAN for one target class, compiled, with fresh weights."""
-    keras.utils.set_random_seed(config.seed)
-    advgan = AdvGAN(
-        preparation.build_generator(dataclasses.replace(config, variable_epsilon=False), dataset, num_classes=1),
-        Discriminator(dataset.image_shape[-1]),
-        classifier,
-        dataset.num_classes,
-        target_class,
-        config.seed,
-    )
-    advgan.compile(**objective(config, dataset, epochs * steps_per_epoch(config, dataset)))
-    return advgan
-
-
-def objective(config: Config, dataset: ImageDataset, total_steps: int) -> dict:
-    """Returns what both methods are compiled with: the optimizers, the budget and the weights of the terms."""
-    return dict(
-        # beta_1 = 0.5, as is usual for GANs: the other network moves, so old gradients mislead.
-        generator_optimizer=keras.optimizers.Adam(
-            keras.optimizers.schedules.CosineDecay(config.learning_rate, total_steps), beta_1=0.5
-        ),
-        discriminator_optimizer=keras.optimizers.Adam(config.discriminator_learning_rate, beta_1=0.5),
-        epsilon=config.epsilon,
-        gan_weight=config.gan_weight,
-        hinge_weight=config.hinge_weight,
-        hinge_threshold=config.hinge_limit(dataset.image_shape),
-    )
 
 
 def write_samples(aigan: AIGAN, dataset: ImageDataset, folder: Workdir) -> None:

@@ -30,13 +30,13 @@ from absl import app, flags
 from aigan_tf import classifiers
 from aigan_tf.aigan import AIGAN
 from aigan_tf.batches import training_batches
+from aigan_tf.building import build_aigan
 from aigan_tf.callbacks import MixedPrecision
 from aigan_tf.config import make_config
 from aigan_tf.data import load
 from aigan_tf.evaluation import EvaluationSet, evaluate_attack
 from aigan_tf.networks import Generator
 from aigan_tf.preparation import device_name
-from aigan_tf.training import build_aigan
 from aigan_tf.workdir import write_bytes, write_json
 
 _CLASSIFIER = flags.DEFINE_string("classifier", "runs/cifar10/classifier.keras", "the classifier under attack")

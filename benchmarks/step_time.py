@@ -24,11 +24,11 @@ from absl import app, flags
 
 from aigan_tf import classifiers
 from aigan_tf.batches import training_batches
+from aigan_tf.building import build_aigan
 from aigan_tf.callbacks import MixedPrecision
 from aigan_tf.config import make_config
 from aigan_tf.data import ImageDataset, Split
 from aigan_tf.preparation import device_name
-from aigan_tf.training import build_aigan
 
 _OUTPUT = flags.DEFINE_string("output", "", "where to write the JSON; empty: only print")
 _STEPS = flags.DEFINE_integer("steps", 10, "timed repetitions of each", lower_bound=1)

@@ -19,7 +19,7 @@ TIERS = (
     {"comparison"},
     {"contenders", "classifier_training"},
     {"preparation"},
-    {"evaluation", "callbacks", "defences", "distillation"},
+    {"evaluation", "callbacks", "building", "defences", "distillation"},
     {"page"},
     {"report", "figures", "pictures", "export", "baselines"},
     {"warmup"},

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf import baselines, callbacks, classifier_training, classifiers, comparison, resistance, training
+from aigan_tf import baselines, building, callbacks, classifier_training, classifiers, comparison, resistance, training
 from aigan_tf.batches import evaluation_batches
 from aigan_tf.config import make_config
 from aigan_tf.errors import InputError
@@ -434,7 +434,7 @@ def test_mixed_precision_trains_in_bfloat16_and_measures_in_float32(finished, tm
         return tf.config.optimizer.get_experimental_options().get("auto_mixed_precision_onednn_bfloat16", False)
 
     with training.open_run(config, run, None) as (folder, dataset, classifier):
-        aigan = training.build_aigan(config, dataset, classifier, 12)
+        aigan = building.build_aigan(config, dataset, classifier, 12)
         aigan.stage = 2
         training.fit(aigan, config, dataset, folder, 2, [Watch()])
     assert set(seen) == {("train", True), ("test", False)}

@@ -1,0 +1,87 @@
+"""The networks and models of a run, with fresh weights, as its settings say."""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+
+from aigan_tf.advgan import AdvGAN
+from aigan_tf.aigan import AIGAN
+from aigan_tf.attacks import pgd_attack
+from aigan_tf.config import Config
+from aigan_tf.data import ImageDataset
+from aigan_tf.networks import Discriminator, Generator
+
+
+def build_generator(config: Config, dataset: ImageDataset, num_classes: int | None = None) -> Generator:
+    """Returns a generator with fresh weights, for all classes of the data set unless another number is given."""
+    return Generator(
+        num_classes or dataset.num_classes,
+        dataset.image_shape[-1],
+        config.generator_width,
+        halvings=2 if min(dataset.image_shape[:2]) >= 16 else 1,  # below 4 x 4 a map says little
+        num_blocks=config.generator_blocks,
+        budget_input=config.variable_epsilon,
+    )
+
+
+def build_aigan(
+    config: Config, dataset: ImageDataset, classifier: Callable, total_steps: int, model: type[AIGAN] = AIGAN
+) -> AIGAN:
+    """Returns the model of a run, compiled, with fresh weights; `total_steps` is the length of the cosine schedule."""
+    keras.utils.set_random_seed(config.seed)  # the same first weights whether or not a classifier was trained before
+    aigan = model(
+        build_generator(config, dataset),
+        Discriminator(dataset.image_shape[-1]),
+        classifier,
+        dataset.num_classes,
+        config.attack,
+        config.seed,
+    )
+
+    def attacker(classifier, images, classes, epsilon, seed):
+        step_size = epsilon * (config.step_size / config.epsilon)  # the same share of every budget
+        return pgd_attack(
+            classifier, images, classes, epsilon=epsilon, step_size=step_size, num_steps=config.attack_steps,
+            targeted=config.targeted, seed=seed,
+        )  # fmt: skip
+
+    aigan.compile(
+        attacker=attacker, variable_epsilon=config.variable_epsilon, **objective(config, dataset, total_steps)
+    )
+    return aigan
+
+
+def build_advgan(config: Config, dataset: ImageDataset, classifier: Callable, target_class: int, epochs: int) -> AdvGAN:
+    """Returns the model of AdvGAN for one target class, compiled, with fresh weights."""
+    keras.utils.set_random_seed(config.seed)
+    advgan = AdvGAN(
+        build_generator(dataclasses.replace(config, variable_epsilon=False), dataset, num_classes=1),
+        Discriminator(dataset.image_shape[-1]),
+        classifier,
+        dataset.num_classes,
+        target_class,
+        config.seed,
+    )
+    advgan.compile(**objective(config, dataset, epochs * steps_per_epoch(config, dataset)))
+    return advgan
+
+
+def objective(config: Config, dataset: ImageDataset, total_steps: int) -> dict:
+    """Returns what both methods are compiled with: the optimizers, the budget and the weights of the terms."""
+    return dict(
+        # beta_1 = 0.5, as is usual for GANs: the other network moves, so old gradients mislead.
+        generator_optimizer=keras.optimizers.Adam(
+            keras.optimizers.schedules.CosineDecay(config.learning_rate, total_steps), beta_1=0.5
+        ),
+        discriminator_optimizer=keras.optimizers.Adam(config.discriminator_learning_rate, beta_1=0.5),
+        epsilon=config.epsilon,
+        gan_weight=config.gan_weight,
+        hinge_weight=config.hinge_weight,
+        hinge_threshold=config.hinge_limit(dataset.image_shape),
+    )
+
+
+def steps_per_epoch(config: Config, dataset: ImageDataset) -> int:
+    """Returns training steps an epoch; without a setting, one pass over the training images."""
+    return config.steps_per_epoch or len(dataset.train) // config.batch_size

@@ -12,6 +12,8 @@ from keras import layers
 from aigan_tf.classifiers import ARCHITECTURES, frozen
 from aigan_tf.errors import InputError, user_path
 
+LEAST_PROBABILITY = 1e-30  # whose logarithm is still finite in float32
+
 
 def adopt(
     path: str,
@@ -44,8 +46,60 @@ def adopt(
     if custom_objects:
         _execute(custom_objects)
     source = user_path(path)
-    outputs_of = _load_saved_model(source) if source.is_dir() else _load_keras(source, example_images.shape[1:])
+    if source.is_dir():
+        outputs_of = _load_saved_model(source)
+    else:
+        outputs_of = frozen(_without_softmax(_load_keras(source, example_images.shape[1:])))
     return attackable(outputs_of, f"--classifier={path}", example_images, num_classes, pixel_range, needs_gradient)
+
+
+def trainable(
+    path: str,
+    example_images: np.ndarray,
+    pixel_range: tuple[float, float] = (0.0, 1.0),
+    custom_objects: str = "",
+) -> tuple[keras.Model, keras.Model]:
+    """Loads a classifier that was trained elsewhere to train it further.
+
+    Args:
+        path, example_images, pixel_range, custom_objects: as in `adopt`, which has accepted it.
+
+    Returns:
+        The model as it lies in the file, and one of images in `[0, 1]` to logits around its layers. Once that is
+        trained, `take_weights` brings all it learned into the first.
+
+    Raises:
+        InputError: it is no .keras file, or has nothing to train.
+    """
+    source = user_path(path)
+    if source.is_dir():
+        raise InputError(
+            f"--classifier={path} is a SavedModel, whose weights cannot be trained further; expected a .keras file with "
+            "--defense: save it with model.save"
+        )
+    if custom_objects:
+        _execute(custom_objects)
+    model = _load_keras(source, example_images.shape[1:])
+    if not model.trainable_variables:
+        raise InputError(
+            f"--classifier={path} has no trainable weights; expected some with --defense: set trainable before saving it"
+        )
+    low, high = pixel_range
+    images = keras.Input(example_images.shape[1:])
+    outputs = _without_softmax(model)(layers.Rescaling(high - low, low)(images))
+    logits = keras.Model(images, outputs)
+    if _are_probabilities(np.asarray(logits(example_images))):
+        logits = keras.Model(images, keras.ops.log(keras.ops.maximum(outputs, LEAST_PROBABILITY)))
+    return model, logits
+
+
+def take_weights(model: keras.Model, logits: keras.Model) -> None:
+    """Gives the model that `trainable` loaded what its companion learned; they share all layers but a split last one."""
+    inner = next(layer for layer in logits.layers if isinstance(layer, keras.Model))
+    if inner is not model:
+        last, linear = (part.outputs[0]._keras_history.operation for part in (model, inner))
+        if last.weights:  # not a Softmax, which the other one lacks
+            last.set_weights(linear.get_weights())
 
 
 def attackable_model(
@@ -113,11 +167,11 @@ def attackable(
             "zero everywhere, which any attack by training follows: export it with float32 images in, without casts to "
             "integers, or attack it as a black box with --black_box=resnet20"
         )
-    if outputs.min() >= 0 and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3):
+    if _are_probabilities(outputs):
         logging.getLogger(__name__).warning(
             "%s gives probabilities and its softmax cannot be removed: their logarithms are used as logits.", name
         )
-        return lambda images: tf.math.log(tf.maximum(classifier(images), 1e-30))
+        return lambda images: tf.math.log(tf.maximum(classifier(images), LEAST_PROBABILITY))
     return classifier
 
 
@@ -134,6 +188,10 @@ def has_usable_gradient(classifier: Callable[[tf.Tensor], tf.Tensor], images: np
         strongest = tf.reduce_max(classifier(images), axis=-1)
     gradient = tape.gradient(strongest, images)
     return gradient is not None and bool(np.isfinite(gradient).all() and np.any(gradient))
+
+
+def _are_probabilities(outputs):
+    return outputs.min() >= 0 and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3)
 
 
 def _first_line(error):
@@ -180,7 +238,7 @@ def _load_keras(source, image_shape):
             + ("resize with --image_size or " if shape[-1:] == tuple(image_shape[-1:]) else "")
             + "choose another --dataset"
         )
-    return frozen(_without_softmax(model))
+    return model
 
 
 def _without_softmax(model):

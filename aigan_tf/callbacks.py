@@ -151,6 +151,17 @@ class MetricsHistory(keras.callbacks.Callback):
         workdir.write_csv(self.path, self.rows)
 
 
+def state_of(aigan) -> dict[str, object]:
+    """Returns what a checkpoint must hold of an AIGAN so that its training goes on bit for bit."""
+    return dict(
+        generator=aigan.generator,
+        discriminator=aigan.discriminator,
+        generator_optimizer=aigan.generator_optimizer,
+        discriminator_optimizer=aigan.discriminator_optimizer,
+        stage=aigan.stage_variable,
+    )
+
+
 class EpochCheckpoint(keras.callbacks.Callback):
     """Saves everything a run needs to go on after each epoch; the last two are kept.
 

@@ -8,17 +8,20 @@ import keras
 import numpy as np
 
 from aigan_tf import classifiers
+from aigan_tf.adoption import take_weights
 from aigan_tf.batches import evaluation_batches, training_batches
-from aigan_tf.callbacks import EpochCheckpoint, MetricsHistory, Progress
+from aigan_tf.building import build_aigan
+from aigan_tf.callbacks import EpochCheckpoint, MetricsHistory, Progress, state_of
 from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset
-from aigan_tf.defences import AdversarialTraining
+from aigan_tf.defences import AdversarialTraining, GeneratorTraining
 from aigan_tf.distillation import BlackBox
 from aigan_tf.normalization import with_fused_batch_norm
-from aigan_tf.preparation import existing_classifier
+from aigan_tf.preparation import existing_classifier, trainable_classifier
 from aigan_tf.workdir import Workdir, atomic_file
 
 say = functools.partial(print, flush=True)  # at once, also into a log file
+HARDENING = classifiers.Recipe(epochs=10, learning_rate=0.02)  # from weights that are good already
 STATIC = ("c", "a", "resnet20", "small", "b")  # of an ensemble defence: the first two others that fit the images
 
 
@@ -30,26 +33,57 @@ def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -
     if folder.classifier.exists():
         return existing_classifier(config, dataset, folder)
     name = config.classifier.lower()
-    recipe = classifiers.ARCHITECTURES[name].recipe
-    if config.classifier_epochs:
-        recipe = dataclasses.replace(recipe, epochs=config.classifier_epochs)
     mean, std = dataset.train.channel_statistics()
     keras.utils.set_random_seed(config.seed)
     model = classifiers.build(name, dataset.image_shape, dataset.num_classes, mean, std)
+    trainee = with_fused_batch_norm(model)
+    _train(trainee, classifiers.ARCHITECTURES[name].recipe, f"Training classifier {name}", config, dataset, folder)
+    model.set_weights(trainee.get_weights())  # Keras's own layers again: loads without this package
+    _save(model, folder)
+    return classifiers.frozen(model)
+
+
+def hardened_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -> Callable:
+    """Returns the user's own classifier after adversarial training, as images to logits.
+
+    What was given stays as it is. classifier.keras of the work folder is the same model with other weights: it takes the
+    same range of pixels and has the same last layer.
+
+    Raises:
+        InputError: it cannot be trained.
+    """
+    if not folder.classifier.exists():
+        keras.utils.set_random_seed(config.seed)
+        model, logits = trainable_classifier(config, dataset)
+        recipe = dataclasses.replace(HARDENING, max_shift=config.max_shift)
+        _train(logits, recipe, f"Hardening {config.classifier}", config, dataset, folder)
+        take_weights(model, logits)
+        _save(model, folder)
+    return existing_classifier(config, dataset, folder)
+
+
+def _train(trainee, recipe, doing, config, dataset, folder):
+    """Trains a classifier by its recipe and the run's defence, going on after the last whole epoch there is."""
+    epochs = config.classifier_epochs or recipe.epochs
     batch_size = min(128, len(dataset.train))
     steps = len(dataset.train) // batch_size
-    trainee = learner = with_fused_batch_norm(model)
-    if config.defense:
-        learner = AdversarialTraining(
-            trainee, config.defense, config.epsilon, static_classifiers(config, dataset, folder), config.seed
-        )
-    classifiers.compile_for_training(learner, recipe, recipe.epochs * steps, soft=dataset.train.labels.ndim == 2)
+    learner, opponent = trainee, {}
+    if config.defense == "aigan":
+        aigan = build_aigan(config, dataset, functools.partial(trainee, training=False), epochs * steps)
+        learner = GeneratorTraining(trainee, aigan, config.seed)
+        opponent = state_of(aigan)
+    elif config.defense:
+        static = static_classifiers(config, dataset, folder)
+        learner = AdversarialTraining(trainee, config.defense, config.epsilon, static, config.seed)
+    classifiers.compile_for_training(learner, recipe, epochs * steps, soft=dataset.train.labels.ndim == 2)
     learner.optimizer.build(trainee.trainable_variables)
-    checkpoint = EpochCheckpoint(folder.checkpoints / "classifier", model=trainee, optimizer=learner.optimizer)
+    checkpoint = EpochCheckpoint(
+        folder.checkpoints / "classifier", model=trainee, optimizer=learner.optimizer, **opponent
+    )
     first_epoch = checkpoint.restore()
-    if first_epoch < recipe.epochs:
+    if first_epoch < epochs:
         defended = f" under attack ({config.defense})" if config.defense else ""
-        say(f"Training classifier {name}{defended}, epochs {first_epoch + 1} to {recipe.epochs}.")
+        say(f"{doing}{defended}, epochs {first_epoch + 1} to {epochs}.")
     learner.fit(
         training_batches(
             dataset.train,
@@ -61,20 +95,21 @@ def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -
         ),
         steps_per_epoch=steps,
         initial_epoch=first_epoch,
-        epochs=recipe.epochs,
+        epochs=epochs,
         shuffle=False,  # the batches are shuffled already
         verbose=0,  # Progress reports
         validation_data=evaluation_batches(dataset.validation, 500),
         callbacks=[
-            Progress(["loss", "accuracy", "val_accuracy"]),
+            Progress(["loss", "accuracy", "generator_success_rate", "val_accuracy"]),
             MetricsHistory(folder.classifier_metrics, first_epoch),
             checkpoint,
         ],
     )
-    model.set_weights(trainee.get_weights())  # Keras's own layers again: loads without this package
+
+
+def _save(model, folder):
     with atomic_file(folder.classifier) as temporary:
         model.save(temporary)
-    return classifiers.frozen(model)
 
 
 def static_classifiers(config: Config, dataset: ImageDataset, folder: Workdir) -> list[Callable]:

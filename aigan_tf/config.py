@@ -6,7 +6,7 @@ import re
 
 from aigan_tf.errors import InputError
 
-DEFENSES = ("", "fgsm", "ensemble", "pgd")
+DEFENSES = ("", "fgsm", "ensemble", "pgd", "aigan")
 
 
 def _setting(default, help_text):
@@ -28,8 +28,13 @@ class Config:
     classifier: str = _setting(
         "resnet20", "small, A, B, C, resnet20, resnet32, wrn34_10, a .keras file or a SavedModel"
     )
-    classifier_epochs: int = _setting(0, "epochs of a classifier trained here; 0: its own recipe")
-    defense: str = _setting("", "train the classifier adversarially: fgsm, ensemble or pgd; empty: as usual")
+    classifier_epochs: int = _setting(
+        0, "epochs of a classifier trained here, or hardened by --defense; 0: its own recipe, 10 of hardening"
+    )
+    defense: str = _setting(
+        "",
+        "train the classifier adversarially: fgsm, ensemble, pgd or aigan (a generator in the loop); empty: as usual",
+    )
     input_range: str = _setting("0,1", "LOW,HIGH of the pixels your own classifier takes, such as 0,255")
     black_box: str = _setting(
         "", "architecture of a local copy, learned from the classifier's answers and attacked in its place"
@@ -101,7 +106,7 @@ class Config:
             "give e.g. 0.0314",
         )
         check("attack", self.attack in ("targeted", "untargeted"), "targeted or untargeted", "choose one of them")
-        check("defense", self.defense in DEFENSES, "fgsm, ensemble, pgd or nothing", "choose one of them")
+        check("defense", self.defense in DEFENSES, "fgsm, ensemble, pgd, aigan or nothing", "choose one of them")
         check("switch", self.switch in ("auto", "fixed"), "auto or fixed", "choose one of them")
         check("switch_success", 0 < self.switch_success <= 1, "a share above 0 and at most 1", "give e.g. 0.5")
         check("stage1_epochs", self.stage1_epochs >= 0, "0 or more", "0 leaves the stage out")

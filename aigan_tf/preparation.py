@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from aigan_tf import classifiers
-from aigan_tf.adoption import adopt
+from aigan_tf.adoption import adopt, trainable
 from aigan_tf.building import build_generator
 from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset, load
@@ -84,12 +84,14 @@ def refuse_idle_settings(config: Config) -> None:
         InputError: there is one.
     """
     built_in = is_built_in(config.classifier)
-    idle = {"input_range": "0,1", "custom_objects": ""} if built_in else {"classifier_epochs": 0, "defense": ""}
+    idle = (
+        {"input_range": "0,1", "custom_objects": ""} if built_in else {} if config.defense else {"classifier_epochs": 0}
+    )
     for name, default in idle.items():
         if getattr(config, name) != default:
             raise InputError(
                 f"--{name}={getattr(config, name)} has no effect on --classifier={config.classifier}; expected it only with "
-                f"{'a classifier of your own' if built_in else 'a classifier trained here'}: leave it out"
+                f"{'a classifier of your own' if built_in else 'a classifier trained here, or with --defense'}: leave it out"
             )
     if config.black_box and not is_built_in(config.black_box):
         raise InputError(
@@ -102,17 +104,32 @@ def refuse_idle_settings(config: Config) -> None:
         )
 
 
-def adopt_classifier(config: Config, dataset: ImageDataset, needs_gradient: bool = True) -> Callable:
-    """Returns the user's own classifier as images to logits; as a black box it needs no gradient."""
+def adopt_classifier(
+    config: Config, dataset: ImageDataset, needs_gradient: bool = True, path: pathlib.Path | None = None
+) -> Callable:
+    """Returns the user's own classifier, or what was made of it at `path`, as images to logits.
+
+    As a black box it needs no gradient, unless it is to be hardened.
+    """
     examples = dataset.validation.take(slice(0, 16)).as_float()
     return adopt(
-        config.classifier,
+        str(path or config.classifier),
         examples,
         dataset.num_classes,
         config.pixel_range,
         config.custom_objects,
-        needs_gradient=needs_gradient and not config.black_box,
+        needs_gradient=needs_gradient and not (config.black_box and not config.defense),
     )
+
+
+def trainable_classifier(config: Config, dataset: ImageDataset) -> tuple[keras.Model, keras.Model]:
+    """Returns the user's own classifier to train it further: as it is, and as images in `[0, 1]` to logits.
+
+    Raises:
+        InputError: it cannot be trained.
+    """
+    examples = dataset.validation.take(slice(0, 16)).as_float()
+    return trainable(config.classifier, examples, config.pixel_range, config.custom_objects)
 
 
 def existing_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -> Callable:
@@ -122,7 +139,7 @@ def existing_classifier(config: Config, dataset: ImageDataset, folder: Workdir) 
         InputError: it is not there any more, or cannot be loaded.
     """
     if not is_built_in(config.classifier):
-        return adopt_classifier(config, dataset)
+        return adopt_classifier(config, dataset, path=folder.classifier if config.defense else None)
     try:
         return classifiers.frozen(keras.models.load_model(folder.classifier, compile=False))
     except (OSError, ValueError) as error:

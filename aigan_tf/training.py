@@ -16,7 +16,7 @@ from aigan_tf import classifier_training, classifiers, figures, preparation
 from aigan_tf.aigan import AIGAN, spread_target_classes
 from aigan_tf.batches import evaluation_batches, training_batches
 from aigan_tf.building import build_advgan, build_aigan, steps_per_epoch
-from aigan_tf.callbacks import EpochCheckpoint, MetricsHistory, MixedPrecision, Progress, StageSwitch
+from aigan_tf.callbacks import EpochCheckpoint, MetricsHistory, MixedPrecision, Progress, StageSwitch, state_of
 from aigan_tf.comparison import measure_export
 from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset
@@ -141,6 +141,8 @@ def open_run(
         classifiers.fitting_architecture(config.classifier, dataset.image_shape)
     else:
         adopted = preparation.adopt_classifier(config, dataset)
+        if config.defense:
+            preparation.trainable_classifier(config, dataset)
         preparation.check_accuracy(adopted, dataset)
     # Where the user's own files are part of the run, it is another run once they change.
     own = {"dataset": user_path(config.dataset)} | ({"classifier": user_path(config.classifier)} if adopted else {})
@@ -156,6 +158,9 @@ def open_run(
         classifier = adopted
         if classifier is None:
             classifier = classifier_training.trained_classifier(config, dataset, folder)
+            preparation.check_accuracy(classifier, dataset)
+        elif config.defense:
+            classifier = classifier_training.hardened_classifier(config, dataset, folder)
             preparation.check_accuracy(classifier, dataset)
         yield folder, dataset, classifier
 
@@ -210,11 +215,7 @@ def fit(
     """
     checkpoint = EpochCheckpoint(
         folder.checkpoints / "aigan",
-        generator=aigan.generator,
-        discriminator=aigan.discriminator,
-        generator_optimizer=aigan.generator_optimizer,
-        discriminator_optimizer=aigan.discriminator_optimizer,
-        stage=aigan.stage_variable,
+        **state_of(aigan),
         **(saved or {}),
     )
     first_epoch = checkpoint.restore()

@@ -1,13 +1,16 @@
 """Adversarial training."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf import classifiers
+from aigan_tf import building, classifiers
 from aigan_tf.attacks import pgd_attack
-from aigan_tf.defences import AdversarialTraining
+from aigan_tf.config import make_config
+from aigan_tf.defences import AdversarialTraining, GeneratorTraining
 
 SEEDS = tf.constant([[0, 1], [2, 3]], tf.int64)
 
@@ -106,3 +109,62 @@ def test_training_against_pgd_makes_it_harder_for_pgd(digits):
         return float(np.mean(np.argmax(frozen(attacked), -1) == test_labels))
 
     assert robust_accuracy("pgd") > robust_accuracy(None) + 0.1
+
+
+def opponent_of(classifier, digits):
+    config = make_config(dataset="digits", epsilon=0.15, generator_width=8, generator_blocks=1)
+    return building.build_aigan(config, digits, functools.partial(classifier, training=False), 100)
+
+
+def test_a_generator_in_the_loop_learns_beside_the_classifier(make_classifier, digits, batch):
+    images, labels = batch
+    classifier = make_classifier(seed=1)
+    aigan = opponent_of(classifier, digits)
+    trainer = GeneratorTraining(classifier, aigan)
+    trainer.compile(
+        keras.optimizers.SGD(0.05),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    assert len(trainer.trainable_variables) == len(classifier.trainable_variables)
+    before = [network.get_weights() for network in (aigan.generator, aigan.discriminator, classifier)]
+    data = tf.data.Dataset.from_tensors(batch).repeat()
+    history = trainer.fit(data, steps_per_epoch=10, epochs=2, shuffle=False, verbose=0).history
+    assert set(history) == {"loss", "accuracy", "generator_success_rate"}
+    for network, weights in zip((aigan.generator, aigan.discriminator, classifier), before, strict=True):
+        assert any(not np.array_equal(a, b) for a, b in zip(network.get_weights(), weights, strict=True))
+    assert int(aigan.generator_optimizer.iterations) == 20
+    attacked = trainer.attacked(tf.constant(images), tf.constant(labels), SEEDS).numpy()
+    start = aigan(images, aigan.choose_classes(tf.constant(labels), SEEDS[0]))
+    with tf.GradientTape() as tape:
+        tape.watch(start)
+        loss = keras.losses.sparse_categorical_crossentropy(labels, classifier(start, training=False), from_logits=True)
+    moved = np.clip(start + 0.15 * np.sign(tape.gradient(loss, start)), 0, 1)
+    np.testing.assert_allclose(attacked, np.clip(moved, images - 0.15, images + 0.15), atol=1e-6)
+    assert np.abs(start - images).max() > 1e-3
+
+
+def test_training_against_a_generator_makes_it_harder_for_pgd_too(digits):
+    """What the defence is for: accuracy under an attack that took no part in the training."""
+    images, labels = digits.train.as_float(), digits.train.labels
+    test_images, test_labels = tf.constant(digits.test.as_float()), digits.test.labels
+
+    def robust_accuracy(defended):
+        keras.utils.set_random_seed(0)
+        model = classifiers.build("small", (8, 8, 1), 10)
+        learner = GeneratorTraining(model, opponent_of(model, digits)) if defended else model
+        learner.compile(
+            keras.optimizers.Adam(2e-3),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            jit_compile=False,
+        )
+        learner.fit(tf.data.Dataset.from_tensor_slices((images, labels)).batch(64), epochs=5, shuffle=False, verbose=0)
+        frozen = classifiers.frozen(model)
+        attacked = pgd_attack(
+            frozen, test_images, tf.constant(test_labels), epsilon=0.15, step_size=0.04, num_steps=10, targeted=False
+        )
+        return float(np.mean(np.argmax(frozen(attacked), -1) == test_labels))
+
+    assert robust_accuracy(True) > robust_accuracy(False) + 0.1

@@ -9,6 +9,7 @@ import tensorflow as tf
 from aigan_tf.losses import adversarial_loss, discriminator_loss, gan_loss, hinge_loss
 from aigan_tf.metrics import PerturbationL2, PerturbationLinf, SuccessRate
 from aigan_tf.perturbation import apply_perturbation, l2_norms, smooth_bound
+from aigan_tf.replicas import own_rows, own_seed, replica
 
 
 def draw_target_classes(labels: tf.Tensor, num_classes: int, seed: tf.Tensor) -> tf.Tensor:
@@ -22,7 +23,8 @@ def draw_target_classes(labels: tf.Tensor, num_classes: int, seed: tf.Tensor) ->
     Returns:
         int32 `(batch,)`.
     """
-    return (labels + tf.random.stateless_uniform(tf.shape(labels), seed, 1, num_classes, tf.int32)) % num_classes
+    steps = own_rows(lambda n: tf.random.stateless_uniform((n,), seed, 1, num_classes, tf.int32), tf.size(labels))
+    return (labels + steps) % num_classes
 
 
 def spread_target_classes(labels: tf.Tensor, num_classes: int) -> tf.Tensor:
@@ -35,7 +37,8 @@ def spread_target_classes(labels: tf.Tensor, num_classes: int) -> tf.Tensor:
     Returns:
         int32 `(batch,)`, never the label.
     """
-    return (labels + 1 + tf.range(tf.size(labels)) % (num_classes - 1)) % num_classes
+    rows = own_rows(tf.range, tf.size(labels))
+    return (labels + 1 + rows % (num_classes - 1)) % num_classes
 
 
 def draw_epsilons(count: tf.Tensor, greatest: float, seed: tf.Tensor) -> tf.Tensor:
@@ -52,7 +55,8 @@ def draw_epsilons(count: tf.Tensor, greatest: float, seed: tf.Tensor) -> tf.Tens
         float32 `(count,)` in `(0, greatest]`.
     """
     # 1 - u lies in (0, 1]: a budget of zero would have no attack.
-    return greatest * tf.minimum(2.0 * (1.0 - tf.random.stateless_uniform((count,), seed)), 1.0)
+    drawn = own_rows(lambda n: tf.random.stateless_uniform((n,), seed), count)
+    return greatest * tf.minimum(2.0 * (1.0 - drawn), 1.0)
 
 
 class AIGAN(keras.Model):
@@ -110,13 +114,18 @@ class AIGAN(keras.Model):
     @property
     def stage(self) -> int:
         """1: the discriminator's real images are the attacker's. 2: they are the clean images."""
-        return int(self.stage_variable)
+        return int(tf.convert_to_tensor(self.stage_variable.value))
 
     @stage.setter
     def stage(self, stage: int):
         if stage not in (1, 2):
             raise ValueError(f"stage must be 1 or 2; received {stage!r}")
         self.stage_variable.assign(stage)
+
+    @property
+    def steps_done(self) -> int:
+        """Updates of the generator so far."""
+        return int(tf.convert_to_tensor(self.generator_optimizer.iterations.value))
 
     @property
     def metrics(self):
@@ -214,8 +223,8 @@ class AIGAN(keras.Model):
         return self.hinge_threshold * (epsilons / self.epsilon)
 
     def greatest_epsilons(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns the largest budget for each image, float32 `(batch,)`."""
-        return tf.fill(tf.shape(images)[:1], tf.cast(self.epsilon, tf.float32))
+        """Returns the largest budget for each image, float `(batch,)`."""
+        return tf.fill(tf.shape(images)[:1], tf.cast(self.epsilon, images.dtype))
 
     def train_step(self, data):
         """One update of both networks; the order is that of the paper's algorithm."""
@@ -233,7 +242,7 @@ class AIGAN(keras.Model):
         # What the discriminator takes for real: stage 1 the attacker's images, stage 2 the clean ones.
         real_images = tf.cond(
             tf.equal(self.stage_variable, 1),
-            lambda: self.attacker(self.classifier, images, classes, epsilon=epsilons, seed=seeds[1]),
+            lambda: self.attacker(self.classifier, images, classes, epsilon=epsilons, seed=own_seed(seeds[1])),
             lambda: images,
         )
 
@@ -246,13 +255,16 @@ class AIGAN(keras.Model):
             losses = self.generator_losses(logits, classes, fake_logits, perturbations, epsilons)
             losses["discriminator_loss"] = discriminator_loss(real_logits, fake_logits)
 
-        # Each loss moves its own network alone, though both hang on the same forward pass.
+        # Each loss moves its own network alone, though both hang on the same forward pass. The optimizers add up the
+        # gradients of all replicas, each of which has the mean over its part of the batch.
+        share = tf.cast(1 / replica()[0], losses["generator_loss"].dtype)
         for loss, network, optimizer in (
             ("generator_loss", self.generator, self.generator_optimizer),
             ("discriminator_loss", self.discriminator, self.discriminator_optimizer),
         ):
             variables = network.trainable_variables
-            optimizer.apply_gradients(zip(tape.gradient(losses[loss], variables), variables, strict=True))
+            gradients = tape.gradient(losses[loss], variables, output_gradients=share)
+            optimizer.apply_gradients(zip(gradients, variables, strict=True))
         del tape
 
         return self.update_metrics(losses, images, adversarial_images, perturbations, epsilons, logits, classes)
@@ -290,7 +302,8 @@ class AIGAN(keras.Model):
         """Adds a batch to the metrics; `weights` (bool, `(batch,)`) leaves images out of success and norms."""
         count = tf.shape(images)[0]  # the last batch may be smaller: means are over images, not batches
         for name, loss in losses.items():
-            self.losses_seen[name].update_state(loss, count)
+            # A replica that got no image of the last batch has no mean either.
+            self.losses_seen[name].update_state(tf.where(count > 0, loss, 0.0), count)
         self.success_rate.update_state(logits, classes, weights)
         self.perturbation_l2.update_state(images, adversarial_images, weights)
         self.perturbation_linf.update_state(images, adversarial_images)

@@ -26,6 +26,10 @@ def define_train_flags() -> None:
     )
     flags.DEFINE_string("target_class", None, "of --method=advgan: all, or names or numbers of classes, by comma")
     flags.DEFINE_integer("advgan_epochs", None, "epochs of each AdvGAN generator (default: those of both stages)")
+    flags.DEFINE_enum(
+        "strategy", "none", ["none", "mirrored", "multiworker"],
+        "train the generator on one device, on all GPUs of this machine, or in one process for each worker of TF_CONFIG",
+    )  # fmt: skip
     flags.DEFINE_bool("export_classifier", False, "put the classifier into the SavedModel, for its signature classify")
     flags.DEFINE_bool(
         "export_again", False, "only export the finished run in --workdir again, as the next version; no other settings"
@@ -96,9 +100,11 @@ def train() -> None:
         if values.method == "advgan":
             if values.export_classifier:
                 raise InputError("--export_classifier has no effect with --method=advgan; expected one: leave it out")
-            train_advgan(config, workdir, values.data_dir, values.target_class or "all", values.advgan_epochs)
+            train_advgan(
+                config, workdir, values.data_dir, values.target_class or "all", values.advgan_epochs, values.strategy
+            )
         else:
-            train_and_export(config, workdir, values.data_dir, values.export_classifier)
+            train_and_export(config, workdir, values.data_dir, values.export_classifier, values.strategy)
 
     run(main, "interrupted; the same command goes on after the last whole epoch")
 

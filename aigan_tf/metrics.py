@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from aigan_tf.perturbation import l2_norms, linf_norms
+from aigan_tf.replicas import replica
 
 
 class SuccessRate(keras.metrics.Mean):
@@ -47,11 +48,15 @@ class PerturbationLinf(keras.metrics.Metric):
 
     def __init__(self, name: str = "perturbation_linf"):
         super().__init__(name=name)
-        self.largest = self.add_weight(shape=(), initializer="zeros", name="largest")
+        # Among replicas all hold the same, since TensorFlow cannot take the greatest when it reads them.
+        self.largest = self.add_variable(shape=(), initializer="zeros", aggregation="mean", name="largest")
 
     def update_state(self, images, adversarial_images, sample_weight=None):
         """Adds a batch; both float `(batch, height, width, channels)`; weights are ignored."""
-        self.largest.assign(tf.maximum(self.largest, tf.reduce_max(linf_norms(adversarial_images - images))))
+        norms = linf_norms(adversarial_images - images)
+        if replica()[0] > 1:
+            norms = tf.distribute.get_replica_context().all_gather(norms, axis=0)
+        self.largest.assign(tf.maximum(self.largest, tf.cast(tf.reduce_max(norms), self.largest.dtype)))
 
     def result(self):
         return tf.convert_to_tensor(self.largest)

@@ -24,6 +24,8 @@ class FusedBatchNormalization(layers.BatchNormalization):
         """Maps to maps of the same shape; with `training`, by the batch's statistics."""
         if not training or not self.trainable:
             return super().call(inputs, training=False)
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1 or inputs.dtype == tf.float64:
+            return self._over_all_replicas(inputs)  # the kernel knows neither
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs,
             scale=tf.cast(self.gamma, tf.float32) if self.scale else tf.ones_like(self.moving_variance),
@@ -31,9 +33,24 @@ class FusedBatchNormalization(layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=True,
         )
-        for running, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            running.assign(running * self.momentum + batch * (1.0 - self.momentum))
+        self._follow(mean, variance)
         return outputs
+
+    def _over_all_replicas(self, inputs):
+        """Normalises by the statistics of the whole batch, of which each replica has an equal part."""
+        context, average = tf.distribute.get_replica_context(), tf.distribute.ReduceOp.MEAN
+        mean = context.all_reduce(average, tf.reduce_mean(inputs, [0, 1, 2]))
+        variance = context.all_reduce(average, tf.reduce_mean(tf.square(inputs - mean), [0, 1, 2]))
+        count = tf.cast(tf.size(inputs) // tf.size(mean) * context.num_replicas_in_sync, inputs.dtype)
+        self._follow(mean, variance * count / (count - 1.0))
+        gamma = tf.cast(self.gamma, inputs.dtype) if self.scale else None
+        beta = tf.cast(self.beta, inputs.dtype) if self.center else None
+        return tf.nn.batch_normalization(inputs, mean, variance, beta, gamma, self.epsilon)
+
+    def _follow(self, mean, variance):
+        """Moves the running statistics towards a batch's."""
+        for running, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            running.assign(running * self.momentum + tf.cast(batch, running.dtype) * (1.0 - self.momentum))
 
 
 def with_fused_batch_norm(model: keras.Model) -> keras.Model:

@@ -21,6 +21,7 @@ from aigan_tf.comparison import measure_export
 from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset
 from aigan_tf.distillation import BlackBox, DynamicDistillation
+from aigan_tf.distribution import Devices
 from aigan_tf.errors import InputError, user_path
 from aigan_tf.export import ServedGenerator, export_generator, latest_version
 from aigan_tf.workdir import Workdir, atomic_file, digest_of, read_csv, write_bytes, write_json
@@ -29,8 +30,12 @@ say = functools.partial(print, flush=True)  # at once, also into a log file
 
 
 def train_and_export(
-    config: Config, workdir: str | os.PathLike, data_dir: str | None = None, export_classifier: bool = False
-) -> dict:
+    config: Config,
+    workdir: str | os.PathLike,
+    data_dir: str | None = None,
+    export_classifier: bool = False,
+    strategy: str = "none",
+) -> dict | None:
     """Trains a generator against a classifier and writes everything into a work folder.
 
     A run that was interrupted in the same folder is continued after its last whole epoch.
@@ -40,9 +45,10 @@ def train_and_export(
         workdir: the work folder; created if need be.
         data_dir: where TFDS data sets lie; None for TFDS's default.
         export_classifier: whether the SavedModel holds the classifier too, for its signature classify.
+        strategy: what the generator is trained on; see `Devices`.
 
     Returns:
-        What the evaluation on the test split measured, as in report.json.
+        What the evaluation on the test split measured, as in report.json; None in a process that is not the chief.
 
     Raises:
         InputError: something the user gave cannot be used.
@@ -51,10 +57,14 @@ def train_and_export(
         raise InputError(
             f"--export_classifier: {workdir} holds an export already; expected a new run, or --export_again to add a version"
         )
-    with open_run(config, workdir, data_dir) as (folder, dataset, classifier):
-        aigan = train_generator(config, dataset, classifier, folder)
+    with open_run(config, workdir, data_dir, strategy) as (folder, dataset, classifier, devices):
+        generator = train_generator(config, dataset, classifier, folder, devices).generator
+        if not devices.is_chief:
+            return None
+        if devices.distributed:  # out of the strategy's variables
+            generator = preparation.trained_generator(config, dataset, folder)
         exported = latest_version(folder.exports) or export(
-            aigan.generator, config, dataset, folder, classifier if export_classifier else None
+            generator, config, dataset, folder, classifier if export_classifier else None
         )
         # What is measured is what is served: the exported files, loaded again.
         result = measure_export(folder, config, dataset, classifier)
@@ -114,19 +124,37 @@ def export(
 
 @contextlib.contextmanager
 def open_run(
-    config: Config, workdir: str | os.PathLike, data_dir: str | None
-) -> Iterator[tuple[Workdir, ImageDataset, Callable]]:
-    """Yields the work folder, claimed for these settings, the data set and the classifier, trained if need be.
+    config: Config, workdir: str | os.PathLike, data_dir: str | None, strategy: str = "none"
+) -> Iterator[tuple[Workdir, ImageDataset, Callable, Devices]]:
+    """Yields the work folder, claimed for these settings, the data set, the classifier, trained if need be, and the devices.
 
-    No other run may use the folder while the block lasts.
+    No other run may use the folder while the block lasts. Of several processes the chief does all this, and the others,
+    which must see the same folder, only read it once the chief is ready; all leave the block together.
 
     Raises:
         InputError: something the user gave cannot be used.
     """
+    devices = Devices(strategy)  # first: TensorFlow forms a cluster only before it computes anything
     folder = Workdir(workdir)
+    if not devices.is_chief:
+        say(f"Waiting for the first process, which prepares {folder.path}.")
+        with devices.together():
+            dataset = preparation.load_dataset(config, data_dir)
+            yield folder, dataset, preparation.existing_classifier(config, dataset, folder), devices
+        return
     settings, defaults = dataclasses.asdict(config), dataclasses.asdict(Config())
     folder.check(settings, defaults)
     preparation.refuse_idle_settings(config)
+    if devices.distributed and config.black_box:
+        raise InputError(
+            f"--strategy={strategy} with --black_box: expected one of them, the local copy is trained on one device: leave "
+            "one out"
+        )
+    if config.batch_size % devices.replicas:
+        raise InputError(
+            f"--batch_size={config.batch_size} on {devices.replicas} devices: expected a multiple of their number, so that each "
+            "trains on as many images: change it"
+        )
     dataset = preparation.load_dataset(config, data_dir)
     if config.batch_size > len(dataset.train):
         raise InputError(
@@ -162,11 +190,17 @@ def open_run(
         elif config.defense:
             classifier = classifier_training.hardened_classifier(config, dataset, folder)
             preparation.check_accuracy(classifier, dataset)
-        yield folder, dataset, classifier
+        if devices.distributed:
+            say(f"The generator is trained on {devices.replicas} devices ({strategy}).")
+        with devices.together():
+            yield folder, dataset, classifier, devices
 
 
-def train_generator(config: Config, dataset: ImageDataset, classifier: Callable, folder: Workdir) -> AIGAN:
-    """Runs both stages, or what is left of them, and returns the trained model."""
+def train_generator(
+    config: Config, dataset: ImageDataset, classifier: Callable, folder: Workdir, devices: Devices | None = None
+) -> AIGAN:
+    """Runs both stages, or what is left of them, and returns the trained model; `devices` None is one device."""
+    devices = devices or Devices()
     attacked, callbacks, saved = classifier, [], {}
     if config.black_box:
         black_box = BlackBox(classifier)
@@ -186,15 +220,18 @@ def train_generator(config: Config, dataset: ImageDataset, classifier: Callable,
         ]
         saved = {"copy": copy, "copy_optimizer": optimizer, "queries": black_box.queries}
         say(f"The generator is trained against the copy; its success in training is that against {config.black_box}.")
-    aigan = build_aigan(config, dataset, attacked, config.epochs * steps_per_epoch(config, dataset))
+    with devices.strategy.scope():
+        aigan = build_aigan(config, dataset, attacked, config.epochs * steps_per_epoch(config, dataset))
 
     def end_stage1():
-        save_generator(aigan, folder.stage1_weights)
-        write_samples(aigan, dataset, folder)
+        if devices.is_chief:
+            save_generator(aigan, folder.stage1_weights)
+            write_samples(aigan, dataset, folder)
 
     automatic = config.switch == "auto" and config.stage2_epochs > 0
     switch = StageSwitch(config.stage1_epochs, config.switch_success if automatic else None, end_stage1)
-    if fit(aigan, config, dataset, folder, config.epochs, [switch, *callbacks], saved):
+    trained = fit(aigan, config, dataset, folder, config.epochs, devices, [switch, *callbacks], saved)
+    if trained and devices.is_chief:
         write_samples(aigan, dataset, folder)
     return aigan
 
@@ -205,19 +242,17 @@ def fit(
     dataset: ImageDataset,
     folder: Workdir,
     epochs: int,
+    devices: Devices,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     saved: Mapping[str, object] | None = None,
 ) -> bool:
     """Trains a model up to `epochs`, going on after the last whole one that `folder` holds.
 
     Returns:
-        Whether there was anything left to do. The generator's weights are in `folder.weights` either way.
+        Whether there was anything left to do. The generator's weights are in `folder.weights` either way; only the
+        chief writes.
     """
-    checkpoint = EpochCheckpoint(
-        folder.checkpoints / "aigan",
-        **state_of(aigan),
-        **(saved or {}),
-    )
+    checkpoint = EpochCheckpoint(folder.checkpoints / "aigan", **state_of(aigan), **(saved or {}))
     first_epoch = checkpoint.restore()
     if first_epoch:
         say(f"Continuing the generator after epoch {first_epoch} of {epochs}, in stage {aigan.stage}.")
@@ -228,8 +263,14 @@ def fit(
     success = aigan.success_rate.name
     say(f"Training the generator: {config.attack}, epsilon {config.epsilon:.4g}, {steps} steps an epoch.")
     began = time.perf_counter()
+    chief_alone = [
+        MetricsHistory(folder.metrics, first_epoch),
+        keras.callbacks.TensorBoard(folder.logs, write_graph=False),
+        checkpoint,
+    ]
     with MixedPrecision(config.mixed_precision) as precision:
-        aigan.fit(
+        devices.fit(
+            aigan,
             training_batches(
                 dataset.train,
                 config.batch_size,
@@ -241,8 +282,6 @@ def fit(
             steps_per_epoch=steps,
             initial_epoch=first_epoch,
             epochs=epochs,
-            shuffle=False,  # the batches are shuffled already
-            verbose=0,  # Progress reports
             validation_data=evaluation_batches(dataset.validation, 500),
             callbacks=[
                 Progress(
@@ -251,12 +290,11 @@ def fit(
                 ),
                 *callbacks,
                 precision,
-                MetricsHistory(folder.metrics, first_epoch),
-                keras.callbacks.TensorBoard(folder.logs, write_graph=False),
-                checkpoint,
+                *(chief_alone if devices.is_chief else []),
             ],
         )
-    save_generator(aigan, folder.weights)
+    if devices.is_chief:
+        save_generator(aigan, folder.weights)
     say(f"Trained for {time.perf_counter() - began:.0f} s.")
     return True
 
@@ -273,6 +311,7 @@ def train_advgan(
     data_dir: str | None = None,
     target_classes: str = "all",
     epochs: int | None = None,
+    strategy: str = "none",
 ) -> None:
     """Trains AdvGAN, one generator for each target class, beside the AI-GAN of a work folder.
 
@@ -284,6 +323,7 @@ def train_advgan(
         workdir, data_dir: as in `train_and_export`.
         target_classes: "all", or numbers or names of classes, by comma.
         epochs: how many each generator is trained; None for as many as both of AI-GAN's stages.
+        strategy: what each is trained on; see `Devices`.
 
     Raises:
         InputError: something the user gave cannot be used.
@@ -299,6 +339,11 @@ def train_advgan(
     if epochs is not None and epochs < 1:
         raise InputError(f"--advgan_epochs={epochs}: expected 1 or more; give e.g. {config.epochs}")
     epochs = epochs or config.epochs
+    if strategy == "multiworker":
+        raise InputError(
+            "--method=advgan with --strategy=multiworker: expected none or mirrored, a generator of one class is soon trained: "
+            "choose one of them"
+        )
     # Before the folder is made, so that a mistyped class leaves nothing behind.
     dataset = preparation.load_dataset(config, data_dir)
     targets = classes_named(target_classes, dataset.class_names)
@@ -309,7 +354,7 @@ def train_advgan(
                 f"--batch_size={config.batch_size}: AdvGAN for {dataset.class_names[target]} trains on the {left} training "
                 "images of other classes; expected no more than that: lower it"
             )
-    with open_run(config, workdir, data_dir) as (folder, dataset, classifier):
+    with open_run(config, workdir, data_dir, strategy) as (folder, dataset, classifier, devices):
         for target in targets:
             own = Workdir(folder.advgan / str(target))
             settings = {"target_class": target, "advgan_epochs": epochs}
@@ -320,7 +365,9 @@ def train_advgan(
                 return split.take(np.flatnonzero(split.labels != target))
 
             images = dataclasses.replace(dataset, train=others(dataset.train), validation=others(dataset.validation))
-            fit(build_advgan(config, images, classifier, target, epochs), config, images, own, epochs)
+            with devices.strategy.scope():
+                advgan = build_advgan(config, images, classifier, target, epochs)
+            fit(advgan, config, images, own, epochs, devices)
 
 
 def classes_named(text: str, class_names: Sequence[str]) -> list[int]:
@@ -368,6 +415,4 @@ def write_samples(aigan: AIGAN, dataset: ImageDataset, folder: Workdir) -> None:
     png = figures.picture_grid(rows, titles, heading)
     write_bytes(folder.samples / f"stage{aigan.stage}.png", png)
     with tf.summary.create_file_writer(str(folder.logs / "samples")).as_default():
-        tf.summary.image(
-            f"stage{aigan.stage}", tf.io.decode_png(png)[tf.newaxis], step=int(aigan.generator_optimizer.iterations)
-        )
+        tf.summary.image(f"stage{aigan.stage}", tf.io.decode_png(png)[tf.newaxis], step=aigan.steps_done)

@@ -125,12 +125,17 @@ def test_flags_become_the_settings(run_in_process, monkeypatch, tmp_path):
     calls = []
     monkeypatch.setattr(training, "train_and_export", lambda *args: calls.append(args))
     assert run_in_process()[0] == 0
-    assert run_in_process("--dataset=cifar10", "--epsilon=0.05", "--noflip", "--data_dir=d", "--workdir=w")[0] == 0
+    assert (
+        run_in_process(
+            "--dataset=cifar10", "--epsilon=0.05", "--noflip", "--data_dir=d", "--workdir=w", "--strategy=mirrored"
+        )[0]
+        == 0
+    )
     assert run_in_process("--dataset=some/folder/", "--seed=7", "--attack=untargeted", "--export_classifier")[0] == 0
     assert calls == [
-        (config.make_config(), "runs/digits", None, False),
-        (config.make_config(dataset="cifar10", epsilon=0.05, flip=False), "w", "d", False),
-        (config.make_config(dataset="some/folder/", seed=7, attack="untargeted"), "runs/folder", None, True),
+        (config.make_config(), "runs/digits", None, False, "none"),
+        (config.make_config(dataset="cifar10", epsilon=0.05, flip=False), "w", "d", False, "mirrored"),
+        (config.make_config(dataset="some/folder/", seed=7, attack="untargeted"), "runs/folder", None, True, "none"),
     ]
 
 

@@ -28,6 +28,7 @@ TIERS = (
     {"attacks"},
     {"losses", "metrics"},
     {"perturbation"},
+    {"replicas"},
 )
 # The tiers that may also import the modules beside; the method below them is handed what it needs.
 OPEN_TIERS = 10
@@ -41,6 +42,7 @@ BESIDE = {
     "classifiers": {"errors", "normalization"},
     "batches": {"errors", "data"},
     "adoption": {"errors", "classifiers"},
+    "distribution": {"errors"},
     "errors": set(),
 }
 

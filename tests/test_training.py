@@ -433,10 +433,10 @@ def test_mixed_precision_trains_in_bfloat16_and_measures_in_float32(finished, tm
     def option():
         return tf.config.optimizer.get_experimental_options().get("auto_mixed_precision_onednn_bfloat16", False)
 
-    with training.open_run(config, run, None) as (folder, dataset, classifier):
+    with training.open_run(config, run, None) as (folder, dataset, classifier, devices):
         aigan = building.build_aigan(config, dataset, classifier, 12)
         aigan.stage = 2
-        training.fit(aigan, config, dataset, folder, 2, [Watch()])
+        training.fit(aigan, config, dataset, folder, 2, devices, [Watch()])
     assert set(seen) == {("train", True), ("test", False)}
     assert not option()  # the rest of the process is not touched
 

@@ -1,0 +1,170 @@
+"""Training on several devices or in several processes, by TensorFlow's own strategies.
+
+Keras's `fit` cannot do the second (it averages the first batch over replicas to build the model, which fails where a
+process has one replica: github.com/keras-team/keras/issues/20585), so the loop around `strategy.run` is written out
+here, for both. What it computes is what one device computes on the whole batch, up to the order of sums: losses are
+divided by the number of replicas, batch normalisation takes the whole batch's statistics, and each replica takes its
+own rows of what is drawn for the batch.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+
+from aigan_tf.errors import InputError
+
+STRATEGIES = ("none", "mirrored", "multiworker")
+
+
+class Devices:
+    """What a run is trained on.
+
+    Args:
+        name: none (one device), mirrored (all GPUs of this machine, or all logical CPU devices where there is
+            none) or multiworker (one process for each worker that the environment variable TF_CONFIG names). The last
+            must be made before TensorFlow computes anything.
+
+    Raises:
+        InputError: there is no TF_CONFIG to tell the workers, or TensorFlow cannot use it.
+    """
+
+    def __init__(self, name: str = "none"):
+        if name not in STRATEGIES:
+            raise InputError(f"--strategy={name}: expected {', '.join(STRATEGIES)}: choose one of them")
+        self.is_chief = True
+        if name == "none":
+            self.strategy = tf.distribute.get_strategy()
+        elif name == "mirrored":
+            devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+            self.strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+        else:
+            self.strategy = self._multiworker()
+        self.distributed = name != "none"
+
+    def _multiworker(self):
+        form = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
+        try:
+            config = json.loads(os.environ.get("TF_CONFIG", ""))
+            task = config["task"]
+            self.is_chief = task["type"] == "chief" or ("chief" not in config["cluster"] and task["index"] == 0)
+            return tf.distribute.MultiWorkerMirroredStrategy()
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise InputError(
+                f"--strategy=multiworker: the environment variable TF_CONFIG cannot be used ({error}); expected {form} in each "
+                "process: set it"
+            ) from error
+
+    @property
+    def replicas(self) -> int:
+        return self.strategy.num_replicas_in_sync
+
+    @contextlib.contextmanager
+    def together(self):
+        """Of several processes, waits until all are at the block's beginning, and again at its end.
+
+        Raises:
+            InputError: another process has ended meanwhile.
+        """
+        try:
+            self._meet()
+            yield
+            self._meet()
+        except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+            raise InputError(
+                "another process of --strategy=multiworker has ended; expected all of them to stay: its own output says why, "
+                "correct that and start all of them again"
+            ) from error
+
+    def _meet(self):
+        def arrive():
+            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.ones(()))
+
+        if self.distributed:
+            self.strategy.run(tf.function(arrive))
+
+    def distribute(self, batches: tf.data.Dataset) -> tf.distribute.DistributedDataset:
+        """Returns batches of the whole run, split in their order among the replicas.
+
+        Args:
+            batches: of `(images, labels)`, the same in every process; one that the number of replicas does not
+                divide leaves the last of them fewer images, or none.
+        """
+
+        def of_this_process(context):
+            local = context.num_replicas_in_sync // context.num_input_pipelines
+            first = context.input_pipeline_id * local
+
+            def parts(images, labels):
+                size = -(-tf.shape(labels)[0] // context.num_replicas_in_sync)
+
+                def rows(replica):
+                    replica = tf.cast(replica, tf.int32)
+                    chosen = slice(replica * size, (replica + 1) * size)
+                    return images[chosen], labels[chosen]
+
+                return tf.data.Dataset.range(first, first + local).map(rows)
+
+            return batches.flat_map(parts).prefetch(2 * local)
+
+        return self.strategy.distribute_datasets_from_function(of_this_process)
+
+    def fit(
+        self,
+        model: keras.Model,
+        batches: tf.data.Dataset,
+        steps_per_epoch: int,
+        initial_epoch: int,
+        epochs: int,
+        validation_data: tf.data.Dataset,
+        callbacks: Sequence[keras.callbacks.Callback],
+    ) -> None:
+        """Trains as `model.fit` does with these arguments, on all replicas; the model was made in the strategy's scope.
+
+        The batches are shuffled already, and a callback reports.
+        """
+        if not self.distributed:
+            model.fit(
+                batches, steps_per_epoch=steps_per_epoch, initial_epoch=initial_epoch, epochs=epochs, shuffle=False,
+                verbose=0, validation_data=validation_data, callbacks=callbacks,
+            )  # fmt: skip
+            return
+        around = keras.callbacks.CallbackList(callbacks, model=model, epochs=epochs, steps=steps_per_epoch)
+        train_step, test_step = self._step(model.train_step), self._step(model.test_step)
+        training = iter(self.distribute(batches))
+        validation = self.distribute(validation_data)
+        around.on_train_begin()
+        for epoch in range(initial_epoch, epochs):
+            model.reset_metrics()
+            around.on_epoch_begin(epoch)
+            for step in range(steps_per_epoch):
+                around.on_train_batch_begin(step)
+                seen = train_step(next(training))
+                around.on_train_batch_end(step, seen)
+            logs = self._results(model, seen)
+            model.reset_metrics()
+            around.on_test_begin()
+            for batch in validation:
+                seen = test_step(batch)
+            around.on_test_end(seen)
+            logs |= {f"val_{name}": value for name, value in self._results(model, seen).items()}
+            around.on_epoch_end(epoch, logs)
+        around.on_train_end()
+
+    def _step(self, step: Callable) -> Callable:
+        """A step of all replicas, as one graph; it returns what the first replica has seen."""
+
+        @tf.function(reduce_retracing=True)
+        def everywhere(data):
+            seen = self.strategy.run(step, args=(data,))
+            return {name: self.strategy.experimental_local_results(value)[0] for name, value in seen.items()}
+
+        return everywhere
+
+    @staticmethod
+    def _results(model, seen):
+        """The metrics over all replicas, of those that the step reports."""
+        return {metric.name: float(metric.result()) for metric in model.metrics if metric.name in seen}

@@ -1,0 +1,27 @@
+"""Which part of a batch a device trains on, where several train together."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+
+def replica() -> tuple[int, int | tf.Tensor]:
+    """Returns how many replicas (devices) train together and which of them this is; `(1, 0)` outside `strategy.run`."""
+    context = tf.distribute.get_replica_context()
+    return (1, 0) if context is None else (context.num_replicas_in_sync, context.replica_id_in_sync_group)
+
+
+def own_rows(draw: Callable[[tf.Tensor], tf.Tensor], count: tf.Tensor) -> tf.Tensor:
+    """Returns this replica's `count` rows of what `draw` makes for the whole batch, as one device would have them."""
+    number, own = replica()
+    if number == 1:
+        return draw(count)
+    counts = tf.distribute.get_replica_context().all_gather(tf.reshape(count, (1,)), axis=0)  # the last has fewer
+    first = tf.reduce_sum(counts[:own])
+    return draw(tf.reduce_sum(counts))[first : first + count]
+
+
+def own_seed(seed: tf.Tensor) -> tf.Tensor:
+    """Returns the seed (two integers) of what this replica draws by itself; that of the only one is `seed`."""
+    number, own = replica()
+    return seed if number == 1 else tf.random.split(seed, number)[own]

@@ -1,0 +1,92 @@
+"""Trains the same model on one device and on two halves of this CPU, and prints how far apart they end, as JSON.
+
+    python tests/replicas_double.py
+
+A process of its own, since a CPU is divided before TensorFlow computes anything.
+"""
+
+import json
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+import aigan_tf  # noqa: F401 isort: skip (before TensorFlow: it sets oneDNN)
+import keras
+import numpy as np
+import tensorflow as tf
+
+from aigan_tf import classifiers, data
+from aigan_tf.aigan import AIGAN
+from aigan_tf.batches import evaluation_batches, training_batches
+from aigan_tf.distribution import Devices
+from aigan_tf.networks import Discriminator, Generator
+
+BATCH = 32
+STEPS = 10  # an epoch, of two
+
+
+class Watch(keras.callbacks.Callback):
+    """Keeps the logs of the last epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.logs = {name: float(value) for name, value in logs.items()}
+
+
+def trained(devices, digits, dtype, stage, steps, epochs):
+    """Returns the weights of both networks before and after, and the last epoch's logs."""
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
+    keras.utils.set_random_seed(3)
+    classifier = classifiers.frozen(classifiers.build("small", (8, 8, 1), 10))
+
+    def attacker(classifier, images, classes, epsilon, seed):
+        return tf.clip_by_value(1.0 - images, images - epsilon[0], images + epsilon[0])  # the same on any device
+
+    with devices.strategy.scope():
+        keras.utils.set_random_seed(0)
+        aigan = AIGAN(Generator(10, 1, 8, halvings=1, num_blocks=0), Discriminator(1, 8), classifier, 10)
+        aigan.compile(
+            keras.optimizers.SGD(0.05), keras.optimizers.SGD(0.05), 0.3, attacker, gan_weight=0.1, hinge_weight=0.1,
+            hinge_threshold=0.5,
+        )  # fmt: skip
+        aigan.stage = stage
+
+    def weights():
+        return [*aigan.generator.get_weights(), *aigan.discriminator.get_weights()]
+
+    before, watch = weights(), Watch()
+    devices.fit(
+        aigan,
+        training_batches(digits.train, BATCH, seed=0).map(lambda images, labels: (tf.cast(images, dtype), labels)),
+        steps,
+        0,
+        epochs,
+        # 149 images: the last batch cannot be halved.
+        evaluation_batches(digits.validation, 50).map(lambda images, labels: (tf.cast(images, dtype), labels)),
+        [watch],
+    )
+    return before, weights(), watch.logs
+
+
+def main():
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    digits = data.load("digits")
+    one, two = Devices("none"), Devices("mirrored")
+    result = {"replicas": two.replicas}
+    runs = [trained(devices, digits, "float64", 2, STEPS, 2) for devices in (one, two)]
+    result["float64_weights"] = max(float(np.abs(a - b).max()) for a, b in zip(runs[0][1], runs[1][1], strict=True))
+    result["float64_moved"] = max(float(np.abs(a - b).max()) for a, b in zip(runs[0][0], runs[0][1], strict=True))
+    result["metrics"] = {name: [runs[0][2][name], runs[1][2][name]] for name in runs[0][2]}
+    steps = [trained(devices, digits, "float32", 1, 1, 1) for devices in (one, two)]
+    # Of one step of gradient descent, so that the difference is the gradient; relative to each variable's largest.
+    gradients = [[after - before for before, after in zip(*run[:2], strict=True)] for run in steps]
+    result["float32_gradients"] = max(
+        float(np.abs(a - b).max() / np.abs(a).max()) for a, b in zip(*gradients, strict=True) if np.abs(a).max() > 1e-4
+    )
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Training on several devices and in several processes computes what one device computes."""
+
+import json
+import os
+import pathlib
+import resource
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from aigan_tf import training
+from aigan_tf.config import make_config
+from aigan_tf.distribution import Devices
+from aigan_tf.errors import InputError
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def doubled():
+    command = [sys.executable, str(ROOT / "tests" / "replicas_double.py")]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+def test_two_devices_with_half_a_batch_each_end_where_one_does(doubled):
+    assert doubled["replicas"] == 2
+    assert doubled["float64_moved"] > 1e-3
+    assert doubled["float64_weights"] < 1e-5
+    assert doubled["float32_gradients"] < 1e-4
+
+
+def test_losses_and_metrics_are_those_of_the_whole_batch(doubled):
+    names = doubled["metrics"].keys()
+    assert {"generator_loss", "discriminator_loss", "targeted_success_rate", "perturbation_linf"} <= names
+    assert {"val_generator_loss", "val_targeted_success_rate", "val_perturbation_l2"} <= names
+    for name, (one, two) in doubled["metrics"].items():
+        assert two == pytest.approx(one, rel=1e-6), name
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def no_files():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))  # Python tries its temporary folder with a few bytes
+
+
+def test_two_processes_train_together_and_the_first_alone_writes(tmp_path):
+    workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    command = [
+        sys.executable, str(ROOT / "train.py"), "--strategy=multiworker", "--generator_width=4", "--generator_blocks=1",
+        "--steps_per_epoch=3", "--stage1_epochs=1", "--stage2_epochs=1", "--classifier_epochs=2", "--batch_size=32",
+        f"--workdir={tmp_path / 'run'}",
+    ]  # fmt: skip
+    processes = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, "TF_CONFIG": json.dumps(task(workers, index)), "PYTHONDONTWRITEBYTECODE": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            preexec_fn=no_files if index else None,  # the second can write no file of any use
+        )
+        for index in (0, 1)
+    ]
+    try:
+        outputs = [process.communicate(timeout=200)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert "trained on 2 devices (multiworker)" in outputs[0]
+    # Both see the numbers of the whole batch.
+    epochs = [[line.split("step - ")[1] for line in text.splitlines() if "val_targeted" in line] for text in outputs]
+    assert len(epochs[0]) == 2
+    assert epochs[0] == epochs[1]
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["num_attacks"] > 0
+    assert (tmp_path / "run" / "generator" / "1" / "saved_model.pb").exists()
+
+
+def task(workers, index):
+    return {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+
+
+@pytest.mark.parametrize("config", [None, "", "{}", '{"cluster": {"worker": []}}', "[1]"])
+def test_workers_without_a_cluster_are_refused_in_one_line(config, tmp_path, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if config is not None:
+        monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(InputError, match="TF_CONFIG cannot be used"):
+        training.train_and_export(make_config(), tmp_path / "run", strategy="multiworker")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_cannot_be_distributed_is_refused_before_a_folder_is_made(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="--strategy=tpu"):
+        Devices("tpu")
+    with pytest.raises(InputError, match="leave one out"):
+        training.train_and_export(make_config(black_box="small"), tmp_path / "run", strategy="mirrored")
+    monkeypatch.setattr(Devices, "replicas", 3)
+    with pytest.raises(InputError, match="--batch_size=64 on 3 devices: expected a multiple"):
+        training.train_and_export(make_config(), tmp_path / "run", strategy="mirrored")
+    assert not (tmp_path / "run").exists()

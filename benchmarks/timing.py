@@ -1,0 +1,45 @@
+"""Medians of repeated runs, and writing a benchmark's result as JSON with the machine it was measured on."""
+
+import pathlib
+import platform
+import sys
+import time
+from collections.abc import Callable
+
+import aigan_tf  # noqa: F401 isort: skip (before TensorFlow: it sets oneDNN)
+import keras
+import numpy as np
+import tensorflow as tf
+
+from aigan_tf.preparation import device_name
+from aigan_tf.workdir import write_json
+
+
+def median_seconds(run: Callable[[], object], repetitions: int, warm_up: int = 2) -> float:
+    """Returns the median time of `run()`, which must block on its result, after some calls that are not counted."""
+    times = []
+    for _ in range(repetitions + warm_up):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return float(np.median(times[warm_up:]))
+
+
+def machine() -> dict[str, str]:
+    """Returns what a time depends on: the device, the processor's name, and the versions."""
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    models = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+    return {
+        "device": device_name(),
+        "processor": models[0] if models else platform.processor(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def save(result: dict, output: str) -> None:
+    """Writes a result with the machine's description to `output`; the empty string writes nothing."""
+    if output:
+        command = " ".join(["python", *sys.argv])
+        write_json(pathlib.Path(output), {"machine": machine(), "command": command, **result})

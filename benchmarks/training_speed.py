@@ -1,0 +1,285 @@
+"""Times a training step of each stage, its parts, and the convolutions it cannot do without.
+
+    python benchmarks/training_speed.py --output=docs/results/performance/training.json
+
+Run it while nothing else does. CIFAR-10's shapes, ResNet-20, batches of 128, a generator of 0.44 million parameters;
+weights and pixels are random, which does not change the time. Every number is the median after a warm-up, blocked on the
+result, in float32 and as `--mixed_precision` trains.
+
+The floor: every convolution of the step, forward and backward, and nothing else, in one graph, in the step's precision
+from the start, with the best of several thread settings (each tried in a process of its own).
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+import timing  # isort: skip (before TensorFlow: the package sets oneDNN)
+import keras
+import numpy as np
+import readme_table
+import tensorflow as tf
+from absl import app, flags
+
+from aigan_tf import classifiers
+from aigan_tf.batches import training_batches
+from aigan_tf.building import build_aigan
+from aigan_tf.callbacks import MixedPrecision
+from aigan_tf.config import make_config
+from aigan_tf.data import ImageDataset, Split
+
+_OUTPUT = flags.DEFINE_string("output", "", "where to write the JSON; empty: only print")
+_STEPS = flags.DEFINE_integer("steps", 10, "timed repetitions of each", lower_bound=1)
+_FLOOR = flags.DEFINE_bool("floor", False, "only time the convolutions alone, with the threads of the environment")
+
+STAGE_1, STAGE_2 = "stage 1 step", "stage 2 step"
+GOALS = {STAGE_2: 0.2, STAGE_1: 0.9}  # seconds, on two cores
+FLOOR_GOAL = 1.3  # times the convolutions alone
+PRECISIONS = {"float32": False, "mixed precision": True}
+THREADS = ((1, 2), (2, 1), (2, 2))  # within an operation, between operations
+
+
+def random_split(count: int) -> Split:
+    """Returns `count` random CIFAR-sized images."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    return Split(images, generator.integers(0, 10, count, dtype=np.int32))
+
+
+@dataclasses.dataclass(frozen=True)
+class Convolution:
+    """One convolution of a network: the shapes of its input and kernel, and what a step computes of it."""
+
+    inputs: tuple[int, ...]
+    kernel: tuple[int, ...]
+    strides: int
+    padding: str
+    first: bool  # its input is the image
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        shape = (int(np.ceil(side / self.strides)) for side in self.inputs[1:3])
+        if self.padding == "VALID":
+            shape = ((side - k) // self.strides + 1 for side, k in zip(self.inputs[1:3], self.kernel, strict=False))
+        return (self.inputs[0], *shape, self.kernel[-1])
+
+    @property
+    def flops(self) -> int:
+        """Of one pass, forward or towards one of its two inputs; a multiplication and an addition are two."""
+        return 2 * int(np.prod(self.outputs)) * int(np.prod(self.kernel[:3]))
+
+
+@contextlib.contextmanager
+def recorded(found: list):
+    """Keeps each convolution that runs within the block."""
+    original = keras.layers.Conv2D.call
+
+    def call(layer, inputs):
+        found.append(
+            Convolution(
+                tuple(inputs.shape), tuple(layer.kernel.shape), layer.strides[0], layer.padding.upper(), not found
+            )
+        )
+        return original(layer, inputs)
+
+    keras.layers.Conv2D.call = call
+    try:
+        yield
+    finally:
+        keras.layers.Conv2D.call = original
+
+
+def passes_of(aigan, images, attack_steps: int) -> dict[str, list[tuple[Convolution, str]]]:
+    """Returns what a step of each stage computes of which convolution: forward, kernel or input (the gradient by it)."""
+    networks = {}
+    for name, run in (
+        ("generator", lambda: aigan.generator(images, tf.zeros(len(images), tf.int32))),
+        ("classifier", lambda: aigan.classifier(images)),
+        ("discriminator", lambda: aigan.discriminator(images)),
+    ):
+        networks[name] = []
+        with recorded(networks[name]):
+            run()
+
+    def passes(name, *kinds, image_gradient=False):
+        return [
+            (convolution, kind)
+            for convolution in networks[name]
+            for kind in kinds
+            if kind != "input" or not convolution.first or image_gradient
+        ]
+
+    classifier = passes("classifier", "forward", "input", image_gradient=True)
+    stage_2 = [
+        *passes("generator", "forward", "kernel", "input"),
+        *classifier,
+        *passes("discriminator", "forward", "kernel", "input"),  # real images
+        *passes("discriminator", "forward", "kernel", "input"),  # generated images, D's loss
+        *passes("discriminator", "input", image_gradient=True),  # G's loss
+    ]
+    return {STAGE_2: stage_2, STAGE_1: stage_2 + attack_steps * classifier}
+
+
+def floor(passes, dtype) -> float:
+    """Returns the median time of these passes and nothing else, in one graph."""
+
+    def variable(shape):
+        return tf.Variable(tf.cast(tf.random.normal(shape), dtype))
+
+    distinct = {convolution for convolution, _ in passes}
+    tensors = {c: (variable(c.inputs), variable(c.kernel), variable(c.outputs)) for c in distinct}
+
+    @tf.function
+    def run():
+        seen = []
+        for convolution, kind in passes:
+            inputs, kernel, outputs = tensors[convolution]
+            settings = dict(strides=convolution.strides, padding=convolution.padding)
+            if seen:
+                # One after another, as in a step; the sum also keeps equal passes from being computed once.
+                with tf.control_dependencies([seen[-1]]):
+                    inputs, kernel, outputs = (tf.identity(tensor) for tensor in (inputs, kernel, outputs))
+            if kind == "forward":
+                made = tf.nn.conv2d(inputs, kernel, **settings)
+            elif kind == "kernel":
+                strides = [1, convolution.strides, convolution.strides, 1]
+                made = tf.raw_ops.Conv2DBackpropFilter(
+                    input=inputs, filter_sizes=convolution.kernel, out_backprop=outputs, strides=strides,
+                    padding=convolution.padding,
+                )  # fmt: skip
+            else:
+                made = tf.nn.conv2d_transpose(outputs, kernel, convolution.inputs, **settings)
+            seen.append(tf.reshape(made, [-1])[0])
+        return tf.add_n(seen)
+
+    return timing.median_seconds(lambda: run().numpy(), _STEPS.value)
+
+
+def best_floor() -> dict:
+    """Returns the floors of each stage and precision at the thread setting that is best for each."""
+    best = {}
+    for within, between in THREADS:
+        threads = {"TF_NUM_INTRAOP_THREADS": str(within), "TF_NUM_INTEROP_THREADS": str(between)}
+        command = [sys.executable, __file__, "--floor", f"--steps={_STEPS.value}"]
+        ran = subprocess.run(command, env=os.environ | threads, capture_output=True, text=True, check=True)
+        for name, seconds in json.loads(ran.stdout.splitlines()[-1]).items():
+            if name not in best or seconds < best[name]["seconds"]:
+                best[name] = {"seconds": seconds, "threads": [within, between]}
+    return best
+
+
+def part_seconds(aigan, batch, attack_steps: int) -> dict[str, float]:
+    """Returns the median times of a step's parts, forward and backward, and of the steps."""
+    images, labels = batch
+    classes = aigan.choose_classes(labels)
+    epsilons = aigan.greatest_epsilons(images)
+
+    @tf.function
+    def generator():
+        with tf.GradientTape() as tape:
+            made = tf.reduce_sum(aigan.perturb(images, classes, epsilons, training=True))
+        return tape.gradient(made, aigan.generator.trainable_variables)[0]
+
+    @tf.function
+    def discriminator():
+        with tf.GradientTape() as tape:
+            logits = aigan.discriminator(images, training=True) - aigan.discriminator(1.0 - images, training=True)
+            loss = tf.reduce_sum(logits)
+        return tape.gradient(loss, aigan.discriminator.trainable_variables)[0]
+
+    @tf.function
+    def classifier():
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            loss = tf.reduce_logsumexp(aigan.classifier(images))
+        return tape.gradient(loss, images)
+
+    @tf.function
+    def attacker():
+        return aigan.attacker(aigan.classifier, images, classes, epsilon=epsilons, seed=(0, 1))
+
+    parts = {
+        "generator": generator,
+        "discriminator, two batches": discriminator,
+        "classifier": classifier,
+        f"attacker, {attack_steps} steps": attacker,
+    }
+    seconds = {name: timing.median_seconds(lambda run=run: run().numpy(), _STEPS.value) for name, run in parts.items()}
+    step = tf.function(aigan.train_step)
+    for stage, name in ((2, STAGE_2), (1, STAGE_1)):
+        aigan.stage = stage
+        seconds[name] = timing.median_seconds(lambda: step(batch)["generator_loss"].numpy(), _STEPS.value)
+    return seconds
+
+
+def main(_):
+    # The generator that the goals are about, of about 0.4 million parameters.
+    config = make_config(dataset="cifar10", classifier="resnet20", attack_steps=10, generator_width=16)
+    train = random_split(48_000)
+    dataset = ImageDataset("random", tuple("0123456789"), train, random_split(10), random_split(10))
+    keras.utils.set_random_seed(0)
+    classifier = classifiers.frozen(classifiers.build("resnet20", dataset.image_shape, 10))
+    batches = iter(training_batches(train, config.batch_size, 0, flip=config.flip))
+    batch = next(batches)
+    passes = passes_of(build_aigan(config, dataset, classifier, 1), batch[0], config.attack_steps)
+    if _FLOOR.value:
+        dtypes = {"float32": tf.float32, "mixed precision": tf.bfloat16}
+        pairs = itertools.product(passes.items(), dtypes.items())
+        print(json.dumps({f"{stage}, {name}": floor(todo, dtype) for (stage, todo), (name, dtype) in pairs}))
+        return
+    floors = best_floor()
+    seconds = {}
+    for name, mixed in PRECISIONS.items():
+        mixed_config = dataclasses.replace(config, mixed_precision=mixed)
+        with MixedPrecision(mixed):
+            seconds[name] = part_seconds(
+                build_aigan(mixed_config, dataset, classifier, 10_000), batch, config.attack_steps
+            )
+    input_seconds = timing.median_seconds(lambda: next(batches)[0].numpy(), 50)
+    result = {
+        "batch_size": config.batch_size,
+        "generator_parameters": build_aigan(config, dataset, classifier, 1).generator.count_params(),
+        "seconds": seconds,
+        "goals": GOALS,
+        "floor": floors,
+        "floor_goal": FLOOR_GOAL,
+        "times_the_floor": {
+            name: {stage: times[stage] / floors[f"{stage}, {name}"]["seconds"] for stage in passes}
+            for name, times in seconds.items()
+        },
+        "floor_gflops_a_second": {
+            name: {
+                stage: sum(c.flops for c, _ in todo) / floors[f"{stage}, {name}"]["seconds"] / 1e9
+                for stage, todo in passes.items()
+            }
+            for name in seconds
+        },
+        "input_seconds": input_seconds,
+        "input_share_of_stage_2_step": {name: input_seconds / times[STAGE_2] for name, times in seconds.items()},
+    }
+    rows = [(part, *(f"{times[part] * 1000:.1f}" for times in seconds.values())) for part in seconds["float32"]]
+    rows += [("input, one batch", *2 * [f"{input_seconds * 1000:.1f}"])]
+    rows += [
+        (f"{stage}: convolutions alone", *(f"{floors[f'{stage}, {name}']['seconds'] * 1000:.1f}" for name in seconds))
+        for stage in passes
+    ]
+    rows += [
+        (f"{stage}: times its convolutions", *(f"{result['times_the_floor'][name][stage]:.2f}" for name in seconds))
+        for stage in passes
+    ]
+    print(readme_table.table(("ms", *seconds), rows))
+    print(
+        f"goals: {', '.join(f'{stage} {1000 * goal:.0f} ms' for stage, goal in GOALS.items())}; {FLOOR_GOAL} times its convolutions"
+    )
+    timing.save(result, _OUTPUT.value)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,190 @@
+"""Writes docs/results/performance/README.md and the README's table of speed from the benchmarks' JSON files.
+
+python benchmarks/performance_page.py
+"""
+
+import json
+
+import readme_table
+
+from aigan_tf.workdir import write_bytes
+
+FOLDER = readme_table.ROOT / "docs" / "results" / "performance"
+BEGIN, END = "<!-- performance: written by benchmarks/performance_page.py -->", "<!-- end of performance -->"
+
+
+def load(name: str) -> dict | None:
+    """Returns a benchmark's result, or None where it was not run."""
+    path = FOLDER / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def verdict(value: float, goal: float, at_least: bool = True) -> str:
+    """Returns whether a goal is met, in words."""
+    return "met" if (value >= goal if at_least else value <= goal) else "missed"
+
+
+def training(result: dict) -> tuple[str, list[tuple[str, ...]]]:
+    """Returns the page's section on a training step, and its lines for the README."""
+    seconds, floors = result["seconds"], result["floor"]
+    rows = [(part, *(f"{1000 * times[part]:.1f}" for times in seconds.values())) for part in seconds["float32"]]
+    rows.append(("input, one batch", *[f"{1000 * result['input_seconds']:.1f}"] * len(seconds)))
+    for stage in result["goals"]:
+        best = [floors[f"{stage}, {name}"] for name in seconds]
+        rows.append((f"{stage}: convolutions alone", *(f"{1000 * floor['seconds']:.1f}" for floor in best)))
+        rows.append(
+            (f"{stage}: their GFLOP/s", *(f"{result['floor_gflops_a_second'][name][stage]:.0f}" for name in seconds))
+        )
+        rows.append(
+            (f"{stage}: times its convolutions", *(f"{result['times_the_floor'][name][stage]:.2f}" for name in seconds))
+        )
+    text = (
+        f"A step of {result['batch_size']} CIFAR-sized images, ResNet-20, a generator of {result['generator_parameters']:,} "
+        "parameters; ms, forward and backward. The convolutions alone are every one of the step in one graph, at the best "
+        "thread setting.\n\n" + readme_table.table(("", *seconds), rows)
+    )
+    short = []
+    for stage, goal in result["goals"].items():
+        time = seconds["mixed precision"][stage]
+        short.append(
+            (f"{stage}, mixed precision", f"{1000 * time:.0f} ms", f"{1000 * goal:.0f} ms", verdict(time, goal, False))
+        )
+        for name in seconds:
+            ratio, most = result["times_the_floor"][name][stage], result["floor_goal"]
+            short.append(
+                (
+                    f"{stage} against its convolutions, {name}",
+                    f"{ratio:.2f} times",
+                    f"{most} times",
+                    verdict(ratio, most, False),
+                )
+            )
+    share = max(result["input_share_of_stage_2_step"].values())
+    short.append(("input, share of a stage 2 step", f"{share:.1%}", "3 %", verdict(share, 0.03, False)))
+    return text, short
+
+
+def attacker(result: dict) -> tuple[str, list[tuple[str, ...]]]:
+    """As `training`, on the attacker beside other libraries'."""
+    rows = [
+        (name, f"{row['milliseconds_per_image']:.2f}", f"{row['success_rate']:.1%}")
+        for name, row in result["attackers"].items()
+    ]
+    text = (
+        f"{result['attack_steps']} steps on {result['images']} images, {result['classifier']}, epsilon "
+        f"{255 * result['epsilon']:.3g}/255; the same compiled classifier for all.\n\n"
+        + readme_table.table(("attacker", "ms an image", "targeted success"), rows)
+    )
+    ratio, goal = result["times_as_fast_as_the_fastest_library"], result["goal"]
+    return text, [
+        (
+            "PGD against the fastest of three libraries",
+            f"{ratio:.2f} times as fast",
+            f"{goal} times",
+            verdict(ratio, goal),
+        )
+    ]
+
+
+def generation(result: dict) -> tuple[str, list[tuple[str, ...]]]:
+    """As `training`, on the exported generator beside foolbox's attacks."""
+    rows = [
+        (name, str(row["batch_size"]), f"{row['milliseconds_per_image']:.3f}", f"{1000 / row['milliseconds_per_image']:.0f}",
+         f"{row['success_rate']:.1%}")
+        for name, row in result["attacks"].items()
+    ]  # fmt: skip
+    text = (
+        f"{result['images']} test images, {result['classifier']}, epsilon {255 * result['epsilon']:.3g}/255; foolbox at the fastest "
+        "of three batch sizes; C&W counted after a move into epsilon.\n\n"
+        + readme_table.table(("attack", "batch", "ms an image", "images a second", "targeted success"), rows)
+    )
+    short = [
+        (f"foolbox {name} against the generator, an image", f"{ratio:.0f} times as long",
+         *((f"{result['goals'][name]} times", verdict(ratio, result["goals"][name])) if name in result["goals"] else ("-", "-")))
+        for name, ratio in result["times_as_long_as_the_generator"].items()
+    ]  # fmt: skip
+    return text, short
+
+
+def pytorch(result: dict) -> tuple[str, list[tuple[str, ...]]]:
+    """As `training`, on a stage-2 step beside PyTorch's."""
+    rows = [
+        (f"{side} {result[side]['version']}", name, f"{1000 * seconds:.1f}")
+        for side in ("tensorflow", "pytorch")
+        for name, seconds in result[side]["seconds"].items()
+    ]
+    failed = "".join(f"\n{name} failed: {reason}.\n" for name, reason in result["pytorch"]["failed"].items())
+    text = (
+        f"A stage-2 step of {result['batch_size']} images, the same networks and losses, ResNet-20.\n\n"
+        + readme_table.table(("framework", "precision", "ms"), rows)
+        + failed
+    )
+    short = []
+    for precision in ("float32", "bfloat16"):
+        ours = result["tensorflow"]["seconds"][precision]
+        theirs = min(time for name, time in result["pytorch"]["seconds"].items() if name.startswith(precision))
+        short.append(
+            (f"stage 2 step against PyTorch's best, {precision}", f"{ours / theirs:.2f} times as long", "1 times",
+             verdict(ours / theirs, 1.0, False))
+        )  # fmt: skip
+    return text, short
+
+
+def scaling(result: dict) -> tuple[str, list[tuple[str, ...]]]:
+    """As `training`, on cost and memory against sizes; nothing of it is a goal."""
+    rows = []
+    for point in result["points"]:
+        changed = ", ".join(
+            f"{name.replace('_', ' ')} {point[name]}" for name in result["base"] if point[name] != result["base"][name]
+        )
+        per_image = (f"{1000 * seconds / point['batch_size']:.2f}" for seconds in point["seconds"].values())
+        rows.append(
+            (
+                changed or "base",
+                *per_image,
+                f"{point['peak_mib']:.0f}",
+                f"{point['peak_mib_before_the_first_step']:.0f}",
+            )
+        )
+    base = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in result["base"].items())
+    names = result["points"][0]["seconds"]
+    text = (
+        f"ResNet-20, a generator of 16 channels, float32; one thing changed at a time from {base}.\n\n"
+        + readme_table.table(
+            ("changed", *(f"{name}, ms an image" for name in names), "peak MiB", "of which before the first step"), rows
+        )
+    )
+    return text, []
+
+
+SECTIONS = {
+    "training": ("Training steps and their floor", training),
+    "attacker": ("The attacker beside other libraries", attacker),
+    "generation": ("Generating beside attacking", generation),
+    "pytorch": ("A training step beside PyTorch", pytorch),
+    "scaling": ("Cost and memory against sizes", scaling),
+}
+
+
+def main():
+    page, short = (
+        "# Performance\n\nEach section is of one script under `benchmarks/`, run with nothing else on the machine.\n",
+        [],
+    )
+    for name, (title, section) in SECTIONS.items():
+        result = load(name)
+        if result is None:
+            continue
+        text, lines = section(result)
+        machine = result["machine"]
+        page += (
+            f"\n## {title}\n\n`{result['command']}`: {machine['device']} ({machine['processor']}), TensorFlow "
+            f"{machine['tensorflow']}, Keras {machine['keras']}, Python {machine['python']}.\n\n{text}"
+        )
+        short += lines
+    write_bytes(FOLDER / "README.md", page.encode())
+    readme_table.into_readme(BEGIN, END, readme_table.table(("what", "measured", "goal", ""), short))
+
+
+if __name__ == "__main__":
+    main()

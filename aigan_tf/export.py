@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
-from aigan_tf import warmup
+from aigan_tf import request_checks, warmup
 from aigan_tf.perturbation import apply_perturbation, quantize, smooth_bound
 from aigan_tf.workdir import atomic_folder
 
@@ -101,9 +101,13 @@ class ServedGenerator(tf.Module):
         return tf.function(signature).get_concrete_function(**dict(zip(names, specs, strict=True)))
 
     def _serve(self, images, classes, epsilons=None):
-        checks = [*self._image_checks(images), *self._class_checks("images", images, classes), *_pixel_checks(images)]
-        checks += self._range_checks(classes) + ([] if epsilons is None else self._epsilon_checks(epsilons, classes))
-        with tf.control_dependencies(refusals(checks)):
+        checks = request_checks.image_checks(images, self.image_shape)
+        checks += request_checks.class_checks("images", images, self.class_input, classes)
+        checks += request_checks.pixel_checks(images)
+        checks += request_checks.range_checks(self.class_input, classes, len(self.class_names))
+        if epsilons is not None:
+            checks += request_checks.epsilon_checks(epsilons, self.epsilon, self.class_input, classes)
+        with tf.control_dependencies(request_checks.refusals(checks)):
             # Only tells the graph the shapes that were checked. Not ensure_shape: it would fail first, unnamed.
             images = tf.reshape(images, (-1, *self.image_shape))
             classes = tf.reshape(classes, (-1,))
@@ -113,9 +117,10 @@ class ServedGenerator(tf.Module):
         return {"adversarial_images": adversarial_images, "perturbation": adversarial_images - images}
 
     def _serve_encoded(self, image_bytes, classes):
-        checks = self._class_checks("image_bytes", image_bytes, classes)
-        checks += [*_file_checks(image_bytes), *self._range_checks(classes)]
-        with tf.control_dependencies(refusals(checks)):
+        checks = request_checks.class_checks("image_bytes", image_bytes, self.class_input, classes)
+        checks += request_checks.file_checks(image_bytes)
+        checks += request_checks.range_checks(self.class_input, classes, len(self.class_names))
+        with tf.control_dependencies(request_checks.refusals(checks)):
             image_bytes, classes = tf.reshape(image_bytes, (-1,)), tf.reshape(classes, (-1,))
         pictures = tf.map_fn(self._decode, image_bytes, fn_output_signature=tf.TensorSpec(self.image_shape, tf.uint8))
         images = tf.cast(pictures, tf.float32) / 255.0
@@ -124,13 +129,7 @@ class ServedGenerator(tf.Module):
 
     def _decode(self, file):
         height, width, channels = self.image_shape
-        size = _picture_size(file)
-        check = (
-            lambda: tf.reduce_all(tf.equal(size, (height, width))),
-            f"image_bytes must hold pictures of {height} x {width}; received height and width",
-            lambda: size,
-        )
-        with tf.control_dependencies(refusals([check])):
+        with tf.control_dependencies(request_checks.refusals(request_checks.size_checks(file, height, width))):
             return tf.reshape(tf.io.decode_image(file, channels, expand_animations=False), self.image_shape)
 
     def _number(self, class_name):
@@ -139,15 +138,8 @@ class ServedGenerator(tf.Module):
         numbered = tf.equal(asked, tf.constant([[str(number) for number in range(len(self.class_names))]]))
         # Names go first: a folder's classes may be called 0, 1, 10, 2, in this order.
         known = tf.where(tf.reduce_any(named, axis=-1, keepdims=True), named, numbered)
-        check = (
-            lambda: tf.reduce_all(tf.reduce_any(known, axis=-1)),
-            f"class_name must be one of {', '.join(self.class_names)} or a number from 0 to "
-            f"{len(self.class_names) - 1}; received",
-            lambda: class_name,
-        )
-        with tf.control_dependencies(
-            refusals([*_rank_checks("class_name", class_name), *_empty_checks(class_name), check])
-        ):
+        checks = request_checks.name_checks(class_name, known, self.class_names)
+        with tf.control_dependencies(request_checks.refusals(checks)):
             return {self.class_input: tf.argmax(known, axis=-1, output_type=tf.int32)}
 
     def _classify(self, images, classes):
@@ -155,131 +147,6 @@ class ServedGenerator(tf.Module):
         logits = self.logits(outputs["adversarial_images"])
         answered = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.reshape(classes, (-1,)))
         return outputs | {"logits": logits, "success": answered if self.targeted else ~answered}
-
-    def _image_checks(self, images):
-        height, width, channels = self.image_shape
-        return [
-            (
-                # Compared as text of any length, since shapes of different rank cannot be compared elementwise.
-                lambda: tf.equal(
-                    tf.strings.reduce_join(tf.as_string(tf.shape(images)[1:]), separator=","),
-                    ",".join(map(str, self.image_shape)),
-                ),
-                f"images must have the shape (batch, {height}, {width}, {channels}); received",
-                lambda: tf.shape(images),
-            )
-        ]
-
-    def _class_checks(self, name, inputs, classes):
-        return [
-            *([] if name == "images" else _rank_checks(name, inputs)),
-            *_rank_checks(self.class_input, classes),
-            (
-                lambda: tf.equal(tf.shape(inputs)[0], tf.size(classes)),
-                f"{name} and {self.class_input} must have the same batch size; received",
-                lambda: tf.stack([tf.shape(inputs)[:1], tf.shape(classes)[:1]]),
-            ),
-            *_empty_checks(classes),
-        ]
-
-    def _range_checks(self, classes):
-        return [
-            (
-                lambda: tf.reduce_all((classes >= 0) & (classes < len(self.class_names))),
-                f"{self.class_input} must lie in [0, {len(self.class_names) - 1}]; received from and to",
-                lambda: tf.stack([tf.reduce_min(classes), tf.reduce_max(classes)]),
-            )
-        ]
-
-    def _epsilon_checks(self, epsilons, classes):
-        return [
-            (
-                lambda: tf.equal(tf.size(tf.shape(epsilons)), 1) & tf.equal(tf.size(epsilons), tf.size(classes)),
-                f"epsilon must have the shape (batch,), one for each {self.class_input}; received",
-                lambda: tf.shape(epsilons),
-            ),
-            (
-                # Not its negation: a NaN fails it too.
-                lambda: tf.reduce_all((epsilons > 0.0) & (epsilons <= self.epsilon)),
-                f"epsilon must lie above 0 and at most at {self.epsilon:.6g}, as trained; received from and to",
-                lambda: tf.stack([tf.reduce_min(epsilons), tf.reduce_max(epsilons)]),
-            ),
-        ]
-
-
-def _rank_checks(name, values):
-    return [
-        (
-            lambda: tf.equal(tf.size(tf.shape(values)), 1),
-            f"{name} must have the shape (batch,); received",
-            lambda: tf.shape(values),
-        )
-    ]
-
-
-def _empty_checks(values):
-    # Some kernels fail on an empty batch (oneDNN's fused convolutions), so every server refuses it alike.
-    return [
-        (lambda: tf.size(values) > 0, "the batch must hold at least one image; received", lambda: tf.size(values)),
-    ]
-
-
-def _pixel_checks(images):
-    return [
-        (
-            lambda: ~tf.reduce_any(tf.math.is_nan(images)),
-            "images must not hold NaN; received NaN among",
-            lambda: tf.size(images),
-        ),
-        (
-            lambda: tf.reduce_all((images >= 0.0) & (images <= 1.0)),
-            "images must lie in [0, 1]; received values from and to",
-            lambda: tf.stack([tf.reduce_min(images), tf.reduce_max(images)]),
-        ),
-    ]
-
-
-_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-
-
-def _begin(files, magic):
-    return tf.equal(tf.strings.substr(files, 0, len(magic)), magic)
-
-
-def _picture_size(file):
-    """Height and width by the file's header, undecoded: a file of 0.4 MB may hold a picture of 400."""
-
-    def png():
-        width_and_height = tf.io.decode_raw(tf.strings.substr(file, 16, 8), tf.int32, little_endian=False)
-        return tf.reverse(width_and_height, [0])
-
-    return tf.cond(_begin(file, _PNG), png, lambda: tf.io.extract_jpeg_shape(file)[:2])
-
-
-def _file_checks(image_bytes):
-    # The decoder would take GIF and BMP too, and names neither this input nor what it expects.
-    png = _begin(image_bytes, _PNG) & (tf.strings.length(image_bytes) >= 24)  # up to its width and height
-    return [
-        (
-            lambda: tf.reduce_all(png | _begin(image_bytes, _JPEG)),
-            "image_bytes must each be a PNG or JPEG file; received other bytes or a header cut off, of sizes",
-            lambda: tf.strings.length(image_bytes),
-        )
-    ]
-
-
-def refusals(checks: Sequence[tuple[Callable, str, Callable]]) -> list[tf.Operation]:
-    """Returns assertions that fail a bad request as InvalidArgument, the first that does not hold.
-
-    Args:
-        checks: each whether it holds, what to say if not, and what was received; the first and the last are
-            functions without arguments, called only where the checks before hold.
-    """
-    assertions = []
-    for condition, message, received in checks:
-        with tf.control_dependencies(assertions):  # a later check may rely on an earlier one
-            assertions = [tf.debugging.Assert(condition(), [message, received()], summarize=8)]
-    return assertions
 
 
 def export_generator(folder: pathlib.Path, served: ServedGenerator, preset: Mapping) -> pathlib.Path:

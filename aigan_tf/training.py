@@ -24,9 +24,8 @@ from aigan_tf.distillation import BlackBox, DynamicDistillation
 from aigan_tf.distribution import Devices
 from aigan_tf.errors import InputError, user_path
 from aigan_tf.export import ServedGenerator, export_generator, latest_version
+from aigan_tf.preparation import say
 from aigan_tf.workdir import Workdir, atomic_file, digest_of, read_csv, write_bytes, write_json
-
-say = functools.partial(print, flush=True)  # at once, also into a log file
 
 
 def train_and_export(

@@ -22,7 +22,7 @@ TIERS = (
     {"evaluation", "callbacks", "building", "defences", "distillation"},
     {"page"},
     {"report", "figures", "pictures", "export", "baselines"},
-    {"warmup"},
+    {"warmup", "request_checks"},
     {"advgan"},
     {"aigan"},
     {"attacks"},

@@ -223,7 +223,7 @@ PRESETS = {
     "mnist": _MNIST,
     "fashion_mnist": _MNIST,
     "cifar10": _CIFAR,
-    "cifar100": {**_CIFAR, "classifier": "resnet20"},
+    "cifar100": {**_CIFAR, "classifier": "resnet20", "stage1_epochs": 4, "stage2_epochs": 32},
 }
 
 

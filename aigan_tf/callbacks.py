@@ -139,14 +139,18 @@ class MetricsHistory(keras.callbacks.Callback):
         self.path = path
         self.rows = workdir.read_csv(path)[:first_epoch]
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_train_begin(self, logs=None):
         self.began = time.perf_counter()
+
+    def on_epoch_begin(self, epoch, logs=None):
         # Read here: the switch at the epoch's end must not relabel it.
         self.stage = {"stage": str(self.model.stage)} if hasattr(self.model, "stage") else {}
 
     def on_epoch_end(self, epoch, logs=None):
         values = {name: f"{value}" if isinstance(value, int) else f"{float(value):.6g}" for name, value in logs.items()}
-        seconds = f"{time.perf_counter() - self.began:.2f}"
+        # From one epoch's end to the next: checkpoints and logs, which other callbacks write, take their time too.
+        ended = time.perf_counter()
+        seconds, self.began = f"{ended - self.began:.2f}", ended
         self.rows.append({"epoch": str(epoch + 1), **self.stage, "seconds": seconds, **values})
         workdir.write_csv(self.path, self.rows)
 

@@ -133,7 +133,9 @@ def _attack(network, weights, config, dataset, variable_epsilon):
     served = ServedGenerator(
         network, dataset.image_shape, dataset.class_names, config.epsilon, config.targeted, variable_epsilon
     )
-    return tf.function(served.attack, reduce_retracing=True)
+    # One graph for batches of any size: of AdvGAN's generators each gets as many images as happen to have its target.
+    specs = [tf.TensorSpec((None, *dataset.image_shape), tf.float32), tf.TensorSpec((None,), tf.int32)]
+    return tf.function(served.attack, input_signature=specs)
 
 
 def _by_class(generators):

@@ -25,7 +25,12 @@ def accuracy(classifier: Callable, images: np.ndarray, labels: np.ndarray, batch
 
 def predictions(classifier: Callable, images: np.ndarray, batch_size: int = 500) -> np.ndarray:
     """Returns the class the classifier answers for each image, int32 `(n,)`."""
-    predict = tf.function(lambda batch: tf.argmax(classifier(batch), -1, tf.int32), reduce_retracing=True)
+
+    def predict(batch):
+        return tf.argmax(classifier(batch), -1, tf.int32)
+
+    if len(images) > 3 * batch_size:  # fewer are answered before a graph is traced
+        predict = tf.function(predict, input_signature=[tf.TensorSpec((None, *images.shape[1:]), tf.float32)])
     return np.concatenate([predict(images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
 
 

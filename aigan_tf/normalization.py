@@ -97,7 +97,9 @@ def with_folded_batch_norm(model: keras.Model) -> keras.Model:
     def call_layer(layer, *args, **kwargs):
         return args[0] if layer in convs else layer(*args, **kwargs)
 
-    folded = keras.models.clone_model(keras.Model(model.inputs, model.outputs), None, copy_layer, call_layer)
+    # One input is passed as it is, not in a list, which Keras warns about at every eager call.
+    inputs, outputs = (nodes[0] if len(nodes) == 1 else nodes for nodes in (model.inputs, model.outputs))
+    folded = keras.models.clone_model(keras.Model(inputs, outputs), None, copy_layer, call_layer)
     for conv, norm in norms.items():
         kernel, *bias = conv.get_weights()
         scale = 1.0 / np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)

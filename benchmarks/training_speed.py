@@ -175,6 +175,11 @@ def best_floor() -> dict:
     return best
 
 
+def touched(gradients) -> tf.Tensor:
+    """Returns a number that needs all of the gradients: a graph computes nothing that is not asked for."""
+    return tf.add_n([tf.reshape(tf.convert_to_tensor(gradient), [-1])[0] for gradient in gradients])
+
+
 def part_seconds(aigan, batch, attack_steps: int) -> dict[str, float]:
     """Returns the median times of a step's parts, forward and backward, and of the steps."""
     images, labels = batch
@@ -185,14 +190,14 @@ def part_seconds(aigan, batch, attack_steps: int) -> dict[str, float]:
     def generator():
         with tf.GradientTape() as tape:
             made = tf.reduce_sum(aigan.perturb(images, classes, epsilons, training=True))
-        return tape.gradient(made, aigan.generator.trainable_variables)[0]
+        return touched(tape.gradient(made, aigan.generator.trainable_variables))
 
     @tf.function
     def discriminator():
         with tf.GradientTape() as tape:
             logits = aigan.discriminator(images, training=True) - aigan.discriminator(1.0 - images, training=True)
             loss = tf.reduce_sum(logits)
-        return tape.gradient(loss, aigan.discriminator.trainable_variables)[0]
+        return touched(tape.gradient(loss, aigan.discriminator.trainable_variables))
 
     @tf.function
     def classifier():

@@ -2,6 +2,8 @@
 
 import importlib.util
 import logging
+import pathlib
+import zipfile
 from collections.abc import Callable
 
 import keras
@@ -147,7 +149,7 @@ def attackable(
         outputs = np.asarray(classifier(tf.constant(example_images)))
     except Exception as error:  # whatever the model's own layers raise on images they were not made for
         raise InputError(
-            f"{name} fails on images of {example_images.shape[1:]} ({_first_line(error)}); expected a model "
+            f"{name} fails on images of {example_images.shape[1:]} ({first_line(error)}); expected a model "
             "that takes the data set's images: resize with --image_size or choose another --dataset"
         ) from error
     if num_classes is None and outputs.ndim == 2 and outputs.shape[1] > 1:
@@ -194,7 +196,8 @@ def _are_probabilities(outputs):
     return outputs.min() >= 0 and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3)
 
 
-def _first_line(error):
+def first_line(error: Exception) -> str:
+    """Returns what an error says, short enough for a message."""
     cause = str(error).rsplit("Exception encountered: ", 1)[-1].strip()  # Keras puts what matters at the end
     return (cause or type(error).__name__).splitlines()[0][:200]
 
@@ -210,9 +213,23 @@ def _execute(file):
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
     except Exception as error:
         raise InputError(
-            f"--custom_objects={file} fails ({_first_line(error)}); expected Python that registers the classifier's custom "
+            f"--custom_objects={file} fails ({first_line(error)}); expected Python that registers the classifier's custom "
             "layers: correct it"
         ) from error
+
+
+def load_keras(path: pathlib.Path) -> keras.Model:
+    """Returns the model in a .keras file, a zip archive whose checksums Keras does not look at.
+
+    Raises:
+        Exception: whatever Keras raises, or `zipfile.BadZipFile` where the file is damaged.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise zipfile.BadZipFile(f"{damaged} in it is damaged")
+    return keras.models.load_model(path, compile=False, safe_mode=True)
 
 
 def _load_keras(source, image_shape):
@@ -222,10 +239,10 @@ def _load_keras(source, image_shape):
             "SavedModel folder: correct it"
         )
     try:
-        model = keras.models.load_model(source, compile=False, safe_mode=True)
+        model = load_keras(source)
     except Exception as error:
         raise InputError(
-            f"--classifier={source} cannot be loaded ({_first_line(error)}); expected a Keras 3 .keras file: save it with "
+            f"--classifier={source} cannot be loaded ({first_line(error)}); expected a Keras 3 .keras file: save it with "
             "model.save, and name the file that registers its custom layers with --custom_objects"
         ) from error
     shape = getattr(model, "input_shape", None)
@@ -261,13 +278,24 @@ def _without_softmax(model):
     return keras.Model(model.inputs[0], logits)
 
 
+def load_saved_model(path: pathlib.Path):
+    """`tf.saved_model.load`, without the traceback that TensorFlow logs of a fingerprint it cannot read."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        return tf.saved_model.load(str(path))
+    finally:
+        logger.setLevel(level)
+
+
 def _load_saved_model(source):
     try:
-        loaded = tf.saved_model.load(str(source))
+        loaded = load_saved_model(source)
         signature = loaded.signatures["serving_default"]
     except Exception as error:
         raise InputError(
-            f"--classifier={source} cannot be loaded ({_first_line(error)}); expected a SavedModel with the signature "
+            f"--classifier={source} cannot be loaded ({first_line(error)}); expected a SavedModel with the signature "
             "serving_default: export it with model.export"
         ) from error
     _, inputs = signature.structured_input_signature

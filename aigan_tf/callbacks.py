@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from aigan_tf import workdir
+from aigan_tf.errors import InputError
 
 
 class Progress(keras.callbacks.Callback):
@@ -186,9 +187,20 @@ class EpochCheckpoint(keras.callbacks.Callback):
         self.manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=2)
 
     def restore(self) -> int:
-        """Restores the newest checkpoint, if there is one, and returns how many epochs are done."""
-        if self.manager.latest_checkpoint:
-            self.manager.checkpoint.restore(self.manager.latest_checkpoint).assert_existing_objects_matched()
+        """Restores the newest checkpoint, if there is one, and returns how many epochs are done.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        newest = self.manager.latest_checkpoint
+        if newest:
+            try:
+                self.manager.checkpoint.restore(newest).assert_existing_objects_matched()
+            except Exception as error:  # of a damaged file TensorFlow raises half a dozen kinds
+                raise InputError(
+                    f"the checkpoint {newest} cannot be restored ({type(error).__name__}); expected what train.py saved: "
+                    "restore its files, or delete that folder to train anew"
+                ) from error
         return int(self.epoch)
 
     def on_epoch_end(self, epoch, logs=None):

@@ -109,6 +109,7 @@ def _train(trainee, recipe, doing, config, dataset, folder):
 def _save(model, folder):
     with atomic_file(folder.classifier) as temporary:
         model.save(temporary)
+    folder.seal(folder.classifier)
 
 
 def static_classifiers(config: Config, dataset: ImageDataset, folder: Workdir) -> list[Callable]:

@@ -52,6 +52,7 @@ def run(main, when_interrupted: str = "interrupted") -> None:
             print(f"\n{when_interrupted}", file=sys.stderr)
             sys.exit(130)
 
+    sys.set_int_max_str_digits(0)  # a number of any length is refused by its size, in a message that shows it
     for flag in flags.FLAGS.flags_by_module_dict().get(__name__, []):  # so that --help lists them, not only --helpfull
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(guarded, flags_parser=_parse)
@@ -62,7 +63,8 @@ def _parse(arguments: list[str]) -> list[str]:
     try:
         return flags.FLAGS(arguments)
     except flags.Error as error:
-        print(f"error: {error}; expected the flags that --help lists: correct it", file=sys.stderr)
+        refused = InputError(f"{error}; expected the flags that --help lists: correct it")
+        print(f"error: {refused}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -21,7 +21,7 @@ from aigan_tf.errors import InputError, user_path
 from aigan_tf.evaluation import Attack, EvaluationSet, evaluate_attack, evaluate_attacks
 from aigan_tf.losses import adversarial_loss
 from aigan_tf.pictures import PictureFolder
-from aigan_tf.workdir import Workdir, read_csv, report_folder, write_report
+from aigan_tf.workdir import Workdir, report_folder, write_report
 
 CURVE_POINTS = 8
 CURVE_EXAMPLES = 1000  # test images of a generator's success-against-epsilon curve
@@ -136,15 +136,14 @@ def compare(
     Returns:
         The settings, and under `attacks` a dict for each attack as `evaluate` returns it.
     """
+    training, queries = folder.training_cost(bool(config.black_box))  # first: it may be refused
     rows = evaluate_attacks(attacks, examples, config.epsilon, config.targeted, config.seed, keep=keep, progress=True)
-    history = read_csv(folder.metrics)
-    training = sum(float(epoch["seconds"]) for epoch in history)
     result = {
         "dataset": dataset_name,
         "classifier": config.classifier,
         "defense": config.defense,
         "black_box": config.black_box,
-        "queries": int(history[-1]["queries"]) if config.black_box else 0,
+        "queries": queries,
         "device": preparation.device_name(),
         "settings": {name: attack.description for name, attack in attacks.items()},
         "warnings": _warnings(config, examples, rows),
@@ -180,7 +179,7 @@ def measure_export(folder: Workdir, config: Config, dataset: ImageDataset, class
     Raises:
         InputError: the export cannot be loaded.
     """
-    generator = ExportedGenerator(folder, config.targeted)
+    generator = ExportedGenerator(folder, config, dataset.image_shape)
     examples = examples_of(dataset, classifier)
     measured = evaluate_attack(generator, examples, config.epsilon, config.targeted, config.seed)
     result = {**measured, "device": preparation.device_name()}

@@ -2,11 +2,28 @@
 
 import dataclasses
 import math
+import numbers
 import re
 
 from aigan_tf.errors import InputError
 
+# What a field's value may be: numbers of NumPy too, where a caller computed them.
+_KINDS = {
+    bool: (bool, "true or false"),
+    int: (numbers.Integral, "a whole number"),
+    float: (numbers.Real, "a number"),
+    str: (str, "a text"),
+}
+MOST = {"generator_width": 1024, "generator_blocks": 100}  # beyond these no machine holds the network
+
 DEFENSES = ("", "fgsm", "ensemble", "pgd", "aigan")
+
+
+def _is_finite(value) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
 
 
 def _setting(default, help_text):
@@ -82,8 +99,8 @@ class Config:
     max_shift: int = _setting(0, "train the generator on images moved by up to this many pixels")
 
     # The networks
-    generator_width: int = _setting(16, "channels of the generator at full size")
-    generator_blocks: int = _setting(4, "residual blocks of the generator")
+    generator_width: int = _setting(16, "channels of the generator at full size, at most 1024")
+    generator_blocks: int = _setting(4, "residual blocks of the generator, at most 100")
 
     seed: int = _setting(0, "decides every random choice")
 
@@ -94,8 +111,16 @@ class Config:
 
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, float):
-                check(field.name, math.isfinite(value), "a finite number", "give one")
+            kind, expected = _KINDS[field.type]
+            ok = isinstance(value, kind) and (field.type is bool or not isinstance(value, bool))
+            check(field.name, ok, expected, "give one")
+            if field.type is float:
+                check(field.name, _is_finite(value), "a finite number", "give one")
+            elif field.type is int:
+                most = MOST.get(field.name, 2**31 - 1)
+                check(field.name, value <= most, f"at most {most}", "choose a smaller one")
+        for name in ("dataset", "classifier"):
+            check(name, getattr(self, name).strip(), "a name or a path", "give one, or leave it out")
         check(
             "epsilon", 0 < self.epsilon <= 1, "a fraction of the pixel range above 0 and at most 1", self._epsilon_hint
         )
@@ -129,10 +154,9 @@ class Config:
             "seed",
         ):
             check(name, getattr(self, name) >= 0, "0 or more", "raise it")
-        check("seed", self.seed < 2**31, "less than 2147483648", "choose a smaller one")
         check(
             "image_size",
-            not self.image_size or re.fullmatch(r"[1-9]\d{0,4},[1-9]\d{0,4}", self.image_size),
+            not self.image_size or re.fullmatch(r"[1-9][0-9]{0,4},[1-9][0-9]{0,4}", self.image_size),
             "HEIGHT,WIDTH in pixels",
             "give e.g. 32,32",
         )
@@ -233,6 +257,6 @@ def make_config(**settings) -> Config:
     Raises:
         InputError: a value cannot be used.
     """
-    name = settings.get("dataset", "digits").split(":")[0]  # mnist:3.0.1 is a version of mnist
+    name = str(settings.get("dataset", "digits")).split(":")[0]  # mnist:3.0.1 is a version of mnist
     preset = PRESETS.get(name, {})
     return Config(**{**preset, **settings})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from aigan_tf import baselines, preparation
-from aigan_tf.adoption import has_usable_gradient
+from aigan_tf.adoption import first_line, has_usable_gradient, load_saved_model
 from aigan_tf.building import build_generator
 from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset
@@ -44,7 +44,7 @@ def contenders(
     gradient = follows_gradient and has_usable_gradient(classifier, dataset.test.take(slice(0, 16)).as_float())
     for name in names:
         if name == GENERATOR:
-            attacks[name] = Attack(ExportedGenerator(folder, config.targeted), OURS[name])
+            attacks[name] = Attack(ExportedGenerator(folder, config, dataset.image_shape), OURS[name])
         elif name == STAGE1:
             attacks[name] = Attack(_stage1(folder, config, dataset), OURS[name])
         elif name == ADVGAN:
@@ -68,26 +68,32 @@ def contenders(
 
 
 class ExportedGenerator:
-    """The newest exported generator of a work folder, loaded as a server loads it.
+    """The newest exported generator of a work folder, loaded as a server loads it, and tried.
 
     Raises:
-        InputError: it is not there, or cannot be loaded.
+        InputError: it is not there, is damaged, or is not what the run's settings say.
     """
 
-    def __init__(self, folder: Workdir, targeted: bool):
+    def __init__(self, folder: Workdir, config: Config, image_shape: tuple[int, int, int]):
         version = latest_version(folder.exports)
         if version is None:
             raise InputError(
                 f"--workdir={folder.path} has no exported generator; expected {folder.exports}/1: finish the run with train.py"
             )
+        folder.verify(version)
+        self.class_input = "target_class" if config.targeted else "label"
+        images, classes = tf.zeros((1, *image_shape)), tf.zeros((1,), tf.int32)
         try:
-            self.loaded = tf.saved_model.load(str(version))  # kept: its variables live as long as it does
+            self.loaded = load_saved_model(version)  # kept: its variables live as long as it does
             self.serve = self.loaded.signatures["serving_default"]
-        except (OSError, ValueError, KeyError) as error:
+            self(images, classes)
+            if config.variable_epsilon:
+                self.within(config.epsilon)(images, classes)
+        except Exception as error:  # of a damaged export TensorFlow raises whatever its parts do
             raise InputError(
-                f"{version} cannot be loaded; expected the SavedModel train.py exported: delete it and run train.py again"
+                f"{version} cannot be used ({first_line(error)}); expected the {config.attack} generator of {folder.config}, as "
+                "train.py exported it: delete it and run train.py again"
             ) from error
-        self.class_input = "target_class" if targeted else "label"
 
     def __call__(self, images, classes):
         return self.serve(**{"images": images, self.class_input: classes})["adversarial_images"]

@@ -129,6 +129,7 @@ def _load_digits(image_size):
     bunch = load_digits()
     images, pixel_max = bunch.images.astype(np.uint8)[..., np.newaxis], 16
     if image_size is not None:
+        _check_size("digits", len(images), image_size)
         images, pixel_max = _resize(np.round(images * (255 / 16)).astype(np.uint8), image_size).numpy(), 255
     split = Split(images, bunch.target.astype(np.int32), pixel_max)
     return split.take(slice(None, -300)), split.take(slice(-300, None)), [str(digit) for digit in range(10)]
@@ -165,6 +166,10 @@ def _load_folder(root, image_size):
                 f"data folder {str(root)!r} has no {split_name}/; expected {split_name}/CLASS/*.png: create that folder"
             )
         found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        for odd in (class_name for class_name in found if not class_name.isprintable()):
+            raise InputError(
+                f"data folder {str(folder)!r} has the class folder {odd!r}; expected a name that can be printed: rename it"
+            )
         class_names = class_names or found
         if found != class_names:
             odd = sorted(set(found) ^ set(class_names))
@@ -209,11 +214,11 @@ def _load_folder(root, image_size):
 def _read_image(path, channels, image_size):
     """Decodes one file to uint8 `(height, width, 1 or 3)`; `channels` None takes what the file has."""
     try:
-        data = tf.io.read_file(str(path))
+        data = path.read_bytes()
         image = tf.io.decode_image(data, channels=channels or 0, expand_animations=False)
         if image.shape[-1] not in (1, 3):  # an alpha channel says nothing a classifier sees
             image = tf.io.decode_image(data, channels=1 if image.shape[-1] == 2 else 3, expand_animations=False)
-    except tf.errors.OpError as error:
+    except (OSError, tf.errors.OpError) as error:
         raise InputError(
             f"image {str(path)!r} cannot be read; expected a PNG, JPEG, BMP or GIF file: replace or remove it"
         ) from error
@@ -248,6 +253,10 @@ def _load_tfds(name, data_dir, image_size):
         raise InputError(f"data set {name!r} has images of different sizes; expected one: give --image_size=32,32")
 
     splits = builder.info.splits
+    if not splits:
+        raise InputError(
+            f"data set {name!r} in {builder.data_dir} has no splits; expected whole files: delete that folder and prepare it again"
+        )
     train_name = "train" if "train" in splits else next(iter(splits))
     test_name = next((s for s in ("test", "validation") if s in splits and s != train_name), None)
 
@@ -255,13 +264,20 @@ def _load_tfds(name, data_dir, image_size):
         count = splits[split_name].num_examples
         shape = image_feature.shape if image_size is None else (*image_size, image_feature.shape[-1] or 3)
         _check_size(name, count, shape)
-        dataset = builder.as_dataset(split=split_name, shuffle_files=False)
-        dataset = dataset.map(
-            lambda example: (_resize(example[keys[0]], image_size), tf.cast(example[keys[1]], tf.int32)),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
-        batches = list(dataset.batch(1000).as_numpy_iterator())
-        return Split(*(np.concatenate(arrays) for arrays in zip(*batches, strict=True)))
+        try:
+            dataset = builder.as_dataset(split=split_name, shuffle_files=False)
+            dataset = dataset.map(
+                lambda example: (_resize(example[keys[0]], image_size), tf.cast(example[keys[1]], tf.int32)),
+                num_parallel_calls=tf.data.AUTOTUNE,
+            )
+            batches = list(dataset.batch(1000).as_numpy_iterator())
+            images, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+        except Exception as error:  # of damaged files, and where there is no example, half a dozen kinds
+            raise InputError(
+                f"data set {name!r} in {builder.data_dir} cannot be read ({type(error).__name__} in its split {split_name}); "
+                "expected whole files: delete that folder and prepare it again, or copy it again"
+            ) from error
+        return Split(images, labels)
 
     train = read(train_name)
     if test_name is not None:

@@ -1,5 +1,6 @@
 """What a user gives and can get wrong: the one error for it, and paths."""
 
+import contextlib
 import os
 import pathlib
 
@@ -9,17 +10,31 @@ class InputError(ValueError):
 
     The message is one line that says what was received, what is expected and how to fix it;
     the command line prints it alone, without a traceback, and exits with status 2.
+
+    Args:
+        message: that line. Line breaks and whatever else cannot be printed, in what was received, are escaped.
     """
+
+    def __init__(self, message: str):
+        shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+        super().__init__("".join(shown))
 
 
 def user_path(path: str | os.PathLike) -> pathlib.Path:
     """Returns a path as the user meant it, `~` and `~name` replaced by the home folder.
 
     Raises:
-        InputError: there is no user of that name.
+        InputError: there is no user of that name, or the system takes it for no path at all: one that is too long,
+            holds a null byte, or leads back to itself.
     """
     try:
-        return pathlib.Path(path).expanduser()
+        expanded = pathlib.Path(path).expanduser()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.stat(expanded)
+        return expanded
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"path {str(path)!r} cannot be used ({reason}); expected a path: correct it") from error
     except RuntimeError as error:
         raise InputError(
             f"path {str(path)!r} names a user without a home folder; expected a path: give it in full"

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf.adoption import attackable_model
+from aigan_tf.adoption import attackable_model, first_line, load_saved_model
 from aigan_tf.config import Config
 from aigan_tf.data import MIN_SIDE, ImageDataset, Split, hold_out
 from aigan_tf.errors import InputError, user_path
@@ -208,13 +208,14 @@ def load_generator(path: str | os.PathLike) -> TrainedGenerator:
         raise InputError(
             f"{path} holds no generator; expected a work folder of train.py or a SavedModel: correct the path"
         )
+    Workdir(path).verify(version)
     try:
-        loaded = tf.saved_model.load(str(version))
+        loaded = load_saved_model(version)
         signatures = {"serving_default": loaded.signatures["serving_default"], **loaded.signatures}
         signatures["serving_default"].structured_outputs["adversarial_images"]  # a classifier's export has none
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # of a damaged folder TensorFlow raises whatever its parts do
         raise InputError(
-            f"{version} cannot be loaded; expected a generator that aigan_tf exported: restore it"
+            f"{version} cannot be loaded ({first_line(error)}); expected a generator that aigan_tf exported: restore it"
         ) from error
     names = version / "assets" / "class_names.txt"
     class_names = names.read_text(encoding="utf-8").splitlines() if names.exists() else None

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from aigan_tf import classifiers
-from aigan_tf.adoption import adopt, trainable
+from aigan_tf.adoption import adopt, attackable, first_line, load_keras, trainable
 from aigan_tf.building import build_generator
 from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset, load
@@ -37,11 +37,11 @@ def config_of(folder: Workdir) -> Config:
         )
     names = [field.name for field in dataclasses.fields(Config)]
     try:  # a setting younger than the folder was at its default
-        return Config(**{name: saved[name] for name in names if name in saved})
-    except TypeError as error:
-        raise InputError(
-            f"{folder.config} holds a value of the wrong type ({error}); expected what train.py wrote"
-        ) from error
+        config = Config(**{name: saved[name] for name in names if name in saved})
+        refuse_idle_settings(config)
+    except InputError as error:
+        raise InputError(f"{folder.config}: {error}") from error
+    return config
 
 
 def load_dataset(config: Config, data_dir: str | None) -> ImageDataset:
@@ -55,7 +55,7 @@ def load_dataset(config: Config, data_dir: str | None) -> ImageDataset:
         return dataset
     try:
         text = user_path(config.class_names).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(
             f"--class_names={config.class_names} cannot be read; expected a text file with one name a line: correct the path"
         ) from error
@@ -136,17 +136,21 @@ def existing_classifier(config: Config, dataset: ImageDataset, folder: Workdir) 
     """Returns the classifier a finished run attacked, as images to logits.
 
     Raises:
-        InputError: it is not there any more, or cannot be loaded.
+        InputError: it is not there any more, cannot be loaded, or does not fit the data set.
     """
+    folder.verify(folder.classifier)
     if not is_built_in(config.classifier):
         return adopt_classifier(config, dataset, path=folder.classifier if config.defense else None)
     try:
-        return classifiers.frozen(keras.models.load_model(folder.classifier, compile=False))
-    except (OSError, ValueError) as error:
+        classifier = classifiers.frozen(load_keras(folder.classifier))
+    except Exception as error:  # of a damaged file Keras raises whatever its parts do
         raise InputError(
-            f"{folder.classifier} cannot be loaded; expected the classifier train.py saved: restore it, or delete it and run "
+            f"{folder.classifier} cannot be loaded ({first_line(error)}); expected the classifier train.py saved: restore it, or delete it and run "
             "train.py again"
         ) from error
+    examples = dataset.validation.take(slice(0, 16)).as_float()
+    attackable(classifier, str(folder.classifier), examples, dataset.num_classes, (0.0, 1.0), needs_gradient=False)
+    return classifier
 
 
 def trained_generator(config: Config, dataset: ImageDataset, folder: Workdir) -> Generator:
@@ -161,15 +165,16 @@ def trained_generator(config: Config, dataset: ImageDataset, folder: Workdir) ->
 
 
 def load_weights(network: keras.Model, path: pathlib.Path, expected: str) -> None:
-    """Fills a network from a weights file.
+    """Fills a network from a weights file of a work folder.
 
     Raises:
-        InputError: it is not there, or cannot be loaded; `expected` ends the message.
+        InputError: it is not there, is damaged, or cannot be loaded; `expected` ends the message.
     """
+    Workdir(path.parent).verify(path)
     try:
         network.load_weights(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be loaded; {expected}") from error
+    except Exception as error:  # of a damaged file HDF5 raises half a dozen kinds
+        raise InputError(f"{path} cannot be loaded ({first_line(error)}); {expected}") from error
 
 
 def check_accuracy(classifier: Callable, dataset: ImageDataset) -> float:

@@ -25,7 +25,7 @@ from aigan_tf.distribution import Devices
 from aigan_tf.errors import InputError, user_path
 from aigan_tf.export import ServedGenerator, export_generator, latest_version
 from aigan_tf.preparation import say
-from aigan_tf.workdir import Workdir, atomic_file, digest_of, read_csv, write_bytes, write_json
+from aigan_tf.workdir import Workdir, atomic_file, digest_of, write_bytes, write_json
 
 
 def train_and_export(
@@ -68,7 +68,7 @@ def train_and_export(
         # What is measured is what is served: the exported files, loaded again.
         result = measure_export(folder, config, dataset, classifier)
         if config.black_box:
-            result["queries"] = int(read_csv(folder.metrics)[-1]["queries"])
+            result["queries"] = folder.training_cost(black_box=True)[1]
             say(f"The classifier was asked about {result['queries']:,} images; its gradients were not used.")
         write_json(folder.report, result)
         say(f"Generator exported to {exported}; pictures are in {folder.samples}.")
@@ -118,7 +118,15 @@ def export(
     preset = dataclasses.asdict(config) | names | {"image_shape": dataset.image_shape}
     for path in ("class_names", "custom_objects"):
         del preset[path]
-    return export_generator(folder.exports, served, preset)
+    try:
+        exported = export_generator(folder.exports, served, preset)
+    except OSError as error:
+        raise InputError(
+            f"{folder.exports} cannot be written ({error.strerror}); expected a folder for the exported generator: remove what "
+            "is there"
+        ) from error
+    folder.seal(exported)
+    return exported
 
 
 @contextlib.contextmanager
@@ -159,6 +167,11 @@ def open_run(
         raise InputError(
             f"--batch_size={config.batch_size}: {config.dataset} has {len(dataset.train)} training images; expected no more "
             "than that: lower it"
+        )
+    if config.max_shift >= min(dataset.image_shape[:2]):
+        raise InputError(
+            f"--max_shift={config.max_shift}: {config.dataset} has images of {' x '.join(map(str, dataset.image_shape))}; expected "
+            "less than their smaller side, or nothing is left of them: lower it"
         )
     # What does not fit must be refused before the folder is made.
     if config.black_box:
@@ -256,7 +269,8 @@ def fit(
     if first_epoch:
         say(f"Continuing the generator after epoch {first_epoch} of {epochs}, in stage {aigan.stage}.")
     if folder.weights.exists() and (first_epoch >= epochs or not first_epoch):
-        aigan.generator.load_weights(folder.weights)  # a finished run, of which the checkpoints may be gone
+        # A finished run, of which the checkpoints may be gone.
+        preparation.load_weights(aigan.generator, folder.weights, "expected what train.py wrote: restore it")
         return False
     steps = steps_per_epoch(config, dataset)
     success = aigan.success_rate.name
@@ -299,9 +313,10 @@ def fit(
 
 
 def save_generator(aigan: AIGAN, path: pathlib.Path) -> None:
-    """Writes the generator's weights, whole or not at all."""
+    """Writes the generator's weights into a work folder, whole or not at all."""
     with atomic_file(path) as temporary:
         aigan.generator.save_weights(temporary)
+    Workdir(path.parent).seal(path)
 
 
 def train_advgan(

@@ -5,6 +5,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -30,6 +31,7 @@ class Workdir:
         self.path = user_path(path)
         self.lock = self.path / ".lock"
         self.config = self.path / "config.json"
+        self.digests = self.path / "digests.json"
         self.classifier = self.path / "classifier.keras"
         self.classifier_metrics = self.path / "classifier_metrics.csv"
         self.checkpoints = self.path / "checkpoints"
@@ -84,13 +86,19 @@ class Workdir:
             before = self.read_config()
             for name, value in settings.items():
                 saved = before.get(name, defaults.get(name))
-                if saved != value:
+                if saved != value or isinstance(saved, bool) != isinstance(value, bool):  # to Python, True is 1
                     raise InputError(
                         f"--workdir={self.path} holds a run with {name}={saved!r}, this one has {value!r}; "
                         f"expected the same settings: give --{name}={saved} or another --workdir"
                     )
+            known = before.get("digests", {})
+            if not isinstance(known, dict):
+                raise InputError(
+                    f"{self.config} has digests={known!r}; expected the digests train.py wrote: restore it, or choose another "
+                    "--workdir"
+                )
             for name, digest in (digests or {}).items():
-                if before.get("digests", {}).get(name, digest) != digest:
+                if known.get(name, digest) != digest:
                     raise InputError(
                         f"--workdir={self.path} holds a run with --{name}={settings[name]} whose files have changed since; "
                         "expected the same content: restore it or choose another --workdir"
@@ -138,13 +146,66 @@ class Workdir:
             raise InputError(
                 f"--workdir={self.path} has no config.json; expected the work folder of a finished train.py: train first"
             ) from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(
                 f"{self.config} cannot be read; expected the JSON train.py wrote: restore it, or choose another --workdir"
             ) from error
         if not isinstance(config, dict):
             raise InputError(f"{self.config} holds no JSON object; expected the one train.py wrote: restore it")
         return config
+
+    def seal(self, path: pathlib.Path) -> None:
+        """Notes the digest of a finished file, or of each file of a finished folder, in digests.json."""
+        files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+        sealed = {file.relative_to(self.path).as_posix(): digest_of(file) for file in files}
+        write_json(self.digests, self._sealed() | sealed)
+
+    def verify(self, path: pathlib.Path) -> None:
+        """Sees that a file or folder is as it was sealed; one of an earlier version, which sealed nothing, passes.
+
+        Raises:
+            InputError: it is not.
+        """
+        for name, digest in self._sealed().items():
+            file = self.path / name
+            if path in (file, *file.parents) and (not file.is_file() or digest_of(file) != digest):
+                raise InputError(
+                    f"{file} is not what train.py wrote ({self.digests.name} knows its digest); expected the same content: restore "
+                    f"it, or delete {path} and run train.py again"
+                )
+
+    def _sealed(self):
+        try:
+            sealed = json.loads(self.digests.read_bytes())
+            return {str(name): str(digest) for name, digest in sealed.items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
+            raise InputError(
+                f"{self.digests} cannot be read; expected the digests train.py wrote: restore it, or delete it to go without"
+            ) from error
+
+    def training_cost(self, black_box: bool) -> tuple[float, int]:
+        """Returns the seconds of the generator's training, and how many images the classifier was asked about by then.
+
+        Args:
+            black_box: whether it was asked at all; else that is 0.
+
+        Raises:
+            InputError: metrics.csv does not say.
+        """
+        rows = read_csv(self.metrics)
+        try:
+            seconds = [float(row["seconds"]) for row in rows]
+            queries = int(rows[-1]["queries"]) if black_box else 0
+            if not all(0 <= value < math.inf for value in [*seconds, queries]) or not rows:
+                raise ValueError
+        except (LookupError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{self.metrics} does not tell what training took; expected a row an epoch with its seconds"
+                f"{' and queries' if black_box else ''}, as train.py wrote it: restore it"
+            ) from error
+        return sum(seconds), queries
 
 
 def _versions() -> dict:
@@ -224,11 +285,20 @@ def write_csv(path: pathlib.Path, rows: list[dict]) -> None:
 
 
 def read_csv(path: pathlib.Path) -> list[dict]:
-    """Returns the rows of a CSV file as strings by column name; no rows where there is no file."""
-    if not path.exists():
+    """Returns the rows of a CSV file as strings by column name; no rows where there is no file.
+
+    Raises:
+        InputError: it is no CSV file.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
         return []
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(
+            f"{path} cannot be read; expected the CSV file train.py wrote: restore or remove it"
+        ) from error
 
 
 def report_folder(path: pathlib.Path) -> pathlib.Path:

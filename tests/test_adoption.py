@@ -333,6 +333,24 @@ def test_files_that_are_no_model_are_refused(images, tmp_path):
         assert "\n" not in message
 
 
+def test_a_damaged_weight_is_seen(images, tmp_path):
+    already_logits()[0].save(tmp_path / "model.keras")
+    data = bytearray((tmp_path / "model.keras").read_bytes())
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        weights = archive.getinfo("model.weights.h5")
+    data[weights.header_offset + weights.file_size // 2] ^= 1
+    (tmp_path / "model.keras").write_bytes(data)
+    with pytest.raises(InputError, match=r"model\.weights\.h5 in it is damaged.*expected"):
+        adopt(str(tmp_path / "model.keras"), images, CLASSES)
+
+
+def test_a_fingerprint_that_cannot_be_read_is_no_traceback(images, tmp_path, caplog):
+    already_logits()[0].export(tmp_path / "model", verbose=False)
+    (tmp_path / "model" / "fingerprint.pb").write_bytes(b"no")
+    adopt(str(tmp_path / "model"), images, CLASSES)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 def test_a_signature_with_two_outputs_is_refused(images, tmp_path):
     module = tf.Module()
 

@@ -1,17 +1,16 @@
 """The command line: one line for what cannot be used, and a whole run through the real command."""
 
 import dataclasses
-import functools
 import json
 import os
 import pathlib
 import subprocess
 import sys
 
+import commands
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import flags
 
 from aigan_tf import cli, config, training
 from aigan_tf.data import load
@@ -31,24 +30,9 @@ def run_in_process(monkeypatch, tmp_path, capsys):
     """Runs train.py's main function here, on flags of its own, in an empty folder: exit status, stdout, stderr."""
 
     def run(*arguments):
-        parser = flags.FlagValues()
-        kinds = {bool: "bool", int: "integer", float: "float", str: "string"}
-        define = {
-            name: functools.partial(getattr(flags, f"DEFINE_{name}"), flag_values=parser)
-            for name in (*kinds.values(), "list", "enum")
-        }
         with monkeypatch.context() as patch:
             patch.chdir(tmp_path)
-            patch.setattr(flags, "FLAGS", parser)
-            patch.setattr(cli, "_DEFINE", {kind: define[name] for kind, name in kinds.items()})
-            for name, function in define.items():
-                patch.setattr(flags, f"DEFINE_{name}", function)
-            patch.setattr(cli.app, "run", lambda main, flags_parser: main(flags_parser(["train.py", *arguments])))
-            status = 0
-            try:  # the parsing of the flags included
-                cli.train()
-            except SystemExit as error:
-                status = error.code
+            status = commands.run_in_process(cli.train, *arguments)
         return status, *capsys.readouterr()
 
     return run
@@ -97,6 +81,14 @@ def assert_refused(status, stderr, words, folder):
         (["digits"], ["'digits'", "expected", "--help"]),
         (["--dataset=~no-such-user/pictures"], ["no-such-user", "expected"]),
         (["--workdir=~no-such-user/run"], ["no-such-user", "expected"]),
+        (["--epsilon=0.1\n0.2"], ["--epsilon=0.1\\n0.2", "expected", "correct"]),
+        (["--dataset=a\nb\u2028c"], ["a\\nb\\u2028c", "expected"]),
+        (["--dataset="], ["--dataset=", "expected a name", "leave it out"]),
+        (["--dataset=" + 5000 * "x"], ["too long", "expected", "correct"]),
+        (["--workdir=" + 5000 * "x"], ["too long", "expected", "correct"]),
+        (["--batch_size=0x" + 5000 * "f"], ["--batch_size=", "at most 2147483647", "smaller"]),
+        (["--max_shift=8"], ["--max_shift=8", "8 x 8 x 1", "lower"]),
+        (["--image_size=99999,99999"], ["GiB", "expected", "--image_size"]),
     ],
 )
 def test_what_cannot_be_used_is_one_line_and_creates_nothing(arguments, words, run_in_process, tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -98,7 +99,7 @@ def test_a_config_cannot_be_changed():
         ("steps_per_epoch", -1, ["0 or more"]),
         ("classifier_epochs", -1, ["0 or more"]),
         ("seed", -1, ["0 or more"]),
-        ("seed", 2**31, ["less than"]),
+        ("seed", 2**31, ["at most 2147483647"]),
         ("image_size", "32", ["HEIGHT,WIDTH"]),
         ("image_size", "32x32", ["HEIGHT,WIDTH"]),
         ("image_size", "0,32", ["HEIGHT,WIDTH"]),
@@ -111,6 +112,23 @@ def test_a_config_cannot_be_changed():
         ("input_range", "0,inf", ["LOW,HIGH"]),
         ("input_range", "nan,1", ["LOW,HIGH"]),
         ("input_range", "", ["LOW,HIGH"]),
+        ("image_size", "1\uff16,16", ["HEIGHT,WIDTH"]),  # a digit, but not one of ASCII
+        ("dataset", " ", ["a name or a path"]),
+        ("classifier", "", ["a name or a path"]),
+        ("gan_weight", 10**400, ["finite"]),
+        ("stage1_epochs", 2**31, ["at most 2147483647", "smaller"]),
+        ("generator_width", 1025, ["at most 1024", "smaller"]),
+        ("generator_blocks", 101, ["at most 100", "smaller"]),
+        # Of another type, as a config.json may hold them.
+        ("flip", 1, ["true or false"]),
+        ("flip", "yes", ["true or false"]),
+        ("seed", True, ["a whole number"]),
+        ("batch_size", 64.0, ["a whole number"]),
+        ("epsilon", "0.1", ["a number"]),
+        ("epsilon", True, ["a number"]),
+        ("dataset", 5, ["a text"]),
+        ("image_size", [8, 8], ["a text"]),
+        ("class_names", None, ["a text"]),
     ],
 )
 def test_a_bad_value_is_named_with_what_is_expected_and_a_fix(name, value, words):
@@ -135,6 +153,10 @@ def test_less_than_a_grey_level_is_refused():
     assert make_config(epsilon=1 / 255).epsilon == 1 / 255
     with pytest.raises(InputError, match="at least 1/255"):
         make_config(epsilon=0.003)
+
+
+def test_numbers_that_were_computed_are_taken():
+    assert make_config(epsilon=np.float32(0.25), batch_size=np.int64(32), gan_weight=1).epsilon == 0.25
 
 
 def test_no_epoch_at_all_is_refused():

@@ -1,5 +1,8 @@
 """Data sets: the embedded digits, folders of pictures, and TFDS without a network."""
 
+import json
+import os
+import shutil
 import socket
 
 import numpy as np
@@ -211,6 +214,18 @@ def test_an_unreadable_picture_is_named(content, tmp_path):
     assert_one_line(caught, "bad.png", "cannot be read")
 
 
+def test_names_are_those_of_any_file_system(tmp_path):
+    write_folder(tmp_path)
+    picture = next((tmp_path / "train" / "dog").iterdir())
+    picture.rename(picture.with_name(os.fsdecode(b"\xff.png")))
+    data.load(str(tmp_path))
+    for split in ("train", "test"):
+        (tmp_path / split / "dog").rename(tmp_path / split / "do\ng")
+    with pytest.raises(InputError) as caught:  # class_names.txt has one name a line
+        data.load(str(tmp_path))
+    assert_one_line(caught, "do\\ng", "rename")
+
+
 def test_tiny_pictures_and_a_single_class_are_refused(tmp_path):
     write_folder(tmp_path / "tiny", (7, 13, 3))
     with pytest.raises(InputError) as caught:
@@ -298,6 +313,47 @@ def test_a_data_set_that_is_laid_out_is_read_without_the_network(mnist, no_netwo
     held = {image.tobytes() for split in (dataset.train, dataset.validation) for image in split.images}
     assert held == {example["image"].tobytes() for example in splits["train"]}
     assert dataset.test.labels.dtype == np.int32
+
+
+def cut_off(file):
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def leave_one_out(file):
+    """Removes the last record: 12 bytes of length, its data, 4 bytes of checksum."""
+    left = file.read_bytes()
+    places = [0]
+    while places[-1] < len(left):
+        places.append(places[-1] + 16 + int.from_bytes(left[places[-1] :][:8], "little"))
+    file.write_bytes(left[: places[-2]])
+
+
+def no_examples(file):
+    info = file.parent / "dataset_info.json"
+    info.write_text(info.read_text().replace('"20"', '"0"'))
+
+
+def no_splits(file):
+    info = file.parent / "dataset_info.json"
+    info.write_text(json.dumps(json.loads(info.read_text()) | {"splits": []}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (no_splits, ["no splits"]),
+        (no_examples, ["split test"]),
+        (cut_off, ["split test", "DataLossError"]),
+        (leave_one_out, ["split test", "FailedPreconditionError"]),
+        (lambda file: file.unlink(), ["split test", "NotFoundError"]),
+    ],
+)
+def test_a_damaged_data_set_is_refused(damage, words, mnist, tmp_path, no_network):
+    shutil.copytree(mnist[0], tmp_path / "tfds")
+    damage(next(tmp_path.rglob("*mnist-test.tfrecord*")))
+    with pytest.raises(InputError) as caught:
+        data.load("mnist", str(tmp_path / "tfds"))
+    assert_one_line(caught, "prepare it again", *words)
 
 
 def test_the_home_folder_is_understood(mnist, no_network, monkeypatch):

@@ -100,6 +100,7 @@ def test_the_work_folder_holds_the_whole_run(finished):
     folder, _ = finished
     assert {entry.name for entry in folder.iterdir()} - {".lock"} == {
         "config.json",
+        "digests.json",
         "classifier.keras",
         "classifier_metrics.csv",
         "checkpoints",
@@ -956,23 +957,67 @@ def test_an_unknown_attack_is_named(finished):
         ),
         (lambda folder: (folder / "classifier.keras").write_bytes(b"no"), ["classifier.keras", "expected", "restore"]),
         (lambda folder: (folder / "classifier.keras").unlink(), ["classifier.keras", "expected", "restore"]),
+        (
+            lambda folder: (folder / "generator_stage1.weights.h5").write_bytes(b"no"),
+            ["generator_stage1.weights.h5", "expected", "restore"],
+        ),
+        (lambda folder: (folder / "metrics.csv").unlink(), ["metrics.csv", "expected", "restore"]),
         (lambda folder: (folder / "config.json").unlink(), ["config.json", "expected", "train"]),
         (
             lambda folder: (folder / "config.json").write_text("{}"),
             ["config.json has no dataset", "expected", "restore"],
         ),
+        (lambda folder: set_in_config(folder, epsilon="0.3"), ["config.json", "--epsilon=0.3", "expected a number"]),
+        (lambda folder: set_in_config(folder, black_box="vgg"), ["config.json", "--black_box=vgg", "expected"]),
+        (lambda folder: set_in_config(folder, black_box="small"), ["metrics.csv", "queries", "restore"]),
+        (
+            lambda folder: set_in_config(folder, attack="untargeted"),
+            ["generator/1", "expected the untargeted", "again"],
+        ),
+        (lambda folder: set_in_config(folder, variable_epsilon=True), ["generator/1", "expected", "again"]),
+        (lambda folder: set_in_config(folder, image_size="9,16"), ["classifier.keras", "(9, 16, 1)", "expected"]),
     ],
 )
-def test_a_damaged_work_folder_is_refused_in_one_line(damage, words, finished, tmp_path):
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_damaged_work_folder_is_refused_in_one_line(damage, words, sealed, finished, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)
+    if not sealed:  # as earlier versions left it
+        (folder / "digests.json").unlink()
     report = (folder / "report.json").read_bytes()
     damage(folder)
     with pytest.raises(InputError) as caught:
-        comparison.evaluate_workdir(folder)
+        comparison.evaluate_workdir(folder, attacks=("aigan", "aigan_stage1"), num_examples=20)
     assert "\n" not in str(caught.value)
     assert all(word in str(caught.value) for word in words), caught.value
     assert (folder / "report.json").read_bytes() == report
+
+
+def set_in_config(folder, **settings):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+
+def test_exchanged_weights_are_seen_and_an_earlier_version_s_taken(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    shutil.copy(folder / "generator_stage1.weights.h5", folder / "generator.weights.h5")
+    with pytest.raises(InputError, match=r"generator\.weights\.h5 is not what train\.py wrote.*expected.*restore"):
+        training.export_again(folder)
+    assert [entry.name for entry in (folder / "generator").iterdir()] == ["1"]
+    (folder / "digests.json").unlink()
+    training.export_again(folder)
+    assert len(list((folder / "generator").iterdir())) == 2
+
+
+def test_a_damaged_checkpoint_is_refused_in_one_line(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    newest = next((folder / "checkpoints" / "aigan").glob("ckpt-4.data*"))
+    newest.write_bytes(newest.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"ckpt-4 cannot be restored.*expected.*delete that folder") as caught:
+        training.train_and_export(make_config(**TINY), folder)
+    assert "\n" not in str(caught.value)
 
 
 def test_one_generator_for_every_budget(finished, tmp_path, capsys):

@@ -219,3 +219,79 @@ def test_a_broken_config_is_refused_and_kept(text, tmp_path):
 def test_a_missing_config_is_named(tmp_path):
     with pytest.raises(InputError, match=r"no config\.json.*train first"):
         Workdir(tmp_path).read_config()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000])
+def test_a_config_that_is_no_json_object_is_refused_in_one_line(text, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(InputError, match=r"config\.json .*expected.*restore it"):
+        Workdir(tmp_path).read_config()
+
+
+def test_true_is_not_taken_for_one(tmp_path):
+    folder = Workdir(tmp_path / "run")
+    folder.open({"switch_success": 1.0}, {}, {})
+    assert folder.check({"switch_success": 1.0}, {})
+    folder.config.write_text('{"switch_success": true}')
+    with pytest.raises(InputError, match=r"switch_success=True, this one has 1\.0"):
+        folder.check({"switch_success": 1.0}, {})
+
+
+def test_digests_that_are_none_are_refused(tmp_path):
+    folder = Workdir(tmp_path / "run")
+    folder.open(SETTINGS, {}, {})
+    folder.config.write_text(json.dumps({**SETTINGS, "digests": 5}))
+    with pytest.raises(InputError, match=r"digests=5; expected.*restore it"):
+        folder.check(SETTINGS, {}, {"dataset": "0"})
+
+
+def test_what_was_sealed_is_known_again(tmp_path):
+    folder = Workdir(tmp_path)
+    version = folder.exports / "1"
+    workdir.write_bytes(version / "saved_model.pb", b"graph")
+    workdir.write_bytes(folder.weights, b"weights")
+    folder.verify(version)  # nothing is sealed: an earlier version's
+    folder.seal(version)
+    folder.seal(folder.weights)
+    (version / "note.txt").write_text("what others add does not matter")
+    folder.verify(version)
+    folder.verify(folder.weights)
+    folder.weights.write_bytes(b"weighty")
+    folder.verify(version)
+    with pytest.raises(InputError, match=r"generator\.weights\.h5 is not what train\.py wrote.*expected.*restore it"):
+        folder.verify(folder.weights)
+    folder.seal(folder.weights)  # written anew
+    folder.verify(folder.weights)
+    (version / "saved_model.pb").unlink()
+    with pytest.raises(InputError, match=r"saved_model\.pb is not what train\.py wrote.*expected.*restore it"):
+        folder.verify(version)
+    folder.digests.write_text("{")
+    with pytest.raises(InputError, match=r"digests\.json cannot be read; expected"):
+        folder.verify(version)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [None, "", "epoch\n1\n", "seconds\nfast\n", "seconds\nnan\n", "seconds\n-1\n", "seconds\n1\n", "\0", b"\xff"],
+)
+def test_a_history_that_does_not_tell_the_cost_is_refused(text, tmp_path):
+    folder = Workdir(tmp_path)
+    if text is not None:
+        folder.metrics.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=r"metrics\.csv .*expected.*restore"):
+        folder.training_cost(black_box=True)
+
+
+def test_the_cost_of_training(tmp_path):
+    folder = Workdir(tmp_path)
+    folder.metrics.write_text("seconds,queries\n1.5,10\n2,30\n")
+    assert folder.training_cost(black_box=True) == (3.5, 30)
+    assert folder.training_cost(black_box=False) == (3.5, 0)
+
+
+@pytest.mark.parametrize("path", ["a\0b", 5000 * "x", "loop/run"])
+def test_what_the_system_takes_for_no_path_is_refused(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(InputError, match=r"cannot be used .*; expected a path: correct it"):
+        Workdir(path)

@@ -16,6 +16,7 @@ import pytest
 import tensorflow as tf
 
 from aigan_tf import baselines, building, callbacks, classifier_training, classifiers, comparison, resistance, training
+from aigan_tf.attacks import pgd_attack
 from aigan_tf.batches import evaluation_batches
 from aigan_tf.config import make_config
 from aigan_tf.errors import InputError
@@ -471,6 +472,22 @@ def test_mixed_precision_computes_a_convolution_in_bfloat16():
         np.testing.assert_array_equal(convolve(images), exact)
         mixed.on_test_end()
         np.testing.assert_array_equal(convolve(images), exact)
+
+
+def test_mixed_precision_keeps_the_attacker_within_epsilon(make_classifier):
+    """bfloat16 knows bright pixels in steps of an eighth of 8/255: the attacker's sums must not be rounded to it."""
+    classifier = classifiers.frozen(make_classifier())
+    images, classes = tf.random.stateless_uniform((16, 8, 8, 1), (0, 1)), tf.zeros((16,), tf.int32)
+    attack = tf.function(
+        lambda x: pgd_attack(classifier, x, classes, epsilon=8 / 255, step_size=4 / 255, num_steps=3, seed=(0, 2))
+    )
+    exact = attack(images)
+    with callbacks.MixedPrecision(True):
+        rounded = attack(images)
+    for adversarial_images in (exact, rounded):
+        assert float(tf.reduce_max(tf.abs(adversarial_images - images))) <= 8 / 255 + 1e-6
+    if "avx512_bf16" in CPU_FLAGS:
+        assert np.any(exact != rounded)  # its gradients were bfloat16's
 
 
 def test_an_interruption_leaves_no_mixed_precision_behind():

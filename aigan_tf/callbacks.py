@@ -97,7 +97,7 @@ class MixedPrecision(keras.callbacks.Callback):
     # From these on everything is float32 up to the next convolution: the perturbation's arithmetic and norms (bfloat16
     # knows bright pixels in steps of an eighth of 8/255), the attacker's steps (Sign), the GAN losses, and the sums that
     # the metrics keep.
-    FLOAT32_FROM = {"INFERLIST": "Tanh,Softplus", "CLEARLIST": "Sign"}  # by the list of TensorFlow's that they are on
+    FLOAT32_FROM = (("INFERLIST", "Tanh,Softplus"), ("CLEARLIST", "Sign"))  # with TensorFlow's list that they are on
 
     def __init__(self, enabled: bool):
         super().__init__()
@@ -120,8 +120,8 @@ class MixedPrecision(keras.callbacks.Callback):
         if not self.enabled:
             return
         # TensorFlow has no other way to move an operation from one of its lists to another.
-        changes = {f"{name}_REMOVE": operations for name, operations in self.FLOAT32_FROM.items()}
-        changes["DENYLIST_ADD"] = ",".join(self.FLOAT32_FROM.values())
+        changes = {f"{name}_REMOVE": operations for name, operations in self.FLOAT32_FROM}
+        changes["DENYLIST_ADD"] = ",".join(operations for _, operations in self.FLOAT32_FROM)
         for change, operations in changes.items():
             os.environ[f"TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_{change}"] = operations
         # The option is TensorFlow's own and holds for the process; a compiled step is looked up by it at each call.

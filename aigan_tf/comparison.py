@@ -90,8 +90,6 @@ def evaluate_workdir(
             f"{' and '.join(robust_against)}: leave it out"
         )
     others = {name: _other_classifier(name, config, dataset, folder) for name in transfer_to}
-    for name, other in others.items():
-        _refuse_misfit(name, other, dataset)
     examples = examples_of(dataset, classifier)
     with pictures:
         result = compare(config, examples, dataset.name, chosen, folder, keep=pictures.keep if save_images else None)
@@ -257,7 +255,10 @@ def _other_classifier(name, config, dataset, folder):
     path = user_path(name)
     if (path / "config.json").exists():
         other = Workdir(path)
-        return preparation.existing_classifier(preparation.config_of(other), dataset, other)
+        try:
+            return preparation.existing_classifier(preparation.config_of(other), dataset, other)
+        except InputError as error:
+            raise InputError(f"--transfer_to={name}: {error}") from error
     other = dataclasses.replace(config, classifier=name, classifier_epochs=0, defense="")
     if preparation.is_built_in(name):
         # Another seed: the run's own would train its very classifier once more, if it is of this architecture.
@@ -266,18 +267,6 @@ def _other_classifier(name, config, dataset, folder):
         with own.locked():
             return trained_classifier(other, dataset, own)
     return preparation.adopt_classifier(other, dataset, needs_gradient=False)  # it is only shown pictures
-
-
-def _refuse_misfit(name, classifier, dataset):
-    """Raises `InputError` where another run's classifier does not take these images or answers other classes."""
-    shape = " x ".join(map(str, dataset.image_shape))
-    expected = f"expected one of {shape} images and {dataset.num_classes} classes: leave it out"
-    try:
-        answered = classifier(tf.constant(dataset.test.take(slice(0, 1)).as_float())).shape[-1]
-    except (ValueError, tf.errors.InvalidArgumentError) as error:
-        raise InputError(f"--transfer_to={name}: its classifier does not take these images; {expected}") from error
-    if answered != dataset.num_classes:
-        raise InputError(f"--transfer_to={name}: its classifier has {answered} classes; {expected}")
 
 
 def _print(result):

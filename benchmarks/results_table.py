@@ -4,6 +4,7 @@
 
 Without arguments it only writes the tables anew from what docs/results/ holds. No number in them is
 typed by hand. What evaluate.py left in evaluation/ comes along.
+A defenses.json that it wrote of several folders is put into a folder of docs/results/ by hand.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ import sys
 from readme_table import ROOT, into_readme, table  # before the package: it puts the checkout on the path
 
 from aigan_tf.config import Config, make_config
-from aigan_tf.report import comparison_rows
+from aigan_tf.report import comparison_rows, defense_rows
 from aigan_tf.workdir import read_csv
 
 RESULTS = ROOT / "docs" / "results"
@@ -23,6 +24,7 @@ FILES = ("config.json", "report.json", "metrics.csv", "classifier_metrics.csv")
 EVALUATION = ("evaluation/report.json", "evaluation/report.html")
 BEGIN, END = "<!-- results: written by benchmarks/results_table.py -->", "<!-- end of results -->"
 COMPARISON = "<!-- comparison: written by benchmarks/results_table.py -->", "<!-- end of comparison -->"
+DEFENCES = "<!-- defences: written by benchmarks/results_table.py -->", "<!-- end of defences -->"
 COLUMNS = (
     "command",
     "classifier (accuracy)",
@@ -87,6 +89,15 @@ def comparison_table(folders: list[pathlib.Path]) -> str:
     return table(["run, classifier", *(header[i] for i in kept)], cells)
 
 
+def defence_table(files: list[pathlib.Path]) -> str:
+    """Returns what evaluate.py measured on several work folders, a file after another, as one table."""
+    cells = []
+    for file in files:
+        header, *rows = defense_rows(json.loads(file.read_text()))
+        cells += [[pathlib.Path(path).name, *row] for path, *row in rows]
+    return table(header, cells)
+
+
 def main(workdirs: list[str]) -> None:
     for workdir in map(pathlib.Path, workdirs):
         target = RESULTS / workdir.resolve().name
@@ -100,6 +111,9 @@ def main(workdirs: list[str]) -> None:
     compared = [folder for folder in folders if (folder / EVALUATION[0]).exists()]
     if compared:
         into_readme(*COMPARISON, comparison_table(compared))
+    defended = sorted(RESULTS.glob("*/defenses.json"))
+    if defended:
+        into_readme(*DEFENCES, defence_table(defended))
 
 
 if __name__ == "__main__":

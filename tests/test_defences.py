@@ -86,6 +86,7 @@ def test_only_the_classifier_learns(defense, make_classifier, batch):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.long
 def test_training_against_pgd_makes_it_harder_for_pgd(digits):
     """The whole point, on real images: accuracy under attack, of a plain and of a defended classifier."""
     images, labels = digits.train.as_float(), digits.train.labels
@@ -145,6 +146,7 @@ def test_a_generator_in_the_loop_learns_beside_the_classifier(make_classifier, d
     assert np.abs(start - images).max() > 1e-3
 
 
+@pytest.mark.long
 def test_training_against_a_generator_makes_it_harder_for_pgd_too(digits):
     """What the defence is for: accuracy under an attack that took no part in the training."""
     images, labels = digits.train.as_float(), digits.train.labels

@@ -26,6 +26,7 @@ def doubled():
     return json.loads(finished.stdout.splitlines()[-1])
 
 
+@pytest.mark.long
 def test_two_devices_with_half_a_batch_each_end_where_one_does(doubled):
     assert doubled["replicas"] == 2
     assert doubled["float64_moved"] > 1e-3
@@ -33,6 +34,7 @@ def test_two_devices_with_half_a_batch_each_end_where_one_does(doubled):
     assert doubled["float32_gradients"] < 1e-4
 
 
+@pytest.mark.long
 def test_losses_and_metrics_are_those_of_the_whole_batch(doubled):
     names = doubled["metrics"].keys()
     assert {"generator_loss", "discriminator_loss", "targeted_success_rate", "perturbation_linf"} <= names
@@ -55,6 +57,7 @@ def no_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))  # Python tries its temporary folder with a few bytes
 
 
+@pytest.mark.long
 def test_two_processes_train_together_and_the_first_alone_writes(tmp_path):
     workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
     command = [

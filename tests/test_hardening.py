@@ -82,6 +82,7 @@ def test_a_softmax_that_cannot_be_taken_off_is_trained_through_its_logarithm(bat
     np.testing.assert_allclose(tf.nn.softmax(logits(images)), model(images * 255), atol=1e-6)
 
 
+@pytest.mark.long
 def test_the_work_folder_holds_the_same_model_with_other_weights(own, digits, tmp_path, capsys):
     given = hashlib.sha256(own.read_bytes()).hexdigest()
     config = make_config(**SETTINGS, classifier=str(own), defense="pgd")
@@ -99,6 +100,7 @@ def test_the_work_folder_holds_the_same_model_with_other_weights(own, digits, tm
     assert again["attacks"]["aigan"]["success_rate"] == report["success_rate"]
 
 
+@pytest.mark.long
 def test_a_killed_hardening_ends_bit_for_bit_as_an_uninterrupted_one(own, digits, tmp_path, monkeypatch):
     config = make_config(**SETTINGS, classifier=str(own), defense="aigan")
     whole, killed = Workdir(tmp_path / "whole"), Workdir(tmp_path / "killed")

@@ -734,6 +734,7 @@ def short_recipe(monkeypatch):
     monkeypatch.setitem(classifiers.ARCHITECTURES, "small", small)
 
 
+@pytest.mark.long
 def test_a_black_box_is_attacked_through_a_copy_and_its_queries_are_counted(
     tmp_path, monkeypatch, short_recipe, capsys
 ):
@@ -767,6 +768,7 @@ def test_a_black_box_is_attacked_through_a_copy_and_its_queries_are_counted(
     assert_same_arrays(saved_weights(cut / "generator.weights.h5"), saved_weights(whole / "generator.weights.h5"))
 
 
+@pytest.mark.long
 def test_a_classifier_without_a_gradient_is_attacked_as_a_black_box(finished, tmp_path, short_recipe):
     inputs = keras.Input((8, 8, 1))
     original = keras.models.load_model(finished[0] / "classifier.keras")
@@ -805,6 +807,7 @@ def test_the_exported_generator_is_measured_as_the_trained_one_was(finished, tmp
     assert few["num_attacks"] == 9 * few["num_correct"]
 
 
+@pytest.mark.long
 def test_the_generator_is_compared_with_other_attacks_on_the_same_images(finished, tmp_path, monkeypatch, capsys):
     for name, value in dict(binary_search_steps=2, steps=50, stepsize=0.1).items():
         monkeypatch.setitem(baselines.CW_SETTINGS, name, value)  # its strength is tested where it is built
@@ -927,6 +930,7 @@ def test_a_classifier_the_pictures_cannot_be_shown_to_is_refused_before_anything
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_work_folders_with_and_without_a_defence_are_set_side_by_side(finished, tmp_path, capsys):
     plain, defended = tmp_path / "plain", tmp_path / "defended"
     shutil.copytree(finished[0], plain)
@@ -948,6 +952,7 @@ def test_work_folders_with_and_without_a_defence_are_set_side_by_side(finished, 
         assert f"{row['robust_accuracy']['pgd']:.2%}" in html
 
 
+@pytest.mark.long
 def test_an_ensemble_defence_trains_its_static_classifiers_once(tmp_path, monkeypatch):
     config = make_config(**{**TINY, "classifier": "resnet20", "classifier_epochs": 1}, defense="ensemble")
     dataset = training.preparation.load_dataset(config, None)
@@ -1040,6 +1045,7 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(finished, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.long
 def test_one_generator_for_every_budget(finished, tmp_path, capsys):
     """From the flag to the exported signature and the curve in the report."""
     settings = {**TINY, "classifier": str(finished[0] / "classifier.keras"), "classifier_epochs": 0}

@@ -48,6 +48,9 @@ _STAGE2_STEPS = flags.DEFINE_integer("stage2_steps", 700, "stage-2 steps of the 
 _WIDTH = flags.DEFINE_integer(
     "generator_width", None, "channels of the generator at full size; default: the preset's", lower_bound=1
 )
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "decides every random choice; another one shows what chance does", lower_bound=0
+)
 _ROWS = flags.DEFINE_list("rows", [], "names of the rows to run, by comma; empty: all")
 
 
@@ -219,6 +222,7 @@ def main(_):
         classifier, validation.as_float(), validation.labels, dataset.class_names, split="validation"
     )
     config = make_config(dataset=_DATASET.value)
+    config = dataclasses.replace(config, seed=_SEED.value)
     if _WIDTH.value:
         config = dataclasses.replace(config, generator_width=_WIDTH.value)
     settings = {

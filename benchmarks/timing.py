@@ -41,5 +41,6 @@ def machine() -> dict[str, str]:
 def save(result: dict, output: str) -> None:
     """Writes a result with the machine's description to `output`; the empty string writes nothing."""
     if output:
-        command = " ".join(["python", *sys.argv])
+        given = [argument for argument in sys.argv if not argument.startswith("--data_dir")]  # a path of this machine
+        command = " ".join(["python", *given])
         write_json(pathlib.Path(output), {"machine": machine(), "command": command, **result})

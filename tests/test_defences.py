@@ -86,30 +86,35 @@ def test_only_the_classifier_learns(defense, make_classifier, batch):
         np.testing.assert_array_equal(a, b)
 
 
+def robust_accuracy(digits, make_learner, epochs, epsilon, step_size):
+    """Accuracy on real images under PGD of a classifier that was trained by what `make_learner` makes of it."""
+    keras.utils.set_random_seed(0)
+    model = classifiers.build("small", (8, 8, 1), 10)
+    learner = make_learner(model)
+    learner.compile(
+        keras.optimizers.Adam(2e-3),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    images, labels = digits.train.as_float(), digits.train.labels
+    learner.fit(tf.data.Dataset.from_tensor_slices((images, labels)).batch(64), epochs=epochs, shuffle=False, verbose=0)
+    frozen, test_labels = classifiers.frozen(model), digits.test.labels
+    attacked = pgd_attack(
+        frozen, tf.constant(digits.test.as_float()), tf.constant(test_labels), epsilon=epsilon, step_size=step_size,
+        num_steps=10, targeted=False,
+    )  # fmt: skip
+    return float(np.mean(np.argmax(frozen(attacked), -1) == test_labels))
+
+
 @pytest.mark.long
 def test_training_against_pgd_makes_it_harder_for_pgd(digits):
     """The whole point, on real images: accuracy under attack, of a plain and of a defended classifier."""
-    images, labels = digits.train.as_float(), digits.train.labels
-    test_images, test_labels = tf.constant(digits.test.as_float()), digits.test.labels
-
-    def robust_accuracy(defense):
-        keras.utils.set_random_seed(0)
-        model = classifiers.build("small", (8, 8, 1), 10)
-        learner = AdversarialTraining(model, defense, 0.1) if defense else model
-        learner.compile(
-            keras.optimizers.Adam(2e-3),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-            jit_compile=False,
-        )
-        learner.fit(tf.data.Dataset.from_tensor_slices((images, labels)).batch(64), epochs=6, shuffle=False, verbose=0)
-        frozen = classifiers.frozen(model)
-        attacked = pgd_attack(
-            frozen, test_images, tf.constant(test_labels), epsilon=0.1, step_size=0.025, num_steps=10, targeted=False
-        )
-        return float(np.mean(np.argmax(frozen(attacked), -1) == test_labels))
-
-    assert robust_accuracy("pgd") > robust_accuracy(None) + 0.1
+    plain, defended = (
+        robust_accuracy(digits, make_learner, epochs=6, epsilon=0.1, step_size=0.025)
+        for make_learner in (lambda model: model, lambda model: AdversarialTraining(model, "pgd", 0.1))
+    )
+    assert defended > plain + 0.1
 
 
 def opponent_of(classifier, digits):
@@ -149,24 +154,8 @@ def test_a_generator_in_the_loop_learns_beside_the_classifier(make_classifier, d
 @pytest.mark.long
 def test_training_against_a_generator_makes_it_harder_for_pgd_too(digits):
     """What the defence is for: accuracy under an attack that took no part in the training."""
-    images, labels = digits.train.as_float(), digits.train.labels
-    test_images, test_labels = tf.constant(digits.test.as_float()), digits.test.labels
-
-    def robust_accuracy(defended):
-        keras.utils.set_random_seed(0)
-        model = classifiers.build("small", (8, 8, 1), 10)
-        learner = GeneratorTraining(model, opponent_of(model, digits)) if defended else model
-        learner.compile(
-            keras.optimizers.Adam(2e-3),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-            jit_compile=False,
-        )
-        learner.fit(tf.data.Dataset.from_tensor_slices((images, labels)).batch(64), epochs=5, shuffle=False, verbose=0)
-        frozen = classifiers.frozen(model)
-        attacked = pgd_attack(
-            frozen, test_images, tf.constant(test_labels), epsilon=0.15, step_size=0.04, num_steps=10, targeted=False
-        )
-        return float(np.mean(np.argmax(frozen(attacked), -1) == test_labels))
-
-    assert robust_accuracy(True) > robust_accuracy(False) + 0.1
+    plain, defended = (
+        robust_accuracy(digits, make_learner, epochs=5, epsilon=0.15, step_size=0.04)
+        for make_learner in (lambda model: model, lambda model: GeneratorTraining(model, opponent_of(model, digits)))
+    )
+    assert defended > plain + 0.1

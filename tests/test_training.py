@@ -893,14 +893,16 @@ def test_pictures_are_not_mixed_into_a_folder_that_holds_something(finished, tmp
         (dict(attacks=("advgan",)), ["advgan", "expected one for each target class", "--method=advgan"]),
         (dict(num_examples=-1), ["num_examples=-1", "expected 0"]),
         (dict(attacks=("fgsm",), transfer_to=("small",)), ["transfer_to", "expected both"]),
-        (dict(transfer_to=("no/such.keras",)), ["no/such.keras"]),
+        (dict(transfer_to=("small", "no/such.keras")), ["--transfer_to=no/such.keras", "does not exist"]),
+        (dict(transfer_to=("small", "A")), ["--transfer_to=A", "expected at least"]),
     ],
 )
-def test_what_cannot_be_compared_is_refused_in_one_line(arguments, words, finished, tmp_path):
+def test_what_cannot_be_compared_is_refused_in_one_line(arguments, words, finished, tmp_path, capsys):
     with pytest.raises(InputError) as caught:
         comparison.evaluate_workdir(finished[0], output=str(tmp_path / "out"), **arguments)
     assert "\n" not in str(caught.value)
     assert all(word in str(caught.value) for word in words), caught.value
+    assert "Training" not in capsys.readouterr().out  # nor is any other classifier of --transfer_to trained first
     assert not (tmp_path / "out").exists()
 
 

@@ -41,8 +41,9 @@ BESIDE = {
     "workdir": {"errors"},
     "classifiers": {"errors", "normalization"},
     "batches": {"errors", "data"},
-    "adoption": {"errors", "classifiers"},
+    "adoption": {"errors", "classifiers", "saved_model"},
     "distribution": {"errors"},
+    "saved_model": set(),
     "errors": set(),
 }
 

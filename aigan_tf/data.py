@@ -18,6 +18,8 @@ MAX_VALIDATION = 2000  # enough for +-1 point at 95 % success; the rest is bette
 TEST_FRACTION = 0.2  # only for a data set that comes without a test split
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 
+_log = logging.getLogger(__name__)
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -158,7 +160,7 @@ def _check_size(name, count, shape):
 def _load_folder(root, image_size):
     class_names = None
     splits = []
-    channels = None
+    left_out = []
     for split_name in ("train", "test"):
         folder = root / split_name
         if not folder.is_dir():
@@ -177,12 +179,13 @@ def _load_folder(root, image_size):
                 f"data folder {str(root)!r} has the class folder {odd[0]!r} in only one of train/ and test/; "
                 "expected the same classes in both: add or remove it"
             )
-        files = [
-            (path, label)
-            for label, class_name in enumerate(class_names)
-            for path in sorted((folder / class_name).iterdir())
-            if path.suffix.lower() in IMAGE_SUFFIXES
-        ]
+        files = []
+        for label, class_name in enumerate(class_names):
+            for path in sorted((folder / class_name).iterdir()):
+                if path.suffix.lower() in IMAGE_SUFFIXES:
+                    files.append((path, label))
+                elif not path.name.startswith("."):  # what a desktop leaves behind is no news
+                    left_out.append(path)
         labels = np.array([label for _, label in files], np.int32)
         if len(set(labels.tolist())) < len(class_names) or not files:
             raise InputError(
@@ -191,18 +194,28 @@ def _load_folder(root, image_size):
             )
         images = []
         for path, _ in files:
-            image = _read_image(path, channels, image_size)
-            channels = image.shape[-1]
-            if images and image.shape != images[0].shape:
+            image = _read_image(path, image_size)
+            if images and image.shape[:2] != images[0].shape[:2]:
                 raise InputError(
                     f"image {str(path)!r} is {image.shape[0]} x {image.shape[1]}; expected {images[0].shape[0]} x "
                     f"{images[0].shape[1]} as the others: give --image_size=HEIGHT,WIDTH"
                 )
-            if not images:
+            if not images or image.shape[-1] > images[-1].shape[-1]:  # one in colour makes colour of all
                 _check_size(str(root), len(files), image.shape)
             images.append(image)
-        splits.append(Split(np.stack(images), labels))
-    train, test = splits
+        splits.append((images, labels))
+    if left_out:
+        _log.warning(
+            "data folder %r: left out of its class folders: %d, such as %r; pictures are files that end in %s",
+            str(root), len(left_out), str(left_out[0].relative_to(root)), ", ".join(IMAGE_SUFFIXES),
+        )  # fmt: skip
+    channels = [image.shape[-1] for images, _ in splits for image in images]
+    if min(channels) < max(channels):
+        _log.warning(
+            "data folder %r: %d of %d pictures are grey, the others in colour; all are taken as colour",
+            str(root), channels.count(1), len(channels),
+        )  # fmt: skip
+    train, test = (Split(_stack(images, max(channels)), labels) for images, labels in splits)
     if train.images.shape[1:] != test.images.shape[1:]:
         raise InputError(
             f"data folder {str(root)!r} has train images of {train.images.shape[1:]} and test images of "
@@ -211,11 +224,11 @@ def _load_folder(root, image_size):
     return train, test, class_names
 
 
-def _read_image(path, channels, image_size):
-    """Decodes one file to uint8 `(height, width, 1 or 3)`; `channels` None takes what the file has."""
+def _read_image(path, image_size):
+    """Decodes one file to uint8 `(height, width, 1 or 3)`, as many channels as the file has."""
     try:
         data = path.read_bytes()
-        image = tf.io.decode_image(data, channels=channels or 0, expand_animations=False)
+        image = tf.io.decode_image(data, expand_animations=False)
         if image.shape[-1] not in (1, 3):  # an alpha channel says nothing a classifier sees
             image = tf.io.decode_image(data, channels=1 if image.shape[-1] == 2 else 3, expand_animations=False)
     except (OSError, tf.errors.OpError) as error:
@@ -223,6 +236,11 @@ def _read_image(path, channels, image_size):
             f"image {str(path)!r} cannot be read; expected a PNG, JPEG, BMP or GIF file: replace or remove it"
         ) from error
     return _resize(image, image_size).numpy()
+
+
+def _stack(images, channels):
+    """Returns images of one size as one array, grey ones with their value in each of `channels`."""
+    return np.stack([np.broadcast_to(image, (*image.shape[:2], channels)) for image in images])
 
 
 # --- TensorFlow Datasets
@@ -283,9 +301,7 @@ def _load_tfds(name, data_dir, image_size):
     if test_name is not None:
         return train, read(test_name), label_feature.names
     train, test = hold_out(train, TEST_FRACTION, len(train))
-    logging.getLogger(__name__).warning(
-        "%s has no test split: %d training images were held out as one", name, len(test)
-    )
+    _log.warning("%s has no test split: %d training images were held out as one", name, len(test))
     return train, test, label_feature.names
 
 

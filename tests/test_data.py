@@ -140,6 +140,33 @@ def test_an_alpha_channel_is_dropped(tmp_path):
     assert pixels["test/cat/0.png"][..., :3].tobytes() in {image.tobytes() for image in dataset.test.images}
 
 
+def test_grey_pictures_among_those_in_colour_are_taken_as_colour(tmp_path, caplog):
+    pixels = write_folder(tmp_path)
+    data.load(str(tmp_path))
+    assert not caplog.records
+    for path in ("train/cat/0.png", "test/dog/1.png"):  # the very first, and one of the other split
+        pixels[path] = write_image(tmp_path / path, (9, 13, 1)).repeat(3, axis=-1)
+    dataset = data.load(str(tmp_path))
+    read = {image.tobytes() for split in (dataset.train, dataset.validation, dataset.test) for image in split.images}
+    assert read == {image.tobytes() for image in pixels.values()}
+    (record,) = caplog.records
+    assert f"'{tmp_path}': 2 of 12 pictures are grey" in record.getMessage()
+
+
+def test_what_is_no_picture_is_counted(tmp_path, caplog):
+    write_folder(tmp_path)
+    (tmp_path / "train" / "cat" / ".DS_Store").write_bytes(b"")
+    data.load(str(tmp_path))
+    assert not caplog.records
+    (tmp_path / "train" / "cat" / "5.webp").write_bytes(b"")
+    (tmp_path / "test" / "dog" / "more").mkdir()
+    data.load(str(tmp_path))
+    (record,) = caplog.records
+    assert "left out of its class folders: 2" in record.getMessage()
+    assert "'train/cat/5.webp'" in record.getMessage()
+    assert ".png, .jpg" in record.getMessage()
+
+
 def test_jpeg_files_are_read(tmp_path):
     write_folder(tmp_path)
     (tmp_path / "train" / "cat" / "9.JPG").write_bytes(tf.io.encode_jpeg(np.full((9, 13, 3), 200, np.uint8)).numpy())
@@ -244,6 +271,9 @@ def test_more_than_fits_in_memory_is_refused(tmp_path, monkeypatch):
     with pytest.raises(InputError) as caught:
         data.load(str(tmp_path))
     assert_one_line(caught, "GiB", "--image_size")
+    write_image(tmp_path / "train" / "cat" / "0.png", (9, 13, 1))  # the others make colour of it
+    with pytest.raises(InputError, match="GiB"):
+        data.load(str(tmp_path))
     monkeypatch.setattr(data, "MAX_BYTES", 9 * 13 * 3 * 8)
     data.load(str(tmp_path))
 

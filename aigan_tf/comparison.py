@@ -78,7 +78,7 @@ def evaluate_workdir(
     dataset = preparation.load_dataset(config, data_dir)
     pictures = contextlib.nullcontext()
     if save_images:
-        pictures = PictureFolder(user_path(save_images), dataset.class_names, config.targeted)
+        pictures = PictureFolder(user_path(save_images), dataset.class_names, config.targeted, dataset.test.files)
     # One graph for all attacks, each of which would make its own.
     classifier = tf.function(preparation.existing_classifier(config, dataset, folder), reduce_retracing=True)
     dataset = dataclasses.replace(dataset, test=dataset.test.take(slice(0, num_examples or None)))

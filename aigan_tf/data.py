@@ -29,18 +29,21 @@ class Split:
         images: uint8 `(n, height, width, channels)` in `[0, pixel_max]`.
         labels: int32 `(n,)`.
         pixel_max: the value that stands for full intensity, 255 for 8-bit images.
+        files: str `(n,)`, where in its folder each image lies; None where images are no files.
     """
 
     images: np.ndarray
     labels: np.ndarray
     pixel_max: int = 255
+    files: np.ndarray | None = None
 
     def __len__(self):
         return len(self.labels)
 
     def take(self, indices) -> "Split":
         """Returns the images and labels at `indices` (a slice or an integer array)."""
-        return Split(self.images[indices], self.labels[indices], self.pixel_max)
+        files = None if self.files is None else self.files[indices]
+        return Split(self.images[indices], self.labels[indices], self.pixel_max, files)
 
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Returns each channel's mean and standard deviation (never zero) over all pixels scaled to `[0, 1]`."""
@@ -203,19 +206,19 @@ def _load_folder(root, image_size):
             if not images or image.shape[-1] > images[-1].shape[-1]:  # one in colour makes colour of all
                 _check_size(str(root), len(files), image.shape)
             images.append(image)
-        splits.append((images, labels))
+        splits.append((images, labels, np.array([path.relative_to(root).as_posix() for path, _ in files])))
     if left_out:
         _log.warning(
             "data folder %r: left out of its class folders: %d, such as %r; pictures are files that end in %s",
             str(root), len(left_out), str(left_out[0].relative_to(root)), ", ".join(IMAGE_SUFFIXES),
         )  # fmt: skip
-    channels = [image.shape[-1] for images, _ in splits for image in images]
+    channels = [image.shape[-1] for images, *_ in splits for image in images]
     if min(channels) < max(channels):
         _log.warning(
             "data folder %r: %d of %d pictures are grey, the others in colour; all are taken as colour",
             str(root), channels.count(1), len(channels),
         )  # fmt: skip
-    train, test = (Split(_stack(images, max(channels)), labels) for images, labels in splits)
+    train, test = (Split(_stack(images, max(channels)), labels, files=files) for images, labels, files in splits)
     if train.images.shape[1:] != test.images.shape[1:]:
         raise InputError(
             f"data folder {str(root)!r} has train images of {train.images.shape[1:]} and test images of "

@@ -129,6 +129,8 @@ def test_a_folder_of_odd_sized_pictures(shape, tmp_path, no_network):
         for image, label in zip(split.images, split.labels, strict=True):
             (path,) = (path for path, other in pixels.items() if other.tobytes() == image.tobytes())
             assert dataset.class_names[label] == path.split("/")[1]
+    for split in (dataset.train, dataset.validation, dataset.test):
+        assert [pixels[path].tobytes() for path in split.files] == [image.tobytes() for image in split.images]
     np.testing.assert_allclose(dataset.test.as_float() * 255, dataset.test.images, atol=1e-4)
     assert not no_network
 

@@ -74,7 +74,7 @@ def evaluate_workdir(
         raise InputError(f"--num_examples={num_examples}: expected 0 (all) or more; give e.g. 1000")
     if transfer_to and GENERATOR not in attacks:
         raise InputError(f"--transfer_to without {GENERATOR} in --attacks: expected both, it is what is shown: add it")
-    output = report_folder(user_path(output) if output else folder.evaluation)
+    output = report_folder(user_path(output) if output else folder.evaluation, "report")
     dataset = preparation.load_dataset(config, data_dir)
     pictures = contextlib.nullcontext()
     if save_images:

@@ -801,10 +801,13 @@ def test_the_exported_generator_is_measured_as_the_trained_one_was(finished, tmp
     assert json.loads((output / "report.json").read_text()) == again
     assert untimed(again["attacks"]["aigan"]) == {k: v for k, v in untimed(result).items() if k != "device"}
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-    assert f"{result['success_rate']:.1%}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{result['success_rate']:.1%}" in printed
+    assert "will be replaced" not in printed
     few = comparison.evaluate_workdir(folder, num_examples=7, output=str(output))["attacks"]["aigan"]
     assert few["num_examples"] == 7
     assert few["num_attacks"] == 9 * few["num_correct"]
+    assert f"The earlier report in {output} will be replaced" in capsys.readouterr().out.splitlines()[0]
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""What happens around the epochs: progress, the stage switch, the precision, the history, the checkpoint."""
+"""What happens around the epochs: progress, the stage switch, the precision, the history."""
 
 import os
 import sys
@@ -9,7 +9,6 @@ import keras
 import tensorflow as tf
 
 from aigan_tf import workdir
-from aigan_tf.errors import InputError
 
 
 class Progress(keras.callbacks.Callback):
@@ -19,18 +18,20 @@ class Progress(keras.callbacks.Callback):
 
     Args:
         metrics: names of what is shown, of training and, with the prefix val_, of validation.
+        epochs: how many the run has.
         show_stage: whether the model has a `stage` to be named.
     """
 
-    def __init__(self, metrics: list[str], show_stage: bool = False):
+    def __init__(self, metrics: list[str], epochs: int, show_stage: bool = False):
         super().__init__()
         self.shown = metrics
+        self.epochs = epochs
         self.show_stage = show_stage
         self.interactive = sys.stdout.isatty()
 
     def on_epoch_begin(self, epoch, logs=None):
         stage = f", stage {self.model.stage}" if self.show_stage else ""
-        print(f"Epoch {epoch + 1}/{self.params['epochs']}{stage}", end="\n" if self.interactive else ": ", flush=True)
+        print(f"Epoch {epoch + 1}/{self.epochs}{stage}", end="\n" if self.interactive else ": ", flush=True)
         verbose = 1 if self.interactive else 2
         self.bar = keras.utils.Progbar(self.params["steps"], verbose=verbose, stateful_metrics=self.shown)
 
@@ -53,13 +54,15 @@ class StageSwitch(keras.callbacks.Callback):
 
     Args:
         stage1_epochs: the most epochs stage 1 may take.
+        epochs: those of both stages.
         success: validation success rate in `(0, 1]` that ends stage 1 at once; None for never.
         on_stage1_end: called when stage 1 is over, before the switch.
     """
 
-    def __init__(self, stage1_epochs: int, success: float | None, on_stage1_end: Callable[[], None]):
+    def __init__(self, stage1_epochs: int, epochs: int, success: float | None, on_stage1_end: Callable[[], None]):
         super().__init__()
         self.stage1_epochs = stage1_epochs
+        self.epochs = epochs
         self.success = success
         self.on_stage1_end = on_stage1_end
 
@@ -74,7 +77,7 @@ class StageSwitch(keras.callbacks.Callback):
         reached = self.success is not None and measured >= self.success
         if epoch + 1 >= self.stage1_epochs or reached:
             self.on_stage1_end()
-            if epoch + 1 < self.params["epochs"]:
+            if epoch + 1 < self.epochs:
                 self.model.stage = 2
             reason = (
                 f"validation success {measured:.1%} reached {self.success:.0%}" if reached else "its epochs are over"
@@ -157,55 +160,3 @@ class MetricsHistory(keras.callbacks.Callback):
         seconds, self.began = f"{ended - self.began:.2f}", ended
         self.rows.append({"epoch": str(epoch + 1), **self.stage, "seconds": seconds, **values})
         workdir.write_csv(self.path, self.rows)
-
-
-def state_of(aigan) -> dict[str, object]:
-    """Returns what a checkpoint must hold of an AIGAN so that its training goes on bit for bit."""
-    return dict(
-        generator=aigan.generator,
-        discriminator=aigan.discriminator,
-        generator_optimizer=aigan.generator_optimizer,
-        discriminator_optimizer=aigan.discriminator_optimizer,
-        stage=aigan.stage_variable,
-    )
-
-
-class EpochCheckpoint(keras.callbacks.Callback):
-    """Saves everything a run needs to go on after each epoch; the last two are kept.
-
-    Args:
-        folder: where the checkpoints lie.
-        **objects: what is saved: models, optimizers, Keras variables.
-    """
-
-    def __init__(self, folder, **objects):
-        super().__init__()
-        self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
-        # Variables, not the objects: TensorFlow does not see the layers a Keras model keeps in a list.
-        variables = {
-            name: [variable.value for variable in getattr(saved, "variables", [saved])]
-            for name, saved in objects.items()
-        }
-        checkpoint = tf.train.Checkpoint(epoch=self.epoch, **variables)
-        self.manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=2)
-
-    def restore(self) -> int:
-        """Restores the newest checkpoint, if there is one, and returns how many epochs are done.
-
-        Raises:
-            InputError: it is damaged.
-        """
-        newest = self.manager.latest_checkpoint
-        if newest:
-            try:
-                self.manager.checkpoint.restore(newest).assert_existing_objects_matched()
-            except Exception as error:  # of a damaged file TensorFlow raises half a dozen kinds
-                raise InputError(
-                    f"the checkpoint {newest} cannot be restored ({type(error).__name__}); expected what train.py saved: "
-                    "restore its files, or delete that folder to train anew"
-                ) from error
-        return int(self.epoch)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.epoch.assign(epoch + 1)
-        self.manager.save(checkpoint_number=epoch + 1)

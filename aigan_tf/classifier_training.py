@@ -11,11 +11,14 @@ from aigan_tf import classifiers
 from aigan_tf.adoption import take_weights
 from aigan_tf.batches import evaluation_batches, training_batches
 from aigan_tf.building import build_aigan
-from aigan_tf.callbacks import EpochCheckpoint, MetricsHistory, Progress, state_of
+from aigan_tf.callbacks import MetricsHistory, Progress
+from aigan_tf.checkpoints import Checkpoint, state_of
 from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset
 from aigan_tf.defences import AdversarialTraining, GeneratorTraining
 from aigan_tf.distillation import BlackBox
+from aigan_tf.distribution import Devices
+from aigan_tf.health import StopNotFinite
 from aigan_tf.normalization import with_fused_batch_norm
 from aigan_tf.preparation import existing_classifier, say, trainable_classifier
 from aigan_tf.workdir import Workdir, atomic_file
@@ -62,7 +65,7 @@ def hardened_classifier(config: Config, dataset: ImageDataset, folder: Workdir) 
 
 
 def _train(trainee, recipe, doing, config, dataset, folder):
-    """Trains a classifier by its recipe and the run's defence, going on after the last whole epoch there is."""
+    """Trains a classifier by its recipe and the run's defence, going on after the last step that was saved."""
     epochs = config.classifier_epochs or recipe.epochs
     batch_size = min(128, len(dataset.train))
     steps = len(dataset.train) // batch_size
@@ -76,34 +79,33 @@ def _train(trainee, recipe, doing, config, dataset, folder):
         learner = AdversarialTraining(trainee, config.defense, config.epsilon, static, config.seed)
     classifiers.compile_for_training(learner, recipe, epochs * steps, soft=dataset.train.labels.ndim == 2)
     learner.optimizer.build(trainee.trainable_variables)
-    checkpoint = EpochCheckpoint(
-        folder.checkpoints / "classifier", model=trainee, optimizer=learner.optimizer, **opponent
-    )
-    first_epoch = checkpoint.restore()
-    if first_epoch < epochs:
+    checkpoint = Checkpoint(folder.checkpoints / "classifier", model=trainee, optimizer=learner.optimizer, **opponent)
+    steps_done = checkpoint.restore()
+    if steps_done < epochs * steps:
         defended = f" under attack ({config.defense})" if config.defense else ""
-        say(f"{doing}{defended}, epochs {first_epoch + 1} to {epochs}.")
-    learner.fit(
-        training_batches(
-            dataset.train,
-            batch_size,
-            seed=config.seed,
-            first_step=first_epoch * steps,
-            max_shift=recipe.max_shift,
-            flip=config.flip,
-        ),
-        steps_per_epoch=steps,
-        initial_epoch=first_epoch,
-        epochs=epochs,
-        shuffle=False,  # the batches are shuffled already
-        verbose=0,  # Progress reports
-        validation_data=evaluation_batches(dataset.validation, 500),
-        callbacks=[
-            Progress(["loss", "accuracy", "generator_success_rate", "val_accuracy"]),
-            MetricsHistory(folder.classifier_metrics, first_epoch),
-            checkpoint,
-        ],
-    )
+        say(f"{doing}{defended}, epochs {steps_done // steps + 1} to {epochs}.")
+    with checkpoint:
+        Devices().fit(
+            learner,
+            functools.partial(
+                training_batches,
+                dataset.train,
+                batch_size,
+                config.seed,
+                max_shift=recipe.max_shift,
+                flip=config.flip,
+            ),
+            steps_per_epoch=steps,
+            steps_done=steps_done,
+            epochs=epochs,
+            validation_data=evaluation_batches(dataset.validation, 500),
+            callbacks=[
+                Progress(["loss", "accuracy", "generator_success_rate", "val_accuracy"], epochs),
+                StopNotFinite(lambda: checkpoint.newest),
+                MetricsHistory(folder.classifier_metrics, steps_done // steps),
+                checkpoint,
+            ],
+        )
 
 
 def _save(model, folder):

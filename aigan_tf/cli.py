@@ -1,12 +1,13 @@
 """The commands: flags to a Config to one call."""
 
 import dataclasses
+import signal
 import sys
 
 from absl import app, flags, logging
 
 from aigan_tf.config import PRESETS, Config, make_config
-from aigan_tf.errors import InputError, user_path
+from aigan_tf.errors import DivergedError, InputError, Terminated, user_path
 
 _DEFINE = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
 
@@ -36,8 +37,15 @@ def define_train_flags() -> None:
     )
 
 
-def run(main, when_interrupted: str = "interrupted") -> None:
-    """Runs `main()` under absl; an `InputError` becomes one line and exit status 2, Ctrl-C one line and 130."""
+def run(main, going_on: str = "") -> None:
+    """Runs `main()` under absl; what ends it early becomes one line and an exit status.
+
+    2 for an `InputError`, 1 for a `DivergedError`, and as shells have it 130 for Ctrl-C and 143 for SIGTERM.
+
+    Args:
+        main: what to do.
+        going_on: what the line of an interruption says besides.
+    """
 
     def guarded(arguments):
         logging.set_verbosity(logging.WARNING)  # TensorFlow's notes on how it saves are no news to a user
@@ -48,9 +56,20 @@ def run(main, when_interrupted: str = "interrupted") -> None:
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
+        except DivergedError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+        except Terminated:
+            print(f"\nterminated{going_on}", file=sys.stderr)
+            sys.exit(143)
         except KeyboardInterrupt:
-            print(f"\n{when_interrupted}", file=sys.stderr)
+            print(f"\ninterrupted{going_on}", file=sys.stderr)
             sys.exit(130)
+
+    def terminate(number, frame):
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)  # Python's own answer would leave half-written files behind
 
     sys.set_int_max_str_digits(0)  # a number of any length is refused by its size, in a message that shows it
     for flag in flags.FLAGS.flags_by_module_dict().get(__name__, []):  # so that --help lists them, not only --helpfull
@@ -108,7 +127,7 @@ def train() -> None:
         else:
             train_and_export(config, workdir, values.data_dir, values.export_classifier, values.strategy)
 
-    run(main, "interrupted; the same command goes on after the last whole epoch")
+    run(main, "; the same command goes on from what was saved last")
 
 
 def evaluate() -> None:

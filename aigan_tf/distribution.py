@@ -8,6 +8,7 @@ own rows of what is drawn for the batch.
 """
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -115,23 +116,37 @@ class Devices:
     def fit(
         self,
         model: keras.Model,
-        batches: tf.data.Dataset,
+        batches_from: Callable[[int], tf.data.Dataset],
         steps_per_epoch: int,
-        initial_epoch: int,
+        steps_done: int,
         epochs: int,
         validation_data: tf.data.Dataset,
         callbacks: Sequence[keras.callbacks.Callback],
     ) -> None:
-        """Trains as `model.fit` does with these arguments, on all replicas; the model was made in the strategy's scope.
+        """Trains as `model.fit` does, but on all replicas and from any step on.
 
-        The batches are shuffled already, and a callback reports.
+        Args:
+            model: compiled, made in the strategy's scope.
+            batches_from: how many steps come before to the batches from there on, already shuffled.
+            steps_per_epoch: steps of a whole epoch.
+            steps_done: how many were taken before. What is left of an epoch comes first.
+            epochs: how many the run has, those before included.
+            validation_data: what is measured at the end of each epoch.
+            callbacks: as in Keras; one of them reports.
         """
-        if not self.distributed:
-            model.fit(
-                batches, steps_per_epoch=steps_per_epoch, initial_epoch=initial_epoch, epochs=epochs, shuffle=False,
-                verbose=0, validation_data=validation_data, callbacks=callbacks,
-            )  # fmt: skip
-            return
+        fit = functools.partial(self._fit, model) if self.distributed else functools.partial(model.fit, shuffle=False)
+        begun, step = divmod(steps_done, steps_per_epoch)
+        # Keras gives all epochs of a fit as many steps: the rest of an epoch is a fit of its own.
+        whole = begun + 1 if step else begun
+        for first, last, steps in ((begun, whole, steps_per_epoch - step), (whole, epochs, steps_per_epoch)):
+            if first < last:
+                fit(
+                    batches_from((first + 1) * steps_per_epoch - steps), steps_per_epoch=steps, initial_epoch=first,
+                    epochs=last, validation_data=validation_data, callbacks=callbacks, verbose=0,
+                )  # fmt: skip
+
+    def _fit(self, model, batches, steps_per_epoch, initial_epoch, epochs, validation_data, callbacks, verbose):
+        """Keras's loop, for several replicas."""
         around = keras.callbacks.CallbackList(callbacks, model=model, epochs=epochs, steps=steps_per_epoch)
         train_step, test_step = self._step(model.train_step), self._step(model.test_step)
         training = iter(self.distribute(batches))

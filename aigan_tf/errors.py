@@ -1,4 +1,4 @@
-"""What a user gives and can get wrong: the one error for it, and paths."""
+"""What ends a run early: what a user got wrong, a training that went wrong, a request to stop; and paths."""
 
 import contextlib
 import os
@@ -18,6 +18,14 @@ class InputError(ValueError):
     def __init__(self, message: str):
         shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
         super().__init__("".join(shown))
+
+
+class DivergedError(ArithmeticError):
+    """A loss is no finite number any more, so that training cannot go on; the message is one line that says which."""
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM: as Ctrl-C, but nobody is watching."""
 
 
 def user_path(path: str | os.PathLike) -> pathlib.Path:

@@ -16,7 +16,8 @@ from aigan_tf import classifier_training, classifiers, figures, preparation
 from aigan_tf.aigan import AIGAN, spread_target_classes
 from aigan_tf.batches import evaluation_batches, training_batches
 from aigan_tf.building import build_advgan, build_aigan, steps_per_epoch
-from aigan_tf.callbacks import EpochCheckpoint, MetricsHistory, MixedPrecision, Progress, StageSwitch, state_of
+from aigan_tf.callbacks import MetricsHistory, MixedPrecision, Progress, StageSwitch
+from aigan_tf.checkpoints import Checkpoint, state_of
 from aigan_tf.comparison import measure_export
 from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset
@@ -24,6 +25,7 @@ from aigan_tf.distillation import BlackBox, DynamicDistillation
 from aigan_tf.distribution import Devices
 from aigan_tf.errors import InputError, user_path
 from aigan_tf.export import ServedGenerator, export_generator, latest_version
+from aigan_tf.health import QuietFailures, StopNotFinite
 from aigan_tf.preparation import say
 from aigan_tf.workdir import Workdir, atomic_file, digest_of, write_bytes, write_json
 
@@ -37,7 +39,7 @@ def train_and_export(
 ) -> dict | None:
     """Trains a generator against a classifier and writes everything into a work folder.
 
-    A run that was interrupted in the same folder is continued after its last whole epoch.
+    A run that was interrupted in the same folder is continued after what it saved last.
 
     Args:
         config: what to do.
@@ -241,8 +243,10 @@ def train_generator(
             write_samples(aigan, dataset, folder)
 
     automatic = config.switch == "auto" and config.stage2_epochs > 0
-    switch = StageSwitch(config.stage1_epochs, config.switch_success if automatic else None, end_stage1)
-    trained = fit(aigan, config, dataset, folder, config.epochs, devices, [switch, *callbacks], saved)
+    success = config.switch_success if automatic else None
+    switch = StageSwitch(config.stage1_epochs, config.epochs, success, end_stage1)
+    watch = QuietFailures(dataset.validation.take(np.arange(min(16, len(dataset.validation)))).as_float())
+    trained = fit(aigan, config, dataset, folder, config.epochs, devices, [switch, watch, *callbacks], saved)
     if trained and devices.is_chief:
         write_samples(aigan, dataset, folder)
     return aigan
@@ -258,49 +262,50 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     saved: Mapping[str, object] | None = None,
 ) -> bool:
-    """Trains a model up to `epochs`, going on after the last whole one that `folder` holds.
+    """Trains a model up to `epochs`, going on after the last step that `folder` holds.
 
     Returns:
         Whether there was anything left to do. The generator's weights are in `folder.weights` either way; only the
         chief writes.
     """
-    checkpoint = EpochCheckpoint(folder.checkpoints / "aigan", **state_of(aigan), **(saved or {}))
-    first_epoch = checkpoint.restore()
-    if first_epoch:
-        say(f"Continuing the generator after epoch {first_epoch} of {epochs}, in stage {aigan.stage}.")
-    if folder.weights.exists() and (first_epoch >= epochs or not first_epoch):
+    checkpoint = Checkpoint(folder.checkpoints / "aigan", **state_of(aigan), **(saved or {}))
+    steps = steps_per_epoch(config, dataset)
+    steps_done = checkpoint.restore()
+    if steps_done:
+        say(f"Continuing the generator after step {steps_done} of {epochs * steps}, in stage {aigan.stage}.")
+    if folder.weights.exists() and (steps_done >= epochs * steps or not steps_done):
         # A finished run, of which the checkpoints may be gone.
         preparation.load_weights(aigan.generator, folder.weights, "expected what train.py wrote: restore it")
         return False
-    steps = steps_per_epoch(config, dataset)
     success = aigan.success_rate.name
     say(f"Training the generator: {config.attack}, epsilon {config.epsilon:.4g}, {steps} steps an epoch.")
     began = time.perf_counter()
     chief_alone = [
-        MetricsHistory(folder.metrics, first_epoch),
+        MetricsHistory(folder.metrics, steps_done // steps),
         keras.callbacks.TensorBoard(folder.logs, write_graph=False),
         checkpoint,
     ]
-    with MixedPrecision(config.mixed_precision) as precision:
+    batches_from = functools.partial(
+        training_batches, dataset.train, config.batch_size, config.seed, max_shift=config.max_shift, flip=config.flip
+    )
+    with (
+        MixedPrecision(config.mixed_precision) as precision,
+        checkpoint if devices.is_chief else contextlib.nullcontext(),
+    ):
         devices.fit(
             aigan,
-            training_batches(
-                dataset.train,
-                config.batch_size,
-                config.seed,
-                first_step=first_epoch * steps,
-                max_shift=config.max_shift,
-                flip=config.flip,
-            ),
+            batches_from,
             steps_per_epoch=steps,
-            initial_epoch=first_epoch,
+            steps_done=steps_done,
             epochs=epochs,
             validation_data=evaluation_batches(dataset.validation, 500),
             callbacks=[
                 Progress(
                     ["generator_loss", success, "perturbation_l2", f"val_{success}", "val_perturbation_l2"],
+                    epochs,
                     show_stage=len(callbacks) > 0,
                 ),
+                StopNotFinite(lambda: checkpoint.newest),
                 *callbacks,
                 precision,
                 *(chief_alone if devices.is_chief else []),

@@ -55,15 +55,18 @@ def trained(devices, digits, dtype, stage, steps, epochs):
     def weights():
         return [*aigan.generator.get_weights(), *aigan.discriminator.get_weights()]
 
+    def cast(images, labels):
+        return tf.cast(images, dtype), labels
+
     before, watch = weights(), Watch()
     devices.fit(
         aigan,
-        training_batches(digits.train, BATCH, seed=0).map(lambda images, labels: (tf.cast(images, dtype), labels)),
+        lambda first: training_batches(digits.train, BATCH, seed=0, first_step=first).map(cast),
         steps,
         0,
         epochs,
         # 149 images: the last batch cannot be halved.
-        evaluation_batches(digits.validation, 50).map(lambda images, labels: (tf.cast(images, dtype), labels)),
+        evaluation_batches(digits.validation, 50).map(cast),
         [watch],
     )
     return before, weights(), watch.logs

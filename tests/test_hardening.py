@@ -10,7 +10,7 @@ from keras import layers
 
 from aigan_tf import comparison, training
 from aigan_tf.adoption import take_weights, trainable
-from aigan_tf.callbacks import EpochCheckpoint
+from aigan_tf.checkpoints import Checkpoint
 from aigan_tf.classifier_training import hardened_classifier
 from aigan_tf.config import make_config
 from aigan_tf.errors import InputError
@@ -105,14 +105,14 @@ def test_a_killed_hardening_ends_bit_for_bit_as_an_uninterrupted_one(own, digits
     config = make_config(**SETTINGS, classifier=str(own), defense="aigan")
     whole, killed = Workdir(tmp_path / "whole"), Workdir(tmp_path / "killed")
     hardened_classifier(config, digits, whole)
-    saved = EpochCheckpoint.on_epoch_end
+    saved = Checkpoint.on_epoch_end
 
     def stop(self, epoch, logs=None):
         saved(self, epoch, logs)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(EpochCheckpoint, "on_epoch_end", stop)
+        patch.setattr(Checkpoint, "on_epoch_end", stop)
         with pytest.raises(KeyboardInterrupt):
             hardened_classifier(config, digits, killed)
     assert not killed.classifier.exists()

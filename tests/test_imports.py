@@ -19,7 +19,7 @@ TIERS = (
     {"comparison"},
     {"contenders", "classifier_training"},
     {"preparation"},
-    {"evaluation", "callbacks", "building", "defences", "distillation"},
+    {"evaluation", "callbacks", "checkpoints", "health", "building", "defences", "distillation"},
     {"page"},
     {"report", "figures", "pictures", "export", "baselines"},
     {"warmup", "request_checks"},

@@ -15,7 +15,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf import baselines, building, callbacks, classifier_training, classifiers, comparison, resistance, training
+from aigan_tf import (
+    baselines,
+    building,
+    callbacks,
+    checkpoints,
+    classifier_training,
+    classifiers,
+    comparison,
+    resistance,
+    training,
+)
 from aigan_tf.attacks import pgd_attack
 from aigan_tf.batches import evaluation_batches
 from aigan_tf.config import make_config
@@ -83,7 +93,7 @@ def finished(tmp_path_factory):
     """An uninterrupted run: its work folder, its result, and what a kill at some moments would have left."""
     root = tmp_path_factory.mktemp("finished")
     folder = root / "run"
-    original = callbacks.EpochCheckpoint.on_epoch_end
+    original = checkpoints.Checkpoint.on_epoch_end
 
     def on_epoch_end(self, epoch, logs=None):
         name = f"{'classifier' if 'classifier' in self.manager.directory else 'aigan'}{epoch}"
@@ -92,7 +102,7 @@ def finished(tmp_path_factory):
         shutil.copytree(folder, root / f"{name}_saved")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(callbacks.EpochCheckpoint, "on_epoch_end", on_epoch_end)
+        patch.setattr(checkpoints.Checkpoint, "on_epoch_end", on_epoch_end)
         result = training.train_and_export(make_config(**TINY), folder)
     return folder, result
 
@@ -297,9 +307,11 @@ def test_a_checkpoint_holds_every_variable_of_every_network(tmp_path):
     for model in saved.values():
         for variable in model.variables:
             variable.assign(np.random.default_rng(0).integers(1, 100, variable.shape).astype(variable.dtype))
-    callbacks.EpochCheckpoint(tmp_path, **saved).on_epoch_end(6)
+    checkpoint = checkpoints.Checkpoint(tmp_path, **saved)
+    checkpoint.steps_done = 7
+    checkpoint.on_epoch_end(6)
     restored = networks()
-    assert callbacks.EpochCheckpoint(tmp_path, **restored).restore() == 7
+    assert checkpoints.Checkpoint(tmp_path, **restored).restore() == 7
     for name, model in restored.items():
         for before, after in zip(saved[name].variables, model.variables, strict=True):
             np.testing.assert_array_equal(np.asarray(after), np.asarray(before), err_msg=f"{name} {after.path}")
@@ -518,9 +530,8 @@ class FakeModel:
 )
 def test_stage1_ends_at_the_success_or_after_its_epochs(stage1_epochs, success, measured, stages):
     model, actual, ended = FakeModel(), [], []
-    switch = callbacks.StageSwitch(stage1_epochs, success, lambda: ended.append(model.stage))
+    switch = callbacks.StageSwitch(stage1_epochs, len(measured), success, lambda: ended.append(model.stage))
     switch.set_model(model)
-    switch.set_params({"epochs": len(measured)})
     switch.on_train_begin()
     for epoch, value in enumerate(measured):
         actual.append(model.stage)
@@ -1040,12 +1051,33 @@ def test_exchanged_weights_are_seen_and_an_earlier_version_s_taken(finished, tmp
     assert len(list((folder / "generator").iterdir())) == 2
 
 
-def test_a_damaged_checkpoint_is_refused_in_one_line(finished, tmp_path):
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize("ending", ["data-00000-of-00001", "index"])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(ending, finished, tmp_path, monkeypatch, capsys):
+    folder, _ = finished
+    run = tmp_path / "run"
+    shutil.copytree(folder.parent / "aigan3_saved", run)
+    truncate(run / "checkpoints" / "aigan" / f"ckpt-12.{ending}")
+    (run / "checkpoints" / "aigan" / "checkpoint").write_text("damaged too")
+    stop_before_evaluation(monkeypatch)
+    with pytest.raises(Stop):
+        training.train_and_export(make_config(**TINY), run)
+    said = capsys.readouterr().out
+    assert said.count("Warning") == 1
+    assert "ckpt-12 cannot be restored" in said
+    assert "after step 9 of 12" in said
+    assert_same_end(run, folder)
+
+
+def test_where_every_checkpoint_is_damaged_nothing_is_trained_anew(finished, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)
-    newest = next((folder / "checkpoints" / "aigan").glob("ckpt-4.data*"))
-    newest.write_bytes(newest.read_bytes()[:1000])
-    with pytest.raises(InputError, match=r"ckpt-4 cannot be restored.*expected.*delete that folder") as caught:
+    for path in (folder / "checkpoints" / "aigan").glob("*.data*"):
+        truncate(path)
+    with pytest.raises(InputError, match=r"none of the 2 checkpoints.*expected.*delete that folder") as caught:
         training.train_and_export(make_config(**TINY), folder)
     assert "\n" not in str(caught.value)
 

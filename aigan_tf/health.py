@@ -1,0 +1,93 @@
+"""Whether training is worth going on with."""
+
+import math
+import pathlib
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from aigan_tf.errors import DivergedError
+from aigan_tf.perturbation import l2_norms
+
+
+class StopNotFinite(keras.callbacks.Callback):
+    """Ends training at the first loss that is infinite or no number: what follows would only be more of them.
+
+    Put it before the callbacks that write at an epoch's end.
+
+    Args:
+        newest_checkpoint: returns the path of the last one, which is good, or None.
+
+    Raises:
+        DivergedError: from `fit`, naming the step, the losses and the checkpoint.
+    """
+
+    def __init__(self, newest_checkpoint: Callable[[], pathlib.Path | None]):
+        super().__init__()
+        self.newest_checkpoint = newest_checkpoint
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._check(logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._check(logs)  # of validation too: the last step may have broken the weights
+
+    def _check(self, logs):
+        bad = {name: float(value) for name, value in logs.items() if not math.isfinite(value)}
+        if not bad:
+            return
+        if len(bad) > 1:
+            bad.pop("generator_loss", None)  # the sum of others
+        saved = self.newest_checkpoint()
+        raise DivergedError(
+            f"step {int(self.model.optimizer.iterations)}: {', '.join(f'{name} is {value}' for name, value in bad.items())}; "
+            f"expected finite losses. {f'The last good checkpoint is {saved}' if saved else 'No checkpoint was saved before'}: "
+            "lower the learning rate and train in another --workdir"
+        )
+
+
+class QuietFailures(keras.callbacks.Callback):
+    """Warns, once of each, of two ways in which a GAN fails without an error.
+
+    A discriminator that has collapsed to a sure answer: the GAN term then only pushes perturbations to nothing. A generator
+    that ignores its target: the same perturbation whatever class it is given.
+
+    Args:
+        images: float32 `(n, height, width, channels)` in `[0, 1]`, on which the generator is watched.
+    """
+
+    SURE = 1e-3  # of a discriminator whose loss is below it, every answer is right and nearly certain
+    ALIKE = 0.02  # perturbations towards two classes that differ by less than this share of their length are the same
+
+    def __init__(self, images: np.ndarray):
+        super().__init__()
+        self.images = tf.constant(images)
+        self.warned = set()
+
+    def on_epoch_end(self, epoch, logs=None):
+        loss = logs["discriminator_loss"]
+        if loss < self.SURE:
+            self._warn(
+                f"the discriminator has collapsed: its loss is {loss:.1g}, it tells every adversarial image from a real one. "
+                "Should success stay low, lower --discriminator_learning_rate or --gan_weight"
+            )
+        if self.model.targeted and self.difference() < self.ALIKE:
+            self._warn(
+                f"the generator ignores its target: after epoch {epoch + 1} its perturbations towards two classes are alike. "
+                "Should success stay low, lower --gan_weight and --hinge_weight"
+            )
+
+    def difference(self) -> float:
+        """Mean L2 distance of the perturbations towards two classes, as a share of their mean L2 norm."""
+        budgets = self.model.greatest_epsilons(self.images)
+        first, second = (self.model.perturb(self.images, tf.fill(budgets.shape, target), budgets) for target in (0, 1))
+        length = tf.reduce_mean(l2_norms(first) + l2_norms(second)) / 2
+        return float(tf.reduce_mean(l2_norms(first - second)) / tf.maximum(length, 1e-12))
+
+    def _warn(self, warning):
+        name = warning.split(":")[0]
+        if name not in self.warned:
+            self.warned.add(name)
+            print(f"Warning: {warning}.", flush=True)

@@ -1,0 +1,224 @@
+"""Signals to the real command, and training that has gone wrong."""
+
+import math
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+
+import keras
+import kill_and_resume
+import numpy as np
+import pytest
+import tensorflow as tf
+from commands import run_in_process
+
+from aigan_tf import cli
+from aigan_tf.checkpoints import Checkpoint
+from aigan_tf.errors import DivergedError, Terminated
+from aigan_tf.health import QuietFailures, StopNotFinite
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+class Counter(keras.Model):
+    """Counts its steps in a weight; `disturb` is called with the count, from within the step."""
+
+    def __init__(self, disturb=lambda step: None):
+        super().__init__()
+        self.count = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False)
+        self.disturb = disturb
+        self.built = True
+
+    def train_step(self, data):
+        self.count.assign_add(1)
+        tf.py_function(lambda step: [self.disturb(int(step))][:0], [self.count], [])
+        return {"loss": tf.zeros(())}
+
+
+def fit(model, checkpoint, steps=5, epochs=1, initial_epoch=0):
+    model.compile(jit_compile=False)
+    batches = tf.data.Dataset.from_tensors(tf.zeros((1, 1))).repeat()
+    with checkpoint:
+        model.fit(
+            batches,
+            steps_per_epoch=steps,
+            epochs=epochs,
+            initial_epoch=initial_epoch,
+            verbose=0,
+            callbacks=[checkpoint],
+        )
+
+
+@pytest.mark.parametrize(
+    ("sent", "error"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)], ids=["SIGTERM", "SIGINT"]
+)
+def test_a_signal_waits_for_the_step_and_saves_it(sent, error, tmp_path):
+    before = signal.getsignal(sent)
+
+    def disturb(step):
+        if step == 3:
+            os.kill(os.getpid(), sent)
+
+    model = Counter(disturb)
+    with pytest.raises(error):
+        fit(model, Checkpoint(tmp_path, model=model))
+    assert int(model.count) == 3
+    assert signal.getsignal(sent) is before
+    again = Counter()
+    checkpoint = Checkpoint(tmp_path, model=again)
+    assert checkpoint.restore() == 3
+    assert int(again.count) == 3
+
+
+def test_a_signal_in_the_last_step_leaves_the_epoch_its_end(tmp_path):
+    """What other callbacks do at an epoch's end belongs to the state that is saved."""
+    model = Counter(lambda step: step == 5 and os.kill(os.getpid(), signal.SIGTERM))
+    checkpoint, ended = Checkpoint(tmp_path, model=model), []
+    original = checkpoint.on_epoch_end
+    checkpoint.on_epoch_end = lambda epoch, logs=None: (ended.append(epoch), original(epoch, logs))
+    with pytest.raises(Terminated):
+        fit(model, checkpoint, epochs=2)
+    assert ended == [0]
+    assert Checkpoint(tmp_path, model=Counter()).restore() == 5
+
+
+def test_the_same_signal_twice_does_not_wait(tmp_path):
+    checkpoint = Checkpoint(tmp_path)
+    with checkpoint:
+        signal.raise_signal(signal.SIGINT)  # noted
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert not list(tmp_path.iterdir())
+
+
+def test_training_in_a_thread_leaves_signals_alone(tmp_path):
+    handlers = []
+
+    def train():
+        with Checkpoint(tmp_path):
+            handlers.append(signal.getsignal(signal.SIGTERM))
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=train)
+    thread.start()
+    thread.join()
+    assert handlers == [before]
+
+
+@pytest.mark.long
+def test_a_terminated_command_saves_and_goes_on_to_the_same_end(tmp_path):
+    """SIGTERM to train.py within an epoch: status 143, one line, and the same command ends as if nothing had been."""
+    command = [
+        sys.executable, "train.py", "--classifier_epochs=1", "--stage1_epochs=1", "--stage2_epochs=3",
+        "--steps_per_epoch=40", "--batch_size=32", "--generator_width=4", "--generator_blocks=1", "--attack_steps=1",
+    ]  # fmt: skip
+
+    def run(folder, until=None):
+        """Runs the command on a folder, to its end or to the line that begins so; its status, output and errors."""
+        process = subprocess.Popen(
+            [*command, f"--workdir={folder}"], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        out = ""
+        while until and until not in out:
+            out += process.stdout.readline()
+        if until:
+            process.send_signal(signal.SIGTERM)
+        return process.wait(), out + process.stdout.read(), process.stderr.read()
+
+    status, out, err = run(tmp_path / "run", until="Epoch 2/4, stage")
+    assert status == 143, err
+    assert re.search(r"Saved after step 1\d\d\.|Epoch", out)
+    assert err.strip().splitlines()[-1] == "terminated; the same command goes on from what was saved last"
+    assert "Traceback" not in err
+    assert not [path for path in (tmp_path / "run").rglob(".*") if path.name != ".lock"]
+    for folder in ("run", "whole"):
+        status, out, err = run(tmp_path / folder)
+        assert status == 0, err
+    states = [kill_and_resume.state(tmp_path / folder) for folder in ("run", "whole")]
+    different = kill_and_resume.differences(*states)
+    # The averages of training, of the epoch that was left, are over the rest of its steps.
+    assert [name for name in different if "metrics.csv" not in name] == []
+    assert len(different) <= 1
+
+
+class Broken(keras.Model):
+    """Its losses are no numbers from the third step on."""
+
+    def __init__(self):
+        super().__init__()
+        self.built = True
+
+    def train_step(self, data):
+        bad = tf.where(self.optimizer.iterations.value >= 2, tf.constant(math.nan), 1.0)
+        self.optimizer.iterations.assign_add(1)
+        return {"gan_loss": bad, "hinge_loss": tf.constant(0.5), "generator_loss": bad}
+
+
+@pytest.mark.parametrize("saved", [None, pathlib.Path("checkpoints/ckpt-2")])
+def test_a_loss_that_is_no_number_ends_training_and_is_named(saved):
+    model = Broken()
+    model.compile(optimizer=keras.optimizers.SGD(), jit_compile=False)
+    batches = tf.data.Dataset.from_tensors(tf.zeros((1, 1))).repeat()
+    with pytest.raises(DivergedError) as caught:
+        model.fit(batches, steps_per_epoch=9, verbose=0, callbacks=[StopNotFinite(lambda: saved)])
+    message = str(caught.value)
+    assert message.startswith("step 3: gan_loss is nan; expected")
+    assert "hinge_loss" not in message
+    assert ("ckpt-2" if saved else "No checkpoint") in message
+    assert "\n" not in message
+
+
+def test_an_infinite_loss_of_validation_is_caught_before_the_epoch_is_saved(tmp_path):
+    model = Broken()
+    model.compile(optimizer=keras.optimizers.SGD(), jit_compile=False)
+    stop = StopNotFinite(lambda: None)
+    stop.set_model(model)
+    stop.on_epoch_end(0, {"generator_loss": 1.0, "val_generator_loss": 2.0})
+    with pytest.raises(DivergedError, match="val_generator_loss is inf"):
+        stop.on_epoch_end(1, {"generator_loss": 1.0, "val_generator_loss": math.inf})
+
+
+def test_a_diverging_run_ends_in_one_line_and_keeps_its_last_good_checkpoint(digit_classifier, tmp_path, capsys):
+    """A learning rate beyond all reason, through the command."""
+    digit_classifier.save(tmp_path / "digits.keras")
+    status = run_in_process(
+        cli.train, f"--classifier={tmp_path / 'digits.keras'}", f"--workdir={tmp_path / 'run'}", "--stage1_epochs=1",
+        "--steps_per_epoch=6", "--batch_size=32", "--generator_width=4", "--generator_blocks=1", "--learning_rate=1e38",
+    )  # fmt: skip
+    assert status == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("error: step ")
+    assert "expected finite losses" in line
+    assert not (tmp_path / "run" / "generator.weights.h5").exists()
+    for path in (tmp_path / "run" / "checkpoints" / "aigan").glob("*.index"):
+        reader = tf.train.load_checkpoint(str(path.with_suffix("")))
+        for name in reader.get_variable_to_shape_map():
+            if not name.startswith("_"):
+                assert np.isfinite(reader.get_tensor(name)).all(), name
+
+
+def test_a_collapsed_discriminator_is_warned_of_once(make_aigan, batch, capsys):
+    watch = QuietFailures(batch[0])
+    watch.set_model(make_aigan())
+    watch.on_epoch_end(0, {"discriminator_loss": 0.3})
+    assert "collapsed" not in capsys.readouterr().out
+    for epoch in (1, 2):
+        watch.on_epoch_end(epoch, {"discriminator_loss": 1e-5})
+    assert capsys.readouterr().out.count("Warning: the discriminator has collapsed") == 1
+
+
+def test_a_generator_that_ignores_its_target_is_warned_of(make_aigan, batch, capsys):
+    aigan = make_aigan()
+    watch = QuietFailures(batch[0])
+    watch.set_model(aigan)
+    watch.on_epoch_end(0, {"discriminator_loss": 1.0})
+    assert "ignores" not in capsys.readouterr().out
+    assert watch.difference() > 5 * watch.ALIKE
+    aigan.generator.embedding.set_weights([np.zeros_like(aigan.generator.embedding.get_weights()[0])])
+    watch.on_epoch_end(1, {"discriminator_loss": 1.0})
+    assert watch.difference() < 1e-4  # rounding
+    assert "Warning: the generator ignores its target: after epoch 2" in capsys.readouterr().out

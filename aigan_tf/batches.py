@@ -4,9 +4,11 @@ Every random choice (a pass's order, the augmentation) is a function of a seed a
 run that is continued sees exactly the images an uninterrupted one sees.
 """
 
+import functools
+
 import tensorflow as tf
 
-from aigan_tf.data import Split
+from aigan_tf.splits import Split
 
 
 def training_batches(
@@ -32,7 +34,7 @@ def training_batches(
     Returns:
         A data set of `(float32 (batch, height, width, channels) in [0, 1], int32 (batch,))`.
     """
-    images, labels = tf.constant(split.images), tf.constant(split.labels)
+    examples_at = _reader(split)
     count = len(split)
     steps_a_pass = count // batch_size
 
@@ -41,9 +43,9 @@ def training_batches(
         return tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True)
 
     def read(step, indices):
-        batch = tf.cast(tf.gather(images, indices), tf.float32) / split.pixel_max
+        images, labels = examples_at(indices)
         step_seed = tf.stack([tf.cast(seed, tf.int64) + 1, step])  # + 1: another stream than the order's
-        return _augment(batch, step_seed, max_shift, flip), tf.gather(labels, indices)
+        return _augment(images, step_seed, max_shift, flip), labels
 
     passes = tf.data.Dataset.range(first_step // steps_a_pass, 2**62)
     indices = passes.flat_map(indices_of).skip(first_step % steps_a_pass)
@@ -73,7 +75,22 @@ def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
     Returns:
         A data set of `(float32 (batch, height, width, channels) in [0, 1], int32 (batch,))`.
     """
-    dataset = tf.data.Dataset.from_tensor_slices((split.images, split.labels)).batch(batch_size)
-    return dataset.map(
-        lambda images, labels: (tf.cast(images, tf.float32) / split.pixel_max, labels), num_parallel_calls=1
-    ).prefetch(2)
+    rows = tf.data.Dataset.range(len(split), output_type=tf.int32).batch(batch_size)
+    return rows.map(_reader(split), num_parallel_calls=1).prefetch(2)
+
+
+def _reader(split):
+    """A function from int32 `(batch,)` rows to their images, float32 in `[0, 1]`, and labels."""
+    labels = tf.constant(split.labels)
+    if split.on_disk:
+
+        def images_at(rows):
+            return tf.numpy_function(split.images.__getitem__, [rows], tf.uint8)
+    else:
+        images_at = functools.partial(tf.gather, tf.constant(split.images))
+
+    def examples_at(rows):
+        images = tf.ensure_shape(images_at(rows), (rows.shape[0], *split.images.shape[1:]))
+        return tf.cast(images, tf.float32) / split.pixel_max, tf.gather(labels, rows)
+
+    return examples_at

@@ -1,4 +1,4 @@
-"""A data set by name: the embedded digits, TensorFlow Datasets, or a folder, held in memory as 8-bit images."""
+"""A data set by name: the embedded digits, TensorFlow Datasets, or a folder, as 8-bit images."""
 
 import contextlib
 import dataclasses
@@ -10,57 +10,15 @@ import numpy as np
 import tensorflow as tf
 
 from aigan_tf.errors import InputError, user_path
+from aigan_tf.splits import PART, Split, empty_images
 
 MIN_SIDE = 8  # pixels: two halvings still leave the networks a 2 x 2 map
-MAX_BYTES = 8 * 2**30  # 8-bit pixels of one split; more than this is not for an in-memory pipeline
 VALIDATION_FRACTION = 0.1
 MAX_VALIDATION = 2000  # enough for +-1 point at 95 % success; the rest is better spent on training
 TEST_FRACTION = 0.2  # only for a data set that comes without a test split
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 
 _log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """Images and labels of one split.
-
-    Args:
-        images: uint8 `(n, height, width, channels)` in `[0, pixel_max]`.
-        labels: int32 `(n,)`.
-        pixel_max: the value that stands for full intensity, 255 for 8-bit images.
-        files: str `(n,)`, where in its folder each image lies; None where images are no files.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    pixel_max: int = 255
-    files: np.ndarray | None = None
-
-    def __len__(self):
-        return len(self.labels)
-
-    def take(self, indices) -> "Split":
-        """Returns the images and labels at `indices` (a slice or an integer array)."""
-        files = None if self.files is None else self.files[indices]
-        return Split(self.images[indices], self.labels[indices], self.pixel_max, files)
-
-    def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Returns each channel's mean and standard deviation (never zero) over all pixels scaled to `[0, 1]`."""
-        channels = self.images.shape[-1]
-        counts = np.zeros((channels, 256), np.int64)
-        for start in range(0, len(self), 1000):  # in parts: a whole split as 64-bit numbers may not fit into memory
-            for channel in range(channels):
-                counts[channel] += np.bincount(self.images[start : start + 1000, ..., channel].ravel(), minlength=256)
-        values = np.arange(256) / self.pixel_max
-        shares = counts / counts.sum(axis=1, keepdims=True)
-        means = shares @ values
-        stds = np.sqrt(np.maximum(shares @ values**2 - means**2, 0.0)) + 1e-6
-        return tuple(means.tolist()), tuple(stds.tolist())
-
-    def as_float(self) -> np.ndarray:
-        """Returns all images as float32 in `[0, 1]`."""
-        return self.images.astype(np.float32) / self.pixel_max
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +46,7 @@ class ImageDataset:
 
 
 def load(name: str, data_dir: str | None = None, image_size: tuple[int, int] | None = None) -> ImageDataset:
-    """Loads a data set into memory.
+    """Loads a data set: into memory, or where a split takes more than `splits.IN_MEMORY`, into a temporary file.
 
     Args:
         name: `"digits"` (embedded, needs no download), a TFDS image classification data set, or
@@ -134,8 +92,10 @@ def _load_digits(image_size):
     bunch = load_digits()
     images, pixel_max = bunch.images.astype(np.uint8)[..., np.newaxis], 16
     if image_size is not None:
-        _check_size("digits", len(images), image_size)
-        images, pixel_max = _resize(np.round(images * (255 / 16)).astype(np.uint8), image_size).numpy(), 255
+        small = np.round(images * (255 / 16)).astype(np.uint8)
+        images, pixel_max = empty_images(len(small), (*image_size, 1)), 255
+        for i, image in enumerate(small):  # one by one: they may be made very large
+            images[i] = _resize(image, image_size)
     split = Split(images, bunch.target.astype(np.int32), pixel_max)
     return split.take(slice(None, -300)), split.take(slice(-300, None)), [str(digit) for digit in range(10)]
 
@@ -148,15 +108,6 @@ def _resize(image, image_size):
     return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
 
 
-def _check_size(name, count, shape):
-    needed = count * int(np.prod(shape))
-    if needed > MAX_BYTES:
-        raise InputError(
-            f"data set {name!r} needs {needed / 2**30:.1f} GiB in memory; expected at most "
-            f"{MAX_BYTES / 2**30:.0f} GiB: give a smaller --image_size"
-        )
-
-
 # --- a folder of class folders
 
 
@@ -164,6 +115,7 @@ def _load_folder(root, image_size):
     class_names = None
     splits = []
     left_out = []
+    grey = 0
     for split_name in ("train", "test"):
         folder = root / split_name
         if not folder.is_dir():
@@ -182,49 +134,70 @@ def _load_folder(root, image_size):
                 f"data folder {str(root)!r} has the class folder {odd[0]!r} in only one of train/ and test/; "
                 "expected the same classes in both: add or remove it"
             )
-        files = []
+        paths, labels = [], []
         for label, class_name in enumerate(class_names):
             for path in sorted((folder / class_name).iterdir()):
                 if path.suffix.lower() in IMAGE_SUFFIXES:
-                    files.append((path, label))
+                    paths.append(path)
+                    labels.append(label)
                 elif not path.name.startswith("."):  # what a desktop leaves behind is no news
                     left_out.append(path)
-        labels = np.array([label for _, label in files], np.int32)
-        if len(set(labels.tolist())) < len(class_names) or not files:
+        if len(set(labels)) < len(class_names) or not paths:
             raise InputError(
                 f"data folder {str(folder)!r} has a class folder without images; expected CLASS/*.png in each of "
                 f"{len(class_names)} class folders: add images or remove the empty class"
             )
-        images = []
-        for path, _ in files:
-            image = _read_image(path, image_size)
-            if images and image.shape[:2] != images[0].shape[:2]:
-                raise InputError(
-                    f"image {str(path)!r} is {image.shape[0]} x {image.shape[1]}; expected {images[0].shape[0]} x "
-                    f"{images[0].shape[1]} as the others: give --image_size=HEIGHT,WIDTH"
-                )
-            if not images or image.shape[-1] > images[-1].shape[-1]:  # one in colour makes colour of all
-                _check_size(str(root), len(files), image.shape)
-            images.append(image)
-        splits.append((images, labels, np.array([path.relative_to(root).as_posix() for path, _ in files])))
+        images, how_many = _read_images(paths, image_size)
+        grey += how_many
+        files = np.array([path.relative_to(root).as_posix() for path in paths])
+        splits.append(Split(images, np.array(labels, np.int32), files=files))
     if left_out:
         _log.warning(
             "data folder %r: left out of its class folders: %d, such as %r; pictures are files that end in %s",
             str(root), len(left_out), str(left_out[0].relative_to(root)), ", ".join(IMAGE_SUFFIXES),
         )  # fmt: skip
-    channels = [image.shape[-1] for images, *_ in splits for image in images]
-    if min(channels) < max(channels):
+    count = sum(map(len, splits))
+    if 0 < grey < count:
         _log.warning(
             "data folder %r: %d of %d pictures are grey, the others in colour; all are taken as colour",
-            str(root), channels.count(1), len(channels),
+            str(root), grey, count,
         )  # fmt: skip
-    train, test = (Split(_stack(images, max(channels)), labels, files=files) for images, labels, files in splits)
+        splits = [dataclasses.replace(split, images=_in_colour(split.images)) for split in splits]
+    train, test = splits
     if train.images.shape[1:] != test.images.shape[1:]:
         raise InputError(
             f"data folder {str(root)!r} has train images of {train.images.shape[1:]} and test images of "
             f"{test.images.shape[1:]}; expected one size: give --image_size=HEIGHT,WIDTH"
         )
     return train, test, class_names
+
+
+def _read_images(paths, image_size):
+    """Returns uint8 `(n, height, width, channels)`, in colour if one of the files is, and how many are grey."""
+    images, grey = None, 0
+    for i, path in enumerate(paths):
+        image = _read_image(path, image_size)
+        if images is None:
+            images = empty_images(len(paths), image.shape)
+        if image.shape[:2] != images.shape[1:3]:
+            raise InputError(
+                f"image {str(path)!r} is {image.shape[0]} x {image.shape[1]}; expected {images.shape[1]} x "
+                f"{images.shape[2]} as the others: give --image_size=HEIGHT,WIDTH"
+            )
+        if image.shape[-1] > images.shape[-1]:
+            images = _in_colour(images)
+        images[i] = image  # of a grey one, each channel gets the value
+        grey += image.shape[-1] == 1
+    return images, grey
+
+
+def _in_colour(images):
+    """Returns grey images with their value in each of three channels, others as they are."""
+    if images.shape[-1] == 3:
+        return images
+    coloured = empty_images(len(images), (*images.shape[1:3], 3))
+    coloured[:] = images
+    return coloured
 
 
 def _read_image(path, image_size):
@@ -239,11 +212,6 @@ def _read_image(path, image_size):
             f"image {str(path)!r} cannot be read; expected a PNG, JPEG, BMP or GIF file: replace or remove it"
         ) from error
     return _resize(image, image_size).numpy()
-
-
-def _stack(images, channels):
-    """Returns images of one size as one array, grey ones with their value in each of `channels`."""
-    return np.stack([np.broadcast_to(image, (*image.shape[:2], channels)) for image in images])
 
 
 # --- TensorFlow Datasets
@@ -284,15 +252,20 @@ def _load_tfds(name, data_dir, image_size):
     def read(split_name):
         count = splits[split_name].num_examples
         shape = image_feature.shape if image_size is None else (*image_size, image_feature.shape[-1] or 3)
-        _check_size(name, count, shape)
+        images, labels = empty_images(count, shape), np.empty(count, np.int32)
         try:
             dataset = builder.as_dataset(split=split_name, shuffle_files=False)
             dataset = dataset.map(
                 lambda example: (_resize(example[keys[0]], image_size), tf.cast(example[keys[1]], tf.int32)),
                 num_parallel_calls=tf.data.AUTOTUNE,
             )
-            batches = list(dataset.batch(1000).as_numpy_iterator())
-            images, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+            position = 0
+            for some_images, some_labels in dataset.batch(PART).as_numpy_iterator():
+                rows = slice(position, position + len(some_labels))
+                images[rows], labels[rows] = some_images, some_labels
+                position += len(some_labels)
+            if not position or position != count:
+                raise ValueError(f"{position} examples instead of {count}")
         except Exception as error:  # of damaged files, and where there is no example, half a dozen kinds
             raise InputError(
                 f"data set {name!r} in {builder.data_dir} cannot be read ({type(error).__name__} in its split {split_name}); "

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from aigan_tf.aigan import AIGAN
-from aigan_tf.data import Split
+from aigan_tf.splits import PART, Split
 
 
 class BlackBox:
@@ -38,6 +38,11 @@ class BlackBox:
         self.queries.assign(int(self.queries) + len(images))
         starts = range(0, len(images), batch_size)
         return np.concatenate([self._answer(images[start : start + batch_size]).numpy() for start in starts])
+
+    def answers_on(self, split: Split) -> np.ndarray:
+        """Asks for each image of a split, which need not fit into memory; as `__call__`."""
+        starts = range(0, len(split), PART)
+        return np.concatenate([self(split.take(slice(start, start + PART)).as_float()) for start in starts])
 
 
 class DynamicDistillation(keras.callbacks.Callback):

@@ -13,10 +13,11 @@ import tensorflow as tf
 from aigan_tf import saved_model
 from aigan_tf.adoption import attackable_model, first_line
 from aigan_tf.config import Config
-from aigan_tf.data import MIN_SIDE, ImageDataset, Split, hold_out
+from aigan_tf.data import MIN_SIDE, ImageDataset, hold_out
 from aigan_tf.errors import InputError, user_path
 from aigan_tf.evaluation import predictions
 from aigan_tf.export import ServedGenerator, export_generator, latest_version
+from aigan_tf.splits import Split
 from aigan_tf.training import train_generator
 from aigan_tf.workdir import Workdir
 

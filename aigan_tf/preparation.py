@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import os
 import pathlib
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from aigan_tf.data import ImageDataset, load
 from aigan_tf.errors import InputError, user_path
 from aigan_tf.evaluation import accuracy
 from aigan_tf.networks import Generator
+from aigan_tf.splits import IN_MEMORY
 from aigan_tf.workdir import Workdir
 
 say = functools.partial(print, flush=True)  # at once, also into a log file
@@ -47,10 +49,16 @@ def config_of(folder: Workdir) -> Config:
 def load_dataset(config: Config, data_dir: str | None) -> ImageDataset:
     """Loads the run's data set, with the class names of --class_names where given.
 
+    What is measured is held in memory as floats: of a test split that would take more than `IN_MEMORY`, the first images.
+
     Raises:
         InputError: the data cannot be had, or the names do not fit.
     """
     dataset = load(config.dataset, data_dir, config.size)
+    most = IN_MEMORY // (4 * math.prod(dataset.image_shape))
+    if most < len(dataset.test):
+        say(f"Of the {len(dataset.test)} test images the first {most} are measured: more would not fit into memory.")
+        dataset = dataclasses.replace(dataset, test=dataset.test.take(slice(0, most)))
     if not config.class_names:
         return dataset
     try:

@@ -40,7 +40,8 @@ def tensorflow_side() -> dict:
     from aigan_tf.building import build_aigan
     from aigan_tf.callbacks import MixedPrecision
     from aigan_tf.config import make_config
-    from aigan_tf.data import ImageDataset, Split
+    from aigan_tf.data import ImageDataset
+    from aigan_tf.splits import Split
 
     config = make_config(
         dataset="cifar10", classifier="resnet20", generator_width=16, gan_weight=GAN_WEIGHT, hinge_weight=HINGE_WEIGHT

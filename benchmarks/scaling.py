@@ -40,7 +40,8 @@ def measured(point: dict) -> dict:
     from aigan_tf import classifiers
     from aigan_tf.building import build_aigan
     from aigan_tf.config import make_config
-    from aigan_tf.data import ImageDataset, Split
+    from aigan_tf.data import ImageDataset
+    from aigan_tf.splits import Split
 
     def peak():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -33,7 +33,8 @@ from aigan_tf.batches import training_batches
 from aigan_tf.building import build_aigan
 from aigan_tf.callbacks import MixedPrecision
 from aigan_tf.config import make_config
-from aigan_tf.data import ImageDataset, Split
+from aigan_tf.data import ImageDataset
+from aigan_tf.splits import Split
 
 _OUTPUT = flags.DEFINE_string("output", "", "where to write the JSON; empty: only print")
 _STEPS = flags.DEFINE_integer("steps", 10, "timed repetitions of each", lower_bound=1)

@@ -4,13 +4,16 @@ import json
 import os
 import shutil
 import socket
+import tempfile
+from unittest import mock
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from aigan_tf import data
+from aigan_tf import data, splits
+from aigan_tf.batches import evaluation_batches, training_batches
 from aigan_tf.errors import InputError
 
 
@@ -142,17 +145,23 @@ def test_an_alpha_channel_is_dropped(tmp_path):
     assert pixels["test/cat/0.png"][..., :3].tobytes() in {image.tobytes() for image in dataset.test.images}
 
 
-def test_grey_pictures_among_those_in_colour_are_taken_as_colour(tmp_path, caplog):
+@pytest.mark.parametrize(
+    "grey", [("train/cat/0.png", "test/dog/1.png"), ("train/cat/2.png",), ("test/cat", "test/dog")]
+)
+@pytest.mark.parametrize("in_memory", [splits.IN_MEMORY, 0])
+def test_grey_pictures_among_those_in_colour_are_taken_as_colour(in_memory, grey, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(splits, "IN_MEMORY", in_memory)
     pixels = write_folder(tmp_path)
     data.load(str(tmp_path))
     assert not caplog.records
-    for path in ("train/cat/0.png", "test/dog/1.png"):  # the very first, and one of the other split
+    made_grey = [path for path in pixels if path.startswith(grey)]
+    for path in made_grey:
         pixels[path] = write_image(tmp_path / path, (9, 13, 1)).repeat(3, axis=-1)
     dataset = data.load(str(tmp_path))
-    read = {image.tobytes() for split in (dataset.train, dataset.validation, dataset.test) for image in split.images}
-    assert read == {image.tobytes() for image in pixels.values()}
+    for split in (dataset.train, dataset.validation, dataset.test):
+        assert [pixels[path].tobytes() for path in split.files] == [image.tobytes() for image in split.images]
     (record,) = caplog.records
-    assert f"'{tmp_path}': 2 of 12 pictures are grey" in record.getMessage()
+    assert f"'{tmp_path}': {len(made_grey)} of 12 pictures are grey" in record.getMessage()
 
 
 def test_what_is_no_picture_is_counted(tmp_path, caplog):
@@ -267,17 +276,63 @@ def test_tiny_pictures_and_a_single_class_are_refused(tmp_path):
     assert_one_line(caught, "1 class", "at least 2")
 
 
-def test_more_than_fits_in_memory_is_refused(tmp_path, monkeypatch):
+@pytest.fixture
+def no_memory(monkeypatch):
+    """Every split is too large for memory."""
+    monkeypatch.setattr(splits, "IN_MEMORY", 0)
+
+
+def arrays_of(dataset):
+    return [
+        array for split in (dataset.train, dataset.validation, dataset.test) for array in (split.images, split.labels)
+    ]
+
+
+def test_more_than_fits_in_memory_lies_on_disk_and_is_the_same(tmp_path, monkeypatch):
     write_folder(tmp_path)
-    monkeypatch.setattr(data, "MAX_BYTES", 9 * 13 * 3 * 8 - 1)
+    held = data.load(str(tmp_path))
+    assert not held.train.on_disk
+    monkeypatch.setattr(splits, "IN_MEMORY", 9 * 13 * 3 * 2 - 1)
+    lying = data.load(str(tmp_path))
+    assert lying.train.on_disk
+    for one, other in zip(arrays_of(held), arrays_of(lying), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert lying.train.channel_statistics() == held.train.channel_statistics()
+    some = np.array([3, 0, 3])
+    assert type(lying.train.as_float()) is np.ndarray
+    np.testing.assert_array_equal(lying.train.take(some).as_float(), held.train.take(some).as_float())
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_training_and_evaluation_read_the_same_batches_from_disk(tmp_path, monkeypatch):
+    lying = data.load("digits", image_size=(9, 9))
+    assert lying.train.on_disk
+    assert lying.test.on_disk
+    held = [splits.Split(np.array(split.images), split.labels) for split in (lying.train, lying.test)]
+
+    def batches(train, test):
+        training = training_batches(train, 64, seed=3, first_step=30, max_shift=1, flip=True).take(3)
+        return [array.numpy() for part in (training, evaluation_batches(test, 128)) for pair in part for array in pair]
+
+    for one, other in zip(batches(lying.train, lying.test), batches(*held), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_where_there_is_no_room_on_disk_either_it_is_refused(tmp_path, monkeypatch):
+    write_folder(tmp_path)
+    monkeypatch.setattr(splits.shutil, "disk_usage", lambda folder: mock.Mock(free=9 * 13 * 3 * 8 - 1))
     with pytest.raises(InputError) as caught:
         data.load(str(tmp_path))
-    assert_one_line(caught, "GiB", "--image_size")
-    write_image(tmp_path / "train" / "cat" / "0.png", (9, 13, 1))  # the others make colour of it
-    with pytest.raises(InputError, match="GiB"):
-        data.load(str(tmp_path))
-    monkeypatch.setattr(data, "MAX_BYTES", 9 * 13 * 3 * 8)
-    data.load(str(tmp_path))
+    assert_one_line(caught, "GiB", "TMPDIR", "--image_size")
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_the_file_of_a_split_goes_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    split = data.load("digits", image_size=(9, 9)).train.take(np.arange(10))
+    assert split.on_disk
+    assert not list(tmp_path.iterdir())
 
 
 def test_channel_statistics_are_those_of_the_pixels(monkeypatch):
@@ -285,7 +340,7 @@ def test_channel_statistics_are_those_of_the_pixels(monkeypatch):
     images = (rng.integers(0, 256, (2500, 5, 7, 3)) // np.array([1, 2, 256])).astype(
         np.uint8
     )  # the last one: all black
-    split = data.Split(images, np.zeros(2500, np.int32))
+    split = splits.Split(images, np.zeros(2500, np.int32))
     mean, std = split.channel_statistics()
     pixels = images.astype(np.float64) / 255
     np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)), rtol=1e-12, atol=1e-12)

@@ -30,7 +30,8 @@ def empty_images(count: int, shape: tuple[int, int, int]) -> np.ndarray:
             f"the data set's {count} images of {' x '.join(map(str, shape))} need {size / 2**30:.1f} GiB on disk, {folder} has "
             f"{free / 2**30:.1f}; expected room for them: set TMPDIR to a larger folder, or give a smaller --image_size"
         )
-    return np.memmap(tempfile.TemporaryFile(), np.uint8, "w+", shape=(count, *shape))
+    with tempfile.TemporaryFile() as file:  # the mapping holds it open
+        return np.memmap(file, np.uint8, "w+", shape=(count, *shape))
 
 
 @dataclasses.dataclass(frozen=True)

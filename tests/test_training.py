@@ -640,7 +640,7 @@ def test_advgan_is_trained_for_the_classes_asked_for_and_goes_on_where_it_was(fi
     training.train_advgan(config, folder, target_classes="3", epochs=2)
     for a, b in zip(saved_weights(folder / "advgan" / "3" / "generator.weights.h5"), three, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)  # sums of one embedding's gradient vary in their order
-    assert "after epoch 1 of 2" in capsys.readouterr().out
+    assert "after step 3 of 6" in capsys.readouterr().out
     with pytest.raises(InputError, match="advgan_epochs=2"):
         training.train_advgan(config, folder, target_classes="3", epochs=3)
 

@@ -190,12 +190,7 @@ def main() -> None:
             "target_class" if values.target else "label",
         )
         out = pathlib.Path(user_path(values.out))
-        try:
-            write_bytes(out, adversarial)
-        except OSError as error:
-            raise InputError(
-                f"--out={values.out} cannot be written ({error.strerror}); expected a file in a writable folder: choose another"
-            ) from error
+        write_bytes(out, adversarial)
         print(f"Adversarial picture written to {out}.")
 
     run(attack)

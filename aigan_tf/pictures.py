@@ -1,5 +1,6 @@
 """Adversarial pictures as PNG files with a manifest, for whoever wants to test a model of their own."""
 
+import contextlib
 import csv
 import pathlib
 from collections.abc import Sequence
@@ -45,24 +46,20 @@ class PictureFolder:
         self.sources = sources
 
     def __enter__(self):
-        self._whole = atomic_folder(self.path)
-        try:
-            if self.path.is_dir():
-                self.path.rmdir()  # empty: the finished folder takes its place
-            self._folder = self._whole.__enter__()
-        except OSError as error:
-            raise InputError(
-                f"--save_images={self.path} cannot be written ({error.strerror}); expected a writable place: choose another"
-            ) from error
-        # A file may have a name that is no text; its bytes are kept.
-        self._file = open(self._folder / "manifest.csv", "w", newline="", encoding="utf-8", errors="surrogateescape")
-        self._manifest = csv.writer(self._file, lineterminator="\n")
-        self._manifest.writerow(COLUMNS)
+        with contextlib.ExitStack() as begun:
+            self._folder = begun.enter_context(atomic_folder(self.path))
+            # Closed before the folder is: what the system refuses only then spoils the whole folder too.
+            # A picture's source may have a name that is no text; its bytes are kept.
+            file = begun.enter_context(
+                open(self._folder / "manifest.csv", "w", newline="", encoding="utf-8", errors="surrogateescape")
+            )
+            self._manifest = csv.writer(file, lineterminator="\n")
+            self._manifest.writerow(COLUMNS)
+            self._begun = begun.pop_all()
         return self
 
     def __exit__(self, *error):
-        self._file.close()
-        return self._whole.__exit__(*error)
+        return self._begun.__exit__(*error)
 
     def keep(self, attack: str, batch: dict[str, np.ndarray]) -> None:
         """Writes a batch as `evaluate` hands it over."""

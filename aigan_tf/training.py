@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import io
 import os
 import pathlib
 import time
@@ -16,7 +17,7 @@ from aigan_tf import classifier_training, classifiers, figures, preparation
 from aigan_tf.aigan import AIGAN, spread_target_classes
 from aigan_tf.batches import evaluation_batches, training_batches
 from aigan_tf.building import build_advgan, build_aigan, steps_per_epoch
-from aigan_tf.callbacks import MetricsHistory, MixedPrecision, Progress, StageSwitch
+from aigan_tf.callbacks import EpochTensorBoard, MetricsHistory, MixedPrecision, Progress, StageSwitch
 from aigan_tf.checkpoints import Checkpoint, state_of
 from aigan_tf.comparison import measure_export
 from aigan_tf.config import Config
@@ -27,7 +28,7 @@ from aigan_tf.errors import InputError, user_path
 from aigan_tf.export import ServedGenerator, export_generator, latest_version
 from aigan_tf.health import QuietFailures, StopNotFinite
 from aigan_tf.preparation import say
-from aigan_tf.workdir import Workdir, atomic_file, digest_of, write_bytes, write_json
+from aigan_tf.workdir import Workdir, digest_of, write_bytes, write_json
 
 
 def train_and_export(
@@ -120,13 +121,7 @@ def export(
     preset = dataclasses.asdict(config) | names | {"image_shape": dataset.image_shape}
     for path in ("class_names", "custom_objects"):
         del preset[path]
-    try:
-        exported = export_generator(folder.exports, served, preset)
-    except OSError as error:
-        raise InputError(
-            f"{folder.exports} cannot be written ({error.strerror}); expected a folder for the exported generator: remove what "
-            "is there"
-        ) from error
+    exported = export_generator(folder.exports, served, preset)
     folder.seal(exported)
     return exported
 
@@ -282,7 +277,7 @@ def fit(
     began = time.perf_counter()
     chief_alone = [
         MetricsHistory(folder.metrics, steps_done // steps),
-        keras.callbacks.TensorBoard(folder.logs, write_graph=False),
+        EpochTensorBoard(folder.logs, write_graph=False),
         checkpoint,
     ]
     batches_from = functools.partial(
@@ -319,9 +314,17 @@ def fit(
 
 def save_generator(aigan: AIGAN, path: pathlib.Path) -> None:
     """Writes the generator's weights into a work folder, whole or not at all."""
-    with atomic_file(path) as temporary:
-        aigan.generator.save_weights(temporary)
+    weights = _WeightsInMemory()
+    aigan.generator.save_weights(weights)
+    write_bytes(path, weights.getvalue())
     Workdir(path.parent).seal(path)
+
+
+class _WeightsInMemory(io.BytesIO):
+    """Where Keras writes weights in place of a file: HDF5 crashes the process when a disk is full."""
+
+    def __str__(self):
+        return "generator.weights.h5"  # Keras insists on the ending
 
 
 def train_advgan(

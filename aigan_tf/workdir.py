@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -11,6 +12,7 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 
 import filelock
@@ -18,6 +20,10 @@ import filelock
 from aigan_tf.errors import InputError, user_path
 
 _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
+_REFUSALS = (  # what the system answers when a file cannot be written
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR,
+    errno.EISDIR, errno.ENOTEMPTY,
+)  # fmt: skip
 
 
 class Workdir:
@@ -50,24 +56,29 @@ class Workdir:
         """Keeps the folder, made if need be, from other runs while the block lasts; a dead process holds nothing.
 
         Raises:
-            InputError: another run is in it, or it cannot be written.
+            InputError: another run is in it, or it cannot be written, now or while the block lasts.
         """
-        try:
+        with writing(f"--workdir={self.path}"):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = filelock.FileLock(self.lock)
-            lock.acquire(blocking=False)
-        except filelock.Timeout as error:
-            raise InputError(
-                f"--workdir={self.path} is in use by another run; expected one at a time: wait for it or choose another"
-            ) from error
-        except OSError as error:
-            raise InputError(
-                f"--workdir={self.path} cannot be written ({error.strerror}); expected a writable folder: choose another"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
+            try:
+                lock.acquire(blocking=False)
+            except filelock.Timeout as error:
+                raise InputError(
+                    f"--workdir={self.path} is in use by another run; expected one at a time: wait for it or choose another"
+                ) from error
+            try:
+                yield
+            finally:
+                self._remove_unfinished_checkpoints()
+                lock.release()
+
+    def _remove_unfinished_checkpoints(self):
+        """Removes what TensorFlow leaves of a checkpoint when the disk is full or the process is killed."""
+        for unfinished in self.path.glob("**/checkpoints/*/*_temp"):
+            run = unfinished.parents[2]
+            if run == self.path or not Workdir(run).lock.exists():  # with a lock of its own it is another run
+                shutil.rmtree(unfinished, ignore_errors=True)
 
     def check(self, settings: dict, defaults: dict, digests: dict | None = None) -> bool:
         """Whether a run with these settings was begun here before; writes nothing.
@@ -125,13 +136,7 @@ class Workdir:
         """
         if self.check(settings, defaults, digests):
             return True
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_json(self.config, {**settings, "digests": digests, "versions": _versions(), "commit": _commit()})
-        except OSError as error:
-            raise InputError(
-                f"--workdir={self.path} cannot be written ({error.strerror}); expected a writable folder: choose another"
-            ) from error
+        write_json(self.config, {**settings, "digests": digests, "versions": package_versions(), "commit": _commit()})
         return False
 
     def read_config(self) -> dict:
@@ -210,7 +215,7 @@ class Workdir:
         return sum(seconds), queries
 
 
-def _versions() -> dict:
+def package_versions() -> dict:
     """Versions by package; None for one installed under another name, such as tensorflow-cpu."""
     versions = dict.fromkeys(_PACKAGES)
     for name in _PACKAGES:
@@ -239,30 +244,73 @@ def digest_of(path: pathlib.Path) -> str:
 
 
 @contextlib.contextmanager
-def atomic_file(path: pathlib.Path):
-    """Yields a temporary path beside `path` with the same ending; renamed to `path` if the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")  # Keras insists on the endings .keras, .weights.h5
+def writing(place: str | os.PathLike):
+    """Says in one line where the disk is full or may not be written while the block lasts.
+
+    Args:
+        place: what the block writes, for the message.
+
+    Raises:
+        InputError: the system refused a write; whichever library wrote has wrapped that in an error of its own.
+    """
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:  # Windows syncs only what is open for writing
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        # By the text: h5py, zipfile and TensorFlow all quote the system, and only some keep its number.
+        reason = next((text for text in map(os.strerror, _REFUSALS) if text in str(error)), None)
+        if reason is None:
+            raise
+        raise InputError(
+            f"{place} cannot be written ({reason}); expected a writable place with room: make room and repeat the command, or "
+            "choose another"
+        ) from error
+
+
+def _flush(path):
+    with open(path, "rb+") as file:  # Windows flushes only what is open for writing
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def atomic_file(path: pathlib.Path):
+    """Yields a temporary path beside `path` with the same ending; renamed to `path` if the block succeeds.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")  # Keras insists on the endings .keras, .weights.h5
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            _flush(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def atomic_folder(path: pathlib.Path):
-    """Yields a temporary folder; renamed to `path`, which must not exist, if the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)  # mkdtemp's 0700 would shut out a server that runs as another user
-        os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    """Yields a temporary folder; renamed to `path`, which must not exist or be empty, if the block succeeds.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            yield temporary
+            with ThreadPoolExecutor(16) as pool:  # pictures may be thousands, and a disk flushes many at a time
+                list(pool.map(_flush, filter(pathlib.Path.is_file, temporary.rglob("*"))))
+            temporary.chmod(0o755)  # mkdtemp's 0700 would shut out a server that runs as another user
+            with contextlib.suppress(FileNotFoundError):
+                path.rmdir()
+            os.replace(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_bytes(path: pathlib.Path, data: bytes) -> None:
@@ -325,12 +373,7 @@ def report_folder(path: pathlib.Path, name: str) -> pathlib.Path:
 
 def write_report(output: pathlib.Path, name: str, result: dict, rows: list[dict], html: str) -> None:
     """Writes a report as JSON, its rows as CSV, and the page."""
-    try:
-        write_json(output / f"{name}.json", result)
-        write_csv(output / f"{name}.csv", rows)
-        write_bytes(output / f"{name}.html", html.encode())
-    except OSError as error:
-        raise InputError(
-            f"{output} cannot be written ({error.strerror}); expected a writable folder: give --output"
-        ) from error
+    write_json(output / f"{name}.json", result)
+    write_csv(output / f"{name}.csv", rows)
+    write_bytes(output / f"{name}.html", html.encode())
     print(f"Report written to {output}: {name}.html, {name}.json and {name}.csv.", flush=True)

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from aigan_tf import saved_model
 from aigan_tf.classifiers import ARCHITECTURES, frozen
 from aigan_tf.errors import InputError, user_path
 
@@ -278,20 +279,9 @@ def _without_softmax(model):
     return keras.Model(model.inputs[0], logits)
 
 
-def load_saved_model(path: pathlib.Path):
-    """`tf.saved_model.load`, without the traceback that TensorFlow logs of a fingerprint it cannot read."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        return tf.saved_model.load(str(path))
-    finally:
-        logger.setLevel(level)
-
-
 def _load_saved_model(source):
     try:
-        loaded = load_saved_model(source)
+        loaded = saved_model.load(source)
         signature = loaded.signatures["serving_default"]
     except Exception as error:
         raise InputError(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf import baselines, figures, page, preparation, report
+from aigan_tf import baselines, classifiers, figures, page, preparation, report
 from aigan_tf.adoption import has_usable_gradient
 from aigan_tf.aigan import spread_target_classes
 from aigan_tf.classifier_training import trained_classifier
@@ -74,11 +74,11 @@ def evaluate_workdir(
         raise InputError(f"--num_examples={num_examples}: expected 0 (all) or more; give e.g. 1000")
     if transfer_to and GENERATOR not in attacks:
         raise InputError(f"--transfer_to without {GENERATOR} in --attacks: expected both, it is what is shown: add it")
-    output = report_folder(user_path(output) if output else folder.evaluation)
+    output = report_folder(user_path(output) if output else folder.evaluation, "report")
     dataset = preparation.load_dataset(config, data_dir)
     pictures = contextlib.nullcontext()
     if save_images:
-        pictures = PictureFolder(user_path(save_images), dataset.class_names, config.targeted)
+        pictures = PictureFolder(user_path(save_images), dataset.class_names, config.targeted, dataset.test.files)
     # One graph for all attacks, each of which would make its own.
     classifier = tf.function(preparation.existing_classifier(config, dataset, folder), reduce_retracing=True)
     dataset = dataclasses.replace(dataset, test=dataset.test.take(slice(0, num_examples or None)))
@@ -89,7 +89,7 @@ def evaluate_workdir(
             f"--workdir={folder.path}: its classifier has no usable gradient; expected one to measure how it holds against "
             f"{' and '.join(robust_against)}: leave it out"
         )
-    others = {name: _other_classifier(name, config, dataset, folder) for name in transfer_to}
+    others = _other_classifiers(transfer_to, config, dataset, folder)
     examples = examples_of(dataset, classifier)
     with pictures:
         result = compare(config, examples, dataset.name, chosen, folder, keep=pictures.keep if save_images else None)
@@ -250,23 +250,42 @@ def _warnings(config, examples, rows):
     return found
 
 
-def _other_classifier(name, config, dataset, folder):
-    """A classifier the generator was not trained on: of a work folder, of a file, or trained in transfer/NAME here."""
-    path = user_path(name)
-    if (path / "config.json").exists():
-        other = Workdir(path)
+def _other_classifiers(names, config, dataset, folder):
+    """Classifiers the generator was not trained on, by name; none is trained before all names are known to be good."""
+    trained = [name for name in names if preparation.is_built_in(name) and not _is_workdir(name)]
+    found = {}
+    for name in names:
         try:
-            return preparation.existing_classifier(preparation.config_of(other), dataset, other)
+            if name in trained:
+                classifiers.fitting_architecture(name, dataset.image_shape)
+            else:
+                found[name] = _loaded_classifier(name, config, dataset)
         except InputError as error:
             raise InputError(f"--transfer_to={name}: {error}") from error
+    found |= {name: _trained_classifier(name, config, dataset, folder) for name in trained}
+    return {name: found[name] for name in names}
+
+
+def _is_workdir(name):
+    return (user_path(name) / "config.json").exists()
+
+
+def _loaded_classifier(name, config, dataset):
+    """The classifier of a work folder, or of a file."""
+    if _is_workdir(name):
+        other = Workdir(user_path(name))
+        return preparation.existing_classifier(preparation.config_of(other), dataset, other)
     other = dataclasses.replace(config, classifier=name, classifier_epochs=0, defense="")
-    if preparation.is_built_in(name):
-        # Another seed: the run's own would train its very classifier once more, if it is of this architecture.
-        other = dataclasses.replace(other, seed=config.seed + 1)
-        own = Workdir(folder.path / "transfer" / name.lower())
-        with own.locked():
-            return trained_classifier(other, dataset, own)
     return preparation.adopt_classifier(other, dataset, needs_gradient=False)  # it is only shown pictures
+
+
+def _trained_classifier(name, config, dataset, folder):
+    """One that is trained in transfer/NAME here, where it is not there yet."""
+    # Another seed: the run's own would train its very classifier once more, if it is of this architecture.
+    other = dataclasses.replace(config, classifier=name, classifier_epochs=0, defense="", seed=config.seed + 1)
+    own = Workdir(folder.path / "transfer" / name.lower())
+    with own.locked():
+        return trained_classifier(other, dataset, own)
 
 
 def _print(result):

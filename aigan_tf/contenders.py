@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from aigan_tf import baselines, preparation
-from aigan_tf.adoption import first_line, has_usable_gradient, load_saved_model
+from aigan_tf import baselines, preparation, saved_model
+from aigan_tf.adoption import first_line, has_usable_gradient
 from aigan_tf.building import build_generator
 from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset
@@ -84,7 +84,7 @@ class ExportedGenerator:
         self.class_input = "target_class" if config.targeted else "label"
         images, classes = tf.zeros((1, *image_shape)), tf.zeros((1,), tf.int32)
         try:
-            self.loaded = load_saved_model(version)  # kept: its variables live as long as it does
+            self.loaded = saved_model.load(version)  # kept: its variables live as long as it does
             self.serve = self.loaded.signatures["serving_default"]
             self(images, classes)
             if config.variable_epsilon:

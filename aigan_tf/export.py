@@ -1,15 +1,13 @@
 """The generator as a SavedModel that TensorFlow Serving picks up as it is."""
 
-import contextlib
 import functools
 import json
-import logging
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
-from aigan_tf import request_checks, warmup
+from aigan_tf import request_checks, saved_model, warmup
 from aigan_tf.perturbation import apply_perturbation, quantize, smooth_bound
 from aigan_tf.workdir import atomic_folder
 
@@ -161,26 +159,13 @@ def export_generator(folder: pathlib.Path, served: ServedGenerator, preset: Mapp
     path = folder / str(int(newest.name) + 1 if newest else 1)
     signatures = served.signatures()
     with atomic_folder(path) as temporary:
-        with quiet_tensorflow():
-            tf.saved_model.save(served, str(temporary), signatures=signatures)
+        saved_model.save(served, temporary, signatures)
         assets = temporary / "assets"
         assets.mkdir(exist_ok=True)
         (assets / "class_names.txt").write_text("\n".join(served.class_names) + "\n", encoding="utf-8")
         (assets / "preset.json").write_text(json.dumps(preset, indent=2) + "\n", encoding="utf-8")
         warmup.write_requests(temporary, example_requests(served, signatures))
     return path
-
-
-@contextlib.contextmanager
-def quiet_tensorflow():
-    """Keeps TensorFlow's note on the folder, a temporary one, out of a notebook while the block lasts."""
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def example_requests(served: ServedGenerator, signatures: Mapping) -> dict[str, dict[str, tf.Tensor]]:

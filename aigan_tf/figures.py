@@ -1,12 +1,21 @@
 """Figures of what was measured, drawn by matplotlib and returned as files in memory."""
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure  # not pyplot: it would touch the notebook's own plots
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 NAMED_CLASSES = 20  # up to as many have room for their names below an axis
+COLUMN = 1.1  # inches a picture of a grid has from side to side
+CAPTION_LETTERS = 24  # a line; more would be too small to read
+FONT_SIZE = 9
+
+_plain = matplotlib.rc_context({"text.parse_math": False})  # a $ in the name of a class begins no formula
 
 
 def magnified(images: np.ndarray, adversarial_images: np.ndarray, epsilon: float) -> np.ndarray:
@@ -22,6 +31,7 @@ def magnified(images: np.ndarray, adversarial_images: np.ndarray, epsilon: float
     return 0.5 + (adversarial_images - images) / (2 * epsilon)
 
 
+@_plain
 def picture_grid(rows: Mapping[str, np.ndarray], captions: Sequence[str], heading: str) -> bytes:
     """Draws pictures in rows, one column an image.
 
@@ -35,7 +45,8 @@ def picture_grid(rows: Mapping[str, np.ndarray], captions: Sequence[str], headin
         A PNG file.
     """
     columns = len(captions)
-    figure = Figure(figsize=(1.1 * columns + 1.3, 1.2 * len(rows) + 0.8), layout="constrained")
+    captions = [_wrapped(caption) for caption in captions]
+    figure = Figure(figsize=(COLUMN * columns + 1.3, 1.2 * len(rows) + 0.8), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for row_axes, (label, pictures) in zip(axes, rows.items(), strict=True):
         for axis, picture in zip(row_axes, pictures, strict=True):
@@ -44,13 +55,15 @@ def picture_grid(rows: Mapping[str, np.ndarray], captions: Sequence[str], headin
             axis.set_yticks([])
             for spine in axis.spines.values():
                 spine.set_visible(False)
-        row_axes[0].set_ylabel(label, fontsize=9)
+        row_axes[0].set_ylabel(label, fontsize=FONT_SIZE)
+    fontsize = FONT_SIZE * min(1.0, 72 * COLUMN / _widest(captions))
     for axis, caption in zip(axes[-1], captions, strict=True):
-        axis.set_xlabel(caption, fontsize=9)
+        axis.set_xlabel(caption, fontsize=fontsize)
     figure.suptitle(heading, fontsize=11)
     return _file(figure, "png")
 
 
+@_plain
 def matrix(success: Sequence[Sequence[float | None]], class_names: Sequence[str], heading: str) -> bytes:
     """Draws success from each class to each other as a heat map, in per cent.
 
@@ -81,6 +94,7 @@ def matrix(success: Sequence[Sequence[float | None]], class_names: Sequence[str]
     return _file(figure, "svg")
 
 
+@_plain
 def success_by_target(rates: Mapping[str, Mapping[str, float | None]], heading: str) -> bytes:
     """Draws success towards each target class, one colour an attack: bars, or of many classes the rates in order.
 
@@ -114,6 +128,7 @@ def success_by_target(rates: Mapping[str, Mapping[str, float | None]], heading: 
     return _file(figure, "svg")
 
 
+@_plain
 def success_by_epsilon(curves: Mapping[str, Sequence[Mapping]], heading: str) -> bytes:
     """Draws success against the budget, one line an attack.
 
@@ -142,6 +157,18 @@ def success_by_epsilon(curves: Mapping[str, Sequence[Mapping]], heading: str) ->
     axis.grid(alpha=0.3)
     axis.legend(frameon=False, fontsize=9)
     return _file(figure, "svg")
+
+
+def _wrapped(caption):
+    """Breaks long lines."""
+    return "\n".join(textwrap.fill(line, CAPTION_LETTERS) for line in caption.splitlines())
+
+
+def _widest(captions):
+    """The width of the longest line, in points of 1 / 72 inch at `FONT_SIZE`."""
+    font = FontProperties(size=FONT_SIZE)
+    lines = (line for caption in captions for line in caption.splitlines())
+    return max(text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] for line in lines)
 
 
 def _file(figure: Figure, kind: str) -> bytes:

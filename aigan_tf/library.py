@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf.adoption import attackable_model, first_line, load_saved_model
+from aigan_tf import saved_model
+from aigan_tf.adoption import attackable_model, first_line
 from aigan_tf.config import Config
 from aigan_tf.data import MIN_SIDE, ImageDataset, hold_out
 from aigan_tf.errors import InputError, user_path
@@ -211,7 +212,7 @@ def load_generator(path: str | os.PathLike) -> TrainedGenerator:
         )
     Workdir(path).verify(version)
     try:
-        loaded = load_saved_model(version)
+        loaded = saved_model.load(version)
         signatures = {"serving_default": loaded.signatures["serving_default"], **loaded.signatures}
         signatures["serving_default"].structured_outputs["adversarial_images"]  # a classifier's export has none
     except Exception as error:  # of a damaged folder TensorFlow raises whatever its parts do

@@ -45,7 +45,7 @@ def evaluate_defenses(
                 "to set them side by side: leave one out"
             )
     num_examples = COMPARED_EXAMPLES if num_examples is None else num_examples  # the same for every column
-    output = report_folder(user_path(output or "runs/defenses"))
+    output = report_folder(user_path(output or "runs/defenses"), "defenses")
     rows = {}
     for path, config in configs.items():
         print(f"== {path}", flush=True)

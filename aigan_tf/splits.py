@@ -30,7 +30,8 @@ def empty_images(count: int, shape: tuple[int, int, int]) -> np.ndarray:
             f"the data set's {count} images of {' x '.join(map(str, shape))} need {size / 2**30:.1f} GiB on disk, {folder} has "
             f"{free / 2**30:.1f}; expected room for them: set TMPDIR to a larger folder, or give a smaller --image_size"
         )
-    return np.memmap(tempfile.TemporaryFile(), np.uint8, "w+", shape=(count, *shape))
+    with tempfile.TemporaryFile() as file:  # the mapping holds it open
+        return np.memmap(file, np.uint8, "w+", shape=(count, *shape))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +42,13 @@ class Split:
         images: uint8 `(n, height, width, channels)` in `[0, pixel_max]`, an array or `numpy.memmap`.
         labels: int32 `(n,)`.
         pixel_max: the value that stands for full intensity, 255 for 8-bit images.
+        files: str `(n,)`, where in its folder each image lies; None where images are no files.
     """
 
     images: np.ndarray
     labels: np.ndarray
     pixel_max: int = 255
+    files: np.ndarray | None = None
 
     def __len__(self):
         return len(self.labels)
@@ -58,12 +61,13 @@ class Split:
     def take(self, indices) -> "Split":
         """Returns the images and labels at `indices` (a slice or an integer array)."""
         labels = self.labels[indices]
+        files = None if self.files is None else self.files[indices]
         if isinstance(indices, slice) or not self.on_disk:
-            return Split(self.images[indices], labels, self.pixel_max)
+            return Split(self.images[indices], labels, self.pixel_max, files)
         images = empty_images(len(labels), self.images.shape[1:])
         for start in range(0, len(labels), PART):
             images[start : start + PART] = self.images[indices[start : start + PART]]
-        return Split(images, labels, self.pixel_max)
+        return Split(images, labels, self.pixel_max, files)
 
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Returns each channel's mean and standard deviation (never zero) over all pixels scaled to `[0, 1]`."""

@@ -351,8 +351,10 @@ def read_csv(path: pathlib.Path) -> list[dict]:
         ) from error
 
 
-def report_folder(path: pathlib.Path) -> pathlib.Path:
+def report_folder(path: pathlib.Path, name: str) -> pathlib.Path:
     """Returns the folder a report is to go to, once it is sure that it can: measuring may take hours.
+
+    Says so where `write_report` will replace an earlier one of that name.
 
     Raises:
         InputError: it is, or lies in, a file or a folder that cannot be written.
@@ -363,6 +365,8 @@ def report_folder(path: pathlib.Path) -> pathlib.Path:
     elif not os.access(existing, os.W_OK | os.X_OK):
         reason = f"{existing} may not be written"
     else:
+        if (path / f"{name}.json").exists():
+            print(f"The earlier report in {path} will be replaced.", flush=True)
         return path
     raise InputError(f"--output={path}: {reason}; expected a writable folder for the report: choose another")
 

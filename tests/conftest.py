@@ -1,16 +1,33 @@
 """Small models and data that the tests share."""
 
 import functools
+import sys
+import traceback
 
 import aigan_tf  # noqa: F401 isort: skip (before TensorFlow, which reads its settings on import)
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from aigan_tf import data
 from aigan_tf.aigan import AIGAN
 from aigan_tf.attacks import pgd_attack
 from aigan_tf.networks import Discriminator, Generator
+
+
+def refuse_deprecated(record) -> bool:
+    """A filter of log records: raises where TensorFlow says that this package uses something deprecated."""
+    if "is deprecated" in record.getMessage():
+        modules = (frame.f_globals["__name__"] for frame, _ in traceback.walk_stack(sys._getframe(1)))
+        user = next(module for module in modules if module.split(".")[0] not in ("logging", "tensorflow"))
+        if user.split(".")[0] == "aigan_tf":
+            raise DeprecationWarning(f"{user}: {record.getMessage()}")
+    return True
+
+
+# TensorFlow logs such notes where others warn, so that filterwarnings in pyproject.toml does not see them.
+tf.get_logger().addFilter(refuse_deprecated)
 
 
 @pytest.fixture(scope="session")

@@ -132,6 +132,8 @@ def test_a_folder_of_odd_sized_pictures(shape, tmp_path, no_network):
         for image, label in zip(split.images, split.labels, strict=True):
             (path,) = (path for path, other in pixels.items() if other.tobytes() == image.tobytes())
             assert dataset.class_names[label] == path.split("/")[1]
+    for split in (dataset.train, dataset.validation, dataset.test):
+        assert [pixels[path].tobytes() for path in split.files] == [image.tobytes() for image in split.images]
     np.testing.assert_allclose(dataset.test.as_float() * 255, dataset.test.images, atol=1e-4)
     assert not no_network
 
@@ -141,6 +143,39 @@ def test_an_alpha_channel_is_dropped(tmp_path):
     dataset = data.load(str(tmp_path))
     assert dataset.image_shape == (9, 13, 3)
     assert pixels["test/cat/0.png"][..., :3].tobytes() in {image.tobytes() for image in dataset.test.images}
+
+
+@pytest.mark.parametrize(
+    "grey", [("train/cat/0.png", "test/dog/1.png"), ("train/cat/2.png",), ("test/cat", "test/dog")]
+)
+@pytest.mark.parametrize("in_memory", [splits.IN_MEMORY, 0])
+def test_grey_pictures_among_those_in_colour_are_taken_as_colour(in_memory, grey, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(splits, "IN_MEMORY", in_memory)
+    pixels = write_folder(tmp_path)
+    data.load(str(tmp_path))
+    assert not caplog.records
+    made_grey = [path for path in pixels if path.startswith(grey)]
+    for path in made_grey:
+        pixels[path] = write_image(tmp_path / path, (9, 13, 1)).repeat(3, axis=-1)
+    dataset = data.load(str(tmp_path))
+    for split in (dataset.train, dataset.validation, dataset.test):
+        assert [pixels[path].tobytes() for path in split.files] == [image.tobytes() for image in split.images]
+    (record,) = caplog.records
+    assert f"'{tmp_path}': {len(made_grey)} of 12 pictures are grey" in record.getMessage()
+
+
+def test_what_is_no_picture_is_counted(tmp_path, caplog):
+    write_folder(tmp_path)
+    (tmp_path / "train" / "cat" / ".DS_Store").write_bytes(b"")
+    data.load(str(tmp_path))
+    assert not caplog.records
+    (tmp_path / "train" / "cat" / "5.webp").write_bytes(b"")
+    (tmp_path / "test" / "dog" / "more").mkdir()
+    data.load(str(tmp_path))
+    (record,) = caplog.records
+    assert "left out of its class folders: 2" in record.getMessage()
+    assert "'train/cat/5.webp'" in record.getMessage()
+    assert ".png, .jpg" in record.getMessage()
 
 
 def test_jpeg_files_are_read(tmp_path):

@@ -42,8 +42,9 @@ BESIDE = {
     "workdir": {"errors"},
     "classifiers": {"errors", "normalization"},
     "batches": {"splits"},
-    "adoption": {"errors", "classifiers"},
+    "adoption": {"errors", "classifiers", "saved_model"},
     "distribution": {"errors"},
+    "saved_model": set(),
     "errors": set(),
 }
 

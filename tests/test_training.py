@@ -812,10 +812,13 @@ def test_the_exported_generator_is_measured_as_the_trained_one_was(finished, tmp
     assert json.loads((output / "report.json").read_text()) == again
     assert untimed(again["attacks"]["aigan"]) == {k: v for k, v in untimed(result).items() if k != "device"}
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-    assert f"{result['success_rate']:.1%}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{result['success_rate']:.1%}" in printed
+    assert "will be replaced" not in printed
     few = comparison.evaluate_workdir(folder, num_examples=7, output=str(output))["attacks"]["aigan"]
     assert few["num_examples"] == 7
     assert few["num_attacks"] == 9 * few["num_correct"]
+    assert f"The earlier report in {output} will be replaced" in capsys.readouterr().out.splitlines()[0]
 
 
 @pytest.mark.long
@@ -904,14 +907,16 @@ def test_pictures_are_not_mixed_into_a_folder_that_holds_something(finished, tmp
         (dict(attacks=("advgan",)), ["advgan", "expected one for each target class", "--method=advgan"]),
         (dict(num_examples=-1), ["num_examples=-1", "expected 0"]),
         (dict(attacks=("fgsm",), transfer_to=("small",)), ["transfer_to", "expected both"]),
-        (dict(transfer_to=("no/such.keras",)), ["no/such.keras"]),
+        (dict(transfer_to=("small", "no/such.keras")), ["--transfer_to=no/such.keras", "does not exist"]),
+        (dict(transfer_to=("small", "A")), ["--transfer_to=A", "expected at least"]),
     ],
 )
-def test_what_cannot_be_compared_is_refused_in_one_line(arguments, words, finished, tmp_path):
+def test_what_cannot_be_compared_is_refused_in_one_line(arguments, words, finished, tmp_path, capsys):
     with pytest.raises(InputError) as caught:
         comparison.evaluate_workdir(finished[0], output=str(tmp_path / "out"), **arguments)
     assert "\n" not in str(caught.value)
     assert all(word in str(caught.value) for word in words), caught.value
+    assert "Training" not in capsys.readouterr().out  # nor is any other classifier of --transfer_to trained first
     assert not (tmp_path / "out").exists()
 
 

@@ -1,0 +1,35 @@
+"""What a coming version takes away, used by this package, fails the tests; used by others, it does not."""
+
+import warnings
+
+import pytest
+import tensorflow as tf
+
+
+def run_in(module, code):
+    """Runs code as if it stood in that module: a warning belongs to the module it is raised from."""
+    exec(code, {"__name__": module, "warnings": warnings, "tf": tf})
+
+
+@pytest.mark.parametrize("module", ["aigan_tf", "aigan_tf.data"])
+def test_a_warning_from_this_package_is_an_error(module):
+    with pytest.raises(DeprecationWarning, match="gone soon"):
+        run_in(module, "warnings.warn('gone soon', DeprecationWarning)")
+
+
+def test_a_warning_from_elsewhere_is_none():
+    with pytest.warns(DeprecationWarning, match="gone soon"):
+        run_in("another.aigan_tf", "warnings.warn('gone soon', DeprecationWarning)")
+
+
+# TensorFlow says so once for each function.
+
+
+def test_what_tensorflow_calls_deprecated_in_this_package_is_an_error():
+    with pytest.raises(DeprecationWarning, match=r"aigan_tf\.data: .*to_float"):
+        run_in("aigan_tf.data", "tf.compat.v1.to_float(0)")
+
+
+def test_what_tensorflow_calls_deprecated_elsewhere_is_none(caplog):
+    run_in("another.aigan_tf", "tf.compat.v1.to_double(0)")
+    assert "to_double" in caplog.text

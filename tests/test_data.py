@@ -160,7 +160,9 @@ def test_grey_pictures_among_those_in_colour_are_taken_as_colour(in_memory, grey
         pixels[path] = write_image(tmp_path / path, (9, 13, 1)).repeat(3, axis=-1)
     dataset = data.load(str(tmp_path))
     for split in (dataset.train, dataset.validation, dataset.test):
-        assert [pixels[path].tobytes() for path in split.files] == [image.tobytes() for image in np.asarray(split.images)]
+        assert [pixels[path].tobytes() for path in split.files] == [
+            image.tobytes() for image in np.asarray(split.images)
+        ]
     (record,) = caplog.records
     assert f"'{tmp_path}': {len(made_grey)} of 12 pictures are grey" in record.getMessage()
 

@@ -148,26 +148,32 @@ class MetricsHistory(keras.callbacks.Callback):
     A row names the stage where the model has one.
 
     Args:
-        path: the CSV file.
-        first_epoch: epochs done before; later rows, of an epoch that was not finished, are dropped.
+        path: the CSV file. Rows of epochs that were not finished are dropped.
     """
 
-    def __init__(self, path, first_epoch: int):
+    def __init__(self, path):
         super().__init__()
         self.path = path
-        self.rows = workdir.read_csv(path)[:first_epoch]
+        self.rows = workdir.read_csv(path)
+        # Of the epoch that is under way; saved with a checkpoint, so that an interruption does not lose them.
+        self.epoch_seconds = keras.Variable(0.0, trainable=False, dtype="float32", name="epoch_seconds")
 
     def on_train_begin(self, logs=None):
-        self.began = time.perf_counter()
+        self.began = time.perf_counter() - float(self.epoch_seconds)
 
     def on_epoch_begin(self, epoch, logs=None):
+        self.rows = self.rows[:epoch]
         # Read here: the switch at the epoch's end must not relabel it.
         self.stage = {"stage": str(self.model.stage)} if hasattr(self.model, "stage") else {}
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.epoch_seconds.assign(time.perf_counter() - self.began)
 
     def on_epoch_end(self, epoch, logs=None):
         values = {name: f"{value}" if isinstance(value, int) else f"{float(value):.6g}" for name, value in logs.items()}
         # From one epoch's end to the next: checkpoints and logs, which other callbacks write, take their time too.
         ended = time.perf_counter()
         seconds, self.began = f"{ended - self.began:.2f}", ended
+        self.epoch_seconds.assign(0.0)
         self.rows.append({"epoch": str(epoch + 1), **self.stage, "seconds": seconds, **values})
         workdir.write_csv(self.path, self.rows)

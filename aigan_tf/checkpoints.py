@@ -7,7 +7,7 @@ import threading
 import keras
 import tensorflow as tf
 
-from aigan_tf.errors import InputError, Terminated
+from aigan_tf.errors import DivergedError, InputError, Terminated
 
 
 def state_of(aigan) -> dict[str, object]:
@@ -22,11 +22,11 @@ def state_of(aigan) -> dict[str, object]:
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Saves everything a run needs to go on after each epoch; the last two are kept.
+    """Saves everything a run needs to go on after each epoch, and keeps the last two.
 
     Within its block (`with checkpoint: model.fit(..., callbacks=[checkpoint])`) SIGTERM, which is what a machine sends
     that is about to be taken away, and Ctrl-C wait for the step to end, which is then saved as well; the same signal
-    once more does not wait. Training goes on with the next step, bit for bit. Only the averages that the epoch reports
+    once more does not wait. Training goes on with the next step, bit for bit; only the averages that the epoch reports
     of training are then over the rest of its steps.
 
     Args:
@@ -37,28 +37,16 @@ class Checkpoint(keras.callbacks.Callback):
     def __init__(self, folder, **objects):
         super().__init__()
         self.folder = pathlib.Path(folder)
-        self.steps = tf.Variable(0, dtype=tf.int64, trainable=False)
         # Variables, not the objects: TensorFlow does not see the layers a Keras model keeps in a list.
-        variables = {
+        self.variables = {
             name: [variable.value for variable in getattr(saved, "variables", [saved])]
             for name, saved in objects.items()
         }
-        self.manager = tf.train.CheckpointManager(
-            tf.train.Checkpoint(steps=self.steps, **variables), str(folder), max_to_keep=2
-        )
+        self.steps = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.checkpoint = tf.train.Checkpoint(steps=self.steps, **self.variables)
         self.steps_done = 0
+        self.newest = None  # the path, without an ending, of the last one that was saved or restored
         self.asked = None
-
-    @property
-    def newest(self) -> pathlib.Path | None:
-        """The path, without an ending, of the newest checkpoint."""
-        return next(iter(self._found()), None)
-
-    def _found(self):
-        """What lies in the folder, newest first. TensorFlow's own list is a file too, and may be damaged."""
-        paths = [path.with_suffix("") for path in self.folder.glob("ckpt-*.index")]
-        numbered = [path for path in paths if path.name.removeprefix("ckpt-").isdecimal()]
-        return sorted(numbered, key=lambda path: -int(path.name.removeprefix("ckpt-")))
 
     def restore(self) -> int:
         """Restores the newest checkpoint that is whole, if there is one, and returns how many steps are done.
@@ -71,10 +59,11 @@ class Checkpoint(keras.callbacks.Callback):
         found = self._found()
         for path in found:
             try:
-                self.manager.checkpoint.restore(str(path)).assert_existing_objects_matched()
+                self.checkpoint.read(str(path)).assert_existing_objects_matched()
             except Exception as error:  # of a damaged file TensorFlow raises half a dozen kinds
                 print(f"Warning: the checkpoint {path} cannot be restored ({type(error).__name__}).", flush=True)
                 continue
+            self.newest = path
             self.steps_done = int(self.steps)
             return self.steps_done
         if found:
@@ -84,15 +73,27 @@ class Checkpoint(keras.callbacks.Callback):
             )
         return 0
 
+    def _found(self):
+        """What lies in the folder, newest first."""
+        paths = [path.with_suffix("") for path in self.folder.glob("ckpt-*.index")]
+        numbered = [path for path in paths if path.name.removeprefix("ckpt-").isdecimal()]
+        return sorted(numbered, key=lambda path: -int(path.name.removeprefix("ckpt-")))
+
     def __enter__(self):
         self.before = {}
         if threading.current_thread() is threading.main_thread():  # no other may handle signals
-            self.before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+            handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+            # One that is ignored stays so, as Ctrl-C is in a command that a script started in the background.
+            self.before = {number: old for number, old in handlers.items() if old != signal.SIG_IGN}
+            for number in self.before:
+                signal.signal(number, self._note)
         return self
 
     def __exit__(self, *error):
         for number, handler in self.before.items():
             signal.signal(number, handler)
+        if self.asked and error[0] is None:  # it came after the last step
+            self._stop()
 
     def _note(self, number, frame):
         if self.asked == number:
@@ -116,5 +117,18 @@ class Checkpoint(keras.callbacks.Callback):
             self._stop()
 
     def _save(self):
+        """Writes a checkpoint; then the one before is kept beside it, and others, damaged ones among them, are not."""
+        for name, variables in self.variables.items():
+            if not all(bool(tf.reduce_all(tf.math.is_finite(each))) for each in variables if each.dtype.is_floating):
+                kept = f"the last good checkpoint is {self.newest}" if self.newest else "no checkpoint was saved before"
+                raise DivergedError(
+                    f"after step {self.steps_done} {name} is not finite any more; expected finite weights, {kept}: train anew in "
+                    "another --workdir, with a lower rate or another --seed"
+                )
         self.steps.assign(self.steps_done)
-        self.manager.save(checkpoint_number=self.steps_done)
+        saved = self.folder / f"ckpt-{self.steps_done}"
+        self.checkpoint.write(str(saved))
+        for path in set(self._found()) - {saved, self.newest}:
+            for file in self.folder.glob(f"{path.name}.*"):
+                file.unlink()
+        self.newest = saved

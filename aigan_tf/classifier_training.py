@@ -79,7 +79,14 @@ def _train(trainee, recipe, doing, config, dataset, folder):
         learner = AdversarialTraining(trainee, config.defense, config.epsilon, static, config.seed)
     classifiers.compile_for_training(learner, recipe, epochs * steps, soft=dataset.train.labels.ndim == 2)
     learner.optimizer.build(trainee.trainable_variables)
-    checkpoint = Checkpoint(folder.checkpoints / "classifier", model=trainee, optimizer=learner.optimizer, **opponent)
+    history = MetricsHistory(folder.classifier_metrics)
+    checkpoint = Checkpoint(
+        folder.checkpoints / "classifier",
+        model=trainee,
+        optimizer=learner.optimizer,
+        epoch_seconds=history.epoch_seconds,
+        **opponent,
+    )
     steps_done = checkpoint.restore()
     if steps_done < epochs * steps:
         defended = f" under attack ({config.defense})" if config.defense else ""
@@ -101,8 +108,8 @@ def _train(trainee, recipe, doing, config, dataset, folder):
             validation_data=evaluation_batches(dataset.validation, 500),
             callbacks=[
                 Progress(["loss", "accuracy", "generator_success_rate", "val_accuracy"], epochs),
-                StopNotFinite(lambda: checkpoint.newest),
-                MetricsHistory(folder.classifier_metrics, steps_done // steps),
+                StopNotFinite(lambda: checkpoint.newest, "train anew with another --seed, in another --workdir"),
+                history,
                 checkpoint,
             ],
         )

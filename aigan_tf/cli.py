@@ -49,6 +49,8 @@ def run(main, going_on: str = "") -> None:
 
     def guarded(arguments):
         logging.set_verbosity(logging.WARNING)  # TensorFlow's notes on how it saves are no news to a user
+        # Python's own answer to SIGTERM would leave half-written files behind.
+        before = signal.signal(signal.SIGTERM, terminate)
         try:
             if len(arguments) > 1:
                 raise InputError(f"unexpected argument {arguments[1]!r}; expected only --flag=value: see --help")
@@ -65,11 +67,11 @@ def run(main, going_on: str = "") -> None:
         except KeyboardInterrupt:
             print(f"\ninterrupted{going_on}", file=sys.stderr)
             sys.exit(130)
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     def terminate(number, frame):
         raise Terminated
-
-    signal.signal(signal.SIGTERM, terminate)  # Python's own answer would leave half-written files behind
 
     sys.set_int_max_str_digits(0)  # a number of any length is refused by its size, in a message that shows it
     for flag in flags.FLAGS.flags_by_module_dict().get(__name__, []):  # so that --help lists them, not only --helpfull

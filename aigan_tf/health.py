@@ -18,15 +18,17 @@ class StopNotFinite(keras.callbacks.Callback):
     Put it before the callbacks that write at an epoch's end.
 
     Args:
-        newest_checkpoint: returns the path of the last one, which is good, or None.
+        newest_checkpoint: returns the path of the last one, whose weights are finite, or None.
+        advice: what to do about it, for the message.
 
     Raises:
         DivergedError: from `fit`, naming the step, the losses and the checkpoint.
     """
 
-    def __init__(self, newest_checkpoint: Callable[[], pathlib.Path | None]):
+    def __init__(self, newest_checkpoint: Callable[[], pathlib.Path | None], advice: str):
         super().__init__()
         self.newest_checkpoint = newest_checkpoint
+        self.advice = advice
 
     def on_train_batch_end(self, batch, logs=None):
         self._check(logs)
@@ -43,8 +45,8 @@ class StopNotFinite(keras.callbacks.Callback):
         saved = self.newest_checkpoint()
         raise DivergedError(
             f"step {int(self.model.optimizer.iterations)}: {', '.join(f'{name} is {value}' for name, value in bad.items())}; "
-            f"expected finite losses. {f'The last good checkpoint is {saved}' if saved else 'No checkpoint was saved before'}: "
-            "lower the learning rate and train in another --workdir"
+            f"expected finite losses, {f'the last good checkpoint is {saved}' if saved else 'no checkpoint was saved before'}: "
+            f"{self.advice}"
         )
 
 

@@ -263,20 +263,22 @@ def fit(
         Whether there was anything left to do. The generator's weights are in `folder.weights` either way; only the
         chief writes.
     """
-    checkpoint = Checkpoint(folder.checkpoints / "aigan", **state_of(aigan), **(saved or {}))
+    if folder.weights.exists():  # written last: training is over, whatever has become of its checkpoints
+        preparation.load_weights(aigan.generator, folder.weights, "expected what train.py wrote: restore it")
+        return False
+    history = MetricsHistory(folder.metrics)
+    checkpoint = Checkpoint(
+        folder.checkpoints / "aigan", **state_of(aigan), epoch_seconds=history.epoch_seconds, **(saved or {})
+    )
     steps = steps_per_epoch(config, dataset)
     steps_done = checkpoint.restore()
     if steps_done:
         say(f"Continuing the generator after step {steps_done} of {epochs * steps}, in stage {aigan.stage}.")
-    if folder.weights.exists() and (steps_done >= epochs * steps or not steps_done):
-        # A finished run, of which the checkpoints may be gone.
-        preparation.load_weights(aigan.generator, folder.weights, "expected what train.py wrote: restore it")
-        return False
     success = aigan.success_rate.name
     say(f"Training the generator: {config.attack}, epsilon {config.epsilon:.4g}, {steps} steps an epoch.")
     began = time.perf_counter()
     chief_alone = [
-        MetricsHistory(folder.metrics, steps_done // steps),
+        history,
         EpochTensorBoard(folder.logs, write_graph=False),
         checkpoint,
     ]
@@ -300,7 +302,7 @@ def fit(
                     epochs,
                     show_stage=len(callbacks) > 0,
                 ),
-                StopNotFinite(lambda: checkpoint.newest),
+                StopNotFinite(lambda: checkpoint.newest, "lower --learning_rate, in another --workdir"),
                 *callbacks,
                 precision,
                 *(chief_alone if devices.is_chief else []),

@@ -49,7 +49,8 @@ def state(folder: pathlib.Path) -> dict[str, np.ndarray]:
     found = {}
     for name in ("generator.weights.h5", "generator_stage1.weights.h5"):
         found |= {f"{name} {place}": array for place, array in weights(folder / name).items()}
-    reader = tf.train.load_checkpoint(str(folder / "checkpoints" / "aigan"))
+    saved = max((folder / "checkpoints" / "aigan").glob("*.index"), key=lambda path: int(path.stem.split("-")[1]))
+    reader = tf.train.load_checkpoint(str(saved.with_suffix("")))
     for name in reader.get_variable_to_shape_map():
         if not name.startswith(("save_counter", "_CHECKPOINTABLE")):
             found[f"checkpoint {name}"] = reader.get_tensor(name)

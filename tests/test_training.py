@@ -5,6 +5,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
+import signal
 import subprocess
 import tempfile
 
@@ -29,7 +30,7 @@ from aigan_tf import (
 from aigan_tf.attacks import pgd_attack
 from aigan_tf.batches import evaluation_batches
 from aigan_tf.config import make_config
-from aigan_tf.errors import InputError
+from aigan_tf.errors import InputError, Terminated
 from aigan_tf.networks import Discriminator, Generator
 from aigan_tf.workdir import Workdir
 
@@ -56,12 +57,12 @@ class Stop(Exception):
 
 def variables(folder):
     """Everything in the newest checkpoint of the generator's training: name to array."""
-    path = tf.train.latest_checkpoint(str(folder / "checkpoints" / "aigan"))
-    reader = tf.train.load_checkpoint(path)
+    path = max((folder / "checkpoints" / "aigan").glob("*.index"), key=lambda path: int(path.stem.split("-")[1]))
+    reader = tf.train.load_checkpoint(str(path.with_suffix("")))
     return {
         name: reader.get_tensor(name)
         for name in reader.get_variable_to_shape_map()
-        if name not in ("_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter/.ATTRIBUTES/VARIABLE_VALUE")
+        if name != "_CHECKPOINTABLE_OBJECT_GRAPH"
     }
 
 
@@ -96,7 +97,7 @@ def finished(tmp_path_factory):
     original = checkpoints.Checkpoint.on_epoch_end
 
     def on_epoch_end(self, epoch, logs=None):
-        name = f"{'classifier' if 'classifier' in self.manager.directory else 'aigan'}{epoch}"
+        name = f"{'classifier' if self.folder.name == 'classifier' else 'aigan'}{epoch}"
         shutil.copytree(folder, root / f"{name}_unsaved")
         original(self, epoch, logs)
         shutil.copytree(folder, root / f"{name}_saved")
@@ -227,13 +228,18 @@ def stop_before_evaluation(monkeypatch):
 
 def assert_same_end(run, uninterrupted):
     """Weights, both optimizers, counters and metrics of two runs are equal in every bit."""
+    assert_same_weights(run, uninterrupted)
+    assert metrics_rows(run, "seconds") == metrics_rows(uninterrupted, "seconds")
+
+
+def assert_same_weights(run, uninterrupted):
+    """Weights, both optimizers and counters of two runs are equal in every bit."""
     for name in ("generator_stage1.weights.h5", "generator.weights.h5"):
         assert_same_arrays(saved_weights(run / name), saved_weights(uninterrupted / name))
     expected, actual = variables(uninterrupted), variables(run)
     assert actual.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(actual[name], value, err_msg=name)
-    assert metrics_rows(run, "seconds") == metrics_rows(uninterrupted, "seconds")
 
 
 @pytest.mark.parametrize(
@@ -1061,7 +1067,6 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(ending, finish
     run = tmp_path / "run"
     shutil.copytree(folder.parent / "aigan3_saved", run)
     truncate(run / "checkpoints" / "aigan" / f"ckpt-12.{ending}")
-    (run / "checkpoints" / "aigan" / "checkpoint").write_text("damaged too")
     stop_before_evaluation(monkeypatch)
     with pytest.raises(Stop):
         training.train_and_export(make_config(**TINY), run)
@@ -1070,16 +1075,65 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(ending, finish
     assert "ckpt-12 cannot be restored" in said
     assert "after step 9 of 12" in said
     assert_same_end(run, folder)
+    assert sorted(path.stem for path in (run / "checkpoints" / "aigan").glob("*.index")) == ["ckpt-12", "ckpt-9"]
 
 
 def test_where_every_checkpoint_is_damaged_nothing_is_trained_anew(finished, tmp_path):
     folder = tmp_path / "run"
-    shutil.copytree(finished[0], folder)
+    shutil.copytree(finished[0].parent / "aigan3_saved", folder)
     for path in (folder / "checkpoints" / "aigan").glob("*.data*"):
         truncate(path)
     with pytest.raises(InputError, match=r"none of the 2 checkpoints.*expected.*delete that folder") as caught:
         training.train_and_export(make_config(**TINY), folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_finished_run_needs_no_checkpoint(finished, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    for path in (folder / "checkpoints" / "aigan").glob("*.data*"):
+        truncate(path)
+    weights = (folder / "generator.weights.h5").read_bytes()
+    monkeypatch.setattr(keras.Model, "fit", lambda *args, **kwargs: pytest.fail("trained again"))
+    assert untimed(training.train_and_export(make_config(**TINY), folder)) == untimed(finished[1])
+    assert (folder / "generator.weights.h5").read_bytes() == weights
+
+
+def raise_signal_at(monkeypatch, step, number=signal.SIGTERM):
+    """Sends this process a signal within that step of the generator's training; steps are counted from 1."""
+    original = callbacks.MetricsHistory.on_train_batch_begin
+
+    def on_train_batch_begin(self, batch, logs=None):
+        original(self, batch, logs)
+        optimizer = getattr(self.model, "generator_optimizer", None)
+        if optimizer is not None and int(optimizer.iterations) + 1 == step:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(callbacks.MetricsHistory, "on_train_batch_begin", on_train_batch_begin)
+
+
+@pytest.mark.parametrize(("step", "stage"), [(5, 1), (6, 1), (8, 2)])  # in the middle of an epoch, and at its end
+def test_a_run_stopped_within_an_epoch_goes_on_bit_for_bit(step, stage, finished, tmp_path, monkeypatch, capsys):
+    folder, _ = finished
+    run = tmp_path / "run"
+    shutil.copytree(folder.parent / "aigan0_unsaved", run)
+    with monkeypatch.context() as patch:
+        raise_signal_at(patch, step)
+        with pytest.raises(Terminated):
+            training.train_and_export(make_config(**TINY), run)
+    assert (f"Saved after step {step}." in capsys.readouterr().out) == (step % 3 != 0)
+    assert (run / "checkpoints" / "aigan" / f"ckpt-{step}.index").exists()
+    assert len(metrics_rows(run)) == step // 3
+    stop_before_evaluation(monkeypatch)
+    with pytest.raises(Stop):
+        training.train_and_export(make_config(**TINY), run)
+    assert f"after step {step} of 12, in stage {stage if step % 3 else 2}" in capsys.readouterr().out
+    rows, whole = metrics_rows(run, "seconds"), metrics_rows(folder, "seconds")
+    for number, (row, expected) in enumerate(zip(rows, whole, strict=True)):
+        if number == step // 3 and step % 3:  # what training reports is over the rest of the epoch
+            row = {name: value for name, value in row.items() if name.startswith(("epoch", "stage", "val_"))}
+        assert row.items() <= expected.items()
+    assert_same_weights(run, folder)
 
 
 @pytest.mark.long

@@ -6,6 +6,7 @@ run that is continued sees exactly the images an uninterrupted one sees.
 
 import functools
 
+import numpy as np
 import tensorflow as tf
 
 from aigan_tf.splits import Split
@@ -85,7 +86,7 @@ def _reader(split):
     if split.on_disk:
 
         def images_at(rows):
-            return tf.numpy_function(split.images.__getitem__, [rows], tf.uint8)
+            return tf.numpy_function(lambda rows: np.asarray(split.images[rows]), [rows], tf.uint8)
     else:
         images_at = functools.partial(tf.gather, tf.constant(split.images))
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from aigan_tf.errors import InputError, user_path
-from aigan_tf.splits import PART, Split, empty_images
+from aigan_tf.splits import Split, empty_images, images_at_once
 
 MIN_SIDE = 8  # pixels: two halvings still leave the networks a 2 x 2 map
 VALIDATION_FRACTION = 0.1
@@ -196,7 +196,9 @@ def _in_colour(images):
     if images.shape[-1] == 3:
         return images
     coloured = empty_images(len(images), (*images.shape[1:3], 3))
-    coloured[:] = images
+    step = images_at_once(coloured.shape[1:])
+    for start in range(0, len(images), step):
+        coloured[start : start + step] = images[start : start + step]
     return coloured
 
 
@@ -260,7 +262,7 @@ def _load_tfds(name, data_dir, image_size):
                 num_parallel_calls=tf.data.AUTOTUNE,
             )
             position = 0
-            for some_images, some_labels in dataset.batch(PART).as_numpy_iterator():
+            for some_images, some_labels in dataset.batch(images_at_once(shape)).as_numpy_iterator():
                 rows = slice(position, position + len(some_labels))
                 images[rows], labels[rows] = some_images, some_labels
                 position += len(some_labels)

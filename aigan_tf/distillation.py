@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from aigan_tf.aigan import AIGAN
-from aigan_tf.splits import PART, Split
+from aigan_tf.batches import evaluation_batches
+from aigan_tf.splits import Split
 
 
 class BlackBox:
@@ -41,8 +42,7 @@ class BlackBox:
 
     def answers_on(self, split: Split) -> np.ndarray:
         """Asks for each image of a split, which need not fit into memory; as `__call__`."""
-        starts = range(0, len(split), PART)
-        return np.concatenate([self(split.take(slice(start, start + PART)).as_float()) for start in starts])
+        return np.concatenate([self(images) for images, _ in evaluation_batches(split, 500)])
 
 
 class DynamicDistillation(keras.callbacks.Callback):

@@ -57,7 +57,9 @@ def load_dataset(config: Config, data_dir: str | None) -> ImageDataset:
     dataset = load(config.dataset, data_dir, config.size)
     most = IN_MEMORY // (4 * math.prod(dataset.image_shape))
     if most < len(dataset.test):
-        say(f"Of the {len(dataset.test)} test images the first {most} are measured: more would not fit into memory.")
+        say(
+            f"Of the {len(dataset.test)} test images the first {most} are measured, {IN_MEMORY / 2**30:.0f} GiB as numbers."
+        )
         dataset = dataclasses.replace(dataset, test=dataset.test.take(slice(0, most)))
     if not config.class_names:
         return dataset

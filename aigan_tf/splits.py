@@ -1,6 +1,8 @@
 """Images and labels of one split: in memory or, where that would take too much of it, in a file mapped into it."""
 
 import dataclasses
+import math
+import os
 import shutil
 import tempfile
 
@@ -9,29 +11,64 @@ import numpy as np
 from aigan_tf.errors import InputError
 
 IN_MEMORY = 2 * 2**30  # bytes of one split's pixels; what is larger lies in a file, which the system caches as it can
-PART = 1000  # images at once where a whole split need not be in memory
+PART = 2**26  # bytes of pixels at once where a whole split need not be in memory
+
+
+def images_at_once(shape: tuple[int, int, int]) -> int:
+    """Returns how many images of `(height, width, channels)` are taken at once: a thousand, or as many as are `PART`."""
+    return max(min(1000, PART // math.prod(shape)), 1)
 
 
 def empty_images(count: int, shape: tuple[int, int, int]) -> np.ndarray:
     """Returns uint8 `(count, *shape)` to be filled: in memory, or above `IN_MEMORY` in a temporary file of its own.
 
-    The file has no name and goes with the array; it lies where the environment variable TMPDIR says.
+    The file has no name and goes with the process; it lies where the environment variable TMPDIR says.
 
     Raises:
         InputError: there is no room for it.
     """
-    size = count * int(np.prod(shape, dtype=object))
+    size = count * math.prod(shape)
     if size <= IN_MEMORY:
         return np.empty((count, *shape), np.uint8)
     folder = tempfile.gettempdir()
-    free = shutil.disk_usage(folder).free
-    if size > free:
+    try:
+        if size > shutil.disk_usage(folder).free:  # where space cannot be reserved, this has to do
+            raise OSError
+        with tempfile.TemporaryFile() as file:  # the mapping holds it open
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)  # a full disk would kill the process as it writes
+            return np.memmap(file, np.uint8, "w+", shape=(count, *shape))
+    except OSError as error:
         raise InputError(
-            f"the data set's {count} images of {' x '.join(map(str, shape))} need {size / 2**30:.1f} GiB on disk, {folder} has "
-            f"{free / 2**30:.1f}; expected room for them: set TMPDIR to a larger folder, or give a smaller --image_size"
-        )
-    with tempfile.TemporaryFile() as file:  # the mapping holds it open
-        return np.memmap(file, np.uint8, "w+", shape=(count, *shape))
+            f"the data set's {count} images of {' x '.join(map(str, shape))} need {size / 2**30:.1f} GiB on disk, more than {folder} "
+            "has; expected room for them: set TMPDIR to a larger folder, or give a smaller --image_size"
+        ) from error
+
+
+class MappedImages:
+    """Rows of a file of images, in any order; nothing is read until it is asked for as an array.
+
+    Args:
+        pixels: uint8 `(n, height, width, channels)`.
+        rows: int `(m,)`, which of them.
+    """
+
+    def __init__(self, pixels: np.memmap, rows: np.ndarray):
+        self.pixels = pixels
+        self.rows = rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), *self.pixels.shape[1:])
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, indices) -> "MappedImages":
+        return MappedImages(self.pixels, self.rows[indices])
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return self.pixels[self.rows].astype(dtype or np.uint8, copy=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,16 +76,21 @@ class Split:
     """Images and labels of one split.
 
     Args:
-        images: uint8 `(n, height, width, channels)` in `[0, pixel_max]`, an array or `numpy.memmap`.
+        images: uint8 `(n, height, width, channels)` in `[0, pixel_max]`; one of `empty_images` becomes `MappedImages` if it
+            lies in a file.
         labels: int32 `(n,)`.
         pixel_max: the value that stands for full intensity, 255 for 8-bit images.
         files: str `(n,)`, where in its folder each image lies; None where images are no files.
     """
 
-    images: np.ndarray
+    images: np.ndarray | MappedImages
     labels: np.ndarray
     pixel_max: int = 255
     files: np.ndarray | None = None
+
+    def __post_init__(self):
+        if isinstance(self.images, np.memmap):
+            object.__setattr__(self, "images", MappedImages(self.images, np.arange(len(self.images))))
 
     def __len__(self):
         return len(self.labels)
@@ -56,26 +98,22 @@ class Split:
     @property
     def on_disk(self) -> bool:
         """Whether the images lie in a file."""
-        return isinstance(self.images, np.memmap)
+        return isinstance(self.images, MappedImages)
 
     def take(self, indices) -> "Split":
         """Returns the images and labels at `indices` (a slice or an integer array)."""
-        labels = self.labels[indices]
         files = None if self.files is None else self.files[indices]
-        if isinstance(indices, slice) or not self.on_disk:
-            return Split(self.images[indices], labels, self.pixel_max, files)
-        images = empty_images(len(labels), self.images.shape[1:])
-        for start in range(0, len(labels), PART):
-            images[start : start + PART] = self.images[indices[start : start + PART]]
-        return Split(images, labels, self.pixel_max, files)
+        return Split(self.images[indices], self.labels[indices], self.pixel_max, files)
 
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Returns each channel's mean and standard deviation (never zero) over all pixels scaled to `[0, 1]`."""
         channels = self.images.shape[-1]
         counts = np.zeros((channels, 256), np.int64)
-        for start in range(0, len(self), PART):  # as 64-bit numbers a whole split may not fit into memory
+        step = images_at_once(self.images.shape[1:])
+        for start in range(0, len(self), step):  # as 64-bit numbers a whole split may not fit into memory
+            part = np.asarray(self.images[start : start + step])
             for channel in range(channels):
-                counts[channel] += np.bincount(self.images[start : start + PART, ..., channel].ravel(), minlength=256)
+                counts[channel] += np.bincount(part[..., channel].ravel(), minlength=256)
         values = np.arange(256) / self.pixel_max
         shares = counts / counts.sum(axis=1, keepdims=True)
         means = shares @ values
@@ -84,4 +122,4 @@ class Split:
 
     def as_float(self) -> np.ndarray:
         """Returns all images as float32 in `[0, 1]`, in memory."""
-        return np.asarray(self.images.astype(np.float32) / self.pixel_max)
+        return np.asarray(self.images).astype(np.float32) / self.pixel_max

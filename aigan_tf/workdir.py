@@ -20,9 +20,10 @@ import filelock
 from aigan_tf.errors import InputError, user_path
 
 _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
-_REFUSALS = (  # what the system answers when a file cannot be written
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR,
-    errno.EISDIR, errno.ENOTEMPTY,
+# What the system answers when a file cannot be written.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_ALLOWED = (
+    errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY,
 )  # fmt: skip
 
 
@@ -58,7 +59,7 @@ class Workdir:
         Raises:
             InputError: another run is in it, or it cannot be written, now or while the block lasts.
         """
-        with writing(f"--workdir={self.path}"):
+        with writing(f"--workdir={self.path}", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = filelock.FileLock(self.lock)
             try:
@@ -67,18 +68,18 @@ class Workdir:
                 raise InputError(
                     f"--workdir={self.path} is in use by another run; expected one at a time: wait for it or choose another"
                 ) from error
-            try:
+            with contextlib.ExitStack() as held:
+                held.callback(lock.release)
+                held.callback(self._remove_unfinished_checkpoints)
                 yield
-            finally:
-                self._remove_unfinished_checkpoints()
-                lock.release()
 
     def _remove_unfinished_checkpoints(self):
         """Removes what TensorFlow leaves of a checkpoint when the disk is full or the process is killed."""
-        for unfinished in self.path.glob("**/checkpoints/*/*_temp"):
-            run = unfinished.parents[2]
-            if run == self.path or not Workdir(run).lock.exists():  # with a lock of its own it is another run
-                shutil.rmtree(unfinished, ignore_errors=True)
+        for below in (".", "*", "*/*"):  # a run of its own may lie two folders down: advgan/CLASS, ensemble/NAME
+            for unfinished in self.path.glob(f"{below}/checkpoints/*/*_temp"):
+                run = unfinished.parents[2]
+                if run == self.path or not Workdir(run).lock.exists():  # with a lock of its own it is another run
+                    shutil.rmtree(unfinished, ignore_errors=True)
 
     def check(self, settings: dict, defaults: dict, digests: dict | None = None) -> bool:
         """Whether a run with these settings was begun here before; writes nothing.
@@ -244,14 +245,15 @@ def digest_of(path: pathlib.Path) -> str:
 
 
 @contextlib.contextmanager
-def writing(place: str | os.PathLike):
+def writing(place: str | os.PathLike, folder: pathlib.Path):
     """Says in one line where the disk is full or may not be written while the block lasts.
 
     Args:
         place: what the block writes, for the message.
+        folder: where it lies.
 
     Raises:
-        InputError: the system refused a write; whichever library wrote has wrapped that in an error of its own.
+        InputError: the system refused to write there; whichever library wrote has wrapped that in an error of its own.
     """
     try:
         yield
@@ -259,13 +261,22 @@ def writing(place: str | os.PathLike):
         raise
     except Exception as error:
         # By the text: h5py, zipfile and TensorFlow all quote the system, and only some keep its number.
-        reason = next((text for text in map(os.strerror, _REFUSALS) if text in str(error)), None)
+        here = str(folder) in str(error)
+        elsewhere = not here and getattr(error, "filename", None) is not None
+        no_room = _quoted(_NO_ROOM, error)
+        # Many that find no room do not say where; one that is not allowed something may be about anything.
+        reason = None if elsewhere else no_room or (_quoted(_NOT_ALLOWED, error) if here else None)
         if reason is None:
             raise
+        expected = "room for it: make room" if no_room else "a place that may be written: change that"
         raise InputError(
-            f"{place} cannot be written ({reason}); expected a writable place with room: make room and repeat the command, or "
-            "choose another"
+            f"{place} cannot be written ({reason}); expected {expected} and repeat the command, or choose another place"
         ) from error
+
+
+def _quoted(numbers, error):
+    """The system's words for the first of some error numbers that an error quotes, or None."""
+    return next((text for text in map(os.strerror, numbers) if text in str(error)), None)
 
 
 def _flush(path):
@@ -281,7 +292,7 @@ def atomic_file(path: pathlib.Path):
         InputError: it cannot be written.
     """
     temporary = path.with_name(f".{os.getpid()}.{path.name}")  # Keras insists on the endings .keras, .weights.h5
-    with writing(path):
+    with writing(path, path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
@@ -298,7 +309,7 @@ def atomic_folder(path: pathlib.Path):
     Raises:
         InputError: it cannot be written.
     """
-    with writing(path):
+    with writing(path, path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:

@@ -6,6 +6,7 @@ Loads the data set as train.py does and reads its training batches for some epoc
 the process's own memory, and apart from it the pages of the file, which the system drops when it needs the room.
 """
 
+import math
 import pathlib
 import sys
 import time
@@ -40,7 +41,7 @@ def main(_):
         "dataset": _DATASET.value,
         "images": len(train),
         "image_shape": dataset.image_shape,
-        "pixels_mib": round(train.images.nbytes / 2**20),
+        "pixels_mib": round(math.prod(train.images.shape) / 2**20),
         "on_disk": train.on_disk,
         "loading_seconds": round(time.perf_counter() - began, 1),
         "loaded": memory(),

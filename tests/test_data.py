@@ -1,5 +1,6 @@
 """Data sets: the embedded digits, folders of pictures, and TFDS without a network."""
 
+import errno
 import json
 import os
 import shutil
@@ -159,7 +160,9 @@ def test_grey_pictures_among_those_in_colour_are_taken_as_colour(in_memory, grey
         pixels[path] = write_image(tmp_path / path, (9, 13, 1)).repeat(3, axis=-1)
     dataset = data.load(str(tmp_path))
     for split in (dataset.train, dataset.validation, dataset.test):
-        assert [pixels[path].tobytes() for path in split.files] == [image.tobytes() for image in split.images]
+        assert [pixels[path].tobytes() for path in split.files] == [
+            image.tobytes() for image in np.asarray(split.images)
+        ]
     (record,) = caplog.records
     assert f"'{tmp_path}': {len(made_grey)} of 12 pictures are grey" in record.getMessage()
 
@@ -304,7 +307,7 @@ def test_more_than_fits_in_memory_lies_on_disk_and_is_the_same(tmp_path, monkeyp
 
 
 @pytest.mark.usefixtures("no_memory")
-def test_training_and_evaluation_read_the_same_batches_from_disk(tmp_path, monkeypatch):
+def test_training_and_evaluation_read_the_same_batches_from_disk():
     lying = data.load("digits", image_size=(9, 9))
     assert lying.train.on_disk
     assert lying.test.on_disk
@@ -321,18 +324,38 @@ def test_training_and_evaluation_read_the_same_batches_from_disk(tmp_path, monke
 @pytest.mark.usefixtures("no_memory")
 def test_where_there_is_no_room_on_disk_either_it_is_refused(tmp_path, monkeypatch):
     write_folder(tmp_path)
-    monkeypatch.setattr(splits.shutil, "disk_usage", lambda folder: mock.Mock(free=9 * 13 * 3 * 8 - 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(splits.shutil, "disk_usage", lambda folder: mock.Mock(free=9 * 13 * 3 * 4 - 1))
+        with pytest.raises(InputError) as caught:
+            data.load(str(tmp_path))
+        assert_one_line(caught, "GiB", "TMPDIR", "--image_size")
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(splits.os, "posix_fallocate", full)  # others have filled it meanwhile
     with pytest.raises(InputError) as caught:
         data.load(str(tmp_path))
     assert_one_line(caught, "GiB", "TMPDIR", "--image_size")
 
 
 @pytest.mark.usefixtures("no_memory")
-def test_the_file_of_a_split_goes_with_it(tmp_path, monkeypatch):
+def test_parts_of_a_split_on_disk_share_its_one_file(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    split = data.load("digits", image_size=(9, 9)).train.take(np.arange(10))
-    assert split.on_disk
-    assert not list(tmp_path.iterdir())
+    made = mock.Mock(wraps=tempfile.TemporaryFile)
+    monkeypatch.setattr(splits.tempfile, "TemporaryFile", made)
+    dataset = data.load("digits", image_size=(9, 9))
+    few = dataset.train.take(np.array([5, 2, 5])).take(slice(1, None))
+    assert few.on_disk
+    assert made.call_count == 1
+    assert not list(tmp_path.iterdir())  # it has no name: nothing is left when the process ends
+    np.testing.assert_array_equal(few.as_float(), dataset.train.as_float()[[2, 5]])
+
+
+def test_large_images_are_taken_a_few_at_once():
+    assert splits.images_at_once((32, 32, 3)) == 1000
+    assert splits.images_at_once((1024, 1024, 3)) == 21
+    assert splits.images_at_once((10**6, 10**6, 3)) == 1
 
 
 def test_channel_statistics_are_those_of_the_pixels(monkeypatch):

@@ -20,8 +20,7 @@ import aigan_tf  # noqa: F401 isort: skip (before TensorFlow, which reads its se
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf import data
-from aigan_tf.adoption import load_saved_model
+from aigan_tf import data, saved_model
 from aigan_tf.export import latest_version
 from aigan_tf.perturbation import apply_perturbation, quantize, smooth_bound
 from aigan_tf.preparation import config_of, device_name
@@ -63,7 +62,7 @@ def image_kinds(rng: np.random.Generator, count: int, shape: tuple[int, int, int
 def shipped(folder: pathlib.Path) -> tuple[tuple[int, int, int], Callable]:
     """Returns the image shape and the attack `(rng, images)` to adversarial images and epsilon of a shipped generator."""
     config = config_of(Workdir(folder))
-    loaded = load_saved_model(latest_version(folder / "generator"))
+    loaded = saved_model.load(latest_version(folder / "generator"))
     serve = loaded.signatures["serving_default"]
     shape = tuple(serve.structured_outputs["adversarial_images"].shape[1:])
 

@@ -204,7 +204,8 @@ class Config:
 _MNIST = dict(
     classifier="C",
     epsilon=0.3,
-    hinge_weight=0.05,
+    gan_weight=0.004,
+    hinge_weight=0.03,
     attack_steps=3,
     attack_step_size=0.15,
     switch_success=0.9,
@@ -214,7 +215,7 @@ _MNIST = dict(
     max_shift=2,
     steps_per_epoch=100,
     stage1_epochs=4,
-    stage2_epochs=24,
+    stage2_epochs=44,
 )
 
 _CIFAR = dict(

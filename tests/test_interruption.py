@@ -39,6 +39,14 @@ class Counter(keras.Model):
         return {"loss": tf.zeros(())}
 
 
+@pytest.fixture(autouse=True)
+def heeded():
+    """Ctrl-C as a terminal has it: what a script starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def fit(model, checkpoint, steps=5, epochs=1, initial_epoch=0):
     model.compile(jit_compile=False)
     batches = tf.data.Dataset.from_tensors(tf.zeros((1, 1))).repeat()

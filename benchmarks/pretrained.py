@@ -36,7 +36,8 @@ def ship(source: pathlib.Path, target: pathlib.Path) -> None:
         if path.resolve() != (target / "classifier.keras").resolve():
             shutil.copy(path, target / "classifier.keras")
         model = keras.models.load_model(target / "classifier.keras", compile=False)
-        config["classifier"] = model.name.removeprefix("classifier_")
+        name = model.name.removeprefix("classifier_")
+        config["classifier"] = name.upper() if len(name) == 1 else name  # the AdvGAN paper's A, B, C
         config.get("digests", {}).pop("classifier", None)
         ran = ran.replace(str(path), f"pretrained/{target.name}/classifier.keras")
     write_json(target / "config.json", config)

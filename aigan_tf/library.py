@@ -160,6 +160,7 @@ def fit_generator(
 
     Raises:
         InputError: the classifier, the images or a setting cannot be used.
+        DivergedError: a loss is no finite number any more; a lower `learning_rate` helps.
     """
     unknown = sorted(settings.keys() - set(SETTINGS))
     if unknown:

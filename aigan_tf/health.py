@@ -61,6 +61,7 @@ class QuietFailures(keras.callbacks.Callback):
     """
 
     SURE = 1e-3  # of a discriminator whose loss is below it, every answer is right and nearly certain
+    PATIENCE = 200  # steps; at first every generator ignores its target
     ALIKE = 0.02  # perturbations towards two classes that differ by less than this share of their length are the same
 
     def __init__(self, images: np.ndarray):
@@ -75,7 +76,7 @@ class QuietFailures(keras.callbacks.Callback):
                 f"the discriminator has collapsed: its loss is {loss:.1g}, it tells every adversarial image from a real one. "
                 "Should success stay low, lower --discriminator_learning_rate or --gan_weight"
             )
-        if self.model.targeted and self.difference() < self.ALIKE:
+        if self.model.targeted and self.model.steps_done >= self.PATIENCE and self.difference() < self.ALIKE:
             self._warn(
                 f"the generator ignores its target: after epoch {epoch + 1} its perturbations towards two classes are alike. "
                 "Should success stay low, lower --gan_weight and --hinge_weight"

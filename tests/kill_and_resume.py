@@ -102,7 +102,8 @@ def main() -> None:
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
-                said = [line for line in log.read_text().splitlines() if line[:1].isupper() and "0000" not in line]
+                lines = log.read_text().replace(f"{temporary}/", "").splitlines()
+                said = [line for line in lines if line[:1].isupper() and "0000" not in line and "absl" not in line]
                 kills.append(said[-1][:60] if said else "before its first line")
                 print(f"kill {len(kills)}: {kills[-1]}", flush=True)
                 continue

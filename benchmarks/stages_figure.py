@@ -41,13 +41,13 @@ def main(run: str, control: str, output: str) -> None:
     axis.plot(*parted, "s--", color="tab:orange", markersize=4, label="control: the attacker stays")
     for (l2, success), color in ((stage2, "tab:blue"), (kept, "tab:orange")):
         axis.annotate(f"{success[-1]:.1f} %, {l2[-1]:.2f}", (l2[-1], success[-1]), color=color, fontsize=9,
-                      xytext=(0, -24), textcoords="offset points", ha="center")  # fmt: skip
+                      xytext=(0, 8), textcoords="offset points", ha="center")  # fmt: skip
     axis.set_xlabel("mean L2 of the perturbations (pixels in [0, 1])")
     axis.set_ylabel("targeted success, %")
     axis.set_title(
         f"{config['dataset']}, epsilon {config['epsilon']:.3g}: one point an epoch, validation images", fontsize=11
     )
-    axis.margins(x=0.08, y=0.08)
+    axis.margins(x=0.08, y=0.14)
     axis.grid(alpha=0.3)
     axis.legend(frameon=False, fontsize=9)
     pathlib.Path(output).parent.mkdir(parents=True, exist_ok=True)

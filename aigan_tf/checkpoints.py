@@ -73,6 +73,10 @@ class Checkpoint(keras.callbacks.Callback):
             )
         return 0
 
+    def what_is_kept(self) -> str:
+        """Says which checkpoint there is to go back to; all that are saved are finite."""
+        return f"the last good checkpoint is {self.newest}" if self.newest else "no checkpoint was saved before"
+
     def _found(self):
         """What lies in the folder, newest first."""
         paths = [path.with_suffix("") for path in self.folder.glob("ckpt-*.index")]
@@ -120,10 +124,9 @@ class Checkpoint(keras.callbacks.Callback):
         """Writes a checkpoint; then the one before is kept beside it, and others, damaged ones among them, are not."""
         for name, variables in self.variables.items():
             if not all(bool(tf.reduce_all(tf.math.is_finite(each))) for each in variables if each.dtype.is_floating):
-                kept = f"the last good checkpoint is {self.newest}" if self.newest else "no checkpoint was saved before"
                 raise DivergedError(
-                    f"after step {self.steps_done} {name} is not finite any more; expected finite weights, {kept}: train anew in "
-                    "another --workdir, with a lower rate or another --seed"
+                    f"after step {self.steps_done} {name} is not finite any more; expected finite weights, {self.what_is_kept()}: "
+                    "train anew in another --workdir, with a lower rate or another --seed"
                 )
         self.steps.assign(self.steps_done)
         saved = self.folder / f"ckpt-{self.steps_done}"

@@ -108,7 +108,7 @@ def _train(trainee, recipe, doing, config, dataset, folder):
             validation_data=evaluation_batches(dataset.validation, 500),
             callbacks=[
                 Progress(["loss", "accuracy", "generator_success_rate", "val_accuracy"], epochs),
-                StopNotFinite(lambda: checkpoint.newest, "train anew with another --seed, in another --workdir"),
+                StopNotFinite(checkpoint.what_is_kept, "train anew with another --seed, in another --workdir"),
                 history,
                 checkpoint,
             ],

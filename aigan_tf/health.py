@@ -1,7 +1,6 @@
 """Whether training is worth going on with."""
 
 import math
-import pathlib
 from collections.abc import Callable
 
 import keras
@@ -18,16 +17,16 @@ class StopNotFinite(keras.callbacks.Callback):
     Put it before the callbacks that write at an epoch's end.
 
     Args:
-        newest_checkpoint: returns the path of the last one, whose weights are finite, or None.
+        what_is_kept: returns what there is to go back to, for the message.
         advice: what to do about it, for the message.
 
     Raises:
         DivergedError: from `fit`, naming the step, the losses and the checkpoint.
     """
 
-    def __init__(self, newest_checkpoint: Callable[[], pathlib.Path | None], advice: str):
+    def __init__(self, what_is_kept: Callable[[], str], advice: str):
         super().__init__()
-        self.newest_checkpoint = newest_checkpoint
+        self.what_is_kept = what_is_kept
         self.advice = advice
 
     def on_train_batch_end(self, batch, logs=None):
@@ -42,11 +41,9 @@ class StopNotFinite(keras.callbacks.Callback):
             return
         if len(bad) > 1:
             bad.pop("generator_loss", None)  # the sum of others
-        saved = self.newest_checkpoint()
         raise DivergedError(
             f"step {int(self.model.optimizer.iterations)}: {', '.join(f'{name} is {value}' for name, value in bad.items())}; "
-            f"expected finite losses, {f'the last good checkpoint is {saved}' if saved else 'no checkpoint was saved before'}: "
-            f"{self.advice}"
+            f"expected finite losses, {self.what_is_kept()}: {self.advice}"
         )
 
 

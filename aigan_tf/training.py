@@ -240,7 +240,7 @@ def train_generator(
     automatic = config.switch == "auto" and config.stage2_epochs > 0
     success = config.switch_success if automatic else None
     switch = StageSwitch(config.stage1_epochs, config.epochs, success, end_stage1)
-    watch = QuietFailures(dataset.validation.take(np.arange(min(16, len(dataset.validation)))).as_float())
+    watch = QuietFailures(dataset.validation.take(slice(0, 16)).as_float())
     trained = fit(aigan, config, dataset, folder, config.epochs, devices, [switch, watch, *callbacks], saved)
     if trained and devices.is_chief:
         write_samples(aigan, dataset, folder)
@@ -302,7 +302,7 @@ def fit(
                     epochs,
                     show_stage=len(callbacks) > 0,
                 ),
-                StopNotFinite(lambda: checkpoint.newest, "lower --learning_rate, in another --workdir"),
+                StopNotFinite(checkpoint.what_is_kept, "lower --learning_rate, in another --workdir"),
                 *callbacks,
                 precision,
                 *(chief_alone if devices.is_chief else []),

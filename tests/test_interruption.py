@@ -169,12 +169,14 @@ class Broken(keras.Model):
 
 
 @pytest.mark.parametrize("saved", [None, pathlib.Path("checkpoints/ckpt-2")])
-def test_a_loss_that_is_no_number_ends_training_and_is_named(saved):
+def test_a_loss_that_is_no_number_ends_training_and_is_named(saved, tmp_path):
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.newest = saved
     model = Broken()
     model.compile(optimizer=keras.optimizers.SGD(), jit_compile=False)
     batches = tf.data.Dataset.from_tensors(tf.zeros((1, 1))).repeat()
     with pytest.raises(DivergedError) as caught:
-        model.fit(batches, steps_per_epoch=9, verbose=0, callbacks=[StopNotFinite(lambda: saved, "lower it")])
+        model.fit(batches, steps_per_epoch=9, verbose=0, callbacks=[StopNotFinite(checkpoint.what_is_kept, "lower it")])
     message = str(caught.value)
     assert message.startswith("step 3: gan_loss is nan; expected")
     assert "hinge_loss" not in message
@@ -186,7 +188,7 @@ def test_a_loss_that_is_no_number_ends_training_and_is_named(saved):
 def test_an_infinite_loss_of_validation_is_caught_before_the_epoch_is_saved(tmp_path):
     model = Broken()
     model.compile(optimizer=keras.optimizers.SGD(), jit_compile=False)
-    stop = StopNotFinite(lambda: None, "lower it")
+    stop = StopNotFinite(Checkpoint(tmp_path).what_is_kept, "lower it")
     stop.set_model(model)
     stop.on_epoch_end(0, {"generator_loss": 1.0, "val_generator_loss": 2.0})
     with pytest.raises(DivergedError, match="val_generator_loss is inf"):

@@ -60,7 +60,6 @@ class Workdir:
             InputError: another run is in it, or it cannot be written, now or while the block lasts.
         """
         with writing(f"--workdir={self.path}", self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
             lock = filelock.FileLock(self.lock)
             try:
                 lock.acquire(blocking=False)
@@ -246,16 +245,20 @@ def digest_of(path: pathlib.Path) -> str:
 
 @contextlib.contextmanager
 def writing(place: str | os.PathLike, folder: pathlib.Path):
-    """Says in one line where the disk is full or may not be written while the block lasts.
+    """Makes a folder, and says in one line where the disk is full or may not be written while the block lasts.
 
     Args:
         place: what the block writes, for the message.
-        folder: where it lies.
+        folder: where it lies; made if need be.
 
     Raises:
-        InputError: the system refused to write there; whichever library wrote has wrapped that in an error of its own.
+        InputError: the folder cannot be made, or the system refused to write there; whichever library wrote has wrapped
+            that in an error of its own.
     """
+    made = False
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        made = True
         yield
     except InputError:
         raise
@@ -266,6 +269,8 @@ def writing(place: str | os.PathLike, folder: pathlib.Path):
         no_room = _quoted(_NO_ROOM, error)
         # Many that find no room do not say where; one that is not allowed something may be about anything.
         reason = None if elsewhere else no_room or (_quoted(_NOT_ALLOWED, error) if here else None)
+        if not made:
+            reason = error.strerror
         if reason is None:
             raise
         expected = "room for it: make room" if no_room else "a place that may be written: change that"
@@ -293,7 +298,6 @@ def atomic_file(path: pathlib.Path):
     """
     temporary = path.with_name(f".{os.getpid()}.{path.name}")  # Keras insists on the endings .keras, .weights.h5
     with writing(path, path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
             _flush(temporary)
@@ -310,7 +314,6 @@ def atomic_folder(path: pathlib.Path):
         InputError: it cannot be written.
     """
     with writing(path, path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:
             yield temporary

@@ -90,6 +90,15 @@ def test_other_errors_pass_as_they_are(error):
     assert caught.value is error
 
 
+@pytest.mark.skipif(
+    not pathlib.Path("/proc/self").exists(), reason="this system has no folder in which none can be made"
+)
+def test_a_folder_that_the_system_will_not_make_is_refused():
+    refused = pytest.raises(InputError, match=r"^--workdir=/proc/run cannot be written \(No such file or directory\)")
+    with refused, Workdir("/proc/run").locked():
+        pytest.fail("there is no such folder")
+
+
 def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path):
     workdir.write_json(tmp_path / "report.json", {"success_rate": 0.5})
     before = contents(tmp_path)

@@ -11,6 +11,7 @@ from aigan_tf.attacks import pgd_attack
 from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset
 from aigan_tf.networks import Discriminator, Generator
+from aigan_tf.optimizers import ConvolutionMuon
 
 
 def build_generator(config: Config, dataset: ImageDataset, num_classes: int | None = None) -> Generator:
@@ -69,10 +70,13 @@ def build_advgan(config: Config, dataset: ImageDataset, classifier: Callable, ta
 
 def objective(config: Config, dataset: ImageDataset, total_steps: int) -> dict:
     """Returns what both methods are compiled with: the optimizers, the budget and the weights of the terms."""
+    schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, total_steps)
     return dict(
         # beta_1 = 0.5, as is usual for GANs: the other network moves, so old gradients mislead.
-        generator_optimizer=keras.optimizers.Adam(
-            keras.optimizers.schedules.CosineDecay(config.learning_rate, total_steps), beta_1=0.5
+        generator_optimizer=(
+            ConvolutionMuon(schedule, adam_beta_1=0.5)
+            if config.optimizer == "muon"
+            else keras.optimizers.Adam(schedule, beta_1=0.5)
         ),
         discriminator_optimizer=keras.optimizers.Adam(config.discriminator_learning_rate, beta_1=0.5),
         epsilon=config.epsilon,

@@ -13,7 +13,7 @@ import tensorflow as tf
 from aigan_tf import classifiers
 from aigan_tf.adoption import adopt, attackable, first_line, load_keras, trainable
 from aigan_tf.building import build_generator
-from aigan_tf.config import Config
+from aigan_tf.config import Config, before_they_existed
 from aigan_tf.data import ImageDataset, load
 from aigan_tf.errors import InputError, user_path
 from aigan_tf.evaluation import accuracy
@@ -37,9 +37,8 @@ def config_of(folder: Workdir) -> Config:
         raise InputError(
             f"{folder.config} has no {missing[0]}; expected the settings train.py writes: restore the file or train again"
         )
-    names = [field.name for field in dataclasses.fields(Config)]
-    try:  # a setting younger than the folder was at its default
-        config = Config(**{name: saved[name] for name in names if name in saved})
+    try:
+        config = Config(**{name: saved.get(name, value) for name, value in before_they_existed().items()})
         refuse_idle_settings(config)
     except InputError as error:
         raise InputError(f"{folder.config}: {error}") from error

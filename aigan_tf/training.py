@@ -20,7 +20,7 @@ from aigan_tf.building import build_advgan, build_aigan, steps_per_epoch
 from aigan_tf.callbacks import EpochTensorBoard, MetricsHistory, MixedPrecision, Progress, StageSwitch
 from aigan_tf.checkpoints import Checkpoint, state_of
 from aigan_tf.comparison import measure_export
-from aigan_tf.config import Config
+from aigan_tf.config import Config, before_they_existed
 from aigan_tf.data import ImageDataset
 from aigan_tf.distillation import BlackBox, DynamicDistillation
 from aigan_tf.distribution import Devices
@@ -146,7 +146,7 @@ def open_run(
             dataset = preparation.load_dataset(config, data_dir)
             yield folder, dataset, preparation.existing_classifier(config, dataset, folder), devices
         return
-    settings, defaults = dataclasses.asdict(config), dataclasses.asdict(Config())
+    settings, defaults = dataclasses.asdict(config), before_they_existed()
     folder.check(settings, defaults)
     preparation.refuse_idle_settings(config)
     if devices.distributed and config.black_box:

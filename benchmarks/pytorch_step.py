@@ -165,8 +165,20 @@ def pytorch_side() -> dict:
         network.to(memory_format=torch.channels_last) for network in (Generator(), Discriminator(), resnet20())
     )
     classifier.eval().requires_grad_(False)
+
+    def matrix(kernel):
+        """A kernel, or its gradient, as `(out, height * width * in)`, a view in channels-last layout: Muon takes no others."""
+        return kernel.permute(0, 2, 3, 1).reshape(kernel.shape[0], -1)
+
+    # Each kernel with the matrix that shares its memory and is what the optimizer knows of it.
+    kernels = [(p, nn.Parameter(matrix(p.detach()))) for p in generator.parameters() if p.ndim == 4]
+    for kernel, its_matrix in kernels:
+        assert its_matrix.data_ptr() == kernel.data_ptr(), "a copy would not move the kernel"
     optimizers = [
-        torch.optim.Adam(generator.parameters(), 5e-3, betas=(0.5, 0.999)),
+        torch.optim.Muon(
+            [its_matrix for _, its_matrix in kernels], 1e-2, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
+        ),
+        torch.optim.Adam([p for p in generator.parameters() if p.ndim != 4], 1e-2, betas=(0.5, 0.999)),
         torch.optim.Adam(discriminator.parameters(), 2e-4, betas=(0.5, 0.999)),
     ]
     images = torch.rand(BATCH, 3, 32, 32).to(memory_format=torch.channels_last)
@@ -205,6 +217,8 @@ def pytorch_side() -> dict:
                 [*generator.parameters(), *discriminator.parameters()], [*gradients, *own], strict=True
             ):
                 parameter.grad = gradient
+            for kernel, its_matrix in kernels:
+                its_matrix.grad = matrix(kernel.grad)
             for optimizer in optimizers:
                 optimizer.step()
             return generator_loss.item()

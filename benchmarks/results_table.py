@@ -15,7 +15,7 @@ import sys
 
 from readme_table import ROOT, into_readme, table  # before the package: it puts the checkout on the path
 
-from aigan_tf.config import Config, make_config
+from aigan_tf.config import before_they_existed, make_config
 from aigan_tf.report import comparison_rows, defense_rows
 from aigan_tf.workdir import read_csv
 
@@ -42,8 +42,7 @@ def command(config: dict, name: str) -> str:
     """Returns the command of a run: every setting that differs from its data set's preset, and the work folder's name."""
     preset = dataclasses.asdict(make_config(dataset=config["dataset"]))
     given = {"dataset": config["dataset"]} if config["dataset"] != "digits" else {}
-    # A setting younger than the run was at its default.
-    settings = dataclasses.asdict(Config()) | config
+    settings = before_they_existed() | config
     given |= {key: settings[key] for key in preset if settings[key] != preset[key]}
     given |= {"workdir": f"runs/{name}"} if name != config["dataset"] else {}
     return f"`{' '.join(['python train.py', *(f'--{key}={value}' for key, value in given.items())])}`"

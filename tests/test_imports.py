@@ -35,6 +35,7 @@ OPEN_TIERS = 10
 # Beside the tiers: each with all it may import.
 BESIDE = {
     "networks": {"normalization"},
+    "optimizers": set(),
     "normalization": set(),
     "splits": {"errors"},
     "data": {"errors", "splits"},

@@ -1,0 +1,46 @@
+"""How the generator learns: Muon for its convolutions, Adam for everything else."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("aigan_tf")
+class ConvolutionMuon(keras.optimizers.Muon):
+    """Keras's Muon, which takes matrices only, for the kernels of convolutions, and Adam for everything else.
+
+    Muon (https://kellerjordan.github.io/posts/muon/) keeps the momentum of a gradient, and moves the weights along the
+    matrix of the same singular vectors whose singular values are all about 1, so that what rarely gets a gradient learns
+    as fast as what always does. A kernel `(height, width, in, out)` is taken as the matrix
+    `(height * width * in, out)` that its convolution multiplies patches by.
+
+    Args:
+        learning_rate: float or schedule, for kernels and the rest alike: Keras scales Muon's steps so that they change
+            a weight as much as Adam's do, on average (https://arxiv.org/abs/2502.16982).
+        adam_beta_1: decay of the mean of gradients in Adam.
+        name: the optimizer's.
+    """
+
+    def __init__(self, learning_rate=1e-2, adam_beta_1=0.9, name="convolution_muon"):
+        super().__init__(
+            learning_rate,
+            adam_beta_1=adam_beta_1,
+            weight_decay=None,
+            adam_weight_decay=None,
+            exclude_layers=[""],  # matches all: the matrices of a generator scale and shift by the class, as biases do
+            name=name,
+        )
+
+    def get_config(self):
+        config = keras.optimizers.Optimizer.get_config(self)
+        return {name: config[name] for name in ("learning_rate", "name")} | {"adam_beta_1": self.adam_beta_1}
+
+    def update_step(self, gradient, variable, learning_rate):
+        """One step of one variable; kernels are those of four axes."""
+        if len(variable.shape) != 4:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        momentum = self.momentums[self._get_variable_index(variable)]
+        self.assign(momentum, ops.add(gradient, self.momentum * momentum))
+        matrix = ops.reshape(ops.add(gradient, self.momentum * momentum), (-1, variable.shape[-1]))  # Nesterov's
+        direction = self.lr_adjust(self.zeropower_via_newtonschulz5(matrix, self.ns_steps))
+        self.assign_sub(variable, ops.reshape(learning_rate * direction, variable.shape))

@@ -1,0 +1,51 @@
+"""Muon for convolutions: the direction of a step is checked by a singular value decomposition, the rest against Adam."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from aigan_tf.optimizers import ConvolutionMuon
+
+
+def gradients_of(shape, number):
+    return [np.random.default_rng(seed).normal(size=shape).astype(np.float32) for seed in range(number)]
+
+
+def test_a_kernel_moves_along_the_singular_vectors_of_its_momentum_all_as_far():
+    for shape in ((3, 3, 4, 16), (3, 3, 16, 3), (1, 1, 4, 16)):  # more rows than columns, few columns, more columns
+        optimizer = ConvolutionMuon(0.1)
+        kernel = keras.Variable(np.zeros(shape, np.float32))
+        momentum, before = 0.0, 0.0
+        for gradient in gradients_of(shape, 3):
+            gradient *= np.linspace(0.5, 3.0, shape[-1], dtype=np.float32)
+            optimizer.apply([gradient], [kernel])
+            momentum = 0.95 * momentum + gradient
+            expected = (gradient + 0.95 * momentum).reshape(-1, shape[-1])
+            moved = (kernel.numpy() - before).reshape(-1, shape[-1])
+            before = kernel.numpy()
+            left, values, right = np.linalg.svd(expected, full_matrices=False)
+            assert values[0] / values[-1] > 2.0  # else there would be little to make equal
+            lengths = left.T @ -moved @ right.T / (0.1 * 0.2 * np.sqrt(max(moved.shape)))
+            np.testing.assert_allclose(lengths, np.diag(np.diag(lengths)), atol=2e-3)
+            assert 0.65 < np.diag(lengths).min() <= np.diag(lengths).max() < 1.25  # what five iterations come to
+
+
+def test_everything_but_kernels_moves_as_by_adam():
+    shapes = ((10, 8), (8,), (), (2, 3, 4))
+    ours, adam = ConvolutionMuon(0.01, adam_beta_1=0.5), keras.optimizers.Adam(0.01, beta_1=0.5)
+    moved = {optimizer: [keras.Variable(np.ones(shape, np.float32)) for shape in shapes] for optimizer in (ours, adam)}
+    for step in range(4):
+        gradients = [np.float32(step + 1) * gradients_of(shape, 4)[step] for shape in shapes]
+        for optimizer, variables in moved.items():
+            optimizer.apply([tf.constant(gradient) for gradient in gradients], variables)
+    for our, theirs in zip(moved[ours], moved[adam], strict=True):
+        np.testing.assert_allclose(our.numpy(), theirs.numpy(), rtol=1e-6)
+        assert np.all(our.numpy() != 1.0)
+
+
+def test_its_settings_make_the_same_optimizer_again():
+    schedule = keras.optimizers.schedules.CosineDecay(0.3, 10)
+    optimizer = keras.optimizers.deserialize(keras.optimizers.serialize(ConvolutionMuon(schedule, adam_beta_1=0.5)))
+    assert isinstance(optimizer, ConvolutionMuon)
+    assert optimizer.adam_beta_1 == 0.5
+    assert optimizer.get_config()["learning_rate"]["config"]["initial_learning_rate"] == 0.3

@@ -21,6 +21,7 @@ from aigan_tf.aigan import AIGAN
 from aigan_tf.batches import evaluation_batches, training_batches
 from aigan_tf.distribution import Devices
 from aigan_tf.networks import Discriminator, Generator
+from aigan_tf.optimizers import ConvolutionMuon
 
 BATCH = 32
 STEPS = 10  # an epoch, of two
@@ -33,7 +34,7 @@ class Watch(keras.callbacks.Callback):
         self.logs = {name: float(value) for name, value in logs.items()}
 
 
-def trained(devices, digits, dtype, stage, steps, epochs):
+def trained(devices, digits, dtype, stage, steps, epochs, optimizer=keras.optimizers.SGD):
     """Returns the weights of both networks before and after, and the last epoch's logs."""
     keras.config.set_floatx(dtype)
     keras.config.set_dtype_policy(dtype)
@@ -47,7 +48,7 @@ def trained(devices, digits, dtype, stage, steps, epochs):
         keras.utils.set_random_seed(0)
         aigan = AIGAN(Generator(10, 1, 8, halvings=1, num_blocks=0), Discriminator(1, 8), classifier, 10)
         aigan.compile(
-            keras.optimizers.SGD(0.05), keras.optimizers.SGD(0.05), 0.3, attacker, gan_weight=0.1, hinge_weight=0.1,
+            optimizer(0.05), keras.optimizers.SGD(0.05), 0.3, attacker, gan_weight=0.1, hinge_weight=0.1,
             hinge_threshold=0.5,
         )  # fmt: skip
         aigan.stage = stage
@@ -78,7 +79,7 @@ def main():
     digits = data.load("digits")
     one, two = Devices("none"), Devices("mirrored")
     result = {"replicas": two.replicas}
-    runs = [trained(devices, digits, "float64", 2, STEPS, 2) for devices in (one, two)]
+    runs = [trained(devices, digits, "float64", 2, STEPS, 2, ConvolutionMuon) for devices in (one, two)]
     result["float64_weights"] = max(float(np.abs(a - b).max()) for a, b in zip(runs[0][1], runs[1][1], strict=True))
     result["float64_moved"] = max(float(np.abs(a - b).max()) for a, b in zip(runs[0][0], runs[0][1], strict=True))
     result["metrics"] = {name: [runs[0][2][name], runs[1][2][name]] for name in runs[0][2]}

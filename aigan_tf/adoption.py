@@ -25,6 +25,7 @@ def adopt(
     pixel_range: tuple[float, float] = (0.0, 1.0),
     custom_objects: str = "",
     needs_gradient: bool = True,
+    flag: str = "--classifier",
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """Makes a classifier that was trained elsewhere attackable.
 
@@ -39,6 +40,7 @@ def adopt(
         custom_objects: path of a Python file that registers its custom layers with
             `keras.saving.register_keras_serializable`; it is executed.
         needs_gradient: whether attacks are to follow its gradient; a black box is only asked.
+        flag: which one the user named it with, for messages.
 
     Returns:
         A callable from float32 images in `[0, 1]` to logits `(batch, num_classes)`.
@@ -50,10 +52,10 @@ def adopt(
         _execute(custom_objects)
     source = user_path(path)
     if source.is_dir():
-        outputs_of = _load_saved_model(source)
+        outputs_of = _load_saved_model(source, flag)
     else:
-        outputs_of = frozen(_without_softmax(_load_keras(source, example_images.shape[1:])))
-    return attackable(outputs_of, f"--classifier={path}", example_images, num_classes, pixel_range, needs_gradient)
+        outputs_of = frozen(_without_softmax(_load_keras(source, example_images.shape[1:], flag)))
+    return attackable(outputs_of, f"{flag}={path}", example_images, num_classes, pixel_range, needs_gradient)
 
 
 def trainable(
@@ -82,7 +84,7 @@ def trainable(
         )
     if custom_objects:
         _execute(custom_objects)
-    model = _load_keras(source, example_images.shape[1:])
+    model = _load_keras(source, example_images.shape[1:], "--classifier")
     if not model.trainable_variables:
         raise InputError(
             f"--classifier={path} has no trainable weights; expected some with --defense: set trainable before saving it"
@@ -233,17 +235,17 @@ def load_keras(path: pathlib.Path) -> keras.Model:
     return keras.models.load_model(path, compile=False, safe_mode=True)
 
 
-def _load_keras(source, image_shape):
+def _load_keras(source, image_shape, flag):
     if not source.is_file():
         raise InputError(
-            f"--classifier={source} does not exist; expected one of {', '.join(ARCHITECTURES)}, a .keras file or a "
+            f"{flag}={source} does not exist; expected one of {', '.join(ARCHITECTURES)}, a .keras file or a "
             "SavedModel folder: correct it"
         )
     try:
         model = load_keras(source)
     except Exception as error:
         raise InputError(
-            f"--classifier={source} cannot be loaded ({first_line(error)}); expected a Keras 3 .keras file: save it with "
+            f"{flag}={source} cannot be loaded ({first_line(error)}); expected a Keras 3 .keras file: save it with "
             "model.save, and name the file that registers its custom layers with --custom_objects"
         ) from error
     shape = getattr(model, "input_shape", None)
@@ -252,7 +254,7 @@ def _load_keras(source, image_shape):
         len(shape) != 4 or any(a not in (None, b) for a, b in zip(shape[1:], expected[1:], strict=True))
     ):
         raise InputError(
-            f"--classifier={source} takes images of {shape[1:]}; the data set has {tuple(image_shape)}; expected the same: "
+            f"{flag}={source} takes images of {shape[1:]}; the data set has {tuple(image_shape)}; expected the same: "
             + ("resize with --image_size or " if shape[-1:] == tuple(image_shape[-1:]) else "")
             + "choose another --dataset"
         )
@@ -279,19 +281,19 @@ def _without_softmax(model):
     return keras.Model(model.inputs[0], logits)
 
 
-def _load_saved_model(source):
+def _load_saved_model(source, flag):
     try:
         loaded = saved_model.load(source)
         signature = loaded.signatures["serving_default"]
     except Exception as error:
         raise InputError(
-            f"--classifier={source} cannot be loaded ({first_line(error)}); expected a SavedModel with the signature "
+            f"{flag}={source} cannot be loaded ({first_line(error)}); expected a SavedModel with the signature "
             "serving_default: export it with model.export"
         ) from error
     _, inputs = signature.structured_input_signature
     if len(inputs) != 1 or len(signature.structured_outputs) != 1:
         raise InputError(
-            f"--classifier={source} has {len(inputs)} inputs and {len(signature.structured_outputs)} outputs; expected one of "
+            f"{flag}={source} has {len(inputs)} inputs and {len(signature.structured_outputs)} outputs; expected one of "
             "each, images and logits: export such a signature"
         )
     ((name, spec),) = inputs.items()

@@ -255,11 +255,17 @@ def _other_classifiers(names, config, dataset, folder):
     trained = [name for name in names if preparation.is_built_in(name) and not _is_workdir(name)]
     found = {}
     for name in names:
+        if name not in trained and not _is_workdir(name):  # a file
+            other = dataclasses.replace(config, classifier=name, classifier_epochs=0, defense="")
+            # It is only shown pictures.
+            found[name] = preparation.adopt_classifier(other, dataset, needs_gradient=False, flag="--transfer_to")
+            continue
         try:
             if name in trained:
                 classifiers.fitting_architecture(name, dataset.image_shape)
             else:
-                found[name] = _loaded_classifier(name, config, dataset)
+                other = Workdir(user_path(name))
+                found[name] = preparation.existing_classifier(preparation.config_of(other), dataset, other)
         except InputError as error:
             raise InputError(f"--transfer_to={name}: {error}") from error
     found |= {name: _trained_classifier(name, config, dataset, folder) for name in trained}
@@ -268,15 +274,6 @@ def _other_classifiers(names, config, dataset, folder):
 
 def _is_workdir(name):
     return (user_path(name) / "config.json").exists()
-
-
-def _loaded_classifier(name, config, dataset):
-    """The classifier of a work folder, or of a file."""
-    if _is_workdir(name):
-        other = Workdir(user_path(name))
-        return preparation.existing_classifier(preparation.config_of(other), dataset, other)
-    other = dataclasses.replace(config, classifier=name, classifier_epochs=0, defense="")
-    return preparation.adopt_classifier(other, dataset, needs_gradient=False)  # it is only shown pictures
 
 
 def _trained_classifier(name, config, dataset, folder):

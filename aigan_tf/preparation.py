@@ -114,11 +114,15 @@ def refuse_idle_settings(config: Config) -> None:
 
 
 def adopt_classifier(
-    config: Config, dataset: ImageDataset, needs_gradient: bool = True, path: pathlib.Path | None = None
+    config: Config,
+    dataset: ImageDataset,
+    needs_gradient: bool = True,
+    path: pathlib.Path | None = None,
+    flag: str = "--classifier",
 ) -> Callable:
     """Returns the user's own classifier, or what was made of it at `path`, as images to logits.
 
-    As a black box it needs no gradient, unless it is to be hardened.
+    As a black box it needs no gradient, unless it is to be hardened. Messages name it with `flag`.
     """
     examples = dataset.validation.take(slice(0, 16)).as_float()
     return adopt(
@@ -128,6 +132,7 @@ def adopt_classifier(
         config.pixel_range,
         config.custom_objects,
         needs_gradient=needs_gradient and not (config.black_box and not config.defense),
+        flag=flag,
     )
 
 

@@ -913,7 +913,7 @@ def test_pictures_are_not_mixed_into_a_folder_that_holds_something(finished, tmp
         (dict(attacks=("advgan",)), ["advgan", "expected one for each target class", "--method=advgan"]),
         (dict(num_examples=-1), ["num_examples=-1", "expected 0"]),
         (dict(attacks=("fgsm",), transfer_to=("small",)), ["transfer_to", "expected both"]),
-        (dict(transfer_to=("small", "no/such.keras")), ["--transfer_to=no/such.keras", "does not exist"]),
+        (dict(transfer_to=("small", "no/such.keras")), ["--transfer_to=no/such.keras does not exist"]),
         (dict(transfer_to=("small", "A")), ["--transfer_to=A", "expected at least"]),
     ],
 )

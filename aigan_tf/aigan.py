@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from aigan_tf.losses import adversarial_loss, discriminator_loss, gan_loss, hinge_loss
 from aigan_tf.metrics import PerturbationL2, PerturbationLinf, SuccessRate
-from aigan_tf.perturbation import apply_perturbation, l2_norms, smooth_bound
+from aigan_tf.perturbation import apply_perturbation, bounded, l2_norms
 from aigan_tf.replicas import own_rows, own_seed, replica
 
 
@@ -201,7 +201,7 @@ class AIGAN(keras.Model):
     def perturb(self, images: tf.Tensor, classes: tf.Tensor, epsilons: tf.Tensor, training: bool = False) -> tf.Tensor:
         """G(x, t): perturbations of `images` towards `classes`, within epsilon, before clipping to `[0, 1]`."""
         budgets = {"budgets": epsilons / self.epsilon} if self.variable_epsilon else {}
-        return smooth_bound(self.generator(images, classes, **budgets, training=training), epsilons)
+        return bounded(self.generator(images, classes, **budgets, training=training), epsilons)
 
     def call(self, images, classes, epsilons=None):
         """Returns adversarial images.

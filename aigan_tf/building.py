@@ -23,6 +23,7 @@ def build_generator(config: Config, dataset: ImageDataset, num_classes: int | No
         halvings=2 if min(dataset.image_shape[:2]) >= 16 else 1,  # below 4 x 4 a map says little
         num_blocks=config.generator_blocks,
         budget_input=config.variable_epsilon,
+        activation="tanh" if config.bound == "tanh" else "linear",
     )
 
 

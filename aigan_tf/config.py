@@ -65,7 +65,9 @@ class Config:
     # The threat model
     attack: str = _setting("targeted", "targeted: reach a chosen class; untargeted: leave the true one")
     epsilon: float = _setting(8 / 255, "L-infinity budget as a fraction of the pixel range, above 0, at most 1")
-
+    bound: str = _setting(
+        "projection", "what keeps the generator within epsilon: projection, as PGD does after a step; or tanh"
+    )
     variable_epsilon: bool = _setting(
         False, "train one generator for every budget up to --epsilon, which it takes as input"
     )
@@ -136,6 +138,7 @@ class Config:
         )
         check("attack", self.attack in ("targeted", "untargeted"), "targeted or untargeted", "choose one of them")
         check("defense", self.defense in DEFENSES, "fgsm, ensemble, pgd, aigan or nothing", "choose one of them")
+        check("bound", self.bound in ("projection", "tanh"), "projection or tanh", "choose one of them")
         check("optimizer", self.optimizer in ("muon", "adam"), "muon or adam", "choose one of them")
         check("switch", self.switch in ("auto", "fixed"), "auto or fixed", "choose one of them")
         check("switch_success", 0 < self.switch_success <= 1, "a share above 0 and at most 1", "give e.g. 0.5")
@@ -257,7 +260,7 @@ PRESETS = {
 
 def before_they_existed() -> dict:
     """Returns what each setting was in a run that is older than it: its default, but where that changed what was done before."""
-    return dataclasses.asdict(Config()) | {"optimizer": "adam"}
+    return dataclasses.asdict(Config()) | {"optimizer": "adam", "bound": "tanh"}
 
 
 def make_config(**settings) -> Config:

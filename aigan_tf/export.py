@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import tensorflow as tf
 
 from aigan_tf import request_checks, saved_model, warmup
-from aigan_tf.perturbation import apply_perturbation, quantize, smooth_bound
+from aigan_tf.perturbation import apply_perturbation, bounded, quantize
 from aigan_tf.workdir import atomic_folder
 
 
@@ -56,7 +56,7 @@ class ServedGenerator(tf.Module):
         if epsilons is None:
             epsilons = tf.fill(tf.shape(classes), self.epsilon)
         budgets = {"budgets": epsilons / self.epsilon} if self.variable_epsilon else {}
-        perturbations = smooth_bound(self.directions(images, classes, **budgets), epsilons)
+        perturbations = bounded(self.directions(images, classes, **budgets), epsilons)
         return apply_perturbation(images, perturbations, epsilons)
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:

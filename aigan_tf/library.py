@@ -23,7 +23,7 @@ from aigan_tf.workdir import Workdir
 
 # Those of train.py's settings that are the method's own; data and classifier are given as they are.
 SETTINGS = (
-    "attack", "variable_epsilon", "gan_weight", "hinge_weight", "hinge_threshold", "attack_steps", "attack_step_size",
+    "attack", "bound", "variable_epsilon", "gan_weight", "hinge_weight", "hinge_threshold", "attack_steps", "attack_step_size",
     "stage1_epochs", "stage2_epochs", "switch", "switch_success", "steps_per_epoch", "batch_size", "optimizer",
     "learning_rate", "discriminator_learning_rate", "mixed_precision", "flip", "max_shift", "generator_width", "generator_blocks", "seed",
 )  # fmt: skip

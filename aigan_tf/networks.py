@@ -54,7 +54,7 @@ class ConditionalResidualBlock(layers.Layer):
 
 @keras.saving.register_keras_serializable("aigan_tf")
 class Generator(keras.Model):
-    """G: a clean image and a class to a direction, which `smooth_bound` turns into a perturbation.
+    """G: a clean image and a class to a direction, which `bounded` turns into a perturbation.
 
     An encoder halves the image, residual blocks work on the smallest map, a decoder with skip
     connections returns to full size. Every block is conditioned on the class, so that one
@@ -68,6 +68,7 @@ class Generator(keras.Model):
         num_blocks: residual blocks on the smallest map.
         embedding_dim: length of a class's learned embedding.
         budget_input: whether the budget is an input too, so that one generator serves every epsilon.
+        activation: of the output: linear, or tanh, which keeps it within `[-1, 1]` by itself.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Generator(keras.Model):
         num_blocks: int = 4,
         embedding_dim: int = 64,
         budget_input: bool = False,
+        activation: str = "linear",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -90,6 +92,7 @@ class Generator(keras.Model):
             "num_blocks": num_blocks,
             "embedding_dim": embedding_dim,
             "budget_input": budget_input,
+            "activation": activation,
         }
         self.embedding = layers.Embedding(num_classes, embedding_dim, embeddings_initializer="random_normal")
         self.budget_embedding = None
@@ -102,10 +105,9 @@ class Generator(keras.Model):
         self.blocks = [ConditionalResidualBlock(width * 2**halvings) for _ in range(num_blocks)]
         self.ups = [ConditionalBlock(width * 2**i) for i in reversed(range(halvings))]
         self.upsample = layers.UpSampling2D(2)
-        # Starts near zero perturbation, where tanh is not yet saturated.
-        self.head = layers.Conv2D(
-            channels, 3, padding="same", kernel_initializer=keras.initializers.RandomNormal(0.0, 0.02)
-        )
+        # Starts near zero perturbation, where a tanh is not yet saturated.
+        small = keras.initializers.RandomNormal(0.0, 0.02)
+        self.head = layers.Conv2D(channels, 3, padding="same", activation=activation, kernel_initializer=small)
         # Makes every variable at once, so that weights can be loaded; they do not depend on the image size.
         self(tf.zeros((1, 8, 8, channels)), tf.zeros((1,), tf.int32), tf.ones((1,)) if budget_input else None)
 
@@ -123,7 +125,7 @@ class Generator(keras.Model):
             training: whether batch normalisation uses the batch's statistics.
 
         Returns:
-            float32 `(batch, height, width, channels)`, unbounded.
+            float32 `(batch, height, width, channels)`, in units of the budget; unbounded, unless the activation is.
         """
         condition = self.embedding(classes)
         if self.budget_embedding is not None:

@@ -9,27 +9,50 @@ def per_image(epsilon: float | tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     return epsilon[:, tf.newaxis, tf.newaxis, tf.newaxis] if epsilon.shape.rank == 1 else epsilon
 
 
-def smooth_bound(directions: tf.Tensor, epsilon: float | tf.Tensor) -> tf.Tensor:
-    """Squashes a network's unbounded output into the budget: `epsilon * tanh(directions)`.
+@tf.custom_gradient
+def project(values: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
+    """Moves values into `[low, high]`, with the gradient of projected descent.
 
-    Smooth, so that the gradient never vanishes at once as it does beyond a hard clamp.
+    What would push a value that lies on a bound or beyond it further out gets no gradient, as PGD's projection would undo
+    the step; everything else passes as it is. So nothing at the edge is stuck: a hard clamp has no gradient there in
+    either direction, and a tanh less and less.
 
     Args:
-        directions: float `(batch, height, width, channels)`, any value.
+        values: float, any shape.
+        low, high: of the same dtype, broadcast to it; they get no gradient.
+
+    Returns:
+        The shape of `values`.
+    """
+
+    def gradient(upstream):
+        outwards = ((values >= high) & (upstream < 0)) | ((values <= low) & (upstream > 0))  # descent goes against it
+        return tf.where(outwards, tf.zeros_like(upstream), upstream), None, None
+
+    return tf.clip_by_value(values, low, high), gradient
+
+
+def bounded(directions: tf.Tensor, epsilon: float | tf.Tensor) -> tf.Tensor:
+    """Brings a network's output into the budget: `epsilon * project(directions, -1, 1)`.
+
+    Args:
+        directions: float `(batch, height, width, channels)`, any value, in units of the budget.
         epsilon: L-infinity budget as a fraction of the pixel range, a float or one an image, float `(batch,)`;
             `8 / 255` is eight grey levels.
 
     Returns:
         Perturbations of the same shape and dtype, within `epsilon` everywhere.
     """
-    return per_image(epsilon, directions.dtype) * tf.tanh(directions)
+    one = tf.ones((), directions.dtype)
+    return per_image(epsilon, directions.dtype) * project(directions, -one, one)
 
 
 def apply_perturbation(images: tf.Tensor, perturbations: tf.Tensor, epsilon: float | tf.Tensor) -> tf.Tensor:
     """Returns the admissible images closest to `images + perturbations`.
 
     No pixel moves further than `epsilon` and none leaves `[0, 1]`. The only place in the package
-    that enforces either limit on an image.
+    that enforces either limit on an image. Its gradient is that of `project`: a black pixel that is made darker, which
+    changes nothing, still learns that lighter would be better.
 
     Args:
         images: float32 `(batch, height, width, channels)` in `[0, 1]`.
@@ -40,7 +63,8 @@ def apply_perturbation(images: tf.Tensor, perturbations: tf.Tensor, epsilon: flo
         float32, shape of `images`, in `[0, 1]` and within `epsilon` of `images` up to rounding (1e-7).
     """
     limit = per_image(epsilon, perturbations.dtype)
-    return tf.clip_by_value(images + tf.clip_by_value(perturbations, -limit, limit), 0.0, 1.0)
+    black, white = tf.zeros((), perturbations.dtype), tf.ones((), perturbations.dtype)
+    return project(images + project(perturbations, -limit, limit), black, white)
 
 
 def l2_norms(perturbations: tf.Tensor) -> tf.Tensor:

@@ -56,7 +56,7 @@ _ROWS = flags.DEFINE_list("rows", [], "names of the rows to run, by comma; empty
 
 # What the JSON keeps of the base settings.
 _TUNED = (
-    "gan_weight", "hinge_weight", "hinge_threshold", "attack_steps", "attack_step_size", "batch_size", "optimizer", "learning_rate",
+    "gan_weight", "hinge_weight", "hinge_threshold", "bound", "attack_steps", "attack_step_size", "batch_size", "optimizer", "learning_rate",
     "discriminator_learning_rate", "mixed_precision", "flip", "max_shift", "generator_width", "generator_blocks",
 )  # fmt: skip
 
@@ -124,6 +124,7 @@ ROWS = {
     "10 attack steps": Row(dict(attack_steps=10)),
     "Adam": Row(dict(optimizer="adam", learning_rate=5e-3)),
     "Adam, learning rate 2e-3": Row(dict(optimizer="adam", learning_rate=2e-3)),
+    "tanh bound": Row(dict(bound="tanh")),
     "learning rate 5e-3": Row(dict(learning_rate=5e-3)),
     "learning rate 2e-2": Row(dict(learning_rate=2e-2)),
     "width 16": Row(dict(generator_width=16)),

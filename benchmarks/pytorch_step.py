@@ -136,6 +136,21 @@ def pytorch_side() -> dict:
                 features = functional.leaky_relu(conv(features), 0.2)
             return self.head(features.mean(dim=(2, 3)))[:, 0]
 
+    class Project(torch.autograd.Function):
+        """Clamps; what would push a value further out gets no gradient."""
+
+        @staticmethod
+        def forward(ctx, values, low, high):
+            ctx.save_for_backward(values)
+            ctx.limits = low, high
+            return values.clamp(low, high)
+
+        @staticmethod
+        def backward(ctx, upstream):
+            (values,), (low, high) = ctx.saved_tensors, ctx.limits
+            outwards = ((values >= high) & (upstream < 0)) | ((values <= low) & (upstream > 0))
+            return upstream.masked_fill(outwards, 0.0), None, None
+
     class Block(nn.Module):
         """Of a ResNet whose batch normalisation is folded into the convolutions."""
 
@@ -188,8 +203,8 @@ def pytorch_side() -> dict:
     def losses(mixed):
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             directions = generator(images, classes)
-        perturbations = EPSILON * torch.tanh(directions.float())
-        adversarial_images = (images + perturbations).clamp(0, 1)
+        perturbations = EPSILON * Project.apply(directions.float(), -1, 1)
+        adversarial_images = Project.apply(images + perturbations, 0, 1)
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             logits = classifier(adversarial_images)
             fake_logits = discriminator(adversarial_images)

@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from aigan_tf import data, saved_model
 from aigan_tf.export import latest_version
-from aigan_tf.perturbation import apply_perturbation, quantize, smooth_bound
+from aigan_tf.perturbation import apply_perturbation, bounded, quantize
 from aigan_tf.preparation import config_of, device_name
 from aigan_tf.workdir import Workdir, package_versions, write_json
 
@@ -76,17 +76,17 @@ def shipped(folder: pathlib.Path) -> tuple[tuple[int, int, int], Callable]:
 
 
 @tf.function(reduce_retracing=True)
-def bounded(images, directions, epsilon, squashed):
-    perturbations = smooth_bound(directions, epsilon) if squashed else directions
+def moved(images, directions, epsilon, in_budgets):
+    perturbations = bounded(directions, epsilon) if in_budgets else directions
     return apply_perturbation(images, perturbations, epsilon)
 
 
 def bare_bound(rng: np.random.Generator, images: np.ndarray) -> tuple[tf.Tensor, float]:
-    """Returns adversarial images of extreme directions, squashed or only clipped, and the epsilon of the batch."""
+    """Returns adversarial images of extreme directions, in units of the budget or of the pixel range, and the epsilon of the batch."""
     signs = rng.choice(np.array([-1, 1], np.float32), images.shape)
     epsilon = float(rng.choice([*EPSILONS, rng.random()]))
     directions = rng.choice(DIRECTIONS, images.shape) * signs
-    return bounded(tf.constant(images), tf.constant(directions), tf.constant(epsilon), bool(rng.integers(2))), epsilon
+    return moved(tf.constant(images), tf.constant(directions), tf.constant(epsilon), bool(rng.integers(2))), epsilon
 
 
 quantized = tf.function(quantize, reduce_retracing=True)

@@ -67,7 +67,7 @@ DOCUMENTED = {
     **{name: (0, sys.float_info.max) for name in ("gan_weight", "hinge_weight", "hinge_threshold", "attack_step_size")},
     **{name: (5e-324, sys.float_info.max) for name in ("learning_rate", "discriminator_learning_rate")},
     "epsilon": (0.999 / 255, 1), "switch_success": (5e-324, 1),
-    "attack": ("targeted", "untargeted"), "switch": ("auto", "fixed"), "optimizer": ("muon", "adam"),
+    "attack": ("targeted", "untargeted"), "switch": ("auto", "fixed"), "optimizer": ("muon", "adam"), "bound": ("projection", "tanh"),
     "defense": ("", "fgsm", "ensemble", "pgd", "aigan"),
 }  # fmt: skip
 ANOTHER = "accepted as another model"

@@ -82,6 +82,7 @@ def test_a_config_cannot_be_changed():
         ("attack", "Targeted", ["targeted or untargeted"]),
         ("switch", "", ["auto or fixed"]),
         ("optimizer", "sgd", ["muon or adam"]),
+        ("bound", "clip", ["projection or tanh"]),
         ("switch_success", 0.0, ["above 0"]),
         ("switch_success", 1.1, ["at most 1"]),
         ("stage1_epochs", -1, ["0 or more"]),

@@ -11,7 +11,7 @@ from tensorflow.python.framework.test_util import IsMklEnabled
 
 from aigan_tf.export import ServedGenerator, export_generator
 from aigan_tf.networks import Generator
-from aigan_tf.perturbation import apply_perturbation, smooth_bound
+from aigan_tf.perturbation import apply_perturbation, bounded
 
 SHAPE = (9, 13, 3)
 NAMES = ("cat", "dog", "a ship", "tree", "bird")
@@ -89,7 +89,7 @@ def test_a_clean_process_gives_the_same_bits(exported, served, generator, tmp_pa
     here = served.signatures()["serving_default"](images=tf.constant(images), target_class=tf.constant(classes))
     for name in outputs.files:
         np.testing.assert_array_equal(outputs[name], here[name])
-    eager = apply_perturbation(images, smooth_bound(generator(images, classes, training=False), EPSILON), EPSILON)
+    eager = apply_perturbation(images, bounded(generator(images, classes, training=False), EPSILON), EPSILON)
     np.testing.assert_allclose(outputs["adversarial_images"], eager, atol=1e-6)
 
 

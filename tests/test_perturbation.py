@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from aigan_tf.perturbation import apply_perturbation, l2_norms, linf_norms, quantize, smooth_bound
+from aigan_tf.perturbation import apply_perturbation, bounded, l2_norms, linf_norms, project, quantize
 
 EPSILONS = (8 / 255, 0.3, 1.0, 1 / 255, 0.001)
 SHAPE = (2, 3, 3, 1)
@@ -57,25 +57,38 @@ def test_no_perturbation_changes_nothing(images, epsilon):
 
 @properties
 @given(directions=perturbation_batches, epsilon=epsilons)
-def test_smooth_bound_stays_within_epsilon_and_keeps_the_sign(directions, epsilon):
-    perturbations = smooth_bound(tf.constant(directions), epsilon).numpy()
+def test_bounded_stays_within_epsilon(directions, epsilon):
+    perturbations = bounded(tf.constant(directions), epsilon).numpy()
 
     assert perturbations.dtype == np.float32
     assert np.abs(perturbations).max() <= np.float32(epsilon)
-    assert (perturbations * directions >= 0).all()
-    np.testing.assert_allclose(perturbations, epsilon * np.tanh(directions.astype(np.float64)), rtol=1e-5, atol=1e-30)
+    np.testing.assert_allclose(perturbations, np.float32(epsilon) * np.clip(directions, -1, 1), rtol=1e-6, atol=1.2e-38)
+
+
+def test_at_a_bound_a_gradient_leads_back_and_never_out():
+    values = tf.constant([-6.0, -1.0, -0.5, 0.0, 0.5, 2.0, 6.0])
+    for direction in (1.0, -1.0):  # of the gradient; descent goes against it
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            total = direction * tf.reduce_sum(project(values, tf.constant(-1.0), tf.constant(2.0)))
+        led_out = values <= -1.0 if direction > 0 else values >= 2.0
+        np.testing.assert_array_equal(tape.gradient(total, values), np.where(led_out, 0.0, direction))
 
 
 @pytest.mark.parametrize("epsilon", EPSILONS)
-def test_smooth_bound_lets_a_gradient_through_beyond_epsilon(epsilon):
-    directions = tf.constant([-6.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 6.0])  # tanh(6) is 1 - 1.2e-5
-    with tf.GradientTape() as tape:
-        tape.watch(directions)
-        total = tf.reduce_sum(smooth_bound(directions, epsilon))
-    gradient = tape.gradient(total, directions).numpy()
-
-    assert (gradient > 0).all()
-    np.testing.assert_allclose(gradient, epsilon / np.cosh(directions.numpy().astype(np.float64)) ** 2, rtol=2e-2)
+def test_the_gradient_of_a_perturbation_is_the_one_of_the_picture_wherever_a_step_would_change_it(epsilon):
+    images = tf.constant([0.0, 0.0, 1.0, 1.0, 0.5, 0.5], shape=(6, 1, 1, 1))
+    directions = tf.constant([-3.0, 3.0, 3.0, -3.0, 3.0, 0.1], shape=(6, 1, 1, 1))
+    brighter = []
+    for sign in (-1.0, 1.0):
+        with tf.GradientTape() as tape:
+            tape.watch(directions)
+            total = sign * tf.reduce_sum(apply_perturbation(images, bounded(directions, epsilon), epsilon))
+        brighter.append(tape.gradient(total, directions).numpy().ravel() / np.float32(epsilon))
+    # Descent on the negative sum makes pictures brighter: all but where the budget or white ends.
+    np.testing.assert_allclose(brighter[0], [-1, 0, 0, -1, 0, -1], rtol=1e-6)
+    # Darker: all but where the budget or black ends.
+    np.testing.assert_allclose(brighter[1], [0, 1, 1, 0, 1, 1], rtol=1e-6)
 
 
 def test_norms_are_those_of_each_image():
@@ -153,10 +166,10 @@ def test_one_budget_an_image_is_the_same_as_one_after_another():
     images = rng.uniform(size=(3, 4, 5, 2)).astype(np.float32)
     directions = rng.normal(size=images.shape).astype(np.float32)
     epsilons = np.array([0.01, 0.1, 1.0], np.float32)
-    together = smooth_bound(directions, epsilons)
+    together = bounded(directions, epsilons)
     adversarial_images = apply_perturbation(images, directions, epsilons)
     for k, epsilon in enumerate(epsilons):
-        np.testing.assert_array_equal(together[k], smooth_bound(directions[k : k + 1], epsilon)[0])
+        np.testing.assert_array_equal(together[k], bounded(directions[k : k + 1], epsilon)[0])
         np.testing.assert_array_equal(
             adversarial_images[k], apply_perturbation(images[k : k + 1], directions[k : k + 1], epsilon)[0]
         )

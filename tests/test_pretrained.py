@@ -9,8 +9,11 @@ import pytest
 import tensorflow as tf
 
 from aigan_tf import classifiers
+from aigan_tf.data import ImageDataset
 from aigan_tf.evaluation import EvaluationSet, evaluate_attack
-from aigan_tf.preparation import config_of, is_built_in
+from aigan_tf.perturbation import apply_perturbation, bounded
+from aigan_tf.preparation import config_of, is_built_in, trained_generator
+from aigan_tf.splits import Split
 from aigan_tf.workdir import Workdir
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -33,6 +36,23 @@ def test_a_shipped_folder_is_small_whole_and_says_what_it_is(folder):
         assert number in card
     for weights in ("generator.weights.h5", "generator_stage1.weights.h5"):
         assert (folder / weights).exists()
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_the_shipped_weights_are_the_exported_generator(folder):
+    """Also of a run that is older than some settings, which then were what its network needs."""
+    served = tf.saved_model.load(str(folder / "generator" / "1")).signatures["serving_default"]
+    model = keras.models.load_model(folder / "classifier.keras", compile=False)
+    rng = np.random.default_rng(0)
+    images = rng.random((4, *model.input_shape[1:]), np.float32)
+    targets = rng.integers(10, size=4).astype(np.int32)
+    nothing = Split(np.zeros((1, *images.shape[1:]), np.uint8), np.zeros(1, np.int32))
+    dataset = ImageDataset(folder.name, tuple("0123456789"), nothing, nothing, nothing)
+    config, workdir = config_of(Workdir(folder)), Workdir(folder)
+    generator = trained_generator(config, dataset, workdir)
+    perturbations = bounded(generator(images, targets, training=False), config.epsilon)
+    ours = apply_perturbation(images, perturbations, config.epsilon)
+    np.testing.assert_allclose(ours, served(images=images, target_class=targets)["adversarial_images"], atol=1e-6)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

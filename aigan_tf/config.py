@@ -227,13 +227,15 @@ _MNIST = dict(
 
 _CIFAR = dict(
     classifier="resnet32",
+    gan_weight=0.01,
+    hinge_weight=0.05,
     flip=True,
     attack_steps=3,  # each is a pass through the classifier and back, half of a step of stage 2
     attack_step_size=0.0157,  # half of epsilon
     mixed_precision=True,
     steps_per_epoch=250,
-    stage1_epochs=6,
-    stage2_epochs=34,
+    stage1_epochs=3,
+    stage2_epochs=17,
     generator_width=32,
 )
 

@@ -9,8 +9,7 @@ def per_image(epsilon: float | tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     return epsilon[:, tf.newaxis, tf.newaxis, tf.newaxis] if epsilon.shape.rank == 1 else epsilon
 
 
-@tf.custom_gradient
-def project(values: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
+def project(values: tf.Tensor, low: float | tf.Tensor, high: float | tf.Tensor) -> tf.Tensor:
     """Moves values into `[low, high]`, with the gradient of projected descent.
 
     What would push a value that lies on a bound or beyond it further out gets no gradient, as PGD's projection would undo
@@ -19,17 +18,23 @@ def project(values: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
 
     Args:
         values: float, any shape.
-        low, high: of the same dtype, broadcast to it; they get no gradient.
+        low, high: numbers, or tensors of the same dtype that broadcast to it; they get no gradient.
 
     Returns:
         The shape of `values`.
     """
 
-    def gradient(upstream):
-        outwards = ((values >= high) & (upstream < 0)) | ((values <= low) & (upstream > 0))  # descent goes against it
-        return tf.where(outwards, tf.zeros_like(upstream), upstream), None, None
+    @tf.custom_gradient
+    def projected(values):
+        def gradient(upstream):
+            outwards = ((values >= high) & (upstream < 0)) | (
+                (values <= low) & (upstream > 0)
+            )  # descent goes against it
+            return tf.where(outwards, tf.zeros_like(upstream), upstream)
 
-    return tf.clip_by_value(values, low, high), gradient
+        return tf.clip_by_value(values, low, high), gradient
+
+    return projected(values)
 
 
 def bounded(directions: tf.Tensor, epsilon: float | tf.Tensor) -> tf.Tensor:
@@ -43,8 +48,7 @@ def bounded(directions: tf.Tensor, epsilon: float | tf.Tensor) -> tf.Tensor:
     Returns:
         Perturbations of the same shape and dtype, within `epsilon` everywhere.
     """
-    one = tf.ones((), directions.dtype)
-    return per_image(epsilon, directions.dtype) * project(directions, -one, one)
+    return per_image(epsilon, directions.dtype) * project(directions, -1.0, 1.0)
 
 
 def apply_perturbation(images: tf.Tensor, perturbations: tf.Tensor, epsilon: float | tf.Tensor) -> tf.Tensor:
@@ -63,8 +67,7 @@ def apply_perturbation(images: tf.Tensor, perturbations: tf.Tensor, epsilon: flo
         float32, shape of `images`, in `[0, 1]` and within `epsilon` of `images` up to rounding (1e-7).
     """
     limit = per_image(epsilon, perturbations.dtype)
-    black, white = tf.zeros((), perturbations.dtype), tf.ones((), perturbations.dtype)
-    return project(images + project(perturbations, -limit, limit), black, white)
+    return project(images + project(perturbations, -limit, limit), 0.0, 1.0)
 
 
 def l2_norms(perturbations: tf.Tensor) -> tf.Tensor:

@@ -70,7 +70,7 @@ def test_at_a_bound_a_gradient_leads_back_and_never_out():
     for direction in (1.0, -1.0):  # of the gradient; descent goes against it
         with tf.GradientTape() as tape:
             tape.watch(values)
-            total = direction * tf.reduce_sum(project(values, tf.constant(-1.0), tf.constant(2.0)))
+            total = direction * tf.reduce_sum(project(values, -1.0, 2.0))
         led_out = values <= -1.0 if direction > 0 else values >= 2.0
         np.testing.assert_array_equal(tape.gradient(total, values), np.where(led_out, 0.0, direction))
 

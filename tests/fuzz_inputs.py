@@ -37,7 +37,7 @@ from commands import run_in_process
 from PIL import Image
 
 from aigan_tf import adoption, cli, comparison, contenders, data, preparation, training
-from aigan_tf.config import Config, make_config
+from aigan_tf.config import Config, before_they_existed, make_config
 from aigan_tf.errors import InputError
 from aigan_tf.workdir import Workdir, digest_of, read_csv, write_json
 
@@ -241,7 +241,7 @@ class Fuzz:
         names = [field.name for field in dataclasses.fields(Config)]
         folder = Workdir(self.place / "config")
         folder.path.mkdir()
-        settings, defaults = dataclasses.asdict(self.settings), dataclasses.asdict(Config())
+        settings, defaults = dataclasses.asdict(self.settings), before_they_existed()
 
         def given():
             return defaults | {

@@ -201,7 +201,7 @@ class AIGAN(keras.Model):
     def perturb(self, images: tf.Tensor, classes: tf.Tensor, epsilons: tf.Tensor, training: bool = False) -> tf.Tensor:
         """G(x, t): perturbations of `images` towards `classes`, within epsilon, before clipping to `[0, 1]`."""
         budgets = {"budgets": epsilons / self.epsilon} if self.variable_epsilon else {}
-        return bounded(self.generator(images, classes, **budgets, training=training), epsilons)
+        return bounded(self.generator(images, classes, **budgets, training=training), epsilons, training)
 
     def call(self, images, classes, epsilons=None):
         """Returns adversarial images.
@@ -248,7 +248,7 @@ class AIGAN(keras.Model):
 
         with tf.GradientTape(persistent=True) as tape:
             perturbations = self.perturb(images, classes, epsilons, training=True)
-            adversarial_images = apply_perturbation(images, perturbations, epsilons)
+            adversarial_images = apply_perturbation(images, perturbations, epsilons, training=True)
             logits = self.classifier(adversarial_images)
             real_logits = self.discriminator(real_images, training=True)
             fake_logits = self.discriminator(adversarial_images, training=True)

@@ -37,37 +37,44 @@ def project(values: tf.Tensor, low: float | tf.Tensor, high: float | tf.Tensor) 
     return projected(values)
 
 
-def bounded(directions: tf.Tensor, epsilon: float | tf.Tensor) -> tf.Tensor:
+def bounded(directions: tf.Tensor, epsilon: float | tf.Tensor, training: bool = False) -> tf.Tensor:
     """Brings a network's output into the budget: `epsilon * project(directions, -1, 1)`.
 
     Args:
         directions: float `(batch, height, width, channels)`, any value, in units of the budget.
         epsilon: L-infinity budget as a fraction of the pixel range, a float or one an image, float `(batch,)`;
             `8 / 255` is eight grey levels.
+        training: whether the network learns through it, by the gradient of `project`; the values are the same. Without,
+            no gradient function is in the graph: a SavedModel would register it anew, for good, each time it is loaded.
 
     Returns:
         Perturbations of the same shape and dtype, within `epsilon` everywhere.
     """
-    return per_image(epsilon, directions.dtype) * project(directions, -1.0, 1.0)
+    limited = project if training else tf.clip_by_value
+    return per_image(epsilon, directions.dtype) * limited(directions, -1.0, 1.0)
 
 
-def apply_perturbation(images: tf.Tensor, perturbations: tf.Tensor, epsilon: float | tf.Tensor) -> tf.Tensor:
+def apply_perturbation(
+    images: tf.Tensor, perturbations: tf.Tensor, epsilon: float | tf.Tensor, training: bool = False
+) -> tf.Tensor:
     """Returns the admissible images closest to `images + perturbations`.
 
     No pixel moves further than `epsilon` and none leaves `[0, 1]`. The only place in the package
-    that enforces either limit on an image. Its gradient is that of `project`: a black pixel that is made darker, which
-    changes nothing, still learns that lighter would be better.
+    that enforces either limit on an image.
 
     Args:
         images: float32 `(batch, height, width, channels)` in `[0, 1]`.
         perturbations: float32, same shape, in units of the full pixel range.
         epsilon: L-infinity budget in that unit, a float or one an image, float `(batch,)`.
+        training: as in `bounded`. By the gradient of `project` a black pixel that is made darker, which changes nothing,
+            still learns that lighter would be better.
 
     Returns:
         float32, shape of `images`, in `[0, 1]` and within `epsilon` of `images` up to rounding (1e-7).
     """
     limit = per_image(epsilon, perturbations.dtype)
-    return project(images + project(perturbations, -limit, limit), 0.0, 1.0)
+    limited = project if training else tf.clip_by_value
+    return limited(images + limited(perturbations, -limit, limit), 0.0, 1.0)
 
 
 def l2_norms(perturbations: tf.Tensor) -> tf.Tensor:

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework.test_util import IsMklEnabled
 
 from aigan_tf.export import ServedGenerator, export_generator
@@ -91,6 +92,12 @@ def test_a_clean_process_gives_the_same_bits(exported, served, generator, tmp_pa
         np.testing.assert_array_equal(outputs[name], here[name])
     eager = apply_perturbation(images, bounded(generator(images, classes, training=False), EPSILON), EPSILON)
     np.testing.assert_allclose(outputs["adversarial_images"], eager, atol=1e-6)
+
+
+def test_no_gradient_function_is_saved_which_each_load_would_register_for_good(exported):
+    saved = saved_model_pb2.SavedModel.FromString((exported / "saved_model.pb").read_bytes())
+    assert saved.meta_graphs[0].graph_def.library.function
+    assert not saved.meta_graphs[0].graph_def.library.registered_gradients
 
 
 def test_names_dtypes_and_shapes(serve):

@@ -83,7 +83,12 @@ def test_the_gradient_of_a_perturbation_is_the_one_of_the_picture_wherever_a_ste
     for sign in (-1.0, 1.0):
         with tf.GradientTape() as tape:
             tape.watch(directions)
-            total = sign * tf.reduce_sum(apply_perturbation(images, bounded(directions, epsilon), epsilon))
+            perturbations = bounded(directions, epsilon, training=True)
+            adversarial_images = apply_perturbation(images, perturbations, epsilon, training=True)
+            total = sign * tf.reduce_sum(adversarial_images)
+        np.testing.assert_array_equal(
+            adversarial_images, apply_perturbation(images, bounded(directions, epsilon), epsilon)
+        )
         brighter.append(tape.gradient(total, directions).numpy().ravel() / np.float32(epsilon))
     # Descent on the negative sum makes pictures brighter: all but where the budget or white ends.
     np.testing.assert_allclose(brighter[0], [-1, 0, 0, -1, 0, -1], rtol=1e-6)

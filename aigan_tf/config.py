@@ -213,7 +213,7 @@ _MNIST = dict(
     classifier="C",
     epsilon=0.3,
     gan_weight=0.002,
-    hinge_weight=0.012,
+    hinge_weight=0.006,
     attack_steps=3,
     attack_step_size=0.15,
     switch_success=0.9,
@@ -222,7 +222,7 @@ _MNIST = dict(
     max_shift=2,
     steps_per_epoch=100,
     stage1_epochs=4,
-    stage2_epochs=44,
+    stage2_epochs=32,
 )
 
 _CIFAR = dict(

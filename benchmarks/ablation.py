@@ -23,7 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import aigan_tf  # noqa: F401 isort: skip (before TensorFlow: it sets oneDNN)
 import keras
 import numpy as np
-import readme_table
+import page_tables
 import tensorflow as tf
 from absl import app, flags
 
@@ -211,7 +211,7 @@ def table(results: dict) -> str:
                 f"{sum(stage['seconds'] for stage in row['stages']):.0f}",
             )
         )
-    return readme_table.table(columns, rows)
+    return page_tables.table(columns, rows)
 
 
 def main(_):

@@ -14,7 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import timing  # isort: skip (before TensorFlow: the package sets oneDNN)
 import numpy as np
-import readme_table
+import page_tables
 import tensorflow as tf
 from absl import app, flags
 
@@ -149,7 +149,7 @@ def main(_):
         "goal": GOAL,
     }
     cells = [(name, f"{row['milliseconds_per_image']:.2f}", f"{row['success_rate']:.1%}") for name, row in rows.items()]
-    print(readme_table.table(("attacker", "ms an image", "targeted success"), cells))
+    print(page_tables.table(("attacker", "ms an image", "targeted success"), cells))
     for name, ratio in ratios.items():
         print(f"{name}: {ratio:.2f} times as fast as the fastest library; goal {GOAL}")
     timing.save(result, _OUTPUT.value)

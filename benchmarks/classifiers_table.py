@@ -1,9 +1,9 @@
-"""Measures the classifiers that work folders hold on their whole test splits, for docs/results/ and the README.
+"""Measures the classifiers that work folders hold on their whole test splits, for docs/results/ and docs/results.md.
 
     python benchmarks/classifiers_table.py runs/mnist runs/cifar10 --data_dir=...
 
-Writes docs/results/classifiers.json (entries of work folders not given are kept) and the README's
-table of classifiers from it. No number of the table is typed by hand.
+Writes docs/results/classifiers.json (entries of work folders not given are kept) and the table of
+classifiers from it. No number of the table is typed by hand.
 """
 
 import json
@@ -15,7 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import aigan_tf  # noqa: F401 isort: skip (before TensorFlow: it sets oneDNN)
 import keras
 from absl import app, flags
-from readme_table import ROOT, into_readme, table
+from page_tables import ROOT, into_page, table
 
 from aigan_tf import classifiers
 from aigan_tf.data import load
@@ -71,7 +71,7 @@ def main(arguments):
             )
         )
     text = table(COLUMNS, rows)
-    into_readme(BEGIN, END, text)
+    into_page("docs/results.md", BEGIN, END, text)
     print(text)
 
 

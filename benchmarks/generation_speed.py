@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import timing  # isort: skip (before TensorFlow: the package sets oneDNN)
 import foolbox
 import numpy as np
-import readme_table
+import page_tables
 import tensorflow as tf
 from absl import app, flags
 
@@ -120,7 +120,7 @@ def main(_):
          f"{row['success_rate']:.1%}")
         for name, row in rows.items()
     ]  # fmt: skip
-    print(readme_table.table(("attack", "batch", "ms an image", "images a second", "targeted success"), cells))
+    print(page_tables.table(("attack", "batch", "ms an image", "images a second", "targeted success"), cells))
     for name, goal in GOALS.items():
         verdict = "met" if ratios[name] >= goal else "missed"
         print(

@@ -5,11 +5,11 @@ python benchmarks/performance_page.py
 
 import json
 
-import readme_table
+import page_tables
 
 from aigan_tf.workdir import write_bytes
 
-FOLDER = readme_table.ROOT / "docs" / "results" / "performance"
+FOLDER = page_tables.ROOT / "docs" / "results" / "performance"
 BEGIN, END = "<!-- performance: written by benchmarks/performance_page.py -->", "<!-- end of performance -->"
 
 
@@ -41,7 +41,7 @@ def training(result: dict) -> tuple[str, list[tuple[str, ...]]]:
     text = (
         f"A step of {result['batch_size']} CIFAR-sized images, ResNet-20, a generator of {result['generator_parameters']:,} "
         "parameters; ms, forward and backward. The convolutions alone are every one of the step in one graph, at the best "
-        "thread setting.\n\n" + readme_table.table(("", *seconds), rows)
+        "thread setting.\n\n" + page_tables.table(("", *seconds), rows)
     )
     short = []
     for stage, goal in result["goals"].items():
@@ -73,7 +73,7 @@ def attacker(result: dict) -> tuple[str, list[tuple[str, ...]]]:
     text = (
         f"{result['attack_steps']} steps on {result['images']} images, {result['classifier']}, epsilon "
         f"{255 * result['epsilon']:.3g}/255; the same compiled classifier for all.\n\n"
-        + readme_table.table(("attacker", "ms an image", "targeted success"), rows)
+        + page_tables.table(("attacker", "ms an image", "targeted success"), rows)
     )
     goal = result["goal"]
     return text, [
@@ -97,7 +97,7 @@ def generation(result: dict) -> tuple[str, list[tuple[str, ...]]]:
     text = (
         f"{result['images']} test images, {result['classifier']}, epsilon {255 * result['epsilon']:.3g}/255; foolbox at the fastest "
         "of three batch sizes; C&W counted after a move into epsilon.\n\n"
-        + readme_table.table(("attack", "batch", "ms an image", "images a second", "targeted success"), rows)
+        + page_tables.table(("attack", "batch", "ms an image", "images a second", "targeted success"), rows)
     )
     short = [
         (f"foolbox {name} against the generator, an image", f"{ratio:.0f} times as long",
@@ -117,7 +117,7 @@ def pytorch(result: dict) -> tuple[str, list[tuple[str, ...]]]:
     failed = "".join(f"\n{name} failed: {reason}.\n" for name, reason in result["pytorch"]["failed"].items())
     text = (
         f"A stage-2 step of {result['batch_size']} images, the same networks and losses, ResNet-20.\n\n"
-        + readme_table.table(("framework", "precision", "ms"), rows)
+        + page_tables.table(("framework", "precision", "ms"), rows)
         + failed
     )
     short = []
@@ -151,7 +151,7 @@ def scaling(result: dict) -> tuple[str, list[tuple[str, ...]]]:
     names = result["points"][0]["seconds"]
     text = (
         f"ResNet-20, a generator of 16 channels, float32; one thing changed at a time from {base}.\n\n"
-        + readme_table.table(
+        + page_tables.table(
             ("changed", *(f"{name}, ms an image" for name in names), "peak MiB", "of which before the first step"), rows
         )
     )
@@ -184,7 +184,7 @@ def main():
         )
         short += lines
     write_bytes(FOLDER / "README.md", page.encode())
-    readme_table.into_readme(BEGIN, END, readme_table.table(("what", "measured", "goal", ""), short))
+    page_tables.into_page("README.md", BEGIN, END, page_tables.table(("what", "measured", "goal", ""), short))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Copies what finished runs measured into docs/results/ and writes README's tables from those files.
+"""Copies what finished runs measured into docs/results/ and writes the tables of docs/results.md and README from those files.
 
     python benchmarks/results_table.py runs/digits runs/cifar10
 
 Without arguments it only writes the tables anew from what docs/results/ holds. No number in them is
-typed by hand. What evaluate.py left in evaluation/ comes along.
+typed by hand. What evaluate.py left in evaluation/ comes along. README shows the runs that are called as their data set,
+or as it and `_untargeted`, docs/results.md all of them.
 A defenses.json that it wrote of several folders is put into a folder of docs/results/ by hand.
 """
 
@@ -13,7 +14,7 @@ import pathlib
 import shutil
 import sys
 
-from readme_table import ROOT, into_readme, table  # before the package: it puts the checkout on the path
+from page_tables import ROOT, into_page, table  # before the package: it puts the checkout on the path
 
 from aigan_tf.config import before_they_existed, make_config
 from aigan_tf.report import comparison_rows, defense_rows
@@ -25,6 +26,7 @@ EVALUATION = ("evaluation/report.json", "evaluation/report.html")
 BEGIN, END = "<!-- results: written by benchmarks/results_table.py -->", "<!-- end of results -->"
 COMPARISON = "<!-- comparison: written by benchmarks/results_table.py -->", "<!-- end of comparison -->"
 DEFENCES = "<!-- defences: written by benchmarks/results_table.py -->", "<!-- end of defences -->"
+PAGE = "docs/results.md"
 COLUMNS = (
     "command",
     "classifier (accuracy)",
@@ -36,6 +38,7 @@ COLUMNS = (
     "minutes: classifier, generator",
     "device",
 )
+SHORT = (0, 1, 2, 4, 5, 7)  # of the columns: what README shows
 
 
 def command(config: dict, name: str) -> str:
@@ -77,6 +80,12 @@ def row(folder: pathlib.Path) -> list[str]:
     ]
 
 
+def is_preset(folder: pathlib.Path) -> bool:
+    """Whether a run is called as its data set, or as it and `_untargeted`."""
+    dataset = json.loads((folder / "config.json").read_text())["dataset"]
+    return folder.name in (dataset, f"{dataset}_untargeted")
+
+
 def comparison_table(folders: list[pathlib.Path]) -> str:
     """Returns all comparisons as one table, a few columns of each."""
     cells = []
@@ -106,13 +115,14 @@ def main(workdirs: list[str]) -> None:
                 (target / name).parent.mkdir(exist_ok=True)
                 shutil.copy(workdir / name, target / name)
     folders = [folder for folder in sorted(RESULTS.iterdir()) if (folder / "report.json").exists()]
-    into_readme(BEGIN, END, table(COLUMNS, map(row, folders)))
-    compared = [folder for folder in folders if (folder / EVALUATION[0]).exists()]
-    if compared:
-        into_readme(*COMPARISON, comparison_table(compared))
-    defended = sorted(RESULTS.glob("*/defenses.json"))
-    if defended:
-        into_readme(*DEFENCES, defence_table(defended))
+    shown = [folder for folder in folders if is_preset(folder)]
+    into_page(PAGE, BEGIN, END, table(COLUMNS, map(row, folders)))
+    header, *cells = ([line[i] for i in SHORT] for line in (COLUMNS, *map(row, shown)))
+    into_page("README.md", BEGIN, END, table(header, cells))
+    for page, runs in ((PAGE, folders), ("README.md", shown)):
+        compared = [folder for folder in runs if (folder / EVALUATION[0]).exists()]
+        into_page(page, *COMPARISON, comparison_table(compared) if compared else "")
+    into_page(PAGE, *DEFENCES, defence_table(sorted(RESULTS.glob("*/defenses.json"))))
 
 
 if __name__ == "__main__":

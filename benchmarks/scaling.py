@@ -75,7 +75,7 @@ def main(_):
     if _POINT.value:
         print(json.dumps(measured(json.loads(_POINT.value))))
         return
-    import readme_table
+    import page_tables
     import timing
 
     points = [BASE, *(BASE | {name: value} for name, values in VALUES.items() for value in values)]
@@ -90,7 +90,7 @@ def main(_):
         cells.append((changed or "base", *per_image, f"{result['peak_mib']:.0f}"))
         print(*cells[-1], flush=True)
     print(
-        readme_table.table(("changed", *(f"{name}, ms an image" for name in results[0]["seconds"]), "peak MiB"), cells)
+        page_tables.table(("changed", *(f"{name}, ms an image" for name in results[0]["seconds"]), "peak MiB"), cells)
     )
     timing.save({"base": BASE, "points": results}, _OUTPUT.value)
 

@@ -24,7 +24,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import timing  # isort: skip (before TensorFlow: the package sets oneDNN)
 import keras
 import numpy as np
-import readme_table
+import page_tables
 import tensorflow as tf
 from absl import app, flags
 
@@ -280,7 +280,7 @@ def main(_):
         (f"{stage}: times its convolutions", *(f"{result['times_the_floor'][name][stage]:.2f}" for name in seconds))
         for stage in passes
     ]
-    print(readme_table.table(("ms", *seconds), rows))
+    print(page_tables.table(("ms", *seconds), rows))
     print(
         f"goals: {', '.join(f'{stage} {1000 * goal:.0f} ms' for stage, goal in GOALS.items())}; {FLOOR_GOAL} times its convolutions"
     )

@@ -1,4 +1,4 @@
-"""Markdown tables, and putting one into the README between its two markers."""
+"""Markdown tables, and putting one into a page between its two markers."""
 
 import pathlib
 import sys
@@ -15,8 +15,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (columns, ["---"] * len(columns), *rows))
 
 
-def into_readme(begin: str, end: str, text: str) -> None:
-    """Replaces what stands between the lines `begin` and `end` of the README."""
-    readme = ROOT / "README.md"
-    before, rest = readme.read_text().split(begin)
-    write_bytes(readme, f"{before}{begin}\n{text}{end}{rest.split(end)[1]}".encode())
+def into_page(page: str, begin: str, end: str, text: str) -> None:
+    """Replaces what stands between the lines `begin` and `end` of a page, a path within the checkout."""
+    path = ROOT / page
+    before, rest = path.read_text().split(begin)
+    write_bytes(path, f"{before}{begin}\n{text}{end}{rest.split(end)[1]}".encode())

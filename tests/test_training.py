@@ -30,6 +30,7 @@ from aigan_tf import (
 from aigan_tf.attacks import pgd_attack
 from aigan_tf.batches import evaluation_batches
 from aigan_tf.config import make_config
+from aigan_tf.data import load
 from aigan_tf.errors import InputError, Terminated
 from aigan_tf.networks import Discriminator, Generator
 from aigan_tf.workdir import Workdir
@@ -506,6 +507,25 @@ def test_mixed_precision_keeps_the_attacker_within_epsilon(make_classifier):
         assert float(tf.reduce_max(tf.abs(adversarial_images - images))) <= 8 / 255 + 1e-6
     if "avx512_bf16" in CPU_FLAGS:
         assert np.any(exact != rounded)  # its gradients were bfloat16's
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("bound", ["projection", "tanh"])
+def test_mixed_precision_keeps_a_saturated_perturbation_and_its_metrics_in_float32(bound, stage, make_classifier):
+    config = make_config(**TINY | {"batch_size": 128}, bound=bound)
+    digits = load("digits")
+    aigan = building.build_aigan(config, digits, classifiers.frozen(make_classifier()), 10)
+    aigan.generator.head.bias.assign([10.0])  # which both bounds take to all of epsilon
+    aigan.stage = stage
+    batch = digits.train.as_float()[:128], tf.constant(digits.train.labels[:128])
+    step = tf.function(aigan.train_step)
+    with callbacks.MixedPrecision(True):
+        for _ in range(20):  # a sum in bfloat16 would stand still by now
+            logs = step(batch)
+    assert float(logs["perturbation_linf"]) == pytest.approx(config.epsilon, abs=1e-6)
+    brightened = np.minimum(config.epsilon, 1.0 - batch[0])
+    norms = np.linalg.norm(brightened.reshape(128, -1), axis=1)
+    assert float(logs["perturbation_l2"]) == pytest.approx(norms.mean(), rel=1e-4)
 
 
 def test_an_interruption_leaves_no_mixed_precision_behind():

@@ -97,7 +97,7 @@ class Workdir:
             before = self.read_config()
             for name, value in settings.items():
                 saved = before.get(name, defaults.get(name))
-                if saved != value or isinstance(saved, bool) != isinstance(value, bool):  # to Python, True is 1
+                if json.dumps(saved) != json.dumps(value):  # to Python, True is 1 and 0.0 is 0
                     raise InputError(
                         f"--workdir={self.path} holds a run with {name}={saved!r}, this one has {value!r}; "
                         f"expected the same settings: give --{name}={saved} or another --workdir"

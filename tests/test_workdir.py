@@ -228,13 +228,16 @@ def test_a_config_that_is_no_json_object_is_refused_in_one_line(text, tmp_path):
         Workdir(tmp_path).read_config()
 
 
-def test_true_is_not_taken_for_one(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "value", "saved"), [("switch_success", 1.0, "true"), ("seed", 0, "0.0"), ("flip", False, "0")]
+)
+def test_a_value_is_not_taken_for_one_of_another_type_that_python_holds_equal(name, value, saved, tmp_path):
     folder = Workdir(tmp_path / "run")
-    folder.open({"switch_success": 1.0}, {}, {})
-    assert folder.check({"switch_success": 1.0}, {})
-    folder.config.write_text('{"switch_success": true}')
-    with pytest.raises(InputError, match=r"switch_success=True, this one has 1\.0"):
-        folder.check({"switch_success": 1.0}, {})
+    folder.open({name: value}, {}, {})
+    assert folder.check({name: value}, {})
+    folder.config.write_text(f'{{"{name}": {saved}}}')
+    with pytest.raises(InputError, match=rf"{name}={saved.capitalize()}, this one has {value}"):
+        folder.check({name: value}, {})
 
 
 def test_digests_that_are_none_are_refused(tmp_path):

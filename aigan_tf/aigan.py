@@ -67,7 +67,7 @@ class AIGAN(keras.Model):
     retraces nothing, and it is saved with the weights.
 
     Args:
-        generator: images and classes to directions `(batch, height, width, channels)`, unbounded.
+        generator: images and classes to directions `(batch, height, width, channels)` in units of the budget.
         discriminator: images to logits `(batch,)`.
         classifier: the model under attack, a callable from images in `[0, 1]` to logits
             `(batch, num_classes)`. It is never changed; a Keras model is called in inference mode.
@@ -199,7 +199,10 @@ class AIGAN(keras.Model):
         return draw_target_classes(labels, self.num_classes, seed)
 
     def perturb(self, images: tf.Tensor, classes: tf.Tensor, epsilons: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """G(x, t): perturbations of `images` towards `classes`, within epsilon, before clipping to `[0, 1]`."""
+        """G(x, t): perturbations of `images` towards `classes`, within epsilon, before clipping to `[0, 1]`.
+
+        `training` also says which gradient the bound has: see `bounded`.
+        """
         budgets = {"budgets": epsilons / self.epsilon} if self.variable_epsilon else {}
         return bounded(self.generator(images, classes, **budgets, training=training), epsilons, training)
 

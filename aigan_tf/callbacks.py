@@ -99,8 +99,8 @@ class MixedPrecision(keras.callbacks.Callback):
 
     # From these on everything is float32 up to the next convolution: the perturbation's arithmetic and norms (from the bound
     # on, a Tanh or the Minimum of a projection; bfloat16 knows bright pixels in steps of an eighth of 8/255), the
-    # attacker's steps (Sign), the GAN losses, and the sums that the metrics keep. With TensorFlow's list
-    # that they are on, or it gives up on bfloat16 altogether.
+    # attacker's steps (Sign), the GAN losses, and the sums that the metrics keep. Each beside TensorFlow's own list that it
+    # is on: with another one's name TensorFlow gives up on bfloat16 altogether.
     FLOAT32_FROM = (("INFERLIST", "Tanh,Softplus"), ("CLEARLIST", "Minimum,Sign"))
 
     def __init__(self, enabled: bool):

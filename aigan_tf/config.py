@@ -99,7 +99,7 @@ class Config:
     learning_rate: float = _setting(1e-2, "peak of the generator's cosine schedule")
     discriminator_learning_rate: float = _setting(2e-4, "learning rate of the discriminator (Adam)")
     mixed_precision: bool = _setting(
-        False, "train the generator's convolutions in bfloat16 on a CPU that has it; measuring stays in float32"
+        False, "compute the convolutions of training steps in bfloat16 on a CPU that has it; measuring stays in float32"
     )
     flip: bool = _setting(False, "train classifier and generator on mirror images too")
     max_shift: int = _setting(0, "train the generator on images moved by up to this many pixels")
@@ -168,6 +168,9 @@ class Config:
             "HEIGHT,WIDTH in pixels",
             "give e.g. 32,32",
         )
+        for field in dataclasses.fields(self):  # what is equal is then saved alike, and NumPy's numbers as Python's own
+            if field.type in (int, float):
+                object.__setattr__(self, field.name, field.type(getattr(self, field.name)))
         try:
             low, high = self.pixel_range
             ok = math.isfinite(low) and math.isfinite(high) and low < high
@@ -230,7 +233,7 @@ _CIFAR = dict(
     gan_weight=0.01,
     hinge_weight=0.05,
     flip=True,
-    attack_steps=3,  # each is a pass through the classifier and back, half of a step of stage 2
+    attack_steps=3,  # together they take half to all of the time of a step of stage 2
     attack_step_size=0.0157,  # half of epsilon
     mixed_precision=True,
     steps_per_epoch=250,

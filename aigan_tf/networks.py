@@ -105,7 +105,7 @@ class Generator(keras.Model):
         self.blocks = [ConditionalResidualBlock(width * 2**halvings) for _ in range(num_blocks)]
         self.ups = [ConditionalBlock(width * 2**i) for i in reversed(range(halvings))]
         self.upsample = layers.UpSampling2D(2)
-        # Starts near zero perturbation, where a tanh is not yet saturated.
+        # Starts near zero perturbation, far from the bound.
         small = keras.initializers.RandomNormal(0.0, 0.02)
         self.head = layers.Conv2D(channels, 3, padding="same", activation=activation, kernel_initializer=small)
         # Makes every variable at once, so that weights can be loaded; they do not depend on the image size.
@@ -150,8 +150,8 @@ class Generator(keras.Model):
 def leaky_relu(features):
     """max(x, 0.2 x) of float maps of any shape.
 
-    Its gradient is written out, since the one that TensorFlow derives takes another pass over the maps. TensorFlow's own `leaky_relu` has a gradient that its graph optimiser trips over, which then gives up on
-    every fusion of the step.
+    Its gradient is written out, since the one that TensorFlow derives takes another pass over the maps. TensorFlow's own
+    `leaky_relu` has a gradient that its graph optimiser trips over, which then gives up on every fusion of the step.
     """
     outputs = tf.maximum(features, 0.2 * features)
 

@@ -27,9 +27,8 @@ def project(values: tf.Tensor, low: float | tf.Tensor, high: float | tf.Tensor) 
     @tf.custom_gradient
     def projected(values):
         def gradient(upstream):
-            outwards = ((values >= high) & (upstream < 0)) | (
-                (values <= low) & (upstream > 0)
-            )  # descent goes against it
+            # Descent goes against the gradient.
+            outwards = ((values >= high) & (upstream < 0)) | ((values <= low) & (upstream > 0))
             return tf.where(outwards, tf.zeros_like(upstream), upstream)
 
         return tf.clip_by_value(values, low, high), gradient

@@ -2,6 +2,7 @@
 
     python benchmarks/pretrained.py runs/cifar10 pretrained/cifar10
 
+Without arguments it only writes the cards anew, whose commands leave out what is the preset's.
 The card's numbers come from the run's own files. `python evaluate.py --workdir=pretrained/cifar10` then works
 without training.
 """
@@ -11,7 +12,7 @@ import pathlib
 import shutil
 import sys
 
-from results_table import command, minutes  # before the package: it puts the checkout on the path
+from results_table import ROOT, command, minutes  # before the package: it puts the checkout on the path
 
 import aigan_tf  # noqa: F401 isort: skip (before TensorFlow: it sets oneDNN)
 import keras
@@ -29,7 +30,6 @@ def ship(source: pathlib.Path, target: pathlib.Path) -> None:
     """Copies what a user needs; the classifier comes along wherever it lay."""
     target.mkdir(parents=True, exist_ok=True)
     config = json.loads((source / "config.json").read_text())
-    ran = command(config, config["dataset"])
     if not is_built_in(config["classifier"]):
         # Trained by this project's recipe in another run: known by its architecture, it lies beside the generator.
         path = pathlib.Path(config["classifier"])
@@ -39,7 +39,6 @@ def ship(source: pathlib.Path, target: pathlib.Path) -> None:
         name = model.name.removeprefix("classifier_")
         config["classifier"] = name.upper() if len(name) == 1 else name  # the AdvGAN paper's A, B, C
         config.get("digests", {}).pop("classifier", None)
-        ran = ran.replace(str(path), f"pretrained/{target.name}/classifier.keras")
     write_json(target / "config.json", config)
     for name in SHIPPED:
         if (source / name).is_dir():
@@ -47,16 +46,21 @@ def ship(source: pathlib.Path, target: pathlib.Path) -> None:
             shutil.copytree(source / name, target / name)
         elif (source / name).exists():
             shutil.copy(source / name, target / name)
-    write_bytes(target / "README.md", card(target, ran).encode())
+    write_card(target)
 
 
-def card(folder: pathlib.Path, ran: str) -> str:
-    """Returns the model card, from the folder's files and the command that made them."""
+def write_card(folder: pathlib.Path) -> None:
+    write_bytes(folder / "README.md", card(folder).encode())
+
+
+def card(folder: pathlib.Path) -> str:
+    """Returns the model card, from the folder's files."""
     config, report = (json.loads((folder / name).read_text()) for name in ("config.json", "report.json"))
     epochs = read_csv(folder / "metrics.csv")
     stage1 = [epoch for epoch in epochs if epoch["stage"] == "1"][-1]
     low, high = report["success_interval"]
     worst = f"{report['worst_target']} ({report['worst_target_success_rate']:.2%})"
+    ran = command(config | {"classifier": f"pretrained/{folder.name}/classifier.keras"}, config["dataset"])
     versions = ", ".join(f"{name} {version}" for name, version in config["versions"].items())
     return f"""# {config["dataset"]}: a trained generator
 
@@ -86,4 +90,8 @@ you may test.
 
 
 if __name__ == "__main__":
-    ship(*map(pathlib.Path, sys.argv[1:]))
+    if sys.argv[1:]:
+        ship(*map(pathlib.Path, sys.argv[1:]))
+    else:
+        for path in (ROOT / "pretrained").glob("*/config.json"):
+            write_card(path.parent)

@@ -3,9 +3,9 @@
     python benchmarks/results_table.py runs/digits runs/cifar10
 
 Without arguments it only writes the tables anew from what docs/results/ holds. No number in them is
-typed by hand. What evaluate.py left in evaluation/ comes along. README shows the runs that are called as their data set,
-or as it and `_untargeted`, docs/results.md all of them.
-A defenses.json that it wrote of several folders is put into a folder of docs/results/ by hand.
+typed by hand. What evaluate.py left in evaluation/ comes along. README shows the runs whose folder is
+named as their data set, or as it and `_untargeted`, docs/results.md all of them.
+A defenses.json that evaluate.py wrote of several folders is put into a folder of docs/results/ by hand.
 """
 
 import dataclasses
@@ -80,8 +80,8 @@ def row(folder: pathlib.Path) -> list[str]:
     ]
 
 
-def is_preset(folder: pathlib.Path) -> bool:
-    """Whether a run is called as its data set, or as it and `_untargeted`."""
+def in_readme(folder: pathlib.Path) -> bool:
+    """Whether a run is the one of its data set that README shows."""
     dataset = json.loads((folder / "config.json").read_text())["dataset"]
     return folder.name in (dataset, f"{dataset}_untargeted")
 
@@ -114,15 +114,18 @@ def main(workdirs: list[str]) -> None:
             if (workdir / name).exists():  # a user's own classifier has no history
                 (target / name).parent.mkdir(exist_ok=True)
                 shutil.copy(workdir / name, target / name)
+            else:
+                (target / name).unlink(missing_ok=True)  # of the run that had this name before
     folders = [folder for folder in sorted(RESULTS.iterdir()) if (folder / "report.json").exists()]
-    shown = [folder for folder in folders if is_preset(folder)]
+    shown = [folder for folder in folders if in_readme(folder)]
     into_page(PAGE, BEGIN, END, table(COLUMNS, map(row, folders)))
     header, *cells = ([line[i] for i in SHORT] for line in (COLUMNS, *map(row, shown)))
     into_page("README.md", BEGIN, END, table(header, cells))
     for page, runs in ((PAGE, folders), ("README.md", shown)):
         compared = [folder for folder in runs if (folder / EVALUATION[0]).exists()]
         into_page(page, *COMPARISON, comparison_table(compared) if compared else "")
-    into_page(PAGE, *DEFENCES, defence_table(sorted(RESULTS.glob("*/defenses.json"))))
+    defended = sorted(RESULTS.glob("*/defenses.json"))
+    into_page(PAGE, *DEFENCES, defence_table(defended) if defended else "")
 
 
 if __name__ == "__main__":

@@ -173,6 +173,23 @@ def test_each_term_alone_trains_the_generator_in_both_stages(make_aigan, digit_c
         assert losses[-1] < losses[0]
 
 
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_generator_beyond_its_bound_and_images_beyond_black_still_learn(make_aigan, digit_classifier, few, stage):
+    images = tf.zeros_like(few[0]), few[1]
+    for direction in (9.0, -9.0):  # clamped to epsilon; and below black, where the picture is what is clamped
+        generator = ConstantGenerator(direction)
+        aigan = make_aigan(
+            generator=generator,
+            classifier=digit_classifier,
+            generator_optimizer=SGD(1.0),
+            gan_weight=0.0,
+            hinge_weight=0.0,
+        )
+        aigan.stage = stage
+        aigan.train_step(images)
+        assert 0 < float(generator.direction) / direction < 1
+
+
 def test_without_any_term_the_generator_rests(make_aigan, few):
     aigan = make_aigan(indifferent_classifier, attacker=inverted, gan_weight=0.0, hinge_weight=0.0)
     before = values(aigan.generator.trainable_variables)
@@ -625,7 +642,7 @@ def test_generator_attacker_and_hinge_get_the_same_budgets(make_aigan, few):
         return images
 
     generator = SpyBudgetGenerator(10, 1, width=4, num_blocks=1, embedding_dim=8, budget_input=True)
-    generator.head.bias.assign([9.0])  # tanh is 1: every perturbation is as long as its budget lets it
+    generator.head.bias.assign([9.0])  # beyond the bound: every perturbation is as long as its budget lets it
     aigan = make_aigan(generator=generator, attacker=attacker, variable_epsilon=True, hinge_threshold=0.5 * 0.3 * 8)
     logs = {name: float(value) for name, value in aigan.train_step(few).items()}
     (epsilons,), (budgets,) = seen, SpyBudgetGenerator.seen

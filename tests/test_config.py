@@ -158,7 +158,10 @@ def test_less_than_a_grey_level_is_refused():
 
 
 def test_numbers_that_were_computed_are_taken():
-    assert make_config(epsilon=np.float32(0.25), batch_size=np.int64(32), gan_weight=1).epsilon == 0.25
+    config = make_config(epsilon=np.float32(0.25), batch_size=np.int64(32), gan_weight=1)
+    # As the command line has them, so that either continues the other's run.
+    assert (config.epsilon, config.batch_size, config.gan_weight) == (0.25, 32, 1.0)
+    assert all(type(getattr(config, field.name)) is field.type for field in dataclasses.fields(Config))
 
 
 def test_no_epoch_at_all_is_refused():

@@ -61,7 +61,7 @@ def test_every_pixel_of_an_odd_image_is_perturbed_and_seen(generator):
 def test_directions_start_small():
     directions = make_generator()(np.random.default_rng(0).uniform(0, 1, (8, 8, 8, 1)), np.zeros(8, np.int32))
 
-    assert 0 < np.abs(directions).max() < 1  # tanh is not saturated
+    assert 0 < np.abs(directions).max() < 1  # within the bound
 
 
 def test_another_class_gives_another_perturbation(generator, images):

@@ -1,7 +1,9 @@
 """What is shipped under pretrained/ works as it lies there."""
 
+import dataclasses
 import json
 import pathlib
+import re
 
 import keras
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from aigan_tf import classifiers
+from aigan_tf.config import Config, make_config
 from aigan_tf.data import ImageDataset
 from aigan_tf.evaluation import EvaluationSet, evaluate_attack
 from aigan_tf.perturbation import apply_perturbation, bounded
@@ -36,6 +39,18 @@ def test_a_shipped_folder_is_small_whole_and_says_what_it_is(folder):
         assert number in card
     for weights in ("generator.weights.h5", "generator_stage1.weights.h5"):
         assert (folder / weights).exists()
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_the_command_of_a_card_has_the_settings_of_its_run(folder):
+    """Also after a preset has changed: `python benchmarks/pretrained.py` writes the cards anew."""
+    (command,) = re.findall(r"\| command \| `python train.py (.*)` \|", (folder / "README.md").read_text())
+    given = dict(flag.removeprefix("--").split("=") for flag in command.split())
+    assert given.pop("classifier") == f"pretrained/{folder.name}/classifier.keras"
+    kinds = {field.name: field.type for field in dataclasses.fields(Config)}
+    parsed = {name: value == "True" if kinds[name] is bool else kinds[name](value) for name, value in given.items()}
+    saved = config_of(Workdir(folder))
+    assert make_config(**parsed, classifier=saved.classifier) == saved
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

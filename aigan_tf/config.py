@@ -230,15 +230,15 @@ _MNIST = dict(
 
 _CIFAR = dict(
     classifier="resnet32",
-    gan_weight=0.01,
-    hinge_weight=0.05,
+    gan_weight=0.005,
+    hinge_weight=0.02,
     flip=True,
     attack_steps=3,  # together they take half to all of the time of a step of stage 2
     attack_step_size=0.0157,  # half of epsilon
     mixed_precision=True,
     steps_per_epoch=250,
     stage1_epochs=3,
-    stage2_epochs=17,
+    stage2_epochs=31,
     generator_width=32,
 )
 

@@ -30,7 +30,6 @@ from aigan_tf import (
 from aigan_tf.attacks import pgd_attack
 from aigan_tf.batches import evaluation_batches
 from aigan_tf.config import make_config
-from aigan_tf.data import load
 from aigan_tf.errors import InputError, Terminated
 from aigan_tf.networks import Discriminator, Generator
 from aigan_tf.workdir import Workdir
@@ -511,9 +510,10 @@ def test_mixed_precision_keeps_the_attacker_within_epsilon(make_classifier):
 
 @pytest.mark.parametrize("stage", [1, 2])
 @pytest.mark.parametrize("bound", ["projection", "tanh"])
-def test_mixed_precision_keeps_a_saturated_perturbation_and_its_metrics_in_float32(bound, stage, make_classifier):
+def test_mixed_precision_keeps_a_saturated_perturbation_and_its_metrics_in_float32(
+    bound, stage, make_classifier, digits
+):
     config = make_config(**TINY | {"batch_size": 128}, bound=bound)
-    digits = load("digits")
     aigan = building.build_aigan(config, digits, classifiers.frozen(make_classifier()), 10)
     aigan.generator.head.bias.assign([10.0])  # which both bounds take to all of epsilon
     aigan.stage = stage

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+from typing import TYPE_CHECKING
 
 # The model's training steps are TensorFlow's, whatever backend keras.json or the environment names.
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -16,16 +17,20 @@ _MODULE_OF = {
     "fit_generator": "library",
     "load_generator": "library",
     "attack": "library",
-    "evaluate": "evaluation",
+    "evaluate": "library",
     "AIGAN": "aigan",
 }
-__all__ = list(_MODULE_OF)
+__all__ = ["AIGAN", "attack", "evaluate", "fit_generator", "load_generator"]
 
+if TYPE_CHECKING:  # who checks types, or completes names, reads this instead of running what follows
+    from aigan_tf.aigan import AIGAN
+    from aigan_tf.library import attack, evaluate, fit_generator, load_generator
+else:
 
-def __getattr__(name):
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    def __getattr__(name):
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
 
 
 def __dir__():

@@ -112,13 +112,14 @@ def attackable_model(
     example_images: np.ndarray,
     num_classes: int | None,
     pixel_range: tuple[float, float] = (0.0, 1.0),
+    needs_gradient: bool = True,
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """As `adopt`, of a model in memory, which stays as it is; or of any callable from images to logits.
 
     `num_classes` None takes as many as it has outputs.
     """
     outputs_of = frozen(_without_softmax(model)) if isinstance(model, keras.Model) else model
-    return attackable(outputs_of, "the classifier", example_images, num_classes, pixel_range, True)
+    return attackable(outputs_of, "the classifier", example_images, num_classes, pixel_range, needs_gradient)
 
 
 def attackable(
@@ -153,7 +154,7 @@ def attackable(
     except Exception as error:  # whatever the model's own layers raise on images they were not made for
         raise InputError(
             f"{name} fails on images of {example_images.shape[1:]} ({first_line(error)}); expected a model "
-            "that takes the data set's images: resize with --image_size or choose another --dataset"
+            "that takes such images: resize them, or choose the data set it was trained on"
         ) from error
     if num_classes is None and outputs.ndim == 2 and outputs.shape[1] > 1:
         num_classes = outputs.shape[1]
@@ -164,13 +165,13 @@ def attackable(
         )
     if not np.isfinite(outputs).all():
         raise InputError(
-            f"{name} gives NaN or infinite outputs; expected finite logits: check the model and --input_range"
+            f"{name} gives NaN or infinite outputs; expected finite logits: check the model and the input range"
         )
     if needs_gradient and not has_usable_gradient(classifier, example_images):
         raise InputError(
             f"{name} has no usable gradient with respect to its images; expected one that is finite and not "
             "zero everywhere, which any attack by training follows: export it with float32 images in, without casts to "
-            "integers, or attack it as a black box with --black_box=resnet20"
+            "integers, or attack it as a black box: train.py with --black_box=resnet20"
         )
     if _are_probabilities(outputs):
         logging.getLogger(__name__).warning(

@@ -10,7 +10,7 @@ import urllib.request
 from absl import flags
 
 from aigan_tf.cli import run
-from aigan_tf.errors import InputError, user_path
+from aigan_tf.errors import InputError, graph_refusal, user_path
 from aigan_tf.workdir import write_bytes
 
 MODEL = "aigan"
@@ -140,10 +140,9 @@ def _message(error):
 
 
 def _refused(flag, message):
-    # A refusal inside the graph comes with where in the graph, in the lines after its cause: [[{{node ...}}]].
-    lines = [line.strip() for line in (message or "").partition("[[{{node")[0].strip().splitlines()]
-    cause = lines[-1].rpartition("assertion failed: ")[-1] if lines else "no reason given"
-    return InputError(f"{flag} refuses the request: {cause}; expected one that the served generator takes: correct it")
+    return InputError(
+        f"{flag} refuses the request: {graph_refusal(message)}; expected one that the served generator takes: correct it"
+    )
 
 
 def _silent(flag, reason):

@@ -82,7 +82,7 @@ def evaluate_workdir(
     # One graph for all attacks, each of which would make its own.
     classifier = tf.function(preparation.existing_classifier(config, dataset, folder), reduce_retracing=True)
     dataset = dataclasses.replace(dataset, test=dataset.test.take(slice(0, num_examples or None)))
-    preparation.check_accuracy(classifier, dataset)
+    preparation.check_accuracy(classifier, dataset.test, dataset.num_classes)
     chosen = contenders(attacks, folder, config, dataset, classifier)
     if robust_against and not has_usable_gradient(classifier, dataset.test.take(slice(0, 16)).as_float()):
         raise InputError(

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import re
 
 
 class InputError(ValueError):
@@ -18,6 +19,13 @@ class InputError(ValueError):
     def __init__(self, message: str):
         shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
         super().__init__("".join(shown))
+
+
+def graph_refusal(message: str | None) -> str:
+    """Returns why a SavedModel refuses its inputs, from the message of TensorFlow's error, which also says where in the graph."""
+    lines = [line.strip() for line in (message or "").partition("[[{{node")[0].strip().splitlines()]
+    cause = lines[-1].rpartition("assertion failed: ")[-1] if lines else "no reason given"
+    return re.sub(r"^\[(.*)\] \[(.*)\]$", r"\1 \2", cause)  # what is wrong, and the values
 
 
 class DivergedError(ArithmeticError):

@@ -1,8 +1,10 @@
 """The method in a few lines of Python: for a notebook, and for a classifier that is in memory already."""
 
+import contextlib
 import difflib
 import os
 import pathlib
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,13 +12,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf import saved_model
+from aigan_tf import evaluation, saved_model
 from aigan_tf.adoption import attackable_model, first_line
 from aigan_tf.config import Config
 from aigan_tf.data import MIN_SIDE, ImageDataset, hold_out
-from aigan_tf.errors import InputError, user_path
-from aigan_tf.evaluation import predictions
+from aigan_tf.errors import InputError, graph_refusal, user_path
 from aigan_tf.export import ServedGenerator, export_generator, latest_version
+from aigan_tf.preparation import check_accuracy
 from aigan_tf.splits import Split
 from aigan_tf.training import train_generator
 from aigan_tf.workdir import Workdir
@@ -27,6 +29,16 @@ SETTINGS = (
     "stage1_epochs", "stage2_epochs", "switch", "switch_success", "steps_per_epoch", "batch_size", "optimizer",
     "learning_rate", "discriminator_learning_rate", "mixed_precision", "flip", "max_shift", "generator_width", "generator_blocks", "seed",
 )  # fmt: skip
+MEASURED = 2000  # so many of the images given say how good the classifier is
+
+
+@contextlib.contextmanager
+def settings_not_flags():
+    """Names settings in an `InputError` as Python does; the command line has a flag `--name` for each."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(re.sub(r"--(?=[a-z])", "", str(error))) from error
 
 
 class TrainedGenerator:
@@ -45,7 +57,7 @@ class TrainedGenerator:
         self.keep = keep
         self.preset = preset
         inputs = signatures["serving_default"].structured_input_signature[1]
-        self.class_input = "target_class" if "target_class" in inputs else "label"
+        self.targeted = "target_class" in inputs
 
     def __call__(
         self,
@@ -67,11 +79,11 @@ class TrainedGenerator:
             float32, shape of `images`, in `[0, 1]` and within the budget.
 
         Raises:
-            InputError: a class is not known, or the generator takes no epsilon.
-            tf.errors.InvalidArgumentError: images or classes do not fit the generator; the message names why.
+            InputError: images or classes do not fit the generator, or it takes no epsilon; the message names why.
         """
-        images = np.asarray(images)
-        images = images.astype(np.float32) / (255.0 if images.dtype == np.uint8 else 1.0)
+        if batch_size < 1:
+            raise InputError(f"batch_size={batch_size}: expected at least 1: correct it")
+        images = _floats(images)
         classes = self._numbers(target_classes)
         if classes.ndim == 0:
             classes = np.repeat(classes, len(images))
@@ -87,11 +99,15 @@ class TrainedGenerator:
             raise InputError(
                 f"epsilon={epsilon}: this generator has one budget; expected none: train one with variable_epsilon=True"
             )
-        inputs = {"images": images, self.class_input: classes, **extra}
-        batches = [
-            signature(**{name: tf.constant(value[start : start + batch_size]) for name, value in inputs.items()})
-            for start in range(0, max(len(images), 1), batch_size)
-        ]
+        inputs = {"images": images, "target_class" if self.targeted else "label": classes, **extra}
+        try:
+            batches = [
+                signature(**{name: tf.constant(value[start : start + batch_size]) for name, value in inputs.items()})
+                for start in range(0, max(len(images), 1), batch_size)
+            ]
+        except tf.errors.InvalidArgumentError as error:
+            refusal = graph_refusal(error.message)
+            raise InputError(f"the generator refuses this: {refusal}; expected what it takes: correct it") from error
         return np.concatenate([batch["adversarial_images"] for batch in batches])
 
     def _numbers(self, classes):
@@ -131,6 +147,7 @@ class TrainedGenerator:
         return export_generator(user_path(folder), self.keep, self.preset)
 
 
+@settings_not_flags()
 def fit_generator(
     classifier: keras.Model | Callable[[tf.Tensor], tf.Tensor],
     images_or_dataset: np.ndarray | tf.data.Dataset,
@@ -170,25 +187,27 @@ def fit_generator(
             + (f": did you mean {near[0]}?" if near else ": leave it out")
         )
     config = Config(epsilon=epsilon, **settings)
+    pixel_range = _checked_range(input_range)
+    _refuse_no_callable(classifier)
     images, labels = _arrays(images_or_dataset, labels)
     if images.ndim != 4 or min(images.shape[1:3]) < MIN_SIDE or images.shape[3] not in (1, 3):
         raise InputError(
             f"images have the shape {images.shape}; expected (n, height, width, channels), sides from {MIN_SIDE} and 1 or 3 "
             "channels: reshape them"
         )
-    low, high = input_range
-    if not low < high:
-        raise InputError(f"input_range={input_range}: expected (low, high), such as (0, 255): correct it")
+    names = _checked_names(class_names)
     examples = images[:16].astype(np.float32) / 255
-    attacked = attackable_model(classifier, examples, None if class_names is None else len(class_names), input_range)
+    attacked = attackable_model(classifier, examples, names and len(names), pixel_range)
     num_classes = int(attacked(tf.constant(examples)).shape[-1])
     if labels is None:
-        labels = predictions(attacked, images.astype(np.float32) / 255)
-    labels = _checked_labels(labels, len(images), num_classes)
+        labels = evaluation.predictions(attacked, images.astype(np.float32) / 255)
+    else:
+        labels = _checked_labels(labels, len(images), num_classes)
+        check_accuracy(attacked, Split(images, labels).take(slice(0, MEASURED)), num_classes, "of the images")
     train, validation = hold_out(Split(images, labels))
     if config.batch_size > len(train):
         raise InputError(f"batch_size={config.batch_size}: expected at most the {len(train)} training images: lower it")
-    names = tuple(class_names) if class_names is not None else tuple(map(str, range(num_classes)))
+    names = names or tuple(map(str, range(num_classes)))
     dataset = ImageDataset("images", names, train, validation, test=validation)
     with tempfile.TemporaryDirectory() as folder:
         trained = train_generator(config, dataset, attacked, Workdir(folder))
@@ -232,9 +251,120 @@ def attack(
     epsilon: float | None = None,
 ) -> np.ndarray:
     """Returns adversarial images of a generator, or of the one in a folder; see `TrainedGenerator.__call__`."""
-    if not isinstance(generator, TrainedGenerator):
-        generator = load_generator(generator)
-    return generator(images, target_classes, epsilon)
+    return _generator(generator)(images, target_classes, epsilon)
+
+
+@settings_not_flags()
+def evaluate(
+    attacks: TrainedGenerator | str | os.PathLike | Mapping[str, Callable],
+    classifier: keras.Model | Callable[[tf.Tensor], tf.Tensor],
+    images: np.ndarray,
+    labels: np.ndarray,
+    epsilon: float,
+    *,
+    input_range: tuple[float, float] = (0.0, 1.0),
+    class_names: Sequence[str] | None = None,
+    targeted: bool = True,
+    seed: int = 0,
+    progress: bool = False,
+) -> dict[str, dict]:
+    """Measures how often attacks succeed: on every image the classifier gets right, towards each other class.
+
+    Args:
+        attacks: a generator, the folder of one, or name to any callable from images and classes to adversarial
+            images (a generator, an attack of your own).
+        classifier, input_range: as in `fit_generator`; no gradient is needed.
+        images: `(n, height, width, channels)`, float in `[0, 1]` or uint8 in `[0, 255]`.
+        labels: int `(n,)`.
+        epsilon: L-infinity budget as a fraction of the pixel range; an attack that leaves it is not counted.
+        class_names: name of each class; None numbers those that the classifier has.
+        targeted: of callables: whether the class they are given is the target or the label. A generator knows.
+        seed: of what an attack may draw.
+        progress: whether progress is shown.
+
+    Returns:
+        Name (`"aigan"` for a single generator) to what `aigan_tf.evaluation.evaluate_attack` returns: `success_rate`,
+        `success_interval`, `worst_target`, `mean_l2`, ...
+
+    Raises:
+        InputError: the classifier, the images or an attack cannot be used.
+    """
+    if not isinstance(attacks, Mapping):
+        generator = _generator(attacks)
+        attacks, targeted = {"aigan": generator}, generator.targeted
+    pixel_range = _checked_range(input_range)
+    _refuse_no_callable(classifier)
+    images, names = _floats(images), _checked_names(class_names)
+    if not len(images):
+        raise InputError("no images given; expected at least one: give more")
+    measured = attackable_model(classifier, images[:16], names and len(names), pixel_range, needs_gradient=False)
+    labels = _checked_labels(labels, len(images), int(measured(tf.constant(images[:1])).shape[-1]))
+    return evaluation.evaluate(
+        attacks, measured, images, labels, epsilon,
+        class_names=names, targeted=targeted, seed=seed, progress=progress,
+    )  # fmt: skip
+
+
+def _generator(given):
+    """Returns a generator, or the one in a folder."""
+    if isinstance(given, TrainedGenerator):
+        return given
+    if not isinstance(given, str | os.PathLike):
+        raise InputError(
+            f"the generator is a {type(given).__name__}; expected one from fit_generator or load_generator, or the path "
+            "of a folder: train one"
+        )
+    return load_generator(given)
+
+
+def _refuse_no_callable(classifier):
+    if not callable(classifier):
+        raise InputError(
+            f"the classifier is a {type(classifier).__name__}; expected a Keras model or a function of images to logits: load a "
+            "file with keras.models.load_model"
+        )
+
+
+def _checked_range(input_range):
+    """Returns `(low, high)`."""
+    try:
+        low, high = map(float, input_range)
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not low < high:
+        raise InputError(f"input_range={input_range!r}: expected (low, high), such as (0, 255): correct it")
+    return low, high
+
+
+def _checked_names(class_names):
+    """Returns the names of the classes as a tuple, or None."""
+    if class_names is None:
+        return None
+    names = tuple(class_names)
+    if isinstance(class_names, str) or len(set(names)) < len(names):
+        raise InputError(
+            f"class_names={class_names!r}: expected a list with a different name for each class: correct it"
+        )
+    return names
+
+
+def _pixels(images):
+    """Returns images as an array of numbers."""
+    try:
+        images = np.asarray(images)
+    except ValueError:  # of images of several sizes
+        images = np.asarray(None)
+    if images.ndim == 0 or images.dtype.kind not in "fiu":
+        raise InputError(
+            "images are no array of numbers; expected (n, height, width, channels), all of one size: stack or resize them"
+        )
+    return images
+
+
+def _floats(images):
+    """Returns images as float32; uint8 becomes `[0, 1]`."""
+    images = _pixels(images)
+    return images.astype(np.float32) / (255.0 if images.dtype == np.uint8 else 1.0)
 
 
 def _arrays(images_or_dataset, labels):
@@ -243,7 +373,7 @@ def _arrays(images_or_dataset, labels):
         images, found = _read(images_or_dataset)
         labels = found if labels is None else labels
     else:
-        images = np.asarray(images_or_dataset)
+        images = _pixels(images_or_dataset)
     if len(images) < 2:
         raise InputError(f"{len(images)} images given; expected at least two, and better thousands: give more")
     if images.dtype != np.uint8:

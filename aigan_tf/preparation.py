@@ -18,7 +18,7 @@ from aigan_tf.data import ImageDataset, load
 from aigan_tf.errors import InputError, user_path
 from aigan_tf.evaluation import accuracy
 from aigan_tf.networks import Generator
-from aigan_tf.splits import IN_MEMORY
+from aigan_tf.splits import IN_MEMORY, Split
 from aigan_tf.workdir import Workdir
 
 say = functools.partial(print, flush=True)  # at once, also into a log file
@@ -193,24 +193,29 @@ def load_weights(network: keras.Model, path: pathlib.Path, expected: str) -> Non
         raise InputError(f"{path} cannot be loaded ({first_line(error)}); {expected}") from error
 
 
-def check_accuracy(classifier: Callable, dataset: ImageDataset) -> float:
-    """Says how good the classifier is on the test split, with a warning where it hardly beats chance.
+def check_accuracy(classifier: Callable, split: Split, num_classes: int, kind: str = "test images") -> float:
+    """Says how good the classifier is on a split, with a warning where it hardly beats chance.
+
+    Args:
+        classifier: images in `[0, 1]` to logits.
+        split: the images and their labels.
+        num_classes: that the labels are of.
+        kind: what the images are called.
 
     Raises:
         InputError: it gets no image right, so there is nothing to attack.
     """
-    test = dataset.test
-    measured = accuracy(classifier, test.as_float(), test.labels)
-    say(f"Classifier accuracy on {len(test)} test images: {measured:.2%}.")
+    measured = accuracy(classifier, split.as_float(), split.labels)
+    say(f"Classifier accuracy on {len(split)} {kind}: {measured:.2%}.")
     if measured == 0:
         raise InputError(
-            f"the classifier gets none of {len(test)} test images right; expected at least one to attack: check "
-            "--input_range, the order of the classes, and that it was trained on this data set"
+            f"the classifier gets none of {len(split)} {kind} right; expected at least one to attack: check "
+            "input_range, the order of the classes, and that it was trained on this data set"
         )
-    chance = 1 / dataset.num_classes
+    chance = 1 / num_classes
     if measured < min(NEAR_CHANCE * chance, (1 + chance) / 2):
         say(
-            f"WARNING: that is near chance ({chance:.0%}); success rates against it mean little. Check --input_range, the "
+            f"WARNING: that is near chance ({chance:.0%}); success rates against it mean little. Check input_range, the "
             "order of the classes, and that the classifier was trained on this data set."
         )
     return measured

@@ -180,7 +180,7 @@ def open_run(
         adopted = preparation.adopt_classifier(config, dataset)
         if config.defense:
             preparation.trainable_classifier(config, dataset)
-        preparation.check_accuracy(adopted, dataset)
+        preparation.check_accuracy(adopted, dataset.test, dataset.num_classes)
     # Where the user's own files are part of the run, it is another run once they change.
     own = {"dataset": user_path(config.dataset)} | ({"classifier": user_path(config.classifier)} if adopted else {})
     with folder.locked():
@@ -195,10 +195,10 @@ def open_run(
         classifier = adopted
         if classifier is None:
             classifier = classifier_training.trained_classifier(config, dataset, folder)
-            preparation.check_accuracy(classifier, dataset)
+            preparation.check_accuracy(classifier, dataset.test, dataset.num_classes)
         elif config.defense:
             classifier = classifier_training.hardened_classifier(config, dataset, folder)
-            preparation.check_accuracy(classifier, dataset)
+            preparation.check_accuracy(classifier, dataset.test, dataset.num_classes)
         if devices.distributed:
             say(f"The generator is trained on {devices.replicas} devices ({strategy}).")
         with devices.together():

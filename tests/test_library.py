@@ -81,8 +81,33 @@ def test_a_class_is_a_number_or_a_name_for_one_image_or_all(generator, digits):
             InputError, match=r"target_classes have the shape .*; expected one class, or one for each of 3"
         ):
             generator(images, np.array(shape))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="target_class must lie in"):
-        generator(images, 10)
+
+
+@pytest.mark.parametrize(
+    ("images", "target", "words"),
+    [
+        (lambda x: x, 10, "refuses this: target_class must lie in"),
+        (lambda x: x * 255, 1, r"refuses this: images .*\[0, 1\]"),
+        (lambda x: x * np.nan, 1, "refuses this: images .*NaN"),
+        (lambda x: x[0], [1] * 8, "refuses this: images must"),
+        (lambda x: x[:, :7], 1, "refuses this: images must"),
+        (lambda x: x[:0], 1, "refuses this: the batch must hold at least one image"),
+        (lambda x: "digits.png", 1, "images are no array of numbers"),
+        (lambda x: [x[0], x[0, :7]], 1, "images are no array of numbers"),
+    ],
+)
+def test_what_cannot_be_attacked_is_named_in_one_line(images, target, words, generator, digits):
+    with pytest.raises(InputError, match=words) as caught:
+        generator(images(digits[2][:3]), target)
+    assert len(str(caught.value)) < 300
+
+
+def test_what_is_no_generator_is_named(classifier, digits):
+    for wrong in (classifier, None):
+        with pytest.raises(InputError, match=r"the generator is a \w+; expected one from fit_generator"):
+            aigan_tf.attack(wrong, digits[2], 1)
+    with pytest.raises(InputError, match="batch_size=0"):
+        aigan_tf.load_generator("pretrained/mnist")(np.zeros((1, 28, 28, 1)), 1, batch_size=0)
 
 
 def test_batches_and_bytes_change_nothing(generator, digits):
@@ -137,7 +162,9 @@ def test_without_labels_the_classifiers_answers_are_taken(classifier, digits):
         (lambda x: x[..., 0], None, r"expected \(n, height, width, channels\)"),
         (lambda x: x[:, :4], None, r"shape \(100, 4, 8, 1\); expected .* sides from 8"),
         (lambda x: x[:1], None, "1 images given; expected at least two"),
-        (lambda x: x[:, :, :, [0, 0, 0]], None, "the classifier fails on images of"),
+        (lambda x: x[:, :, :, [0, 0, 0]], None, "the classifier fails on images of .*: resize them"),
+        (lambda x: 3.0, None, "images are no array of numbers"),
+        (lambda x: x, np.arange(100) % 2 + 20, "labels go from 20 to 21"),
         (lambda x: x, np.full(100, 10), "labels go from 10 to 10; expected 0 to 9"),
         (lambda x: x, np.zeros(99, int), r"shape \(99,\); expected whole numbers of shape \(100,\)"),
         (lambda x: x, np.zeros(100), "labels are float64"),
@@ -157,8 +184,59 @@ def test_a_mistyped_or_idle_setting_is_named(classifier, digits):
         aigan_tf.fit_generator(classifier, digits[0], input_range=(0, 255), stage1_epoch=3)
     with pytest.raises(InputError, match="no setting defense"):
         aigan_tf.fit_generator(classifier, digits[0], input_range=(0, 255), defense="pgd")
-    with pytest.raises(InputError, match=r"input_range=\(255, 0\)"):
-        aigan_tf.fit_generator(classifier, digits[0], input_range=(255, 0))
+    for wrong in ((255, 0), 255, ("black", "white")):
+        with pytest.raises(InputError, match=r"input_range=.*: expected \(low, high\)"):
+            aigan_tf.fit_generator(classifier, digits[0], input_range=wrong)
+    for wrong in ("abcdefghij", [*NAMES[:9], "one"]):
+        with pytest.raises(InputError, match=r"class_names=.*: expected a list with a different name"):
+            aigan_tf.fit_generator(classifier, digits[0], class_names=wrong, input_range=(0, 255))
+    with pytest.raises(InputError, match=r"^epsilon=8"):
+        aigan_tf.fit_generator(classifier, digits[0], epsilon=8)
+    with pytest.raises(InputError, match=r"the classifier is a str; .*load_model"):
+        aigan_tf.fit_generator("model.keras", digits[0])
+
+
+def test_a_classifier_that_is_wrong_about_the_images_is_noticed(classifier, digits, capsys):
+    short = {**FEW, "steps_per_epoch": 1, "stage1_epochs": 0, "stage2_epochs": 1}
+    with pytest.raises(InputError, match=r"gets none of 2 of the images right; .*check input_range, the order"):
+        aigan_tf.fit_generator(classifier, digits[0][:2], (digits[1][:2] + 1) % 10, input_range=(0, 255), **short)
+    constant = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(10)])
+    aigan_tf.fit_generator(constant, digits[0], digits[1], **short)
+    shown = capsys.readouterr().out
+    assert "Classifier accuracy on 1348 of the images:" in shown
+    assert "WARNING: that is near chance (10%)" in shown
+    assert "--" not in shown
+
+
+def test_evaluate_takes_a_generator_its_folder_or_any_callable(generator, classifier, digits, tmp_path):
+    images, labels = digits[2][:40], digits[3][:40]
+    measured = aigan_tf.evaluate(generator, classifier, images, labels, 0.3, input_range=(0, 255), class_names=NAMES)
+    generator.export(tmp_path)
+    again = aigan_tf.evaluate(
+        tmp_path, classifier, np.round(images * 255).astype(np.uint8), labels, 0.3, input_range=(0, 255)
+    )
+    both = aigan_tf.evaluate(
+        {"ours": generator, "none": lambda images, targets: images},
+        classifier,
+        images,
+        labels,
+        0.3,
+        input_range=(0, 255),
+    )
+    assert measured["aigan"]["success_rate"] > 0.5
+    assert measured["aigan"]["worst_target"] in NAMES
+    for name in ("num_attacks", "success_rate"):
+        assert measured["aigan"][name] == again["aigan"][name] == both["ours"][name]
+    assert both["none"]["success_rate"] == 0.0
+    for wrong in (
+        dict(labels=labels[:3]),
+        dict(classifier="model.keras"),
+        dict(images=images[:0]),
+        dict(attacks=classifier),
+    ):
+        given = dict(attacks=generator, classifier=classifier, images=images, labels=labels) | wrong
+        with pytest.raises(InputError):
+            aigan_tf.evaluate(**given, epsilon=0.3, input_range=(0, 255))
 
 
 def test_what_is_no_generator_is_not_loaded_as_one(classifier, tmp_path):

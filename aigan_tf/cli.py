@@ -1,49 +1,101 @@
 """The commands: flags to a Config to one call."""
 
+import contextlib
 import dataclasses
+import inspect
 import signal
 import sys
+from collections.abc import Callable
 
 from absl import app, flags, logging
 
 from aigan_tf.config import PRESETS, Config, make_config
 from aigan_tf.errors import DivergedError, InputError, Terminated, user_path
 
-_DEFINE = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+_DEFINE = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+    list: flags.DEFINE_list,
+}
 
 
-def define_train_flags() -> None:
-    """Defines one flag for each field of `Config` (None: as the data set's preset says), the folders and the method."""
+def define(kind: Callable, name: str, default, help_text: str, shown: str = "", **others) -> None:
+    """Defines a flag that --help lists, with its default.
+
+    Args:
+        kind: bool, int, float, str, list (by comma), or another of absl's functions.
+        default: its value where it is not given.
+        shown: what --help says of that, where the value itself says too little.
+        **others: what absl's function takes besides.
+    """
+    _DEFINE.get(kind, kind)(name=name, default=default, help=help_text, flag_values=flags.FLAGS, **others)
+    flag = flags.FLAGS[name]
+    flag.default_as_str = shown or _shown(default)  # absl would quote numbers and show nothing for None
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # else only --helpfull lists it
+
+
+def _shown(value: bool | int | float | str | None) -> str:
+    """Returns a value as one would say it, such as 8/255."""
+    if isinstance(value, float):
+        return min(f"{value:.15g}", f"{value * 255:.15g}/255", key=len)
+    return str(value).lower() if isinstance(value, bool | None) else str(value) or "empty"
+
+
+def _define_setting(field: dataclasses.Field) -> None:
+    """Defines the flag of a field of `Config`; not given, it is None: as the data set's preset says."""
+    datasets = {}
+    for name, preset in PRESETS.items():
+        datasets.setdefault(preset.get(field.name, field.default), []).append(name)
+    datasets.pop(field.default, None)
+    others = [f"{', '.join(names)}: {_shown(value)}" for value, names in datasets.items()]
+    shown = "; ".join([_shown(field.default), *others])
+    define(field.type, field.name, None, field.metadata["help"], shown)
+
+
+def _define_data_dir() -> None:
+    define(str, "data_dir", None, "folder of TFDS data sets", "TFDS's own")
+
+
+def _define_train_flags() -> None:
+    """Defines one flag for each field of `Config`, the folders and the method."""
     for field in dataclasses.fields(Config):
-        presets = [f"{name}: {preset[field.name]}" for name, preset in PRESETS.items() if field.name in preset]
-        default = f"default {field.default!r}" + (f"; {', '.join(presets)}" if presets else "")
-        _DEFINE[field.type](field.name, None, f"{field.metadata['help']} ({default})")
-    flags.DEFINE_string(
-        "workdir", None, "folder of the run (default runs/DATASET); a second run on it continues the first"
+        _define_setting(field)
+    define(str, "workdir", None, "folder of the run; a second run on it continues the first", "runs/DATASET")
+    _define_data_dir()
+    define(
+        flags.DEFINE_enum,
+        "method",
+        "aigan",
+        "what to train; advgan: the AdvGAN baseline, in the same work folder",
+        enum_values=["aigan", "advgan"],
     )
-    flags.DEFINE_string("data_dir", None, "folder of TFDS data sets (default: TFDS's own)")
-    flags.DEFINE_enum(
-        "method", "aigan", ["aigan", "advgan"], "advgan: train the AdvGAN baseline in the same work folder"
-    )
-    flags.DEFINE_string("target_class", None, "of --method=advgan: all, or names or numbers of classes, by comma")
-    flags.DEFINE_integer("advgan_epochs", None, "epochs of each AdvGAN generator (default: those of both stages)")
-    flags.DEFINE_enum(
-        "strategy", "none", ["none", "mirrored", "multiworker"],
+    define(str, "target_class", None, "with --method=advgan: names or numbers of classes, by comma, or all", "all")
+    define(int, "advgan_epochs", None, "with --method=advgan: epochs of each generator", "those of both stages")
+    define(
+        flags.DEFINE_enum,
+        "strategy",
+        "none",
         "train the generator on one device, on all GPUs of this machine, or in one process for each worker of TF_CONFIG",
-    )  # fmt: skip
-    flags.DEFINE_bool("export_classifier", False, "put the classifier into the SavedModel, for its signature classify")
-    flags.DEFINE_bool(
-        "export_again", False, "only export the finished run in --workdir again, as the next version; no other settings"
+        enum_values=["none", "mirrored", "multiworker"],
+    )
+    define(bool, "export_classifier", False, "put the classifier into the SavedModel, for its signature classify")
+    define(
+        bool,
+        "export_again",
+        False,
+        "only export the finished run in --workdir again, as the next version; no other settings",
     )
 
 
-def run(main, going_on: str = "") -> None:
+def run(main: Callable[[], None], going_on: str = "") -> None:
     """Runs `main()` under absl; what ends it early becomes one line and an exit status.
 
     2 for an `InputError`, 1 for a `DivergedError`, and as shells have it 130 for Ctrl-C and 143 for SIGTERM.
 
     Args:
-        main: what to do.
+        main: what to do; --help begins with its docstring.
         going_on: what the line of an interruption says besides.
     """
 
@@ -74,26 +126,31 @@ def run(main, going_on: str = "") -> None:
         raise Terminated
 
     sys.set_int_max_str_digits(0)  # a number of any length is refused by its size, in a message that shows it
-    for flag in flags.FLAGS.flags_by_module_dict().get(__name__, []):  # so that --help lists them, not only --helpfull
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    # Where absl looks for it; the script of an installed command has none.
+    sys.modules["__main__"].__doc__ = inspect.getdoc(main)
     app.run(guarded, flags_parser=_parse)
 
 
 def _parse(arguments: list[str]) -> list[str]:
-    """Parses the flags; a mistyped one is answered in one line too."""
+    """Parses the flags and answers --help; a mistyped one is answered in one line too."""
     try:
         return flags.FLAGS(arguments)
     except flags.Error as error:
         refused = InputError(f"{error}; expected the flags that --help lists: correct it")
         print(f"error: {refused}", file=sys.stderr)
         sys.exit(2)
+    except (SystemExit, BrokenPipeError):  # after --help, for which absl's status is 1; or `--help | head`
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.close()  # not at the end of the process, where Python reports what it cannot write
+        sys.exit(0)
 
 
 def train() -> None:
-    """python train.py"""
-    define_train_flags()
+    """python train.py, or aigan-train"""
+    _define_train_flags()
 
     def main():
+        """Trains a classifier and an AI-GAN generator against it, and exports the generator."""
         values = flags.FLAGS
         settings = {field.name: values[field.name].value for field in dataclasses.fields(Config)}
         given = {name: value for name, value in settings.items() if value is not None}
@@ -133,24 +190,40 @@ def train() -> None:
 
 
 def evaluate() -> None:
-    """python evaluate.py"""
-    flags.DEFINE_list(
-        "workdir", ["runs/digits"], "work folder of a finished train.py; several, by comma, are set side by side"
+    """python evaluate.py, or aigan-evaluate"""
+    define(
+        list,
+        "workdir",
+        "runs/digits",
+        "work folder of a finished train.py; several, by comma, are set side by side",
     )
-    flags.DEFINE_string("data_dir", None, "folder of TFDS data sets (default: TFDS's own)")
-    flags.DEFINE_list("attacks", ["aigan"], "what to measure, by comma: aigan, aigan_stage1, advgan, fgsm, pgd, cw")
-    flags.DEFINE_integer(
-        "num_examples", None, "how many test images, from the first; 0: all (default all; 1000 beside fgsm, pgd or cw)"
+    _define_data_dir()
+    define(list, "attacks", "aigan", "what to measure, by comma: aigan, aigan_stage1, advgan, fgsm, pgd, cw")
+    define(
+        int,
+        "num_examples",
+        None,
+        "how many test images, from the first; 0: all",
+        "all; 1000 beside fgsm, pgd or cw, and of several work folders",
     )
-    flags.DEFINE_string(
-        "output", None, "folder for report.html, report.json and report.csv (default evaluation in the work folder)"
+    define(
+        str,
+        "output",
+        None,
+        "folder for the report as HTML, JSON and CSV",
+        "evaluation in the work folder; of several runs/defenses",
     )
-    flags.DEFINE_list(
-        "transfer_to", [], "classifiers to show the generator's pictures to: work folders, files or resnet20, A, ..."
+    define(
+        list,
+        "transfer_to",
+        "",
+        "classifiers to show the generator's pictures to, by comma: work folders, files or resnet20, A, ...",
+        "none",
     )
-    flags.DEFINE_string("save_images", None, "new folder for the adversarial pictures and their manifest.csv")
+    define(str, "save_images", None, "new folder for the adversarial pictures and their manifest.csv")
 
     def main():
+        """Measures trained generators, and other attacks beside them, on the test split."""
         from aigan_tf.comparison import evaluate_workdir
         from aigan_tf.resistance import evaluate_defenses
 

@@ -9,7 +9,7 @@ import urllib.request
 
 from absl import flags
 
-from aigan_tf.cli import run
+from aigan_tf.cli import define, run
 from aigan_tf.errors import InputError, graph_refusal, user_path
 from aigan_tf.workdir import write_bytes
 
@@ -156,17 +156,21 @@ def _foreign(flag):
 
 
 def main() -> None:
-    """python -m aigan_tf.client"""
-    flags.DEFINE_string("rest", None, "HOST:PORT of TensorFlow Serving's REST interface (its port is usually 8501)")
-    flags.DEFINE_string("grpc", None, "HOST:PORT of its gRPC interface instead (usually 8500)")
-    flags.DEFINE_string("model", MODEL, "name the generator is served under")
-    flags.DEFINE_string("image", None, "PNG or JPEG file to attack")
-    flags.DEFINE_string("target", None, "class the classifier shall answer, by name or number")
-    flags.DEFINE_string("label", None, "of an untargeted generator, in place of --target: the true class")
-    flags.DEFINE_string("out", None, "PNG file to write the adversarial picture to")
-    flags.DEFINE_float("timeout", 60.0, "seconds to wait for an answer", lower_bound=0.001)
+    """python -m aigan_tf.client, or aigan-client"""
+    define(str, "rest", None, "HOST:PORT of TensorFlow Serving's REST interface (usually 8501)")
+    define(str, "grpc", None, "HOST:PORT of its gRPC interface, in place of --rest (usually 8500)")
+    define(str, "model", MODEL, "name the generator is served under")
+    define(str, "image", None, "PNG or JPEG file to attack", "none, it must be given")
+    define(str, "target", None, "class the classifier shall answer, by name or number")
+    define(str, "label", None, "true class, in place of --target where the generator is untargeted")
+    define(str, "out", None, "PNG file to write the adversarial picture to", "none, it must be given")
+    define(float, "timeout", 60.0, "seconds to wait for an answer", lower_bound=0.001)
 
     def attack():
+        """Asks a served generator for the adversarial picture of a picture.
+
+        aigan-client --rest=localhost:8501 --image=cat.png --target=dog --out=adv.png
+        """
         values = flags.FLAGS
         for one, other in (("rest", "grpc"), ("target", "label")):
             if bool(values[one].value) == bool(values[other].value):

@@ -41,7 +41,7 @@ class Config:
 
     # What is attacked
     dataset: str = _setting("digits", "digits, a TFDS image classification set (mnist, cifar10, ...) or a folder")
-    image_size: str = _setting("", "HEIGHT,WIDTH to resize images to; empty: as they are")
+    image_size: str = _setting("", "HEIGHT,WIDTH in pixels to resize images to; empty: as they are")
     classifier: str = _setting(
         "resnet20", "small, A, B, C, resnet20, resnet32, wrn34_10, a .keras file or a SavedModel"
     )
@@ -54,17 +54,22 @@ class Config:
     )
     input_range: str = _setting("0,1", "LOW,HIGH of the pixels your own classifier takes, such as 0,255")
     black_box: str = _setting(
-        "", "architecture of a local copy, learned from the classifier's answers and attacked in its place"
+        "",
+        "architecture of a local copy, learned from the classifier's answers and attacked in its place; empty: no copy",
     )
     queries_per_epoch: int = _setting(
         2000, "with --black_box: generated images the classifier is asked about after each epoch"
     )
     class_names: str = _setting("", "file with one class name a line, in label order; empty: the data set's names")
-    custom_objects: str = _setting("", "Python file that registers the custom layers of your own classifier")
+    custom_objects: str = _setting(
+        "", "Python file that registers the custom layers of your own classifier; empty: none"
+    )
 
     # The threat model
     attack: str = _setting("targeted", "targeted: reach a chosen class; untargeted: leave the true one")
-    epsilon: float = _setting(8 / 255, "L-infinity budget as a fraction of the pixel range, above 0, at most 1")
+    epsilon: float = _setting(
+        8 / 255, "L-infinity budget as a fraction of the pixel range, above 0, at most 1; eight grey levels are 0.0314"
+    )
     bound: str = _setting(
         "projection", "what keeps the generator within epsilon: projection, as PGD does after a step; or tanh"
     )
@@ -76,19 +81,24 @@ class Config:
     gan_weight: float = _setting(0.02, "weight of the generator's GAN term (the paper's lambda)")
     hinge_weight: float = _setting(0.1, "weight of the hinge term (the paper's gamma)")
     hinge_threshold: float = _setting(
-        0.0, "L2 norm up to which the hinge is silent (the paper's c); 0: half the largest possible"
+        0.0,
+        "L2 norm of a perturbation, of pixels in [0, 1], up to which the hinge is silent (the paper's c); "
+        "0: half the largest possible",
     )
 
     # The attacker of stage 1
     attack_steps: int = _setting(10, "gradient steps of the PGD attacker in stage 1")
-    attack_step_size: float = _setting(0.0, "length of one such step, as a fraction of the pixel range; 0: epsilon / 4")
+    attack_step_size: float = _setting(
+        0.0, "length of a step of the PGD attacker, as a fraction of the pixel range; 0: epsilon / 4"
+    )
 
     # Training
     stage1_epochs: int = _setting(2, "epochs with the attacker; with --switch=auto the most it may take")
     stage2_epochs: int = _setting(38, "epochs without the attacker")
     switch: str = _setting("auto", "auto: stage 2 begins once validation success says so; fixed: after stage1_epochs")
     switch_success: float = _setting(
-        0.5, "with --switch=auto, the validation success at which stage 1 has done its work"
+        0.5,
+        "with --switch=auto: share of validation attacks that succeed, from 0 to 1, at which stage 1 has done its work",
     )
     steps_per_epoch: int = _setting(100, "training steps an epoch; 0: one pass over the training data")
     batch_size: int = _setting(128, "images a step")

@@ -1,9 +1,11 @@
 """The command line: one line for what cannot be used, and a whole run through the real command."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -181,13 +183,77 @@ def test_the_command_trains_exports_and_guards_its_folder(tmp_path, run_in_proce
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize(
-    ("command", "names"),
-    [
-        ("train.py", [field.name for field in dataclasses.fields(config.Config)] + ["workdir", "data_dir"]),
-        ("evaluate.py", ["workdir", "data_dir", "attacks", "num_examples", "output"]),
-    ],
-)
-def test_help_lists_every_setting(command, names):
-    shown = subprocess.run([sys.executable, str(ROOT / command), "--help"], capture_output=True, text=True, timeout=60)
-    assert all(f"--{name}:" in shown.stdout or f"--[no]{name}:" in shown.stdout for name in names)
+SETTINGS = {field.name for field in dataclasses.fields(config.Config)}
+RUN = {
+    "workdir",
+    "data_dir",
+    "method",
+    "target_class",
+    "advgan_epochs",
+    "strategy",
+    "export_classifier",
+    "export_again",
+}
+HELP = {  # a command's sentence and its flags
+    "train.py": ("Trains a classifier", SETTINGS | RUN),
+    "evaluate.py": (
+        "Measures trained generators",
+        {"workdir", "data_dir", "attacks", "num_examples", "output", "transfer_to", "save_images"},
+    ),
+    "-maigan_tf.client": (
+        "Asks a served generator",
+        {"rest", "grpc", "model", "image", "target", "label", "out", "timeout"},
+    ),
+}
+
+
+def ask_for_help(command, **options):
+    return subprocess.run(
+        [sys.executable, command, "--help"], cwd=ROOT, stderr=subprocess.PIPE, text=True, timeout=60, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def help_of():
+    """From a command to its text before the flags, and to what is said of each flag in one line."""
+
+    @functools.cache
+    def parts(command):
+        shown = ask_for_help(command, stdout=subprocess.PIPE)
+        assert (shown.returncode, shown.stderr) == (0, "")
+        begin, *listed = re.split(r"^  --(?:\[no\])?(\w+): ", shown.stdout, flags=re.MULTILINE)
+        return begin, {name: " ".join(text.split()) for name, text in zip(listed[::2], listed[1::2], strict=True)}
+
+    return parts
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_help_says_what_the_command_does_and_lists_its_flags_with_their_defaults(command, help_of):
+    sentence, names = HELP[command]
+    begin, listed = help_of(command)
+    assert begin.startswith(sentence)
+    assert listed.keys() == names
+    for name, text in listed.items():
+        assert not text.startswith("(default"), name
+        assert len(re.findall(r"\(default: \S.*?\)", text)) == text.lower().count("default") == 1, f"--{name}: {text}"
+
+
+def test_help_says_defaults_as_a_user_would(help_of):
+    _, train = help_of("train.py")
+    assert "(default: 8/255; digits, mnist, fashion_mnist: 0.3)" in train["epsilon"]
+    assert "(default: 0; digits: 1; mnist, fashion_mnist: 2)" in train["max_shift"]
+    assert "(default: false; cifar10, cifar100: true)" in train["flip"]
+    assert "(default: false)" in train["export_again"]
+    assert "(default: empty)" in train["image_size"]
+    assert "(default: all)" in train["target_class"]
+    assert "(default: 60)" in help_of("-maigan_tf.client")[1]["timeout"]
+
+
+def test_help_into_a_closed_pipe_is_no_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        shown = ask_for_help("train.py", stdout=writer)
+    finally:
+        os.close(writer)
+    assert (shown.returncode, shown.stderr) == (0, "")

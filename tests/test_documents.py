@@ -164,10 +164,16 @@ def parse_in_script(path, arguments):
     def parse(main):
         flags.FLAGS([str(path), *arguments])
 
+    # Flags of this script alone, not of all that run in this process.
+    define = {
+        name: functools.partial(getattr(flags, name), flag_values=flags.FLAGS)
+        for name in ("DEFINE_bool", "DEFINE_integer", "DEFINE_float", "DEFINE_string", "DEFINE_list", "DEFINE_enum")
+    }
     with (
         mock.patch.object(argparse.ArgumentParser, "parse_args", parse_and_stop),
         mock.patch.object(app, "run", parse),
         mock.patch.object(sys, "path", [str(path.parent), *sys.path]),
+        mock.patch.multiple(flags, **define),
     ):
         runpy.run_path(str(path), run_name="__main__")
 

@@ -1,4 +1,4 @@
-"""The badge that opens a notebook in Colab."""
+"""The notebooks as they are committed, and the badge that opens one in Colab."""
 
 import pathlib
 
@@ -44,3 +44,19 @@ def test_the_badge_of_a_notebook_is_that_of_pyproject(path):
     assert [cell.source for cell in notebook.cells] == [cell.source for cell in cells], (
         "run python notebooks/execute.py --badges"
     )
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_notebook_is_committed_as_it_ran(path):
+    cells = [cell for cell in nbformat.read(path, nbformat.NO_CONVERT).cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), "run python notebooks/execute.py"
+    for cell in cells:
+        assert execute.shown_error(cell) is None
+        assert cell.outputs or not any(word in cell.source for word in ("print(", "display(", "%tensorboard")), cell.source
+
+
+def test_an_error_that_a_cell_shows_is_seen():
+    text = nbformat.v4.new_output("display_data", {"text/plain": "ERROR: Could not find 'tensorboard'."})
+    shown = [[text], [nbformat.v4.new_output("error")], [nbformat.v4.new_output("stream", text="error rate 3%\n")]]
+    found = [execute.shown_error(nbformat.v4.new_code_cell("", outputs=outputs)) for outputs in shown]
+    assert found == ["ERROR: Could not find 'tensorboard'.", "", None]

@@ -287,6 +287,10 @@ def _without_softmax(model):
 
 
 def _load_saved_model(source, flag):
+    if (source / "classifier.keras").is_file() and not (source / "saved_model.pb").exists():
+        raise InputError(
+            f"{flag}={source} is a work folder; expected a file or a SavedModel: give {source / 'classifier.keras'}"
+        )
     try:
         loaded = saved_model.load(source)
         signature = loaded.signatures["serving_default"]

@@ -175,6 +175,12 @@ def test_a_subclassed_model_is_attacked_through_log_probabilities(images, tmp_pa
     assert_same_classifier(adopted, lambda x, training: model.top(model.flatten(x)), images)
 
 
+def test_the_classifier_of_a_work_folder_is_pointed_at(images, tmp_path):
+    (tmp_path / "classifier.keras").touch()
+    with pytest.raises(InputError, match=r"is a work folder; .* give .*classifier\.keras"):
+        adopt(str(tmp_path), images, CLASSES)
+
+
 def test_a_custom_last_layer_with_a_softmax_is_attacked_through_log_probabilities(
     images, tmp_path, restored_registry, caplog
 ):

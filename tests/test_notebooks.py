@@ -52,7 +52,9 @@ def test_a_notebook_is_committed_as_it_ran(path):
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), "run python notebooks/execute.py"
     for cell in cells:
         assert execute.shown_error(cell) is None
-        assert cell.outputs or not any(word in cell.source for word in ("print(", "display(", "%tensorboard")), cell.source
+        assert cell.outputs or not any(word in cell.source for word in ("print(", "display(", "%tensorboard")), (
+            cell.source
+        )
 
 
 def test_an_error_that_a_cell_shows_is_seen():

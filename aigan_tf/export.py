@@ -49,7 +49,11 @@ class ServedGenerator(tf.Module):
         if classifier is not None:
             spec = tf.TensorSpec((None, *self.image_shape), tf.float32)
             self.logits = tf.function(classifier).get_concrete_function(spec)
-            self.classifier_variables = self.logits.graph.variables
+            # In the order of the graph: TensorFlow's own changes from process to process, and with it the file.
+            order = [id(capture) for capture in self.logits.captured_inputs]
+            self.classifier_variables = sorted(
+                self.logits.graph.variables, key=lambda variable: order.index(id(variable.handle))
+            )
 
     def attack(self, images: tf.Tensor, classes: tf.Tensor, epsilons: tf.Tensor | None = None) -> tf.Tensor:
         """Returns adversarial images float32, unchecked; `epsilons` float32 `(batch,)`, None for the greatest."""

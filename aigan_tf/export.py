@@ -151,13 +151,19 @@ class ServedGenerator(tf.Module):
         return outputs | {"logits": logits, "success": answered if self.targeted else ~answered}
 
 
-def export_generator(folder: pathlib.Path, served: ServedGenerator, preset: Mapping) -> pathlib.Path:
+def export_generator(
+    folder: pathlib.Path,
+    served: ServedGenerator,
+    preset: Mapping,
+    seal: Callable[[pathlib.Path, pathlib.Path], None] = lambda path, temporary: None,
+) -> pathlib.Path:
     """Writes the next version, `folder/N`, whole or not at all, and returns its path.
 
     Args:
         folder: where the versions lie.
         served: what is saved.
         preset: settings that travel with it, ready for JSON, as assets/preset.json; class names lie beside.
+        seal: called with the path, and with the folder that gets this name next; see `Workdir.seal`.
     """
     newest = latest_version(folder)
     path = folder / str(int(newest.name) + 1 if newest else 1)
@@ -169,6 +175,7 @@ def export_generator(folder: pathlib.Path, served: ServedGenerator, preset: Mapp
         (assets / "class_names.txt").write_text("\n".join(served.class_names) + "\n", encoding="utf-8")
         (assets / "preset.json").write_text(json.dumps(preset, indent=2) + "\n", encoding="utf-8")
         warmup.write_requests(temporary, example_requests(served, signatures))
+        seal(path, temporary)
     return path
 
 

@@ -176,10 +176,18 @@ class Workdir:
             raise InputError(f"{self.config} holds no JSON object; expected the one train.py wrote: restore it")
         return config
 
-    def seal(self, path: pathlib.Path) -> None:
-        """Notes the digest of a finished file, or of each file of a finished folder, in digests.json."""
-        files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
-        sealed = {file.relative_to(self.path).as_posix(): digest_of(file) for file in files}
+    def seal(self, path: pathlib.Path, temporary: pathlib.Path) -> None:
+        """Notes the digest of a file, or of each file of a folder, in digests.json.
+
+        Before it gets its name: killed between the two, a run writes it anew; the other way round it would stay unsealed.
+
+        Args:
+            path: its name.
+            temporary: where it lies, finished.
+        """
+        files = [file for file in temporary.rglob("*") if file.is_file()] if temporary.is_dir() else [temporary]
+        place = path.relative_to(self.path)
+        sealed = {(place / file.relative_to(temporary)).as_posix(): digest_of(file) for file in files}
         write_json(self.digests, self._sealed() | sealed)
 
     def verify(self, path: pathlib.Path) -> None:

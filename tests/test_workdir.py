@@ -299,8 +299,8 @@ def test_what_was_sealed_is_known_again(tmp_path):
     workdir.write_bytes(version / "saved_model.pb", b"graph")
     workdir.write_bytes(folder.weights, b"weights")
     folder.verify(version)  # nothing is sealed: an earlier version's
-    folder.seal(version)
-    folder.seal(folder.weights)
+    folder.seal(version, version)
+    folder.seal(folder.weights, folder.weights)
     (version / "note.txt").write_text("what others add does not matter")
     folder.verify(version)
     folder.verify(folder.weights)
@@ -308,7 +308,7 @@ def test_what_was_sealed_is_known_again(tmp_path):
     folder.verify(version)
     with pytest.raises(InputError, match=r"generator\.weights\.h5 is not what train\.py wrote.*expected.*restore it"):
         folder.verify(folder.weights)
-    folder.seal(folder.weights)  # written anew
+    folder.seal(folder.weights, folder.weights)  # written anew
     folder.verify(folder.weights)
     (version / "saved_model.pb").unlink()
     with pytest.raises(InputError, match=r"saved_model\.pb is not what train\.py wrote.*expected.*restore it"):

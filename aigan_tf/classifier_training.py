@@ -88,6 +88,7 @@ def _train(trainee, recipe, doing, config, dataset, folder):
         **opponent,
     )
     steps_done = checkpoint.restore()
+    history.restore(steps_done // steps)
     if steps_done < epochs * steps:
         defended = f" under attack ({config.defense})" if config.defense else ""
         say(f"{doing}{defended}, epochs {steps_done // steps + 1} to {epochs}.")
@@ -118,7 +119,7 @@ def _train(trainee, recipe, doing, config, dataset, folder):
 def _save(model, folder):
     with atomic_file(folder.classifier) as temporary:
         model.save(temporary)
-    folder.seal(folder.classifier)
+        folder.seal(folder.classifier, temporary)
 
 
 def static_classifiers(config: Config, dataset: ImageDataset, folder: Workdir) -> list[Callable]:

@@ -184,7 +184,7 @@ def load_weights(network: keras.Model, path: pathlib.Path, expected: str) -> Non
     Raises:
         InputError: it is not there, is damaged, or cannot be loaded; `expected` ends the message.
     """
-    if not path.exists():
+    if not path.is_file():
         raise InputError(f"{path} is not there; {expected}")
     Workdir(path.parent).verify(path)
     try:

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -94,6 +95,9 @@ class Workdir:
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--workdir={self.path} is a file; expected a folder: choose another name")
         if self.config.exists():
+            for folder in (self.checkpoints, self.exports, self.logs, self.samples, self.advgan):
+                if os.path.lexists(folder) and not folder.is_dir():  # training would end where it first writes there
+                    raise InputError(f"{folder} is no folder; expected one, or nothing: remove it")
             before = self.read_config()
             for name, value in settings.items():
                 saved = before.get(name, defaults.get(name))
@@ -146,7 +150,7 @@ class Workdir:
             InputError: there is none, or it is not JSON.
         """
         try:
-            config = json.loads(self.config.read_text())
+            config = json.loads(_read(self.config).decode())
         except FileNotFoundError as error:
             raise InputError(
                 f"--workdir={self.path} has no config.json; expected the work folder of a finished train.py: train first"
@@ -175,7 +179,7 @@ class Workdir:
             return  # who wants to read it knows what its absence means
         for name, digest in self._sealed().items():
             file = self.path / name
-            if path in (file, *file.parents) and (not file.is_file() or digest_of(file) != digest):
+            if path in (file, *file.parents) and (not os.path.isfile(file) or digest_of(file) != digest):
                 raise InputError(
                     f"{file} is not what train.py wrote ({self.digests.name} knows its digest); expected the same content: restore "
                     f"it, or delete {path} and run train.py again"
@@ -183,8 +187,10 @@ class Workdir:
 
     def _sealed(self):
         try:
-            sealed = json.loads(self.digests.read_bytes())
-            return {str(name): str(digest) for name, digest in sealed.items()}
+            sealed = json.loads(_read(self.digests))
+            if any(name.startswith("/") or ".." in name.split("/") for name in sealed):
+                raise ValueError("a file that is not in this folder")
+            return {name: str(digest) for name, digest in sealed.items()}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, AttributeError, RecursionError) as error:
@@ -234,13 +240,34 @@ def _commit() -> str | None:
 
 
 def digest_of(path: pathlib.Path) -> str:
-    """Returns a digest of a file, or of all files below a folder and their names."""
+    """Returns a digest of a file, or of all files below a folder and their names.
+
+    Raises:
+        InputError: one of them cannot be read.
+    """
     digest = hashlib.sha256()
     for file in sorted(entry for entry in path.rglob("*") if entry.is_file()) if path.is_dir() else [path]:
-        digest.update(file.relative_to(path).as_posix().encode() + b"\0")
-        with open(file, "rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
+        digest.update(os.fsencode(file.relative_to(path).as_posix()) + b"\0")
+        try:
+            with open(file, "rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+        except OSError as error:
+            raise InputError(
+                f"{file} cannot be read ({error.strerror}); expected a file that can: change that"
+            ) from error
     return digest.hexdigest()
+
+
+def numbered(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns what in a folder is called by a number, in their order."""
+    named = [path for path in folder.glob("*") if re.fullmatch("[0-9]+", path.name)]
+    return sorted(named, key=lambda path: int(path.name))
+
+
+def _read(path):
+    if path.exists() and not path.is_file():  # a pipe would be waited for without end
+        raise OSError(f"{path} is no file")
+    return path.read_bytes()
 
 
 @contextlib.contextmanager
@@ -281,7 +308,8 @@ def writing(place: str | os.PathLike, folder: pathlib.Path):
 
 def _quoted(numbers, error):
     """The system's words for the first of some error numbers that an error quotes, or None."""
-    return next((text for text in map(os.strerror, numbers) if text in str(error)), None)
+    said = str(error).lower()  # TensorFlow has words of its own: it "is not a directory"
+    return next((text for text in map(os.strerror, numbers) if text.lower() in said), None)
 
 
 def _flush(path):
@@ -355,8 +383,7 @@ def read_csv(path: pathlib.Path) -> list[dict]:
         InputError: it is no CSV file.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        return list(csv.DictReader(io.StringIO(_read(path).decode(), newline="")))
     except FileNotFoundError:
         return []
     except (OSError, ValueError, csv.Error) as error:

@@ -2,7 +2,9 @@
 
 import csv
 import dataclasses
+import functools
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -671,6 +673,21 @@ def test_advgan_is_trained_for_the_classes_asked_for_and_goes_on_where_it_was(fi
         training.train_advgan(config, folder, target_classes="3", epochs=3)
 
 
+def test_advgan_of_a_class_that_is_none_is_refused_and_of_no_number_left_out(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    training.train_advgan(make_config(**TINY), folder, target_classes="3", epochs=1)
+    shutil.copytree(folder / "advgan" / "3", folder / "advgan" / "\u00b2")
+    (folder / "generator" / "\u00b2").mkdir()
+    names = ("aigan", "advgan")
+    result = comparison.evaluate_workdir(folder, attacks=names, num_examples=20, output=str(tmp_path / "out"))
+    tried = result["attacks"]["advgan"]["success_by_class"]
+    assert [name for name, rate in tried.items() if rate is not None] == ["3"]
+    shutil.copytree(folder / "advgan" / "3", folder / "advgan" / "99")
+    with pytest.raises(InputError, match=r"advgan/99 is of no class; expected one of the 10 of digits.*remove it"):
+        comparison.evaluate_workdir(folder, attacks=names, num_examples=20, output=str(tmp_path / "out"))
+
+
 def test_advgan_never_sees_an_image_of_its_target(finished, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
@@ -1043,6 +1060,8 @@ def test_an_unknown_attack_is_named(finished):
         ),
         (lambda folder: set_in_config(folder, variable_epsilon=True), ["generator/1", "expected", "again"]),
         (lambda folder: set_in_config(folder, image_size="9,16"), ["classifier.keras", "(9, 16, 1)", "expected"]),
+        (lambda folder: pipe(folder / "generator_stage1.weights.h5"), ["generator_stage1.weights.h5", "expected"]),
+        (lambda folder: pipe(folder / "classifier.keras"), ["classifier.keras", "expected", "restore"]),
     ],
 )
 @pytest.mark.parametrize("sealed", [True, False])
@@ -1058,6 +1077,12 @@ def test_a_damaged_work_folder_is_refused_in_one_line(damage, words, sealed, fin
     assert "\n" not in str(caught.value)
     assert all(word in str(caught.value) for word in words), caught.value
     assert (folder / "report.json").read_bytes() == report
+
+
+def pipe(path):
+    """Puts a pipe, for which a reader would wait, in the place of a file."""
+    path.unlink()
+    os.mkfifo(path)
 
 
 def set_in_config(folder, **settings):

@@ -24,11 +24,11 @@ from aigan_tf.config import Config, before_they_existed
 from aigan_tf.data import ImageDataset
 from aigan_tf.distillation import BlackBox, DynamicDistillation
 from aigan_tf.distribution import Devices
-from aigan_tf.errors import InputError, user_path
+from aigan_tf.errors import InputError
 from aigan_tf.export import ServedGenerator, export_generator, latest_version
 from aigan_tf.health import QuietFailures, StopNotFinite
 from aigan_tf.preparation import say
-from aigan_tf.workdir import Workdir, digest_of, write_bytes, write_json
+from aigan_tf.workdir import Workdir, write_bytes, write_json
 
 
 def train_and_export(
@@ -79,12 +79,16 @@ def train_and_export(
 
 
 def export_again(
-    workdir: str | os.PathLike, data_dir: str | None = None, export_classifier: bool = False
+    workdir: str | os.PathLike,
+    data_dir: str | None = None,
+    export_classifier: bool = False,
+    custom_objects: Sequence[str] = (),
 ) -> pathlib.Path:
     """Exports a finished work folder's generator as the next version; the earlier ones stay.
 
     Args:
         workdir, data_dir, export_classifier: as in `train_and_export`.
+        custom_objects: as in `preparation.config_of`.
 
     Returns:
         The new version's folder.
@@ -93,8 +97,8 @@ def export_again(
         InputError: the folder does not hold a finished run, or its files cannot be used.
     """
     folder = Workdir(workdir)
-    config = preparation.config_of(folder)
-    dataset = preparation.load_dataset(config, data_dir)
+    config = preparation.config_of(folder, custom_objects)
+    dataset = preparation.existing_dataset(config, data_dir, folder)
     generator = preparation.trained_generator(config, dataset, folder)
     classifier = preparation.existing_classifier(config, dataset, folder) if export_classifier else None
     with folder.locked():
@@ -182,9 +186,9 @@ def open_run(
             preparation.trainable_classifier(config, dataset)
         preparation.check_accuracy(adopted, dataset.test, dataset.num_classes)
     # Where the user's own files are part of the run, it is another run once they change.
-    own = {"dataset": user_path(config.dataset)} | ({"classifier": user_path(config.classifier)} if adopted else {})
+    digests = preparation.digests_of(config, ("dataset", "class_names", "classifier", "custom_objects"), dataset)
     with folder.locked():
-        if folder.open(settings, defaults, {name: digest_of(path) for name, path in own.items() if path.exists()}):
+        if folder.open(settings, defaults, digests):
             say(f"Continuing in {folder.path}: it holds a run with the same settings.")
         else:
             say(f"Working in {folder.path}.")

@@ -106,18 +106,7 @@ class Workdir:
                         f"--workdir={self.path} holds a run with {name}={saved!r}, this one has {value!r}; "
                         f"expected the same settings: give --{name}={saved} or another --workdir"
                     )
-            known = before.get("digests", {})
-            if not isinstance(known, dict):
-                raise InputError(
-                    f"{self.config} has digests={known!r}; expected the digests train.py wrote: restore it, or choose another "
-                    "--workdir"
-                )
-            for name, digest in (digests or {}).items():
-                if known.get(name, digest) != digest:
-                    raise InputError(
-                        f"--workdir={self.path} holds a run with --{name}={settings[name]} whose files have changed since; "
-                        "expected the same content: restore it or choose another --workdir"
-                    )
+            self.compare(settings, digests or {})
             return True
         if self.path.exists() and any(entry != self.lock for entry in self.path.iterdir()):
             raise InputError(
@@ -125,6 +114,28 @@ class Workdir:
                 "run: choose another --workdir"
             )
         return False
+
+    def compare(self, settings: dict, digests: dict) -> None:
+        """Sees that the user's own files are those that the run was begun with; of one without a digest nothing is known.
+
+        Args:
+            settings, digests: as in `check`.
+
+        Raises:
+            InputError: they are not, or config.json does not tell.
+        """
+        known = self.read_config().get("digests", {})
+        if not isinstance(known, dict):
+            raise InputError(
+                f"{self.config} has digests={known!r}; expected the digests train.py wrote: restore it, or choose another "
+                "--workdir"
+            )
+        for name, digest in digests.items():
+            if known.get(name, digest) != digest:
+                raise InputError(
+                    f"--workdir={self.path} holds a run with --{name}={settings[name]} whose files have changed since; "
+                    "expected the same content: restore it or choose another --workdir"
+                )
 
     def open(self, settings: dict, defaults: dict, digests: dict) -> bool:
         """Claims the folder for a run with these settings, writing config.json if it is new.

@@ -1090,6 +1090,98 @@ def set_in_config(folder, **settings):
     path.write_text(json.dumps(json.loads(path.read_text()) | settings))
 
 
+@pytest.fixture
+def of_somebody_else(finished, tmp_path):
+    """A work folder with a classifier of its own, whose config.json names Python that leaves the file "ran"; both files."""
+    folder, own, code = tmp_path / "theirs", tmp_path / "own.keras", tmp_path / "theirs" / "layers.py"
+    shutil.copytree(finished[0], folder)
+    shutil.copy(folder / "classifier.keras", own)
+    code.write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()\n")
+    set_in_config(folder, classifier=str(own), classifier_epochs=0, custom_objects=str(code))
+    return folder, own, code
+
+
+@pytest.mark.parametrize("use", ["evaluated", "set side by side", "shown its pictures", "exported again"])
+def test_python_that_a_work_folder_names_is_run_only_if_the_user_names_it_too(
+    use, of_somebody_else, finished, tmp_path
+):
+    folder, _, code = of_somebody_else
+
+    def attempt(**named):
+        if use == "exported again":
+            return training.export_again(folder, export_classifier=True, **named)
+        named["output"] = str(tmp_path / "out")
+        if use == "set side by side":
+            return resistance.evaluate_defenses([str(finished[0]), str(folder)], num_examples=5, **named)
+        if use == "shown its pictures":
+            return comparison.evaluate_workdir(finished[0], num_examples=5, transfer_to=(str(folder),), **named)
+        return comparison.evaluate_workdir(folder, num_examples=5, **named)
+
+    other = tmp_path / "other.py"
+    other.write_text("")
+    for named in ((), (str(other),)):
+        with pytest.raises(InputError) as caught:
+            attempt(custom_objects=named)
+        assert "\n" not in str(caught.value)
+        for words in (f"custom_objects={code}", "expected you to name it too", f"give --custom_objects={code}"):
+            assert words in str(caught.value)
+    with pytest.raises(InputError, match=r"--custom_objects=no/such\.py does not exist; expected a Python file"):
+        attempt(custom_objects=("no/such.py",))
+    assert not (folder / "ran").exists()
+    if use != "set side by side":  # which takes half a minute
+        attempt(custom_objects=(str(other), str(code.parent / ".." / "theirs" / code.name)))
+        assert (folder / "ran").exists()
+
+
+@pytest.mark.parametrize("changed", ["dataset", "class_names", "classifier", "custom_objects"])
+def test_files_of_ones_own_that_changed_since_are_seen(changed, of_somebody_else, tmp_path):
+    folder, own, code = of_somebody_else
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"digit {k}" for k in range(10)))
+    settings = dict(class_names=str(names))
+    pictures = tmp_path / "pictures"
+    if changed == "dataset":  # whose generator is another: nothing gets as far as that
+        for split in ("train", "test"):
+            for name in "ab":
+                (pictures / split / name).mkdir(parents=True)
+                for k in range(2):
+                    png = tf.io.encode_png(tf.fill((8, 8, 1), tf.cast(k, tf.uint8))).numpy()
+                    (pictures / split / name / f"{k}.png").write_bytes(png)
+        settings = dict(dataset=str(pictures))
+    set_in_config(folder, **settings)
+    config = training.preparation.config_of(Workdir(folder), [code])
+    dataset = training.preparation.load_dataset(config, None)
+    paths = {
+        "dataset": pictures / "test" / "a" / "1.png",
+        "class_names": names,
+        "classifier": own,
+        "custom_objects": code,
+    }
+    digests = training.preparation.digests_of(config, list(paths), dataset)
+    assert set(digests) == set(paths) - {"class_names" if changed == "dataset" else "dataset"}
+    set_in_config(folder, digests=digests)
+    attempts = [
+        lambda: comparison.evaluate_workdir(folder, num_examples=5, custom_objects=[code]),
+        lambda: training.export_again(folder, export_classifier=True, custom_objects=[code]),
+        lambda: training.train_and_export(config, folder),
+    ]
+    if changed != "dataset":
+        attempts[0]()
+    paths[changed].write_bytes({
+        "dataset": tf.io.encode_png(tf.zeros((8, 8, 1), tf.uint8)).numpy(),
+        "class_names": names.read_bytes()[::-1],
+        "classifier": (folder / "classifier.keras").read_bytes() + b"\0",
+        "custom_objects": b"import pathlib; pathlib.Path(__file__).with_name('ran again').touch()\n",
+    }[changed])  # fmt: skip
+    for attempt in attempts[: 1 if changed == "dataset" else 3]:
+        assert not (folder / "ran again").exists()  # train.py's own flags name the file
+        with pytest.raises(
+            InputError, match=f"--{changed}=.* whose files have changed since; expected the same content"
+        ):
+            attempt()
+    assert [entry.name for entry in (folder / "generator").iterdir()] == ["1"]
+
+
 def test_exchanged_weights_are_seen_and_an_earlier_version_s_taken(finished, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)

@@ -32,6 +32,7 @@ from aigan_tf import (
 from aigan_tf.attacks import pgd_attack
 from aigan_tf.batches import evaluation_batches
 from aigan_tf.config import make_config
+from aigan_tf.distillation import BlackBox
 from aigan_tf.errors import InputError, Terminated
 from aigan_tf.networks import Discriminator, Generator
 from aigan_tf.workdir import Workdir
@@ -820,6 +821,62 @@ def test_a_black_box_is_attacked_through_a_copy_and_its_queries_are_counted(
             training.train_and_export(config, cut)
     assert training.train_and_export(config, cut)["queries"] == result["queries"]
     assert_same_arrays(saved_weights(cut / "generator.weights.h5"), saved_weights(whole / "generator.weights.h5"))
+
+
+def rewritten(path, **changes):
+    with np.load(path) as answers:
+        np.savez(path, **{name: changes.get(name, lambda same: same)(answers[name]) for name in answers.files})
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "not a zip file"),
+        (lambda path: path.write_bytes(b""), "No data left"),
+        (lambda path: path.write_bytes(b"PK\x03\x04"), "not a zip file"),
+        (lambda path: np.savez(path, train=np.zeros(3)), "validation"),
+        (
+            lambda path: rewritten(path, train=lambda answers: answers[:5]),
+            r"\(5, 10\) instead of float32 of \(200, 10\)",
+        ),
+        (lambda path: rewritten(path, validation=lambda answers: answers[:, :9]), r"\(50, 9\)"),
+        (lambda path: rewritten(path, train=lambda answers: answers.astype(np.float64)), "float64"),
+        (lambda path: rewritten(path, train=lambda answers: answers * np.nan), "no probabilities"),
+        (lambda path: rewritten(path, train=lambda answers: answers - 1), "no probabilities"),
+        (lambda path: rewritten(path, train=lambda answers: answers[::-1]), None),  # which only its digest tells
+    ],
+)
+@pytest.mark.parametrize("sealed", [True, False])
+def test_damaged_answers_of_a_black_box_are_refused(
+    damage, words, sealed, digits, digit_classifier, tmp_path, monkeypatch
+):
+    learned = []
+
+    def trained(config, dataset, folder):
+        learned.append(dataset)
+        return functools.partial(digit_classifier)
+
+    monkeypatch.setattr(classifier_training, "trained_classifier", trained)
+    few = dataclasses.replace(
+        digits, train=digits.train.take(slice(0, 200)), validation=digits.train.take(slice(0, 50))
+    )
+    arguments = make_config(black_box="small"), few, Workdir(tmp_path), BlackBox(digit_classifier)
+    for _ in range(2):
+        _, answered = classifier_training.local_copy(*arguments)
+        np.testing.assert_allclose(
+            answered.train.labels, tf.nn.softmax(digit_classifier(few.train.as_float())), atol=1e-6
+        )
+    path = tmp_path / "local_copy" / "answers.npz"
+    damage(path)
+    if not sealed:
+        (tmp_path / "local_copy" / "digests.json").unlink()
+    if words is None and not sealed:
+        return
+    expected = r"answers\.npz is not what train\.py wrote.*expected" if sealed else f"{words}.*expected the answers on"
+    with pytest.raises(InputError, match=expected) as caught:
+        classifier_training.local_copy(*arguments)
+    assert "\n" not in str(caught.value)
+    assert len(learned) == 2
 
 
 @pytest.mark.long

@@ -19,7 +19,7 @@ from aigan_tf.defences import AdversarialTraining, GeneratorTraining
 from aigan_tf.distillation import BlackBox
 from aigan_tf.distribution import Devices
 from aigan_tf.errors import InputError
-from aigan_tf.health import StopNotFinite
+from aigan_tf.health import QuietFailures, StopNotFinite
 from aigan_tf.normalization import with_fused_batch_norm
 from aigan_tf.preparation import existing_classifier, say, trainable_classifier
 from aigan_tf.workdir import Workdir, atomic_file
@@ -70,11 +70,12 @@ def _train(trainee, recipe, doing, config, dataset, folder):
     epochs = config.classifier_epochs or recipe.epochs
     batch_size = min(128, len(dataset.train))
     steps = len(dataset.train) // batch_size
-    learner, opponent = trainee, {}
+    learner, opponent, watch = trainee, {}, []
     if config.defense == "aigan":
         aigan = build_aigan(config, dataset, functools.partial(trainee, training=False), epochs * steps)
         learner = GeneratorTraining(trainee, aigan, config.seed)
         opponent = state_of(aigan)
+        watch = [QuietFailures(aigan, dataset.validation.take(slice(0, 16)).as_float())]
     elif config.defense:
         static = static_classifiers(config, dataset, folder)
         learner = AdversarialTraining(trainee, config.defense, config.epsilon, static, config.seed)
@@ -110,6 +111,7 @@ def _train(trainee, recipe, doing, config, dataset, folder):
             callbacks=[
                 Progress(["loss", "accuracy", "generator_success_rate", "val_accuracy"], epochs),
                 StopNotFinite(checkpoint.what_is_kept, "train anew with another --seed, in another --workdir"),
+                *watch,
                 history,
                 checkpoint,
             ],

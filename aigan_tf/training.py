@@ -214,13 +214,13 @@ def train_generator(
 ) -> AIGAN:
     """Runs both stages, or what is left of them, and returns the trained model; `devices` None is one device."""
     devices = devices or Devices()
-    attacked, callbacks, saved = classifier, [], {}
+    attacked, distillation, saved = classifier, [], {}
     if config.black_box:
         black_box = BlackBox(classifier)
         copy, answered = classifier_training.local_copy(config, dataset, folder, black_box)
         attacked = functools.partial(copy, training=False)  # not frozen: its weights follow the answers
         optimizer = keras.optimizers.Adam(1e-4)  # the copy is trained already: it only follows the generator
-        callbacks = [
+        distillation = [
             DynamicDistillation(
                 copy,
                 optimizer,
@@ -244,8 +244,7 @@ def train_generator(
     automatic = config.switch == "auto" and config.stage2_epochs > 0
     success = config.switch_success if automatic else None
     switch = StageSwitch(config.stage1_epochs, config.epochs, success, end_stage1)
-    watch = QuietFailures(dataset.validation.take(slice(0, 16)).as_float())
-    trained = fit(aigan, config, dataset, folder, config.epochs, devices, [switch, watch, *callbacks], saved)
+    trained = fit(aigan, config, dataset, folder, config.epochs, devices, [switch], saved, distillation)
     if trained and devices.is_chief:
         write_samples(aigan, dataset, folder)
     return aigan
@@ -260,8 +259,11 @@ def fit(
     devices: Devices,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     saved: Mapping[str, object] | None = None,
+    distillation: Sequence[keras.callbacks.Callback] = (),
 ) -> bool:
     """Trains a model up to `epochs`, going on after the last step that `folder` holds.
+
+    `distillation` has losses of its own: it comes before what looks at them, `callbacks` and what else writes after.
 
     Returns:
         Whether there was anything left to do. The generator's weights are in `folder.weights` either way; only the
@@ -306,7 +308,9 @@ def fit(
                     epochs,
                     show_stage=len(callbacks) > 0,
                 ),
+                *distillation,
                 StopNotFinite(checkpoint.what_is_kept, "lower --learning_rate, in another --workdir"),
+                QuietFailures(aigan, dataset.validation.take(slice(0, 16)).as_float()),
                 *callbacks,
                 precision,
                 *(chief_alone if devices.is_chief else []),

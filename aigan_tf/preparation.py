@@ -76,7 +76,7 @@ def load_dataset(config: Config, data_dir: str | None) -> ImageDataset:
     try:
         if file.exists() and not file.is_file():  # a pipe would be waited for without end
             raise OSError
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     except (OSError, ValueError) as error:
         raise InputError(
             f"--class_names={config.class_names} cannot be read; expected a text file with one name a line: correct the path"
@@ -86,6 +86,10 @@ def load_dataset(config: Config, data_dir: str | None) -> ImageDataset:
         raise InputError(
             f"--class_names={config.class_names} has {len(names)} names; expected {dataset.num_classes}, one for each class "
             "in label order: correct the file"
+        )
+    for odd in (name for name in names if not name.isprintable()):
+        raise InputError(
+            f"--class_names={config.class_names} has the name {odd!r}; expected one that can be printed: correct the file"
         )
     if len(set(names)) < len(names):
         raise InputError(

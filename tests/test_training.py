@@ -607,6 +607,13 @@ def test_class_names_are_taken_from_the_file(tmp_path):
     names.write_text("\n".join(f"digit {k}" for k in range(10)) + "\n\n")
     dataset = training.preparation.load_dataset(make_config(class_names=str(names)), None)
     assert dataset.class_names == tuple(f"digit {k}" for k in range(10))
+    names.write_text("\ufeff" + "\n".join(dataset.class_names), encoding="utf-8")
+    assert (
+        training.preparation.load_dataset(make_config(class_names=str(names)), None).class_names == dataset.class_names
+    )
+    names.write_text("\n".join(dataset.class_names[:-1]) + "\nni\x1bne")
+    with pytest.raises(InputError, match=r"the name 'ni\\x1bne'; expected one that can be printed"):
+        training.preparation.load_dataset(make_config(class_names=str(names)), None)
     names.write_text("zero\none\n")
     with pytest.raises(InputError, match="2 names; expected 10"):
         training.preparation.load_dataset(make_config(class_names=str(names)), None)

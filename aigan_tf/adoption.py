@@ -208,18 +208,28 @@ def first_line(error: Exception) -> str:
     return (cause or type(error).__name__).splitlines()[0][:200]
 
 
-def _execute(file):
+def python_file(file: str) -> pathlib.Path:
+    """Returns the path of a file of --custom_objects.
+
+    Raises:
+        InputError: it is not there.
+    """
     source = user_path(file)
     if not source.is_file():
         raise InputError(f"--custom_objects={file} does not exist; expected a Python file: correct the path")
-    spec = importlib.util.spec_from_file_location("aigan_tf_custom_objects", source)
+    return source
+
+
+def _execute(file):
+    spec = importlib.util.spec_from_file_location("aigan_tf_custom_objects", python_file(file))
     if spec is None:
         raise InputError(f"--custom_objects={file} is not a Python file; expected a name that ends in .py: rename it")
     try:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        reason = "it ends the program" if isinstance(error, SystemExit) else first_line(error)
         raise InputError(
-            f"--custom_objects={file} fails ({first_line(error)}); expected Python that registers the classifier's custom "
+            f"--custom_objects={file} fails ({reason}); expected Python that registers the classifier's custom "
             "layers: correct it"
         ) from error
 
@@ -230,6 +240,8 @@ def load_keras(path: pathlib.Path) -> keras.Model:
     Raises:
         Exception: whatever Keras raises, or `zipfile.BadZipFile` where the file is damaged.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for without end
+        raise OSError("it is no file")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from aigan_tf import classifiers
-from aigan_tf.adoption import take_weights
+from aigan_tf.adoption import first_line, take_weights
 from aigan_tf.batches import evaluation_batches, training_batches
 from aigan_tf.building import build_aigan
 from aigan_tf.callbacks import MetricsHistory, Progress
@@ -18,7 +18,8 @@ from aigan_tf.data import ImageDataset
 from aigan_tf.defences import AdversarialTraining, GeneratorTraining
 from aigan_tf.distillation import BlackBox
 from aigan_tf.distribution import Devices
-from aigan_tf.health import StopNotFinite
+from aigan_tf.errors import InputError
+from aigan_tf.health import QuietFailures, StopNotFinite
 from aigan_tf.normalization import with_fused_batch_norm
 from aigan_tf.preparation import existing_classifier, say, trainable_classifier
 from aigan_tf.workdir import Workdir, atomic_file
@@ -69,11 +70,12 @@ def _train(trainee, recipe, doing, config, dataset, folder):
     epochs = config.classifier_epochs or recipe.epochs
     batch_size = min(128, len(dataset.train))
     steps = len(dataset.train) // batch_size
-    learner, opponent = trainee, {}
+    learner, opponent, watch = trainee, {}, []
     if config.defense == "aigan":
         aigan = build_aigan(config, dataset, functools.partial(trainee, training=False), epochs * steps)
         learner = GeneratorTraining(trainee, aigan, config.seed)
         opponent = state_of(aigan)
+        watch = [QuietFailures(aigan, dataset.validation.take(slice(0, 16)).as_float())]
     elif config.defense:
         static = static_classifiers(config, dataset, folder)
         learner = AdversarialTraining(trainee, config.defense, config.epsilon, static, config.seed)
@@ -110,6 +112,7 @@ def _train(trainee, recipe, doing, config, dataset, folder):
             callbacks=[
                 Progress(["loss", "accuracy", "generator_success_rate", "val_accuracy"], epochs),
                 StopNotFinite(checkpoint.what_is_kept, "train anew with another --seed, in another --workdir"),
+                *watch,
                 history,
                 checkpoint,
             ],
@@ -156,13 +159,31 @@ def local_copy(
         answers = {name: black_box.answers_on(split) for name, split in splits.items()}
         with atomic_file(path) as temporary:
             np.savez(temporary, **answers)
+        own.seal(path)
     else:
         black_box.queries.assign(sum(len(split) for split in splits.values()))
-    with np.load(path) as answers:
-        soft = {name: dataclasses.replace(split, labels=answers[name]) for name, split in splits.items()}
+    own.verify(path)
+    try:
+        with np.load(path) as answers:
+            soft = {name: dataclasses.replace(split, labels=answers[name]) for name, split in splits.items()}
+        for split in soft.values():
+            _refuse_other_answers(split, dataset.num_classes)
+    except Exception as error:  # of a damaged file NumPy raises half a dozen kinds
+        raise InputError(
+            f"{path} cannot be used ({first_line(error)}); expected the answers on this data set's images, as train.py wrote them: "
+            f"restore it, or delete {own.path} to ask anew"
+        ) from error
     answered = dataclasses.replace(dataset, **soft)
     # Another seed: the black box's own would give the copy its first weights.
     copy_config = dataclasses.replace(
         config, classifier=config.black_box, classifier_epochs=0, defense="", seed=config.seed + 2
     )
     return trained_classifier(copy_config, answered, own).func, answered
+
+
+def _refuse_other_answers(split, num_classes):
+    answers, expected = split.labels, (len(split.images), num_classes)
+    if answers.shape != expected or answers.dtype != np.float32:
+        raise ValueError(f"{answers.dtype} of {answers.shape} instead of float32 of {expected}")
+    if not (answers.min() >= 0 and np.allclose(answers.sum(axis=1), 1, atol=1e-3)):
+        raise ValueError("answers that are no probabilities")

@@ -161,6 +161,13 @@ def _parse(arguments: list[str]) -> list[str]:
         sys.exit(0)
 
 
+def _refuse_empty(values, *names):
+    """Refuses flags that are given, but without a value."""
+    for name in names:
+        if values[name].value in ("", []):
+            raise InputError(f"--{name} is empty; expected a value: give one, or leave the flag out")
+
+
 def train() -> None:
     """python train.py, or aigan-train"""
     _define_train_flags()
@@ -168,6 +175,7 @@ def train() -> None:
     def main():
         """Trains a classifier and an AI-GAN generator against it, and exports the generator."""
         values = flags.FLAGS
+        _refuse_empty(values, "workdir", "data_dir", "target_class")
         settings = {field.name: values[field.name].value for field in dataclasses.fields(Config)}
         given = {name: value for name, value in settings.items() if value is not None}
         if values.method == "aigan":
@@ -177,15 +185,16 @@ def train() -> None:
                         f"--{name}={values[name].value} has no effect; expected it only with --method=advgan"
                     )
         if values.export_again:
+            named = given.pop("custom_objects", None)
             if given or values.method != "aigan" or not values.workdir:
                 unfit = f"--{next(iter(given))}" if given else "--method" if values.workdir else "no --workdir"
                 raise InputError(
-                    f"--export_again with {unfit}; expected --workdir of a finished run, and of other flags only --data_dir "
-                    "and --export_classifier: the run has its settings"
+                    f"--export_again with {unfit}; expected --workdir of a finished run, and of other flags only --data_dir, "
+                    "--export_classifier and --custom_objects: the run has its settings"
                 )
             from aigan_tf.training import export_again
 
-            export_again(values.workdir, values.data_dir, values.export_classifier)
+            export_again(values.workdir, values.data_dir, values.export_classifier, () if named is None else (named,))
             return
         config = make_config(**given)
         # Here: TensorFlow takes seconds to import, and a mistyped flag should be answered at once.
@@ -237,22 +246,26 @@ def evaluate() -> None:
         "none",
     )
     define(str, "save_images", None, "new folder for the adversarial pictures and their manifest.csv")
+    define(
+        list, "custom_objects", "", "Python files that work folders were trained with, by comma; they are run", "none"
+    )
 
     def main():
         """Measures trained generators, and other attacks beside them, on the test split."""
+        values = flags.FLAGS
+        _refuse_empty(values, "workdir", "data_dir", "output", "save_images")
         from aigan_tf.comparison import evaluate_workdir
         from aigan_tf.resistance import evaluate_defenses
 
-        values = flags.FLAGS
-        if not values.workdir:
-            raise InputError("--workdir is empty; expected a work folder of train.py: give one")
         shared = values.data_dir, values.attacks, values.num_examples, values.output
         if len(values.workdir) == 1:
-            evaluate_workdir(values.workdir[0], *shared, values.transfer_to, values.save_images)
+            evaluate_workdir(
+                values.workdir[0], *shared, values.transfer_to, values.save_images, custom_objects=values.custom_objects
+            )
             return
         for name in ("transfer_to", "save_images"):
             if values[name].value:
                 raise InputError(f"--{name} with {len(values.workdir)} work folders: expected one: name one")
-        evaluate_defenses(values.workdir, *shared)
+        evaluate_defenses(values.workdir, *shared, values.custom_objects)
 
     run(main)

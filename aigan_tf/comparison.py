@@ -39,6 +39,7 @@ def evaluate_workdir(
     transfer_to: Sequence[str] = (),
     save_images: str | None = None,
     robust_against: Sequence[str] = (),
+    custom_objects: Sequence[str] = (),
 ) -> dict:
     """Evaluates a work folder's exported generator on the test split, as TF Serving would run it.
 
@@ -53,6 +54,7 @@ def evaluate_workdir(
             those that can be trained here.
         save_images: folder for the adversarial pictures and their manifest; it must be new or empty.
         robust_against: foolbox's attacks, by name, under which the classifier's accuracy is measured too, untargeted.
+        custom_objects: as in `preparation.config_of`, for all work folders.
 
     Returns:
         What was measured, as in report.json.
@@ -61,7 +63,7 @@ def evaluate_workdir(
         InputError: the folder, its files or the output cannot be used.
     """
     folder = Workdir(workdir)
-    config = preparation.config_of(folder)
+    config = preparation.config_of(folder, custom_objects)
     unknown = [name for name in attacks if name not in ATTACKS]
     if unknown or not attacks:
         raise InputError(
@@ -75,7 +77,7 @@ def evaluate_workdir(
     if transfer_to and GENERATOR not in attacks:
         raise InputError(f"--transfer_to without {GENERATOR} in --attacks: expected both, it is what is shown: add it")
     output = report_folder(user_path(output) if output else folder.evaluation, "report")
-    dataset = preparation.load_dataset(config, data_dir)
+    dataset = preparation.existing_dataset(config, data_dir, folder)
     pictures = contextlib.nullcontext()
     if save_images:
         pictures = PictureFolder(user_path(save_images), dataset.class_names, config.targeted, dataset.test.files)
@@ -89,7 +91,7 @@ def evaluate_workdir(
             f"--workdir={folder.path}: its classifier has no usable gradient; expected one to measure how it holds against "
             f"{' and '.join(robust_against)}: leave it out"
         )
-    others = _other_classifiers(transfer_to, config, dataset, folder)
+    others = _other_classifiers(transfer_to, config, dataset, folder, custom_objects)
     examples = examples_of(dataset, classifier)
     with pictures:
         result = compare(config, examples, dataset.name, chosen, folder, keep=pictures.keep if save_images else None)
@@ -250,7 +252,7 @@ def _warnings(config, examples, rows):
     return found
 
 
-def _other_classifiers(names, config, dataset, folder):
+def _other_classifiers(names, config, dataset, folder, custom_objects):
     """Classifiers the generator was not trained on, by name; none is trained before all names are known to be good."""
     trained = [name for name in names if preparation.is_built_in(name) and not _is_workdir(name)]
     found = {}
@@ -265,7 +267,9 @@ def _other_classifiers(names, config, dataset, folder):
                 classifiers.fitting_architecture(name, dataset.image_shape)
             else:
                 other = Workdir(user_path(name))
-                found[name] = preparation.existing_classifier(preparation.config_of(other), dataset, other)
+                found[name] = preparation.existing_classifier(
+                    preparation.config_of(other, custom_objects), dataset, other
+                )
         except InputError as error:
             raise InputError(f"--transfer_to={name}: {error}") from error
     found |= {name: _trained_classifier(name, config, dataset, folder) for name in trained}

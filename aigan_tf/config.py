@@ -158,6 +158,12 @@ class Config:
             )
         for name in ("gan_weight", "hinge_weight", "hinge_threshold", "attack_step_size"):
             check(name, getattr(self, name) >= 0, "0 or more", "give 0 to switch it off or to its default")
+        check(
+            "attack_step_size",
+            self.attack_step_size <= 1,
+            "a fraction of the pixel range, at most 1",
+            "give e.g. 0.0157, or 0 for epsilon / 4",
+        )
         for name in ("learning_rate", "discriminator_learning_rate"):
             check(name, getattr(self, name) > 0, "above 0", "give e.g. 0.001")
         for name in ("attack_steps", "batch_size", "generator_width", "queries_per_epoch"):

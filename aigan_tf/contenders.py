@@ -13,7 +13,7 @@ from aigan_tf.data import ImageDataset
 from aigan_tf.errors import InputError
 from aigan_tf.evaluation import Attack
 from aigan_tf.export import ServedGenerator, latest_version
-from aigan_tf.workdir import Workdir
+from aigan_tf.workdir import Workdir, numbered
 
 GENERATOR = "aigan"
 STAGE1 = "aigan_stage1"
@@ -49,7 +49,7 @@ def contenders(
             attacks[name] = Attack(_stage1(folder, config, dataset), OURS[name])
         elif name == ADVGAN:
             generators = _advgan_generators(folder, config, dataset)
-            targets = sorted(generators)
+            targets = list(generators)
             description = f"{OURS[name]}: {', '.join(dataset.class_names[k] for k in targets)}"
             attacks[name] = Attack(_by_class(generators), description, target_classes=targets)
         elif not gradient:
@@ -120,17 +120,21 @@ def _stage1(folder, config, dataset):
 
 def _advgan_generators(folder, config, dataset):
     """The attack of each AdvGAN generator, by target class."""
-    found = [path for path in folder.advgan.glob("*/generator.weights.h5") if path.parent.name.isdigit()]
-    found.sort(key=lambda path: int(path.parent.name))
+    found = {int(path.name): weights for path in numbered(folder.advgan) if (weights := Workdir(path).weights).exists()}
     if not found:
         raise InputError(
             f"--attacks has {ADVGAN}, but {folder.advgan} holds no generator; expected one for each target class: train "
             "them with train.py --method=advgan"
         )
+    if max(found) >= dataset.num_classes:
+        raise InputError(
+            f"{found[max(found)].parent} is of no class; expected one of the {dataset.num_classes} of {dataset.name}, from 0 on: "
+            "remove it"
+        )
     one_budget = dataclasses.replace(config, variable_epsilon=False)
     return {
-        int(path.parent.name): _attack(build_generator(one_budget, dataset, 1), path, config, dataset, False)
-        for path in found
+        target: _attack(build_generator(one_budget, dataset, 1), weights, config, dataset, False)
+        for target, weights in found.items()
     }
 
 

@@ -74,6 +74,8 @@ def load(name: str, data_dir: str | None = None, image_size: tuple[int, int] | N
     Raises:
         InputError: the name is unknown, the data cannot be had, or is not image classification.
     """
+    if data_dir is not None and not user_path(data_dir).is_dir():
+        raise InputError(f"--data_dir={data_dir} does not exist; expected the folder of TFDS data sets: create it")
     if name == "digits":
         train, test, class_names = _load_digits(image_size)
     elif is_folder(name):
@@ -221,6 +223,8 @@ def _in_colour(images):
 def _read_image(path, image_size):
     """Decodes one file to uint8 `(height, width, 1 or 3)`, as many channels as the file has."""
     try:
+        if not path.is_file():  # a pipe would be waited for without end
+            raise OSError
         data = path.read_bytes()
         image = tf.io.decode_image(data, expand_animations=False)
         if image.shape[-1] not in (1, 3):  # an alpha channel says nothing a classifier sees
@@ -241,7 +245,16 @@ def _load_tfds(name, data_dir, image_size):
     # TFDS warns about every folder that another of its versions left behind; nothing a user can act on.
     logging.getLogger("absl").addFilter(lambda record: "has no dataset_info.json" not in record.getMessage())
     tfds.disable_progress_bar()
-    builder = _tfds_builder(tfds, name, data_dir)
+    with _no_foreign_features(tfds) as foreign:
+        try:
+            builder = _tfds_builder(tfds, name, data_dir)
+        except InputError as error:
+            if not foreign:
+                raise
+            raise InputError(
+                f"data set {name!r} has a features.json that names {foreign[0]}, Python that would be run; expected classes of "
+                "tensorflow_datasets: convert it to a folder of PNG files, or get it from where it was made"
+            ) from error
     is_dict = isinstance(builder.info.features, tfds.features.FeaturesDict)
     features = dict(builder.info.features.items()) if is_dict else {}
     keys = builder.info.supervised_keys or ("image", "label")
@@ -299,10 +312,28 @@ def _load_tfds(name, data_dir, image_size):
     return train, test, label_feature.names
 
 
+@contextlib.contextmanager
+def _no_foreign_features(tfds):
+    """Keeps TFDS from importing the modules that a features.json names; yields the classes that were not looked for."""
+    foreign = []
+    connector = tfds.features.FeatureConnector
+    original = connector.cls_from_name
+
+    def cls_from_name(name):
+        if not name.startswith("tensorflow_datasets."):
+            foreign.append(name)
+            raise ValueError(f"{name} is not of TFDS")
+        return original(name)
+
+    connector.cls_from_name = cls_from_name
+    try:
+        yield foreign
+    finally:
+        connector.cls_from_name = original
+
+
 def _tfds_builder(tfds, name, data_dir):
     """Returns the prepared builder of a TFDS name, downloading only what is not laid out yet."""
-    if data_dir is not None and not user_path(data_dir).is_dir():
-        raise InputError(f"--data_dir={data_dir} does not exist; expected the folder of TFDS data sets: create it")
     try:
         builder = tfds.builder(name, data_dir=data_dir and str(user_path(data_dir)))
     except Exception as error:  # TFDS raises a dozen kinds here: unknown name, bad version, failed import

@@ -120,9 +120,13 @@ class GeneratorTraining(AdversarialTraining):
 
     def train_step(self, data):
         """One update of the generator and its discriminator, then one of the classifier."""
-        self.opponent.func.train_step(data)
+        opponent = self.opponent.func.train_step(data)
         logs = super().train_step(data)
-        return logs | {"generator_success_rate": self.opponent.func.success_rate.result()}
+        seen = {
+            "generator_success_rate": self.opponent.func.success_rate.name,
+            "discriminator_loss": "discriminator_loss",
+        }
+        return logs | {name: opponent[its] for name, its in seen.items()}
 
     def attacked(self, images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         """Returns the images to train on, each attacked by the generator and a step; as `AdversarialTraining.attacked`."""

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from aigan_tf import request_checks, saved_model, warmup
 from aigan_tf.perturbation import apply_perturbation, bounded, quantize
-from aigan_tf.workdir import atomic_folder
+from aigan_tf.workdir import atomic_folder, numbered
 
 
 class ServedGenerator(tf.Module):
@@ -197,5 +197,4 @@ def example_requests(served: ServedGenerator, signatures: Mapping) -> dict[str, 
 
 def latest_version(folder: pathlib.Path) -> pathlib.Path | None:
     """The newest exported version, `folder/N` with the largest N, or None."""
-    versions = [path for path in folder.glob("*") if path.name.isdigit()]
-    return max(versions, key=lambda path: int(path.name), default=None)
+    return next(reversed(numbered(folder)), None)

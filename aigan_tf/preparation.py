@@ -5,13 +5,13 @@ import functools
 import math
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import keras
 import tensorflow as tf
 
 from aigan_tf import classifiers
-from aigan_tf.adoption import adopt, attackable, first_line, load_keras, trainable
+from aigan_tf.adoption import adopt, attackable, first_line, load_keras, python_file, trainable
 from aigan_tf.building import build_generator
 from aigan_tf.config import Config, before_they_existed
 from aigan_tf.data import ImageDataset, load
@@ -19,18 +19,23 @@ from aigan_tf.errors import InputError, user_path
 from aigan_tf.evaluation import accuracy
 from aigan_tf.networks import Generator
 from aigan_tf.splits import IN_MEMORY, Split
-from aigan_tf.workdir import Workdir
+from aigan_tf.workdir import Workdir, digest_of
 
 say = functools.partial(print, flush=True)  # at once, also into a log file
 NEAR_CHANCE = 2.0  # a classifier below this many times chance is hardly worth attacking
 
 
-def config_of(folder: Workdir) -> Config:
+def config_of(folder: Workdir, custom_objects: Collection[str] = ()) -> Config:
     """Returns the settings of a run from its work folder.
 
+    Args:
+        folder: the work folder, which somebody else may have made.
+        custom_objects: the Python files that the user allows it to name; loading its classifier runs the one it does.
+
     Raises:
-        InputError: they are not there, or not what train.py wrote.
+        InputError: they are not there, not what train.py wrote, or name a Python file that the user does not.
     """
+    allowed = [python_file(file).resolve() for file in custom_objects]
     saved = folder.read_config()
     missing = [name for name in ("dataset", "classifier", "attack", "epsilon") if name not in saved]
     if missing:
@@ -42,6 +47,11 @@ def config_of(folder: Workdir) -> Config:
         refuse_idle_settings(config)
     except InputError as error:
         raise InputError(f"{folder.config}: {error}") from error
+    if config.custom_objects and user_path(config.custom_objects).resolve() not in allowed:
+        raise InputError(
+            f"{folder.config} has custom_objects={config.custom_objects}, a Python file that would be run; expected you to name "
+            f"it too: give --custom_objects={config.custom_objects} if you would run it yourself"
+        )
     return config
 
 
@@ -62,8 +72,11 @@ def load_dataset(config: Config, data_dir: str | None) -> ImageDataset:
         dataset = dataclasses.replace(dataset, test=dataset.test.take(slice(0, most)))
     if not config.class_names:
         return dataset
+    file = user_path(config.class_names)
     try:
-        text = user_path(config.class_names).read_text(encoding="utf-8")
+        if file.exists() and not file.is_file():  # a pipe would be waited for without end
+            raise OSError
+        text = file.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     except (OSError, ValueError) as error:
         raise InputError(
             f"--class_names={config.class_names} cannot be read; expected a text file with one name a line: correct the path"
@@ -74,11 +87,46 @@ def load_dataset(config: Config, data_dir: str | None) -> ImageDataset:
             f"--class_names={config.class_names} has {len(names)} names; expected {dataset.num_classes}, one for each class "
             "in label order: correct the file"
         )
+    for odd in (name for name in names if not name.isprintable()):
+        raise InputError(
+            f"--class_names={config.class_names} has the name {odd!r}; expected one that can be printed: correct the file"
+        )
     if len(set(names)) < len(names):
         raise InputError(
             f"--class_names={config.class_names} names a class twice; expected a different name for each: correct the file"
         )
     return dataclasses.replace(dataset, class_names=names)
+
+
+def digests_of(config: Config, names: Collection[str], dataset: ImageDataset | None = None) -> dict[str, str]:
+    """Returns the digests of the user's own files that settings name, by setting; what is not there has none.
+
+    Args:
+        config: the settings.
+        names: of them: "dataset", "class_names", "classifier", "custom_objects".
+        dataset: with "dataset", what was loaded; only a folder of pictures has a digest.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    own = {name: getattr(config, name) for name in names}
+    if "dataset" in own and dataset.train.files is None:
+        del own["dataset"]
+    if "classifier" in own and is_built_in(config.classifier):
+        del own["classifier"]
+    paths = {name: user_path(value) for name, value in own.items() if value}
+    return {name: digest_of(path) for name, path in paths.items() if path.is_file() or path.is_dir()}
+
+
+def existing_dataset(config: Config, data_dir: str | None, folder: Workdir) -> ImageDataset:
+    """As `load_dataset`, of a finished run.
+
+    Raises:
+        InputError: also where pictures or class names have changed since.
+    """
+    dataset = load_dataset(config, data_dir)
+    folder.compare(dataclasses.asdict(config), digests_of(config, ("dataset", "class_names"), dataset))
+    return dataset
 
 
 def is_built_in(classifier: str) -> bool:
@@ -150,10 +198,13 @@ def existing_classifier(config: Config, dataset: ImageDataset, folder: Workdir) 
     """Returns the classifier a finished run attacked, as images to logits.
 
     Raises:
-        InputError: it is not there any more, cannot be loaded, or does not fit the data set.
+        InputError: it is not there any more, has changed since, cannot be loaded, or does not fit the data set.
     """
     folder.verify(folder.classifier)
     if not is_built_in(config.classifier):
+        used = ("custom_objects",) if config.defense else ("classifier", "custom_objects")
+        if digests := digests_of(config, used):
+            folder.compare(dataclasses.asdict(config), digests)
         return adopt_classifier(config, dataset, path=folder.classifier if config.defense else None)
     try:
         classifier = classifiers.frozen(load_keras(folder.classifier))
@@ -184,7 +235,7 @@ def load_weights(network: keras.Model, path: pathlib.Path, expected: str) -> Non
     Raises:
         InputError: it is not there, is damaged, or cannot be loaded; `expected` ends the message.
     """
-    if not path.exists():
+    if not path.is_file():
         raise InputError(f"{path} is not there; {expected}")
     Workdir(path.parent).verify(path)
     try:

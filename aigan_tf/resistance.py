@@ -17,6 +17,7 @@ def evaluate_defenses(
     attacks: Sequence[str] = (GENERATOR,),
     num_examples: int | None = None,
     output: str | None = None,
+    custom_objects: Sequence[str] = (),
 ) -> dict:
     """Evaluates several work folders, whose classifiers were defended in different ways, and sets them side by side.
 
@@ -25,7 +26,7 @@ def evaluate_defenses(
 
     Args:
         workdirs: the work folders; each also gets its own evaluation/, as from `evaluate_workdir`.
-        data_dir, attacks, num_examples: as in `evaluate_workdir`.
+        data_dir, attacks, num_examples, custom_objects: as in `evaluate_workdir`.
         output: folder for defenses.json, defenses.csv and defenses.html; None for runs/defenses.
 
     Returns:
@@ -35,7 +36,7 @@ def evaluate_defenses(
         InputError: a folder, its files or the output cannot be used.
     """
     configs = {
-        str(path): preparation.config_of(Workdir(path)) for path in workdirs
+        str(path): preparation.config_of(Workdir(path), custom_objects) for path in workdirs
     }  # all of them, before hours are spent on one
     for name in ("dataset", "epsilon", "attack"):
         values = {getattr(config, name) for config in configs.values()}
@@ -49,7 +50,9 @@ def evaluate_defenses(
     rows = {}
     for path, config in configs.items():
         print(f"== {path}", flush=True)
-        result = evaluate_workdir(path, data_dir, attacks, num_examples, robust_against=("fgsm", "pgd"))
+        result = evaluate_workdir(
+            path, data_dir, attacks, num_examples, robust_against=("fgsm", "pgd"), custom_objects=custom_objects
+        )
         measured, robust = next(iter(result["attacks"].values())), result["robust_accuracy"]
         rows[path] = {
             "classifier": config.classifier,

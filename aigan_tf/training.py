@@ -25,11 +25,11 @@ from aigan_tf.contenders import ExportedGenerator
 from aigan_tf.data import ImageDataset
 from aigan_tf.distillation import BlackBox, DynamicDistillation
 from aigan_tf.distribution import Devices
-from aigan_tf.errors import InputError, user_path
+from aigan_tf.errors import InputError
 from aigan_tf.export import ServedGenerator, export_generator, latest_version
 from aigan_tf.health import QuietFailures, StopNotFinite
 from aigan_tf.preparation import say
-from aigan_tf.workdir import Workdir, atomic_file, digest_of, write_bytes, write_json
+from aigan_tf.workdir import Workdir, atomic_file, write_bytes, write_json
 
 
 def train_and_export(
@@ -83,12 +83,16 @@ def train_and_export(
 
 
 def export_again(
-    workdir: str | os.PathLike, data_dir: str | None = None, export_classifier: bool = False
+    workdir: str | os.PathLike,
+    data_dir: str | None = None,
+    export_classifier: bool = False,
+    custom_objects: Sequence[str] = (),
 ) -> pathlib.Path:
     """Exports a finished work folder's generator as the next version; the earlier ones stay.
 
     Args:
         workdir, data_dir, export_classifier: as in `train_and_export`.
+        custom_objects: as in `preparation.config_of`.
 
     Returns:
         The new version's folder.
@@ -97,8 +101,8 @@ def export_again(
         InputError: the folder does not hold a finished run, or its files cannot be used.
     """
     folder = Workdir(workdir)
-    config = preparation.config_of(folder)
-    dataset = preparation.load_dataset(config, data_dir)
+    config = preparation.config_of(folder, custom_objects)
+    dataset = preparation.existing_dataset(config, data_dir, folder)
     generator = preparation.trained_generator(config, dataset, folder)
     classifier = preparation.existing_classifier(config, dataset, folder) if export_classifier else None
     with folder.locked():
@@ -184,9 +188,9 @@ def open_run(
             preparation.trainable_classifier(config, dataset)
         preparation.check_accuracy(adopted, dataset.test, dataset.num_classes)
     # Where the user's own files are part of the run, it is another run once they change.
-    own = {"dataset": user_path(config.dataset)} | ({"classifier": user_path(config.classifier)} if adopted else {})
+    digests = preparation.digests_of(config, ("dataset", "class_names", "classifier", "custom_objects"), dataset)
     with folder.locked():
-        if folder.open(settings, defaults, {name: digest_of(path) for name, path in own.items() if path.exists()}):
+        if folder.open(settings, defaults, digests):
             say(f"Continuing in {folder.path}: it holds a run with the same settings.")
         else:
             say(f"Working in {folder.path}.")
@@ -212,13 +216,13 @@ def train_generator(
 ) -> AIGAN:
     """Runs both stages, or what is left of them, and returns the trained model; `devices` None is one device."""
     devices = devices or Devices()
-    attacked, callbacks, saved = classifier, [], {}
+    attacked, distillation, saved = classifier, [], {}
     if config.black_box:
         black_box = BlackBox(classifier)
         copy, answered = classifier_training.local_copy(config, dataset, folder, black_box)
         attacked = functools.partial(copy, training=False)  # not frozen: its weights follow the answers
         optimizer = keras.optimizers.Adam(1e-4)  # the copy is trained already: it only follows the generator
-        callbacks = [
+        distillation = [
             DynamicDistillation(
                 copy,
                 optimizer,
@@ -242,8 +246,7 @@ def train_generator(
     automatic = config.switch == "auto" and config.stage2_epochs > 0
     success = config.switch_success if automatic else None
     switch = StageSwitch(config.stage1_epochs, config.epochs, success, end_stage1)
-    watch = QuietFailures(dataset.validation.take(slice(0, 16)).as_float())
-    trained = fit(aigan, config, dataset, folder, config.epochs, devices, [switch, watch, *callbacks], saved)
+    trained = fit(aigan, config, dataset, folder, config.epochs, devices, [switch], saved, distillation)
     if trained and devices.is_chief:
         write_samples(aigan, dataset, folder)
         save_generator(aigan, folder.weights)
@@ -259,8 +262,11 @@ def fit(
     devices: Devices,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     saved: Mapping[str, object] | None = None,
+    distillation: Sequence[keras.callbacks.Callback] = (),
 ) -> bool:
     """Trains a model up to `epochs`, going on after the last step that `folder` holds.
+
+    `distillation` has losses of its own: it comes before what looks at them, `callbacks` and what else writes after.
 
     Returns:
         Whether there was anything left to do: what is in `folder.weights` else, the caller has to write there, as the last
@@ -302,7 +308,9 @@ def fit(
                     epochs,
                     show_stage=len(callbacks) > 0,
                 ),
+                *distillation,
                 StopNotFinite(checkpoint.what_is_kept, "lower --learning_rate, in another --workdir"),
+                QuietFailures(aigan, dataset.validation.take(slice(0, 16)).as_float()),
                 *callbacks,
                 precision,
                 *([history, checkpoint] if devices.is_chief else []),

@@ -106,6 +106,9 @@ class Workdir:
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--workdir={self.path} is a file; expected a folder: choose another name")
         if self.config.exists():
+            for folder in (self.checkpoints, self.exports, self.logs, self.samples, self.advgan):
+                if os.path.lexists(folder) and not folder.is_dir():  # training would end where it first writes there
+                    raise InputError(f"{folder} is no folder; expected one, or nothing: remove it")
             before = self.read_config()
             for name, value in settings.items():
                 saved = before.get(name, defaults.get(name))
@@ -114,18 +117,7 @@ class Workdir:
                         f"--workdir={self.path} holds a run with {name}={saved!r}, this one has {value!r}; "
                         f"expected the same settings: give --{name}={saved} or another --workdir"
                     )
-            known = before.get("digests", {})
-            if not isinstance(known, dict):
-                raise InputError(
-                    f"{self.config} has digests={known!r}; expected the digests train.py wrote: restore it, or choose another "
-                    "--workdir"
-                )
-            for name, digest in (digests or {}).items():
-                if known.get(name, digest) != digest:
-                    raise InputError(
-                        f"--workdir={self.path} holds a run with --{name}={settings[name]} whose files have changed since; "
-                        "expected the same content: restore it or choose another --workdir"
-                    )
+            self.compare(settings, digests or {})
             return True
         if self.path.exists() and not all(map(self._precedes_config, self.path.iterdir())):
             raise InputError(
@@ -138,6 +130,28 @@ class Workdir:
         """Whether a run that was killed may have left this before its config.json."""
         begun = _UNFINISHED.fullmatch(entry.name)
         return entry == self.lock or (begun and begun["name"] == self.config.name)
+
+    def compare(self, settings: dict, digests: dict) -> None:
+        """Sees that the user's own files are those that the run was begun with; of one without a digest nothing is known.
+
+        Args:
+            settings, digests: as in `check`.
+
+        Raises:
+            InputError: they are not, or config.json does not tell.
+        """
+        known = self.read_config().get("digests", {})
+        if not isinstance(known, dict):
+            raise InputError(
+                f"{self.config} has digests={known!r}; expected the digests train.py wrote: restore it, or choose another "
+                "--workdir"
+            )
+        for name, digest in digests.items():
+            if known.get(name, digest) != digest:
+                raise InputError(
+                    f"--workdir={self.path} holds a run with --{name}={settings[name]} whose files have changed since; "
+                    "expected the same content: restore it or choose another --workdir"
+                )
 
     def open(self, settings: dict, defaults: dict, digests: dict) -> bool:
         """Claims the folder for a run with these settings, writing config.json if it is new.
@@ -163,7 +177,7 @@ class Workdir:
             InputError: there is none, or it is not JSON.
         """
         try:
-            config = json.loads(self.config.read_text())
+            config = json.loads(_read(self.config).decode())
         except FileNotFoundError as error:
             raise InputError(
                 f"--workdir={self.path} has no config.json; expected the work folder of a finished train.py: train first"
@@ -200,7 +214,7 @@ class Workdir:
             return  # who wants to read it knows what its absence means
         for name, digest in self._sealed().items():
             file = self.path / name
-            if path in (file, *file.parents) and (not file.is_file() or digest_of(file) != digest):
+            if path in (file, *file.parents) and (not os.path.isfile(file) or digest_of(file) != digest):
                 raise InputError(
                     f"{file} is not what train.py wrote ({self.digests.name} knows its digest); expected the same content: restore "
                     f"it, or delete {path} and run train.py again"
@@ -208,8 +222,10 @@ class Workdir:
 
     def _sealed(self):
         try:
-            sealed = json.loads(self.digests.read_bytes())
-            return {str(name): str(digest) for name, digest in sealed.items()}
+            sealed = json.loads(_read(self.digests))
+            if any(name.startswith("/") or ".." in name.split("/") for name in sealed):
+                raise ValueError("a file that is not in this folder")
+            return {name: str(digest) for name, digest in sealed.items()}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, AttributeError, RecursionError) as error:
@@ -259,13 +275,34 @@ def _commit() -> str | None:
 
 
 def digest_of(path: pathlib.Path) -> str:
-    """Returns a digest of a file, or of all files below a folder and their names."""
+    """Returns a digest of a file, or of all files below a folder and their names.
+
+    Raises:
+        InputError: one of them cannot be read.
+    """
     digest = hashlib.sha256()
     for file in sorted(entry for entry in path.rglob("*") if entry.is_file()) if path.is_dir() else [path]:
-        digest.update(file.relative_to(path).as_posix().encode() + b"\0")
-        with open(file, "rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
+        digest.update(os.fsencode(file.relative_to(path).as_posix()) + b"\0")
+        try:
+            with open(file, "rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+        except OSError as error:
+            raise InputError(
+                f"{file} cannot be read ({error.strerror}); expected a file that can: change that"
+            ) from error
     return digest.hexdigest()
+
+
+def numbered(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns what in a folder is called by a number, in their order."""
+    named = [path for path in folder.glob("*") if re.fullmatch("[0-9]+", path.name)]
+    return sorted(named, key=lambda path: int(path.name))
+
+
+def _read(path):
+    if path.exists() and not path.is_file():  # a pipe would be waited for without end
+        raise OSError(f"{path} is no file")
+    return path.read_bytes()
 
 
 @contextlib.contextmanager
@@ -306,7 +343,8 @@ def writing(place: str | os.PathLike, folder: pathlib.Path):
 
 def _quoted(numbers, error):
     """The system's words for the first of some error numbers that an error quotes, or None."""
-    return next((text for text in map(os.strerror, numbers) if text in str(error)), None)
+    said = str(error).lower()  # TensorFlow has words of its own: it "is not a directory"
+    return next((text for text in map(os.strerror, numbers) if text.lower() in said), None)
 
 
 def _flush(path):
@@ -388,8 +426,7 @@ def read_csv(path: pathlib.Path) -> list[dict]:
         InputError: it is no CSV file, or a row has more or fewer cells than the header.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(io.StringIO(_read(path).decode(), newline="")))
     except FileNotFoundError:
         return []
     except (OSError, ValueError, csv.Error) as error:

@@ -36,8 +36,20 @@ import tensorflow_datasets as tfds
 from commands import run_in_process
 from PIL import Image
 
-from aigan_tf import adoption, cli, comparison, contenders, data, preparation, training
+from aigan_tf import (
+    adoption,
+    callbacks,
+    classifier_training,
+    classifiers,
+    cli,
+    comparison,
+    contenders,
+    data,
+    preparation,
+    training,
+)
 from aigan_tf.config import Config, before_they_existed, make_config
+from aigan_tf.distillation import BlackBox
 from aigan_tf.errors import InputError
 from aigan_tf.workdir import Workdir, digest_of, read_csv, write_json
 
@@ -46,15 +58,18 @@ TINY = dict(
     batch_size=32, attack_steps=2, generator_width=4, generator_blocks=1,
 )  # fmt: skip
 SHARES = {  # of the examples; those that load models take a hundred times as long
-    "config.json": 0.40,
+    "config.json": 0.386,
     "flags of train.py": 0.30,
     "flags of evaluate.py": 0.15,
-    "image folder": 0.10,
+    "image folder": 0.07,
     "TFDS folder": 0.02,
     "classifier of one's own": 0.015,
     "config.json, evaluated": 0.005,
     "work folder, evaluated": 0.008,
-    "work folder, trained on": 0.002,
+    "work folder, trained on": 0.004,
+    "interrupted work folder, gone on with": 0.002,
+    "classifiers beside the run": 0.01,
+    "files of names and layers": 0.03,
 }
 # What the help texts say, a second time: what is refused is decided elsewhere.
 WHOLE = 2**31 - 1
@@ -64,7 +79,8 @@ DOCUMENTED = {
     )},
     **{name: (1, WHOLE) for name in ("queries_per_epoch", "attack_steps", "batch_size")},
     "generator_width": (1, 1024), "generator_blocks": (0, 100),
-    **{name: (0, sys.float_info.max) for name in ("gan_weight", "hinge_weight", "hinge_threshold", "attack_step_size")},
+    **{name: (0, sys.float_info.max) for name in ("gan_weight", "hinge_weight", "hinge_threshold")},
+    "attack_step_size": (0, 1),
     **{name: (5e-324, sys.float_info.max) for name in ("learning_rate", "discriminator_learning_rate")},
     "epsilon": (0.999 / 255, 1), "switch_success": (5e-324, 1),
     "attack": ("targeted", "untargeted"), "switch": ("auto", "fixed"), "optimizer": ("muon", "adam"), "bound": ("projection", "tanh"),
@@ -78,8 +94,19 @@ PARSE = {
     float: float,
     str: str,
 }
-# What of a work folder is read again.
-RUN = ["config.json", "classifier.keras", "*.weights.h5", "metrics.csv", "generator", "*/1/*", "*/1/variables/*"]
+# What of a work folder is read again: by both commands, where the run is finished; by evaluate.py; by train.py.
+READ = ["config.json", "digests.json", "classifier.keras", "*.weights.h5", "metrics.csv"]
+EXPORTED = ["generator", "*/1/*", "*/1/variables/*", "advgan"]
+EVALUATED = [*READ, *EXPORTED, "advgan/3", "advgan/3/*", "transfer", "transfer/*", "transfer/small/*"]
+WRITTEN = ["logs", "samples", "samples/*", "checkpoints", "checkpoints/*", "checkpoints/aigan/*"]
+LAYERS = """
+import keras
+
+@keras.saving.register_keras_serializable("fuzzed")
+class Doubling(keras.layers.Layer):
+    def call(self, inputs):
+        return 2.0 * inputs
+"""
 
 
 class Accepted(BaseException):
@@ -197,12 +224,34 @@ class Fuzz:
         self.place = place
         self.digits = data.load("digits")
         self.settings = make_config(**TINY)
+        self.asked = make_config(
+            **TINY | {"stage1_epochs": 1, "stage2_epochs": 1}, black_box="small", queries_per_epoch=40
+        )
+        self.defended = dataclasses.replace(self.settings, classifier="resnet20", defense="ensemble")
+        # Of what has no --classifier_epochs: forty take too long here.
+        small = classifiers.ARCHITECTURES["small"]
+        recipe = dataclasses.replace(small.recipe, epochs=1)
+        classifiers.ARCHITECTURES["small"] = dataclasses.replace(small, recipe=recipe)
         with contextlib.redirect_stdout(io.StringIO()):
-            self.measured = training.train_and_export(self.settings, whole / "run")
+            self.measured = trained_on(self.settings, whole / "run")
+            training.train_advgan(self.settings, whole / "run", target_classes="3", epochs=1)
             self.report = evaluated(whole / "run")
-        del self.measured["milliseconds_per_image"]
-        for unneeded in ("logs", "evaluation", "samples", "checkpoints/classifier"):
-            shutil.rmtree(whole / "run" / unneeded)
+            # Interrupted before its last epoch; what would have come of it.
+            with interrupted():
+                training.train_and_export(self.asked, whole / "asked")
+            shutil.copytree(whole / "asked", place / "asked")
+            self.gone_on_with = trained_on(self.asked, place / "asked")
+            self.beside = self.classifiers_beside(whole / "beside")
+        for unneeded in (
+            "run/logs/*",
+            "run/evaluation",
+            "run/checkpoints/classifier",
+            "run/advgan/3/[cl]*",
+            "*/*/checkpoints",
+            "*/*/*/checkpoints",
+        ):
+            for path in whole.glob(unneeded):
+                damage.remove(path)
         self.classifier = preparation.existing_classifier(self.settings, self.digits, Workdir(whole / "run"))
         self.exported = contenders.ExportedGenerator(Workdir(whole / "run"), self.settings, (8, 8, 1))
         self.images = self.digits.test.as_float()[:8]
@@ -213,6 +262,15 @@ class Fuzz:
         model.export(whole / "own" / "saved", verbose=False)
         other = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
         other.save(whole / "own" / "other.keras")
+        (whole / "named").mkdir()
+        (whole / "named" / "names.txt").write_text("\n".join(f"digit {k}" for k in range(10)))
+        (whole / "named" / "layers.py").write_text(LAYERS)
+        exec(LAYERS, namespace := {"__name__": "layers"})
+        doubled = keras.Sequential(
+            [keras.Input((8, 8, 1)), namespace["Doubling"](), *other.layers[:-1], keras.layers.Dense(10)]
+        )
+        doubled.save(whole / "own" / "doubled.keras")
+        self.doubled = np.asarray(doubled(self.images))
         write_pictures(whole / "pictures")
         with contextlib.redirect_stdout(io.StringIO()):
             write_tfds(whole / "tfds")
@@ -231,6 +289,9 @@ class Fuzz:
             "config.json, evaluated": self.evaluated_configs,
             "work folder, evaluated": self.evaluated_folders,
             "work folder, trained on": self.continued_folders,
+            "interrupted work folder, gone on with": self.interrupted_folders,
+            "classifiers beside the run": self.folders_beside,
+            "files of names and layers": self.named_files,
         }
 
     # --- settings
@@ -452,7 +513,7 @@ class Fuzz:
         return self.folders("own", ["*.keras", "saved", "saved/*", "saved/*/*"], use, wrong_with)
 
     def evaluated_folders(self):
-        return self.folders("run", RUN, evaluated, self.report_wrong)
+        return self.folders("run", EVALUATED, evaluated, self.report_wrong)
 
     def evaluated_configs(self):
         whole = json.loads((self.whole / "run" / "config.json").read_text())
@@ -479,17 +540,68 @@ class Fuzz:
         return damage.configs(whole, [field.name for field in dataclasses.fields(Config)]), check
 
     def continued_folders(self):
-        def use(folder):
-            return training.train_and_export(self.settings, folder)
+        return self.folders(
+            "run", [*READ, *EXPORTED, *WRITTEN], lambda folder: trained_on(self.settings, folder),
+            lambda report, folder: first_difference(report, self.measured),
+        )  # fmt: skip
 
-        def wrong_with(report, folder):
-            differs = [name for name in self.measured if report[name] != self.measured[name]]
+    def interrupted_folders(self):
+        return self.folders(
+            "asked", [*READ, *WRITTEN, "local_copy", "local_copy/*"], lambda folder: trained_on(self.asked, folder),
+            lambda report, folder: first_difference(report, self.gone_on_with),
+        )  # fmt: skip
+
+    def classifiers_beside(self, folder):
+        """Returns the answers of a black box, and the logits of its copy and of a defence's static classifier."""
+        run, few = Workdir(folder), self.digits.validation.as_float()[:8]
+        copy, answered = classifier_training.local_copy(self.asked, self.digits, run, BlackBox(known_answers))
+        (static,) = classifier_training.static_classifiers(self.defended, self.digits, run)
+        return {
+            "train": answered.train.labels, "validation": answered.validation.labels,
+            "copy": np.asarray(copy(few)), "static": np.asarray(static(few)),
+        }  # fmt: skip
+
+    def folders_beside(self):
+        def wrong_with(found, folder):
+            differs = [name for name in found if not np.allclose(found[name], self.beside[name], atol=1e-4)]
+            for name, path in (
+                ("copy", "local_copy"),
+                ("static", "ensemble/small"),
+            ):  # what was removed is trained again
+                files = [root / path / "classifier.keras" for root in (folder, self.whole / "beside")]
+                if name in differs and files[0].read_bytes() != files[1].read_bytes():
+                    differs.remove(name)
             return f"another {differs[0]}" if differs else None
 
-        return self.folders("run", [*RUN, "checkpoints/*", "checkpoints/aigan/*"], use, wrong_with)
+        patterns = ["*", "local_copy/*", "local_copy/answers.npz", "ensemble/*", "ensemble/small/*"]
+        return self.folders("beside", patterns, self.classifiers_beside, wrong_with)
+
+    def named_files(self):
+        def use(folder):
+            keras.saving.get_custom_objects().clear()
+            config = dataclasses.replace(self.settings, class_names=str(folder / "names.txt"))
+            with mock.patch.object(preparation, "load", self.load):
+                names = preparation.load_dataset(config, None).class_names
+            model, layers = str(self.whole / "own" / "doubled.keras"), str(folder / "layers.py")
+            return names, np.asarray(adoption.adopt(model, self.images, 10, custom_objects=layers)(self.images))
+
+        def wrong_with(found, folder):
+            names, logits = found
+            lines = (folder / "names.txt").read_bytes().decode("utf-8-sig").splitlines()
+            if list(names) != [line.strip() for line in lines if line.strip()] or len(set(names)) != 10:
+                return f"names {names}"
+            if not all(name.isprintable() for name in names):
+                return f"names {names} that cannot be printed"
+            if np.allclose(logits, self.doubled, atol=1e-4):
+                return None
+            return "other logits" if (folder / "layers.py").read_text() == LAYERS else ANOTHER  # other code
+
+        return self.folders("named", ["*"], use, wrong_with)
 
     def report_wrong(self, report, folder):
-        differs = [name for name in self.report if report.get(name) != self.report[name]]
+        retrained = digest_of(folder / "transfer") != digest_of(self.whole / "run" / "transfer")
+        expected = self.report | ({"transfer": report["transfer"]} if retrained else {})
+        differs = [name for name in expected if report.get(name) != expected[name]]
         if differs == ["generator_training_seconds"]:  # which are what they are in the file
             rows = read_csv(folder / "metrics.csv")
             differs = [] if report[differs[0]] == sum(float(row["seconds"]) for row in rows) else differs
@@ -498,10 +610,45 @@ class Fuzz:
 
 def evaluated(folder: pathlib.Path) -> dict:
     """Returns of a work folder's report what does not depend on the clock."""
-    report = comparison.evaluate_workdir(folder, num_examples=20, attacks=["aigan", "aigan_stage1"])
-    for row in report["attacks"].values():
+    attacks = ["aigan", "aigan_stage1", "advgan"]
+    report = comparison.evaluate_workdir(folder, num_examples=20, attacks=attacks, transfer_to=["small"])
+    for row in (*report["attacks"].values(), *report["transfer"].values()):
         del row["milliseconds_per_image"]
     return report
+
+
+def trained_on(config: Config, folder: pathlib.Path) -> dict:
+    """Returns what train.py measures, but for what depends on the clock."""
+    report = training.train_and_export(config, folder)
+    del report["milliseconds_per_image"]
+    return report
+
+
+def first_difference(report: dict, expected: dict) -> str | None:
+    """Returns what is not as expected in a report, or None."""
+    return next((f"another {name}" for name in expected if report[name] != expected[name]), None)
+
+
+@contextlib.contextmanager
+def interrupted():
+    """Interrupts a generator's training before its last epoch."""
+    original = callbacks.MetricsHistory.on_epoch_begin
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if hasattr(self.model, "generator") and epoch + 1 == self.params["epochs"]:
+            raise KeyboardInterrupt
+        original(self, epoch, logs)
+
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        mock.patch.object(callbacks.MetricsHistory, "on_epoch_begin", on_epoch_begin),
+    ):
+        yield
+
+
+def known_answers(images: tf.Tensor) -> tf.Tensor:
+    """A black box that need not be trained: each of ten classes is told by one row or column's brightness."""
+    return tf.concat([tf.reduce_mean(images, axis=[1, 3]), tf.reduce_mean(images, axis=[2, 3])[:, :2]], axis=1)
 
 
 def run(check: Callable, strategy, examples: int, seed: int) -> tuple[collections.Counter, list[str]]:

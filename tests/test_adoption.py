@@ -280,6 +280,7 @@ def test_a_custom_layer_needs_the_file_that_registers_it(images, tmp_path, resto
         ("missing.py", None, "does not exist"),
         ("broken.py", "raise RuntimeError('first line\\nsecond line')", "first line"),
         ("syntax.py", "def (", "fails"),
+        ("exits.py", "import sys; sys.exit(0)", "ends the program"),
         ("layers.txt", "x = 1", r"ends in \.py"),
     ],
 )

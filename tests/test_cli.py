@@ -77,6 +77,10 @@ def assert_refused(status, stderr, words, folder):
         (["--stage2_epochs=-2"], ["--stage2_epochs=-2", "0 or more"]),
         (["--stage1_epochs=0", "--stage2_epochs=0"], ["--stage1_epochs=0", "at least one epoch", "raise"]),
         (["--dataset=mnist", "--data_dir=nowhere"], ["--data_dir=nowhere", "expected", "create"]),
+        (["--data_dir=nowhere"], ["--data_dir=nowhere", "expected", "create"]),
+        (["--workdir="], ["--workdir is empty", "expected", "leave"]),
+        (["--method=advgan", "--target_class="], ["--target_class is empty", "expected", "leave"]),
+        (["--attack_step_size=1e300"], ["--attack_step_size=1e+300", "at most 1", "epsilon / 4"]),
         (["--classifier=nowhere.keras"], ["nowhere.keras", "expected", "correct"]),
         (["--classifier=A"], ["8 x 8", "at least 12 x 12", "--classifier"]),
         (["--class_names=nowhere.txt"], ["nowhere.txt", "expected", "correct"]),
@@ -140,7 +144,10 @@ def test_an_export_takes_its_settings_from_the_run(run_in_process, monkeypatch):
     monkeypatch.setattr(training, "export_again", lambda *args: calls.append(args))
     assert run_in_process("--export_again", "--workdir=runs/x")[0] == 0
     assert run_in_process("--export_again", "--workdir=runs/x", "--data_dir=d", "--export_classifier")[0] == 0
-    assert calls == [("runs/x", None, False), ("runs/x", "d", True)]
+    assert run_in_process("--export_again", "--workdir=runs/x", "--custom_objects=layers.py")[0] == 0
+    assert calls == [
+        ("runs/x", None, False, ()), ("runs/x", "d", True, ()), ("runs/x", None, False, ("layers.py",))
+    ]  # fmt: skip
 
 
 TINY = (
@@ -200,7 +207,7 @@ HELP = {  # a command's sentence and its flags
     "train.py": ("Trains a classifier", SETTINGS | RUN),
     "evaluate.py": (
         "Measures trained generators",
-        {"workdir", "data_dir", "attacks", "num_examples", "output", "transfer_to", "save_images"},
+        {"workdir", "data_dir", "attacks", "num_examples", "output", "transfer_to", "save_images", "custom_objects"},
     ),
     "-maigan_tf.client": (
         "Asks a served generator",

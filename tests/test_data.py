@@ -372,6 +372,15 @@ def test_channel_statistics_are_those_of_the_pixels(monkeypatch):
     assert std[2] > 0
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_that_is_called_a_picture_is_not_waited_for(tmp_path):
+    write_folder(tmp_path)
+    os.mkfifo(tmp_path / "train" / "cat" / "x.png")
+    with pytest.raises(InputError) as caught:
+        data.load(str(tmp_path))
+    assert_one_line(caught, "x.png", "cannot be read")
+
+
 # --- TFDS
 
 
@@ -465,6 +474,21 @@ def test_a_damaged_data_set_is_refused(damage, words, mnist, tmp_path, no_networ
     with pytest.raises(InputError) as caught:
         data.load("mnist", str(tmp_path / "tfds"))
     assert_one_line(caught, "prepare it again", *words)
+
+
+@pytest.mark.parametrize("key", ["pythonClassName", "python_class_name"])
+def test_a_module_that_a_features_file_names_is_not_imported(key, tmp_path, no_network, monkeypatch):
+    store(tmp_path / "tfds", "evil", image_features((8, 8, 1)), {"train": image_examples(30, (8, 8, 1))})
+    assert len(data.load("evil", str(tmp_path / "tfds")).class_names) == 10
+    file = next(tmp_path.rglob("features.json"))
+    text = file.read_text().replace("tensorflow_datasets.core.features.image_feature.Image", "evilmod.Image")
+    file.write_text(text.replace('"pythonClassName"', f'"{key}"'))
+    (tmp_path / "evilmod.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError) as caught:
+        data.load("evil", str(tmp_path / "tfds"))
+    assert_one_line(caught, "features.json", "evilmod.Image", "tensorflow_datasets")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_the_home_folder_is_understood(mnist, no_network, monkeypatch):

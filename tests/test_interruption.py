@@ -15,11 +15,15 @@ import pytest
 import tensorflow as tf
 from commands import run_in_process
 
-from aigan_tf import cli
+from aigan_tf import classifier_training, cli, training
+from aigan_tf.building import build_advgan
 from aigan_tf.callbacks import MetricsHistory
 from aigan_tf.checkpoints import Checkpoint
+from aigan_tf.config import make_config
+from aigan_tf.distillation import DynamicDistillation
 from aigan_tf.errors import DivergedError, Terminated
 from aigan_tf.health import QuietFailures, StopNotFinite
+from aigan_tf.workdir import Workdir
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -225,6 +229,34 @@ def test_a_diverging_run_ends_in_one_line_and_keeps_its_last_good_checkpoint(
         assert np.isfinite(reader.get_tensor(name)).all(), name
 
 
+@pytest.mark.parametrize("term", ["gan", "hinge"])
+def test_a_weight_beyond_float32_is_named_with_its_remedy(term, make_aigan, batch):
+    aigan = make_aigan(hinge_threshold=0.0, **{f"{term}_weight": 1e38})
+    batches = tf.data.Dataset.from_tensors((batch[0], tf.constant(batch[1]))).repeat()
+    stop = StopNotFinite(lambda: "no checkpoint was saved before", "lower --learning_rate")
+    with pytest.raises(DivergedError) as caught:
+        aigan.fit(batches, steps_per_epoch=9, verbose=0, shuffle=False, callbacks=[stop])
+    message = str(caught.value)
+    assert "generator_loss is" in message
+    assert f"{term}_weight is 1e+38, more than float32 can carry; expected finite losses" in message
+    assert f": lower --{term}_weight" in message
+    assert "learning_rate" not in message
+
+
+def test_a_copy_that_diverges_ends_the_run_before_anything_is_written_of_it(
+    digit_classifier, digits, tmp_path, monkeypatch
+):
+    def no_number(self, epoch, logs=None):
+        logs["copy_loss"] = math.nan
+
+    monkeypatch.setattr(DynamicDistillation, "on_epoch_end", no_number)
+    monkeypatch.setattr(classifier_training, "local_copy", lambda *run: (digit_classifier, digits))
+    config = make_config(black_box="small", stage1_epochs=1, steps_per_epoch=2, generator_width=4, generator_blocks=1)
+    with pytest.raises(DivergedError, match="copy_loss is nan"):
+        training.train_generator(config, digits, digit_classifier, Workdir(tmp_path))
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".csv", ".h5", ".png", ".index")]
+
+
 @pytest.mark.parametrize("earlier", [False, True])
 def test_weights_that_are_not_finite_are_never_saved(earlier, tmp_path):
     weight = keras.Variable(1.0)
@@ -276,8 +308,7 @@ def test_a_signal_that_is_ignored_stays_so(tmp_path):
 
 
 def test_a_collapsed_discriminator_is_warned_of_once(make_aigan, batch, capsys):
-    watch = QuietFailures(batch[0])
-    watch.set_model(make_aigan())
+    watch = QuietFailures(make_aigan(), batch[0])
     watch.on_epoch_end(0, {"discriminator_loss": 0.3})
     assert "collapsed" not in capsys.readouterr().out
     for epoch in (1, 2):
@@ -287,8 +318,7 @@ def test_a_collapsed_discriminator_is_warned_of_once(make_aigan, batch, capsys):
 
 def test_a_generator_that_ignores_its_target_is_warned_of(make_aigan, batch, capsys):
     aigan = make_aigan()
-    watch = QuietFailures(batch[0])
-    watch.set_model(aigan)
+    watch = QuietFailures(aigan, batch[0])
     watch.on_epoch_end(0, {"discriminator_loss": 1.0})
     assert "ignores" not in capsys.readouterr().out
     assert watch.difference() > 5 * watch.ALIKE
@@ -299,3 +329,28 @@ def test_a_generator_that_ignores_its_target_is_warned_of(make_aigan, batch, cap
     aigan.generator_optimizer.iterations.assign(watch.PATIENCE)
     watch.on_epoch_end(1, {"discriminator_loss": 1.0})
     assert "Warning: the generator ignores its target: after epoch 2" in capsys.readouterr().out
+
+
+def test_a_discriminator_stuck_at_one_answer_is_warned_of(make_aigan, batch, capsys):
+    aigan = make_aigan()
+    aigan.generator_optimizer.iterations.assign(QuietFailures.PATIENCE)
+    watch = QuietFailures(aigan, batch[0])
+    at_chance = {"discriminator_loss": 2 * math.log(2)}
+    watch.on_epoch_end(0, at_chance)
+    assert "stuck" not in capsys.readouterr().out  # nobody may be able to tell such images apart
+    aigan.discriminator.head.kernel.assign(np.zeros_like(aigan.discriminator.head.kernel))
+    watch.on_epoch_end(1, {"discriminator_loss": 1.2})
+    assert "stuck" not in capsys.readouterr().out
+    for epoch in (2, 3):
+        watch.on_epoch_end(epoch, at_chance)
+    assert capsys.readouterr().out.count("Warning: the discriminator is stuck: after epoch 3 it answers the same") == 1
+
+
+def test_a_generator_of_one_target_cannot_ignore_it(digits, digit_classifier, batch, capsys):
+    advgan = build_advgan(make_config(generator_width=4, generator_blocks=1), digits, digit_classifier, 3, 2)
+    advgan.generator_optimizer.iterations.assign(QuietFailures.PATIENCE)
+    watch = QuietFailures(advgan, batch[0])
+    watch.on_epoch_end(0, {"discriminator_loss": 1.0})
+    assert not capsys.readouterr().out
+    watch.on_epoch_end(1, {"discriminator_loss": 1e-5})
+    assert "collapsed" in capsys.readouterr().out

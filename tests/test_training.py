@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -32,6 +33,7 @@ from aigan_tf import (
 from aigan_tf.attacks import pgd_attack
 from aigan_tf.batches import evaluation_batches
 from aigan_tf.config import make_config
+from aigan_tf.distillation import BlackBox
 from aigan_tf.errors import InputError, Terminated
 from aigan_tf.networks import Discriminator, Generator
 from aigan_tf.workdir import Workdir
@@ -683,6 +685,13 @@ def test_class_names_are_taken_from_the_file(tmp_path):
     names.write_text("\n".join(f"digit {k}" for k in range(10)) + "\n\n")
     dataset = training.preparation.load_dataset(make_config(class_names=str(names)), None)
     assert dataset.class_names == tuple(f"digit {k}" for k in range(10))
+    names.write_text("\ufeff" + "\n".join(dataset.class_names), encoding="utf-8")
+    assert (
+        training.preparation.load_dataset(make_config(class_names=str(names)), None).class_names == dataset.class_names
+    )
+    names.write_text("\n".join(dataset.class_names[:-1]) + "\nni\x1bne")
+    with pytest.raises(InputError, match=r"the name 'ni\\x1bne'; expected one that can be printed"):
+        training.preparation.load_dataset(make_config(class_names=str(names)), None)
     names.write_text("zero\none\n")
     with pytest.raises(InputError, match="2 names; expected 10"):
         training.preparation.load_dataset(make_config(class_names=str(names)), None)
@@ -748,6 +757,21 @@ def test_advgan_is_trained_for_the_classes_asked_for_and_goes_on_where_it_was(fi
     assert "after step 3 of 6" in capsys.readouterr().out
     with pytest.raises(InputError, match="advgan_epochs=2"):
         training.train_advgan(config, folder, target_classes="3", epochs=3)
+
+
+def test_advgan_of_a_class_that_is_none_is_refused_and_of_no_number_left_out(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    training.train_advgan(make_config(**TINY), folder, target_classes="3", epochs=1)
+    shutil.copytree(folder / "advgan" / "3", folder / "advgan" / "\u00b2")
+    (folder / "generator" / "\u00b2").mkdir()
+    names = ("aigan", "advgan")
+    result = comparison.evaluate_workdir(folder, attacks=names, num_examples=20, output=str(tmp_path / "out"))
+    tried = result["attacks"]["advgan"]["success_by_class"]
+    assert [name for name, rate in tried.items() if rate is not None] == ["3"]
+    shutil.copytree(folder / "advgan" / "3", folder / "advgan" / "99")
+    with pytest.raises(InputError, match=r"advgan/99 is of no class; expected one of the 10 of digits.*remove it"):
+        comparison.evaluate_workdir(folder, attacks=names, num_examples=20, output=str(tmp_path / "out"))
 
 
 def test_advgan_never_sees_an_image_of_its_target(finished, tmp_path, monkeypatch):
@@ -897,6 +921,62 @@ def test_a_black_box_is_attacked_through_a_copy_and_its_queries_are_counted(
             training.train_and_export(config, cut)
     assert training.train_and_export(config, cut)["queries"] == result["queries"]
     assert_same_arrays(saved_weights(cut / "generator.weights.h5"), saved_weights(whole / "generator.weights.h5"))
+
+
+def rewritten(path, **changes):
+    with np.load(path) as answers:
+        np.savez(path, **{name: changes.get(name, lambda same: same)(answers[name]) for name in answers.files})
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "not a zip file"),
+        (lambda path: path.write_bytes(b""), "No data left"),
+        (lambda path: path.write_bytes(b"PK\x03\x04"), "not a zip file"),
+        (lambda path: np.savez(path, train=np.zeros(3)), "validation"),
+        (
+            lambda path: rewritten(path, train=lambda answers: answers[:5]),
+            r"\(5, 10\) instead of float32 of \(200, 10\)",
+        ),
+        (lambda path: rewritten(path, validation=lambda answers: answers[:, :9]), r"\(50, 9\)"),
+        (lambda path: rewritten(path, train=lambda answers: answers.astype(np.float64)), "float64"),
+        (lambda path: rewritten(path, train=lambda answers: answers * np.nan), "no probabilities"),
+        (lambda path: rewritten(path, train=lambda answers: answers - 1), "no probabilities"),
+        (lambda path: rewritten(path, train=lambda answers: answers[::-1]), None),  # which only its digest tells
+    ],
+)
+@pytest.mark.parametrize("sealed", [True, False])
+def test_damaged_answers_of_a_black_box_are_refused(
+    damage, words, sealed, digits, digit_classifier, tmp_path, monkeypatch
+):
+    learned = []
+
+    def trained(config, dataset, folder):
+        learned.append(dataset)
+        return functools.partial(digit_classifier)
+
+    monkeypatch.setattr(classifier_training, "trained_classifier", trained)
+    few = dataclasses.replace(
+        digits, train=digits.train.take(slice(0, 200)), validation=digits.train.take(slice(0, 50))
+    )
+    arguments = make_config(black_box="small"), few, Workdir(tmp_path), BlackBox(digit_classifier)
+    for _ in range(2):
+        _, answered = classifier_training.local_copy(*arguments)
+        np.testing.assert_allclose(
+            answered.train.labels, tf.nn.softmax(digit_classifier(few.train.as_float())), atol=1e-6
+        )
+    path = tmp_path / "local_copy" / "answers.npz"
+    damage(path)
+    if not sealed:
+        (tmp_path / "local_copy" / "digests.json").unlink()
+    if words is None and not sealed:
+        return
+    expected = r"answers\.npz is not what train\.py wrote.*expected" if sealed else f"{words}.*expected the answers on"
+    with pytest.raises(InputError, match=expected) as caught:
+        classifier_training.local_copy(*arguments)
+    assert "\n" not in str(caught.value)
+    assert len(learned) == 2
 
 
 @pytest.mark.long
@@ -1137,6 +1217,8 @@ def test_an_unknown_attack_is_named(finished):
         ),
         (lambda folder: set_in_config(folder, variable_epsilon=True), ["generator/1", "expected", "again"]),
         (lambda folder: set_in_config(folder, image_size="9,16"), ["classifier.keras", "(9, 16, 1)", "expected"]),
+        (lambda folder: pipe(folder / "generator_stage1.weights.h5"), ["generator_stage1.weights.h5", "expected"]),
+        (lambda folder: pipe(folder / "classifier.keras"), ["classifier.keras", "expected", "restore"]),
     ],
 )
 @pytest.mark.parametrize("sealed", [True, False])
@@ -1154,9 +1236,107 @@ def test_a_damaged_work_folder_is_refused_in_one_line(damage, words, sealed, fin
     assert (folder / "report.json").read_bytes() == report
 
 
+def pipe(path):
+    """Puts a pipe, for which a reader would wait, in the place of a file."""
+    path.unlink()
+    os.mkfifo(path)
+
+
 def set_in_config(folder, **settings):
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+
+@pytest.fixture
+def of_somebody_else(finished, tmp_path):
+    """A work folder with a classifier of its own, whose config.json names Python that leaves the file "ran"; both files."""
+    folder, own, code = tmp_path / "theirs", tmp_path / "own.keras", tmp_path / "theirs" / "layers.py"
+    shutil.copytree(finished[0], folder)
+    shutil.copy(folder / "classifier.keras", own)
+    code.write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()\n")
+    set_in_config(folder, classifier=str(own), classifier_epochs=0, custom_objects=str(code))
+    return folder, own, code
+
+
+@pytest.mark.parametrize("use", ["evaluated", "set side by side", "shown its pictures", "exported again"])
+def test_python_that_a_work_folder_names_is_run_only_if_the_user_names_it_too(
+    use, of_somebody_else, finished, tmp_path
+):
+    folder, _, code = of_somebody_else
+
+    def attempt(**named):
+        if use == "exported again":
+            return training.export_again(folder, export_classifier=True, **named)
+        named["output"] = str(tmp_path / "out")
+        if use == "set side by side":
+            return resistance.evaluate_defenses([str(finished[0]), str(folder)], num_examples=5, **named)
+        if use == "shown its pictures":
+            return comparison.evaluate_workdir(finished[0], num_examples=5, transfer_to=(str(folder),), **named)
+        return comparison.evaluate_workdir(folder, num_examples=5, **named)
+
+    other = tmp_path / "other.py"
+    other.write_text("")
+    for named in ((), (str(other),)):
+        with pytest.raises(InputError) as caught:
+            attempt(custom_objects=named)
+        assert "\n" not in str(caught.value)
+        for words in (f"custom_objects={code}", "expected you to name it too", f"give --custom_objects={code}"):
+            assert words in str(caught.value)
+    with pytest.raises(InputError, match=r"--custom_objects=no/such\.py does not exist; expected a Python file"):
+        attempt(custom_objects=("no/such.py",))
+    assert not (folder / "ran").exists()
+    if use != "set side by side":  # which takes half a minute
+        attempt(custom_objects=(str(other), str(code.parent / ".." / "theirs" / code.name)))
+        assert (folder / "ran").exists()
+
+
+@pytest.mark.parametrize("changed", ["dataset", "class_names", "classifier", "custom_objects"])
+def test_files_of_ones_own_that_changed_since_are_seen(changed, of_somebody_else, tmp_path):
+    folder, own, code = of_somebody_else
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"digit {k}" for k in range(10)))
+    settings = dict(class_names=str(names))
+    pictures = tmp_path / "pictures"
+    if changed == "dataset":  # whose generator is another: nothing gets as far as that
+        for split in ("train", "test"):
+            for name in "ab":
+                (pictures / split / name).mkdir(parents=True)
+                for k in range(2):
+                    png = tf.io.encode_png(tf.fill((8, 8, 1), tf.cast(k, tf.uint8))).numpy()
+                    (pictures / split / name / f"{k}.png").write_bytes(png)
+        settings = dict(dataset=str(pictures))
+    set_in_config(folder, **settings)
+    config = training.preparation.config_of(Workdir(folder), [code])
+    dataset = training.preparation.load_dataset(config, None)
+    paths = {
+        "dataset": pictures / "test" / "a" / "1.png",
+        "class_names": names,
+        "classifier": own,
+        "custom_objects": code,
+    }
+    digests = training.preparation.digests_of(config, list(paths), dataset)
+    assert set(digests) == set(paths) - {"class_names" if changed == "dataset" else "dataset"}
+    set_in_config(folder, digests=digests)
+    attempts = [
+        lambda: comparison.evaluate_workdir(folder, num_examples=5, custom_objects=[code]),
+        lambda: training.export_again(folder, export_classifier=True, custom_objects=[code]),
+        lambda: training.train_and_export(config, folder),
+    ]
+    if changed != "dataset":
+        attempts[0]()
+    paths[changed].write_bytes({
+        "dataset": tf.io.encode_png(tf.zeros((8, 8, 1), tf.uint8)).numpy(),
+        "class_names": names.read_bytes()[::-1],
+        "classifier": (folder / "classifier.keras").read_bytes() + b"\0",
+        "custom_objects": b"import pathlib; pathlib.Path(__file__).with_name('ran again').touch()\n",
+    }[changed])  # fmt: skip
+    for attempt in attempts[: 1 if changed == "dataset" else 3]:
+        assert not (folder / "ran again").exists()  # train.py's own flags name the file
+        with pytest.raises(
+            InputError, match=f"--{changed}=.* whose files have changed since; expected the same content"
+        ):
+            attempt()
+    assert [entry.name for entry in (folder / "generator").iterdir()] == ["1"]
 
 
 def test_exchanged_weights_are_seen_and_an_earlier_version_s_taken(finished, tmp_path):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import tensorflow as tf
 
 from aigan_tf import workdir
 from aigan_tf.errors import InputError
@@ -316,6 +317,68 @@ def test_what_was_sealed_is_known_again(tmp_path):
     folder.digests.write_text("{")
     with pytest.raises(InputError, match=r"digests\.json cannot be read; expected"):
         folder.verify(version)
+
+
+@pytest.mark.parametrize("name", ["../other/x", "generator/../../x", "/etc/passwd"])
+def test_digests_of_files_elsewhere_are_refused(name, tmp_path):
+    folder = Workdir(tmp_path)
+    workdir.write_bytes(folder.weights, b"weights")
+    folder.digests.write_text(json.dumps({name: "0"}))
+    for use in (folder.verify, folder.seal):
+        with pytest.raises(InputError, match=r"digests\.json cannot be read; expected"):
+            use(folder.weights)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000, "\0"])
+def test_a_digest_of_what_can_be_no_file_is_refused(name, tmp_path):
+    folder = Workdir(tmp_path)
+    workdir.write_bytes(folder.exports / "1" / "saved_model.pb", b"graph")
+    folder.digests.write_text(json.dumps({f"generator/1/{name}": "0"}))
+    with pytest.raises(InputError, match=r"is not what train\.py wrote.*expected.*restore it") as caught:
+        folder.verify(folder.exports / "1")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    folder = Workdir(tmp_path)
+    for path in (folder.config, folder.digests, folder.metrics):
+        os.mkfifo(path)
+    workdir.write_bytes(folder.weights, b"weights")
+    for read in (folder.read_config, lambda: folder.verify(folder.weights), lambda: folder.training_cost(False)):
+        with pytest.raises(InputError, match="cannot be read; expected"):
+            read()
+
+
+@pytest.mark.parametrize("name", ["logs", "checkpoints", "samples", "generator", "advgan"])
+def test_a_file_in_the_place_of_a_folder_is_refused_before_training(name, tmp_path):
+    folder = Workdir(tmp_path)
+    folder.open(SETTINGS, {}, {})
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match=f"{name} is no folder; expected one"):
+        folder.check(SETTINGS, {})
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_what_tensorflow_says_of_a_file_in_the_way_is_one_line(tmp_path):
+    (tmp_path / "aigan").write_text("mine")
+    refused = pytest.raises(InputError, match=r"cannot be written \(Not a directory\); expected")
+    with refused, workdir.writing("the checkpoint", tmp_path):
+        tf.train.Checkpoint(x=tf.Variable(0)).write(str(tmp_path / "aigan" / "ckpt-1"))
+
+
+def test_only_numbers_are_numbers(tmp_path):
+    for name in ("1", "10", "9", "\u00b2", "\u0663", "1a", "-1", ""):
+        (tmp_path / name).mkdir(exist_ok=True)
+    assert [path.name for path in workdir.numbered(tmp_path)] == ["1", "9", "10"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_named(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"one")
+    (tmp_path / "a.png").chmod(0)
+    with pytest.raises(InputError, match=r"a\.png cannot be read \(Permission denied\); expected"):
+        workdir.digest_of(tmp_path)
 
 
 @pytest.mark.parametrize(

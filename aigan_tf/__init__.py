@@ -9,7 +9,8 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 # Must be set before TensorFlow is imported. TensorFlow turns oneDNN on by itself only on the newest
 # processors; on an AMD EPYC without AVX-512 it makes a training step of a ResNet-20 1.75 times as fast.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-# TensorFlow's notes on its build, missing GPUs and graph rewrites it gave up; real errors reach Python as exceptions.
+# TensorFlow's notes on missing GPUs and graph rewrites it gave up; real errors reach Python as exceptions. What it says of its
+# build as it is imported comes before it reads this.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 # Imported when first used: TensorFlow takes seconds, and a mistyped flag should be answered at once.

@@ -13,7 +13,7 @@ from keras import layers
 
 from aigan_tf import saved_model
 from aigan_tf.classifiers import ARCHITECTURES, frozen
-from aigan_tf.errors import InputError, user_path
+from aigan_tf.errors import InputError, graph_refusal, user_path
 
 LEAST_PROBABILITY = 1e-30  # whose logarithm is still finite in float32
 
@@ -154,7 +154,7 @@ def attackable(
     except Exception as error:  # whatever the model's own layers raise on images they were not made for
         raise InputError(
             f"{name} fails on images of {example_images.shape[1:]} ({first_line(error)}); expected a model "
-            "that takes such images: resize them, or choose the data set it was trained on"
+            "that takes such images: resize them (--image_size), or choose the data set it was trained on"
         ) from error
     if num_classes is None and outputs.ndim == 2 and outputs.shape[1] > 1:
         num_classes = outputs.shape[1]
@@ -202,6 +202,8 @@ def _are_probabilities(outputs):
 
 def first_line(error: Exception) -> str:
     """Returns what an error says, short enough for a message."""
+    if isinstance(error, tf.errors.OpError):
+        return graph_refusal(error.message)[:200]
     cause = str(error).rsplit("Exception encountered: ", 1)[-1].strip()  # Keras puts what matters at the end
     return (cause or type(error).__name__).splitlines()[0][:200]
 
@@ -282,11 +284,13 @@ def _without_softmax(model):
     ):
         return model
     last = model.outputs[0]._keras_history.operation
-    if isinstance(last, layers.Softmax):
+    kind = type(last)
+    if kind is layers.Softmax:
         return keras.Model(model.inputs[0], last.input)
-    if getattr(last, "activation", None) is not keras.activations.softmax:
+    # Of these alone is it known what `activation` means, and that it can be None.
+    if kind not in (layers.Activation, layers.Dense, layers.Conv2D) or last.activation is not keras.activations.softmax:
         return model
-    if isinstance(last, layers.Activation):
+    if kind is layers.Activation:
         return keras.Model(model.inputs[0], last.input)
     linear = last.__class__.from_config({**last.get_config(), "activation": None, "name": f"{last.name}_logits"})
     logits = linear(last.input)
@@ -295,6 +299,10 @@ def _without_softmax(model):
 
 
 def _load_saved_model(source, flag):
+    if (source / "classifier.keras").is_file() and not (source / "saved_model.pb").exists():
+        raise InputError(
+            f"{flag}={source} is a work folder; expected a file or a SavedModel: give {source / 'classifier.keras'}"
+        )
     try:
         loaded = saved_model.load(source)
         signature = loaded.signatures["serving_default"]

@@ -1,6 +1,8 @@
 """What happens around the epochs: progress, the stage switch, the precision, the histories."""
 
+import math
 import os
+import pathlib
 import sys
 import time
 from collections.abc import Callable
@@ -9,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from aigan_tf import workdir
+from aigan_tf.errors import InputError
 
 
 class Progress(keras.callbacks.Callback):
@@ -132,38 +135,58 @@ class MixedPrecision(keras.callbacks.Callback):
         tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": on})
 
 
-class EpochTensorBoard(keras.callbacks.TensorBoard):
-    """Keras's TensorBoard callback, once an epoch.
+def events_anew(folder: pathlib.Path, suffix: str = ".v2") -> tf.summary.SummaryWriter:
+    """Returns a writer of TensorBoard's events that replaces what an earlier one with this suffix wrote into a folder.
 
-    Keras's own hands every batch's metrics to TensorFlow even where nothing of them is to be written, and TensorFlow then
-    keeps 6 kB a step.
+    Events can only be added: of what a continued run does once more there would be two.
     """
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Nothing."""
+    for earlier in folder.glob(f"events.out.tfevents.*{suffix}"):
+        earlier.unlink()
+    return tf.summary.create_file_writer(str(folder), filename_suffix=suffix)
 
 
 class MetricsHistory(keras.callbacks.Callback):
-    """Keeps a CSV file of the metrics: one row an epoch, without gaps or doubles when a run is continued.
+    """Keeps a CSV file of the metrics, and the same for TensorBoard: one row an epoch, without gaps or doubles.
 
-    A row names the stage where the model has one.
+    A row names the stage where the model has one. `restore` comes before `fit`. (Keras's own callback for TensorBoard can
+    only add to what is there, and lets TensorFlow keep 6 kB a step.)
 
     Args:
-        path: the CSV file. Rows of epochs that were not finished are dropped.
+        path: the CSV file.
+        logs: folder of TensorBoard's events, those of training and of validation apart; None for none.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: pathlib.Path, logs: pathlib.Path | None = None):
         super().__init__()
         self.path = path
-        self.rows = workdir.read_csv(path)
+        self.logs = logs
+        self.rows = []
         # Of the epoch that is under way; saved with a checkpoint, so that an interruption does not lose them.
         self.epoch_seconds = keras.Variable(0.0, trainable=False, dtype="float32", name="epoch_seconds")
+
+    def restore(self, epochs: int) -> None:
+        """Goes on after so many epochs; what was written of later ones is dropped.
+
+        Raises:
+            InputError: the CSV file does not hold those epochs.
+        """
+        self.rows = workdir.read_csv(self.path)[:epochs] if epochs else []
+        for number in range(1, epochs + 1):
+            row = self.rows[number - 1] if number <= len(self.rows) else {}
+            if row.get("epoch") != str(number) or not all(map(_is_number, row.values())):
+                raise InputError(
+                    f"{self.path} lacks epoch {number}, or its numbers, and the checkpoint is of epoch {epochs}; expected all up to "
+                    f"it: restore the file, or delete {self.path.with_name('checkpoints')} to train anew"
+                )
+        if self.logs:
+            self.events = {part: events_anew(self.logs / part) for part in ("train", "validation")}
+            for row in self.rows:
+                self._log(row)
 
     def on_train_begin(self, logs=None):
         self.began = time.perf_counter() - float(self.epoch_seconds)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.rows = self.rows[:epoch]
         # Read here: the switch at the epoch's end must not relabel it.
         self.stage = {"stage": str(self.model.stage)} if hasattr(self.model, "stage") else {}
 
@@ -176,5 +199,25 @@ class MetricsHistory(keras.callbacks.Callback):
         ended = time.perf_counter()
         seconds, self.began = f"{ended - self.began:.2f}", ended
         self.epoch_seconds.assign(0.0)
-        self.rows.append({"epoch": str(epoch + 1), **self.stage, "seconds": seconds, **values})
+        rate = {"learning_rate": f"{float(self.model.optimizer.learning_rate):.6g}"}
+        self.rows.append({"epoch": str(epoch + 1), **self.stage, "seconds": seconds, **rate, **values})
         workdir.write_csv(self.path, self.rows)
+        if self.logs:
+            self._log(self.rows[-1])
+
+    def _log(self, row):
+        for name, value in row.items():
+            if name == "epoch" or not value:
+                continue
+            with self.events["validation" if name.startswith("val_") else "train"].as_default():
+                tf.summary.scalar(f"epoch_{name.removeprefix('val_')}", float(value), step=int(row["epoch"]))
+        for events in self.events.values():
+            events.flush()  # before the checkpoint: a run goes on from there
+
+
+def _is_number(cell):
+    """Whether `MetricsHistory` may have written this; an empty one is of a column that some rows lack."""
+    try:
+        return not cell or math.isfinite(float(cell))
+    except ValueError:
+        return False

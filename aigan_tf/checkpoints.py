@@ -131,7 +131,9 @@ class Checkpoint(keras.callbacks.Callback):
         self.steps.assign(self.steps_done)
         saved = self.folder / f"ckpt-{self.steps_done}"
         self.checkpoint.write(str(saved))
-        for path in set(self._found()) - {saved, self.newest}:
-            for file in self.folder.glob(f"{path.name}.*"):
+        kept = {path.name for path in (saved, self.newest) if path}
+        for file in self.folder.glob("ckpt-*.*"):  # by file: a kill may have left one of them without the others
+            name = file.name.partition(".")[0]
+            if name.removeprefix("ckpt-").isdecimal() and name not in kept:
                 file.unlink()
         self.newest = saved

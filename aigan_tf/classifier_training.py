@@ -90,6 +90,7 @@ def _train(trainee, recipe, doing, config, dataset, folder):
         **opponent,
     )
     steps_done = checkpoint.restore()
+    history.restore(steps_done // steps)
     if steps_done < epochs * steps:
         defended = f" under attack ({config.defense})" if config.defense else ""
         say(f"{doing}{defended}, epochs {steps_done // steps + 1} to {epochs}.")
@@ -121,7 +122,7 @@ def _train(trainee, recipe, doing, config, dataset, folder):
 def _save(model, folder):
     with atomic_file(folder.classifier) as temporary:
         model.save(temporary)
-    folder.seal(folder.classifier)
+        folder.seal(folder.classifier, temporary)
 
 
 def static_classifiers(config: Config, dataset: ImageDataset, folder: Workdir) -> list[Callable]:
@@ -158,7 +159,7 @@ def local_copy(
         answers = {name: black_box.answers_on(split) for name, split in splits.items()}
         with atomic_file(path) as temporary:
             np.savez(temporary, **answers)
-        own.seal(path)
+            own.seal(path, temporary)
     else:
         black_box.queries.assign(sum(len(split) for split in splits.values()))
     own.verify(path)

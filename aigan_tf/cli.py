@@ -12,10 +12,26 @@ from absl import app, flags, logging
 from aigan_tf.config import PRESETS, Config, make_config
 from aigan_tf.errors import DivergedError, InputError, Terminated, user_path
 
+
+class _Number(flags.FloatParser):
+    """Takes 8/255 too."""
+
+    def convert(self, argument):
+        dividend, slash, divisor = str(argument).partition("/")
+        try:
+            return float(dividend) / float(divisor) if slash else super().convert(argument)
+        except ZeroDivisionError as error:
+            raise ValueError("division by zero") from error
+
+
+def _define_number(name, default, help, flag_values, **bounds):
+    flags.DEFINE(_Number(**bounds), name, default, help, flag_values)
+
+
 _DEFINE = {
     bool: flags.DEFINE_bool,
     int: flags.DEFINE_integer,
-    float: flags.DEFINE_float,
+    float: _define_number,
     str: flags.DEFINE_string,
     list: flags.DEFINE_list,
 }

@@ -67,9 +67,7 @@ class Config:
 
     # The threat model
     attack: str = _setting("targeted", "targeted: reach a chosen class; untargeted: leave the true one")
-    epsilon: float = _setting(
-        8 / 255, "L-infinity budget as a fraction of the pixel range, above 0, at most 1; eight grey levels are 0.0314"
-    )
+    epsilon: float = _setting(8 / 255, "L-infinity budget as a fraction of the pixel range, above 0, at most 1")
     bound: str = _setting(
         "projection", "what keeps the generator within epsilon: projection, as PGD does after a step; or tanh"
     )
@@ -144,7 +142,7 @@ class Config:
             "epsilon",
             self.epsilon * 255 >= 1 - 1e-4,
             "at least 1/255, one grey level: less changes no 8-bit picture",
-            "give e.g. 0.0314",
+            "give e.g. 8/255",
         )
         check("attack", self.attack in ("targeted", "untargeted"), "targeted or untargeted", "choose one of them")
         check("defense", self.defense in DEFENSES, "fgsm, ensemble, pgd, aigan or nothing", "choose one of them")
@@ -196,7 +194,7 @@ class Config:
 
     @property
     def _epsilon_hint(self) -> str:
-        return f"{self.epsilon:g} grey levels are {self.epsilon / 255:.4f}" if self.epsilon > 1 else "give e.g. 0.0314"
+        return f"{self.epsilon:g} grey levels are {self.epsilon:g}/255" if self.epsilon > 1 else "give e.g. 8/255"
 
     @property
     def targeted(self) -> bool:

@@ -16,6 +16,7 @@ MIN_SIDE = 8  # pixels: two halvings still leave the networks a 2 x 2 map
 VALIDATION_FRACTION = 0.1
 MAX_VALIDATION = 2000  # enough for +-1 point at 95 % success; the rest is better spent on training
 TEST_FRACTION = 0.2  # only for a data set that comes without a test split
+DOWNLOAD_RETRIES = 3  # with a second of waiting in all, besides what a dead network takes to answer
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 
 _log = logging.getLogger(__name__)
@@ -45,6 +46,21 @@ class ImageDataset:
         return len(self.class_names)
 
 
+def is_folder(name: str) -> bool:
+    """Whether a data set's name means the user's own folder, and not the data set of TFDS (or digits) that is called so.
+
+    A folder with `train/` in it is meant; a `mnist/` that happens to lie here, with something else in it, is not.
+    """
+    path = user_path(name)
+    if name == "digits" or not path.is_dir():
+        return False
+    if (path / "train").is_dir():
+        return True
+    import tensorflow_datasets as tfds
+
+    return name not in tfds.list_builders(with_community_datasets=False)
+
+
 def load(name: str, data_dir: str | None = None, image_size: tuple[int, int] | None = None) -> ImageDataset:
     """Loads a data set: into memory, or where a split takes more than `splits.IN_MEMORY`, into a temporary file.
 
@@ -62,7 +78,7 @@ def load(name: str, data_dir: str | None = None, image_size: tuple[int, int] | N
         raise InputError(f"--data_dir={data_dir} does not exist; expected the folder of TFDS data sets: create it")
     if name == "digits":
         train, test, class_names = _load_digits(image_size)
-    elif user_path(name).is_dir():
+    elif is_folder(name):
         train, test, class_names = _load_folder(user_path(name), image_size)
         # Read class by class; the first thousand images of a comparison must be of all classes.
         test = test.take(np.random.default_rng(0).permutation(len(test)))
@@ -322,8 +338,12 @@ def _tfds_builder(tfds, name, data_dir):
         builder = tfds.builder(name, data_dir=data_dir and str(user_path(data_dir)))
     except Exception as error:  # TFDS raises a dozen kinds here: unknown name, bad version, failed import
         known = ["digits", *tfds.list_builders(with_community_datasets=False)]
-        close = difflib.get_close_matches(name.split("/")[0].split(":")[0], known, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else "see https://www.tensorflow.org/datasets/catalog"
+        first = name.split("/")[0].split(":")[0]
+        close = difflib.get_close_matches(first, known, n=3)
+        if "/" in name and first not in known:
+            hint = "there is no such folder"
+        else:
+            hint = f"did you mean {' or '.join(close)}?" if close else "see https://www.tensorflow.org/datasets/catalog"
         raise InputError(
             f"unknown data set {name!r}; expected digits, a TFDS name such as mnist, cifar10 or cifar100, or an "
             f"existing folder with train/CLASS/*.png: {hint}"
@@ -337,15 +357,34 @@ def _tfds_builder(tfds, name, data_dir):
     places = (root / builder.info.full_name.split("/")[0], root / "downloads")
     before = _contents(places)
     try:
-        builder.download_and_prepare()
-    except Exception as error:  # network, disk, checksum, manual download: whatever TFDS meets
+        with _few_retries():
+            builder.download_and_prepare()
+    except BaseException as error:  # network, disk, checksum, manual download: whatever TFDS meets; or Ctrl-C
         _remove_unfinished(root, _contents(places) - before)
+        if not isinstance(error, Exception):
+            raise
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise InputError(
             f"data set {name!r} is not in {builder.data_dir} and cannot be downloaded ({reason}); expected a network or "
             "a prepared data set: connect, or copy the data set there and give its parent as --data_dir"
         ) from error
     return builder
+
+
+@contextlib.contextmanager
+def _few_retries():
+    """Lets TFDS give up on a dead network after seconds: its ten retries take minutes, each with a warning of urllib3's."""
+    from tensorflow_datasets.core.download import downloader
+
+    log = logging.getLogger("urllib3.connectionpool")
+    before = downloader.MAX_RETRIES, log.level
+    downloader.MAX_RETRIES = DOWNLOAD_RETRIES
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        downloader.MAX_RETRIES = before[0]
+        log.setLevel(before[1])
 
 
 def _contents(places):

@@ -49,7 +49,11 @@ class ServedGenerator(tf.Module):
         if classifier is not None:
             spec = tf.TensorSpec((None, *self.image_shape), tf.float32)
             self.logits = tf.function(classifier).get_concrete_function(spec)
-            self.classifier_variables = self.logits.graph.variables
+            # In the order of the graph: TensorFlow's own changes from process to process, and with it the file.
+            order = [id(capture) for capture in self.logits.captured_inputs]
+            self.classifier_variables = sorted(
+                self.logits.graph.variables, key=lambda variable: order.index(id(variable.handle))
+            )
 
     def attack(self, images: tf.Tensor, classes: tf.Tensor, epsilons: tf.Tensor | None = None) -> tf.Tensor:
         """Returns adversarial images float32, unchecked; `epsilons` float32 `(batch,)`, None for the greatest."""
@@ -147,13 +151,19 @@ class ServedGenerator(tf.Module):
         return outputs | {"logits": logits, "success": answered if self.targeted else ~answered}
 
 
-def export_generator(folder: pathlib.Path, served: ServedGenerator, preset: Mapping) -> pathlib.Path:
+def export_generator(
+    folder: pathlib.Path,
+    served: ServedGenerator,
+    preset: Mapping,
+    seal: Callable[[pathlib.Path, pathlib.Path], None] = lambda path, temporary: None,
+) -> pathlib.Path:
     """Writes the next version, `folder/N`, whole or not at all, and returns its path.
 
     Args:
         folder: where the versions lie.
         served: what is saved.
         preset: settings that travel with it, ready for JSON, as assets/preset.json; class names lie beside.
+        seal: called with the path, and with the folder that gets this name next; see `Workdir.seal`.
     """
     newest = latest_version(folder)
     path = folder / str(int(newest.name) + 1 if newest else 1)
@@ -165,6 +175,7 @@ def export_generator(folder: pathlib.Path, served: ServedGenerator, preset: Mapp
         (assets / "class_names.txt").write_text("\n".join(served.class_names) + "\n", encoding="utf-8")
         (assets / "preset.json").write_text(json.dumps(preset, indent=2) + "\n", encoding="utf-8")
         warmup.write_requests(temporary, example_requests(served, signatures))
+        seal(path, temporary)
     return path
 
 

@@ -9,7 +9,8 @@ def success_table(result: dict) -> str:
     lines = [
         f"{result['split']} split: {result['num_examples']} images, of which the classifier gets "
         f"{result['num_correct']} right ({result['clean_accuracy']:.2%}); only these are attacked.",
-        f"{kind} attack, epsilon {result['epsilon']:.4g}, {result['num_attacks']} attacks; pictures quantised to 8 bits:",
+        f"{kind} attack, epsilon {result['epsilon']:.4g}, {result['num_attacks']} attacks, seed {result['seed']}, on {result['device']}; pictures "
+        "quantised to 8 bits:",
         f"  {kind} success rate    {result['success_rate']:.2%}  (before quantising {result['success_rate_float']:.2%})",
     ]
     if kind == "targeted":

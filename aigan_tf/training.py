@@ -17,10 +17,11 @@ from aigan_tf import classifier_training, classifiers, figures, preparation
 from aigan_tf.aigan import AIGAN, spread_target_classes
 from aigan_tf.batches import evaluation_batches, training_batches
 from aigan_tf.building import build_advgan, build_aigan, steps_per_epoch
-from aigan_tf.callbacks import EpochTensorBoard, MetricsHistory, MixedPrecision, Progress, StageSwitch
+from aigan_tf.callbacks import MetricsHistory, MixedPrecision, Progress, StageSwitch, events_anew
 from aigan_tf.checkpoints import Checkpoint, state_of
 from aigan_tf.comparison import measure_export
 from aigan_tf.config import Config, before_they_existed
+from aigan_tf.contenders import ExportedGenerator
 from aigan_tf.data import ImageDataset
 from aigan_tf.distillation import BlackBox, DynamicDistillation
 from aigan_tf.distribution import Devices
@@ -28,7 +29,7 @@ from aigan_tf.errors import InputError
 from aigan_tf.export import ServedGenerator, export_generator, latest_version
 from aigan_tf.health import QuietFailures, StopNotFinite
 from aigan_tf.preparation import say
-from aigan_tf.workdir import Workdir, write_bytes, write_json
+from aigan_tf.workdir import Workdir, atomic_file, write_bytes, write_json
 
 
 def train_and_export(
@@ -55,11 +56,14 @@ def train_and_export(
     Raises:
         InputError: something the user gave cannot be used.
     """
-    if export_classifier and latest_version(Workdir(workdir).exports):
-        raise InputError(
-            f"--export_classifier: {workdir} holds an export already; expected a new run, or --export_again to add a version"
-        )
     with open_run(config, workdir, data_dir, strategy) as (folder, dataset, classifier, devices):
+        if export_classifier and latest_version(folder.exports):  # of this command, stopped later, or of another
+            served = ExportedGenerator(folder, config, dataset.image_shape).loaded.signatures
+            if "classify" not in served:
+                raise InputError(
+                    f"--export_classifier: {workdir} holds an export without the classifier; expected a new run, or --export_again "
+                    "to add a version"
+                )
         generator = train_generator(config, dataset, classifier, folder, devices).generator
         if not devices.is_chief:
             return None
@@ -125,9 +129,7 @@ def export(
     preset = dataclasses.asdict(config) | names | {"image_shape": dataset.image_shape}
     for path in ("class_names", "custom_objects"):
         del preset[path]
-    exported = export_generator(folder.exports, served, preset)
-    folder.seal(exported)
-    return exported
+    return export_generator(folder.exports, served, preset, folder.seal)
 
 
 @contextlib.contextmanager
@@ -247,6 +249,7 @@ def train_generator(
     trained = fit(aigan, config, dataset, folder, config.epochs, devices, [switch], saved, distillation)
     if trained and devices.is_chief:
         write_samples(aigan, dataset, folder)
+        save_generator(aigan, folder.weights)
     return aigan
 
 
@@ -266,28 +269,25 @@ def fit(
     `distillation` has losses of its own: it comes before what looks at them, `callbacks` and what else writes after.
 
     Returns:
-        Whether there was anything left to do. The generator's weights are in `folder.weights` either way; only the
-        chief writes.
+        Whether there was anything left to do: what is in `folder.weights` else, the caller has to write there, as the last
+        of training. Only the chief writes.
     """
     if folder.weights.exists():  # written last: training is over, whatever has become of its checkpoints
         preparation.load_weights(aigan.generator, folder.weights, "expected what train.py wrote: restore it")
         return False
-    history = MetricsHistory(folder.metrics)
+    history = MetricsHistory(folder.metrics, folder.logs)
     checkpoint = Checkpoint(
         folder.checkpoints / "aigan", **state_of(aigan), epoch_seconds=history.epoch_seconds, **(saved or {})
     )
     steps = steps_per_epoch(config, dataset)
     steps_done = checkpoint.restore()
+    if devices.is_chief:
+        history.restore(steps_done // steps)
     if steps_done:
         say(f"Continuing the generator after step {steps_done} of {epochs * steps}, in stage {aigan.stage}.")
     success = aigan.success_rate.name
     say(f"Training the generator: {config.attack}, epsilon {config.epsilon:.4g}, {steps} steps an epoch.")
     began = time.perf_counter()
-    chief_alone = [
-        history,
-        EpochTensorBoard(folder.logs, write_graph=False),
-        checkpoint,
-    ]
     batches_from = functools.partial(
         training_batches, dataset.train, config.batch_size, config.seed, max_shift=config.max_shift, flip=config.flip
     )
@@ -313,11 +313,9 @@ def fit(
                 QuietFailures(aigan, dataset.validation.take(slice(0, 16)).as_float()),
                 *callbacks,
                 precision,
-                *(chief_alone if devices.is_chief else []),
+                *([history, checkpoint] if devices.is_chief else []),
             ],
         )
-    if devices.is_chief:
-        save_generator(aigan, folder.weights)
     say(f"Trained for {time.perf_counter() - began:.0f} s.")
     return True
 
@@ -326,8 +324,9 @@ def save_generator(aigan: AIGAN, path: pathlib.Path) -> None:
     """Writes the generator's weights into a work folder, whole or not at all."""
     weights = _WeightsInMemory()
     aigan.generator.save_weights(weights)
-    write_bytes(path, weights.getvalue())
-    Workdir(path.parent).seal(path)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(weights.getvalue())
+        Workdir(path.parent).seal(path, temporary)
 
 
 class _WeightsInMemory(io.BytesIO):
@@ -399,7 +398,8 @@ def train_advgan(
             images = dataclasses.replace(dataset, train=others(dataset.train), validation=others(dataset.validation))
             with devices.strategy.scope():
                 advgan = build_advgan(config, images, classifier, target, epochs)
-            fit(advgan, config, images, own, epochs, devices)
+            if fit(advgan, config, images, own, epochs, devices):
+                save_generator(advgan, own.weights)
 
 
 def classes_named(text: str, class_names: Sequence[str]) -> list[int]:
@@ -446,5 +446,7 @@ def write_samples(aigan: AIGAN, dataset: ImageDataset, folder: Workdir) -> None:
     }
     png = figures.picture_grid(rows, titles, heading)
     write_bytes(folder.samples / f"stage{aigan.stage}.png", png)
-    with tf.summary.create_file_writer(str(folder.logs / "samples")).as_default():
+    events = events_anew(folder.logs / "samples", f".stage{aigan.stage}")
+    with events.as_default():
         tf.summary.image(f"stage{aigan.stage}", tf.io.decode_png(png)[tf.newaxis], step=aigan.steps_done)
+    events.close()

@@ -26,6 +26,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_ALLOWED = (
     errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY,
 )  # fmt: skip
+# What `atomic_file`, and `atomic_folder` for an export, call what is not finished yet.
+_UNFINISHED = re.compile(r"\.\d+\.(?P<name>.+)")
 
 
 class Workdir:
@@ -70,16 +72,25 @@ class Workdir:
                 ) from error
             with contextlib.ExitStack() as held:
                 held.callback(lock.release)
-                held.callback(self._remove_unfinished_checkpoints)
+                held.callback(self._remove_unfinished)
+                self._remove_unfinished()  # of a process that was killed
                 yield
 
-    def _remove_unfinished_checkpoints(self):
-        """Removes what TensorFlow leaves of a checkpoint when the disk is full or the process is killed."""
-        for below in (".", "*", "*/*"):  # a run of its own may lie two folders down: advgan/CLASS, ensemble/NAME
-            for unfinished in self.path.glob(f"{below}/checkpoints/*/*_temp"):
-                run = unfinished.parents[2]
-                if run == self.path or not Workdir(run).lock.exists():  # with a lock of its own it is another run
-                    shutil.rmtree(unfinished, ignore_errors=True)
+    def _remove_unfinished(self):
+        """Removes what was begun and is not finished, of this run and of those below that have no lock of their own.
+
+        A full disk and a kill leave such parts of checkpoints, a kill those of other files too. Only what is written under
+        the lock: an evaluation may be going on beside.
+        """
+        for run in (self.path, *self.path.glob("advgan/*"), *self.path.glob("ensemble/*"), self.path / "local_copy"):
+            unfinished = list(run.glob("checkpoints/*/*_temp"))  # TensorFlow's
+            for folder in (run, run / "samples", run / "generator"):
+                unfinished += [entry for entry in folder.glob(".*") if _UNFINISHED.fullmatch(entry.name)]
+            for entry in unfinished:
+                if entry.is_dir():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink(missing_ok=True)
 
     def check(self, settings: dict, defaults: dict, digests: dict | None = None) -> bool:
         """Whether a run with these settings was begun here before; writes nothing.
@@ -108,7 +119,7 @@ class Workdir:
                     )
             self.compare(settings, digests or {})
             return True
-        if self.path.exists() and any(entry != self.lock for entry in self.path.iterdir()):
+        if self.path.exists() and not all(map(self._precedes_config, self.path.iterdir())):
             raise InputError(
                 f"--workdir={self.path} is not empty and has no config.json; expected a new folder or one of an earlier "
                 "run: choose another --workdir"
@@ -136,6 +147,11 @@ class Workdir:
                     f"--workdir={self.path} holds a run with --{name}={settings[name]} whose files have changed since; "
                     "expected the same content: restore it or choose another --workdir"
                 )
+
+    def _precedes_config(self, entry):
+        """Whether a run that was killed may have left this before its config.json."""
+        begun = _UNFINISHED.fullmatch(entry.name)
+        return entry == self.lock or (begun and begun["name"] == self.config.name)
 
     def open(self, settings: dict, defaults: dict, digests: dict) -> bool:
         """Claims the folder for a run with these settings, writing config.json if it is new.
@@ -174,10 +190,18 @@ class Workdir:
             raise InputError(f"{self.config} holds no JSON object; expected the one train.py wrote: restore it")
         return config
 
-    def seal(self, path: pathlib.Path) -> None:
-        """Notes the digest of a finished file, or of each file of a finished folder, in digests.json."""
-        files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
-        sealed = {file.relative_to(self.path).as_posix(): digest_of(file) for file in files}
+    def seal(self, path: pathlib.Path, temporary: pathlib.Path) -> None:
+        """Notes the digest of a file, or of each file of a folder, in digests.json.
+
+        Before it gets its name: killed between the two, a run writes it anew; the other way round it would stay unsealed.
+
+        Args:
+            path: its name.
+            temporary: where it lies, finished.
+        """
+        files = [file for file in temporary.rglob("*") if file.is_file()] if temporary.is_dir() else [temporary]
+        place = path.relative_to(self.path)
+        sealed = {(place / file.relative_to(temporary)).as_posix(): digest_of(file) for file in files}
         write_json(self.digests, self._sealed() | sealed)
 
     def verify(self, path: pathlib.Path) -> None:
@@ -374,33 +398,46 @@ def write_bytes(path: pathlib.Path, data: bytes) -> None:
 
 def write_json(path: pathlib.Path, value: dict) -> None:
     """Writes JSON, indented, whole or not at all."""
-    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+    write_bytes(path, _json(value))
+
+
+def _json(value):
+    return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def write_csv(path: pathlib.Path, rows: list[dict]) -> None:
     """Writes rows as CSV with a header, whole or not at all; a key that a row lacks is an empty cell."""
+    write_bytes(path, _csv(rows))
+
+
+def _csv(rows):
     text = io.StringIO()
     columns = dict.fromkeys(name for row in rows for name in row)
     writer = csv.DictWriter(text, fieldnames=list(columns), restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_bytes(path, text.getvalue().encode())
+    return text.getvalue().encode()
 
 
 def read_csv(path: pathlib.Path) -> list[dict]:
     """Returns the rows of a CSV file as strings by column name; no rows where there is no file.
 
     Raises:
-        InputError: it is no CSV file.
+        InputError: it is no CSV file, or a row has more or fewer cells than the header.
     """
     try:
-        return list(csv.DictReader(io.StringIO(_read(path).decode(), newline="")))
+        rows = list(csv.DictReader(io.StringIO(_read(path).decode(), newline="")))
     except FileNotFoundError:
         return []
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(
-            f"{path} cannot be read; expected the CSV file train.py wrote: restore or remove it"
-        ) from error
+        raise InputError(f"{path} cannot be read; expected the CSV file train.py wrote: restore it") from error
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():  # as DictReader tells of cells too many, and too few
+            raise InputError(
+                f"{path}: row {number} has {'more' if None in row else 'fewer'} cells than the header; expected the CSV file "
+                "train.py wrote: restore it"
+            )
+    return rows
 
 
 def report_folder(path: pathlib.Path, name: str) -> pathlib.Path:
@@ -424,8 +461,11 @@ def report_folder(path: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def write_report(output: pathlib.Path, name: str, result: dict, rows: list[dict], html: str) -> None:
-    """Writes a report as JSON, its rows as CSV, and the page."""
-    write_json(output / f"{name}.json", result)
-    write_csv(output / f"{name}.csv", rows)
-    write_bytes(output / f"{name}.html", html.encode())
+    """Writes a report as JSON, its rows as CSV, and the page; where one of them finds no room, none."""
+    contents = {"json": _json(result), "csv": _csv(rows), "html": html.encode()}
+    with contextlib.ExitStack() as all_written:  # at its end they get their names
+        for ending, data in contents.items():
+            temporary = all_written.enter_context(atomic_file(output / f"{name}.{ending}"))
+            temporary.write_bytes(data)
+            _flush(temporary)  # so that none is refused when another has its name already
     print(f"Report written to {output}: {name}.html, {name}.json and {name}.csv.", flush=True)

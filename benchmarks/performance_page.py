@@ -45,10 +45,11 @@ def training(result: dict) -> tuple[str, list[tuple[str, ...]]]:
     )
     short = []
     for stage, goal in result["goals"].items():
-        time = seconds["mixed precision"][stage]
-        short.append(
-            (f"{stage}, mixed precision", f"{1000 * time:.0f} ms", f"{1000 * goal:.0f} ms", verdict(time, goal, False))
-        )
+        for name in seconds:
+            time = seconds[name][stage]
+            short.append(
+                (f"{stage}, {name}", f"{1000 * time:.0f} ms", f"{1000 * goal:.0f} ms", verdict(time, goal, False))
+            )
         for name in seconds:
             ratio, most = result["times_the_floor"][name][stage], result["floor_goal"]
             short.append(

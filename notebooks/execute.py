@@ -12,6 +12,7 @@ import pathlib
 import re
 import shutil
 import signal
+import sys
 import time
 import tomllib
 
@@ -50,7 +51,7 @@ def colab_cells(name: str, project: str | None) -> list[nbformat.NotebookNode]:
     badge = f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({address})"
     clone = (
         "import pathlib\n\n"
-        'if not pathlib.Path("train.py").exists():  # Colab opens the notebook alone\n'
+        'if not any(pathlib.Path(folder, "train.py").exists() for folder in (".", "..")):  # Colab opens the notebook alone\n'
         f"    !git clone -q https://github.com/{project}\n"
         f"    %cd {project.split('/')[1]}"
     )
@@ -71,8 +72,11 @@ def execute(notebook: nbformat.NotebookNode) -> None:
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell raises.
+        RuntimeError: a cell shows an error, as %tensorboard does.
     """
-    for left in (ROOT / "runs").glob("notebook*"):  # of an earlier time: the run is to be a new one
+    # The kernel's own programs, tensorboard among them, before those of the machine.
+    os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    for left in (ROOT / "runs").glob("notebook*/"):  # of an earlier time: the run is to be a new one
         shutil.rmtree(left)
     try:
         NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(ROOT)}}).execute()
@@ -84,6 +88,17 @@ def execute(notebook: nbformat.NotebookNode) -> None:
         cell.metadata.pop("execution", None)  # the times of day differ at every run
         if cell.cell_type == "code":  # TensorFlow's notes on its build and on missing GPUs
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            if error := shown_error(cell):
+                raise RuntimeError(f"the cell {cell.source!r} shows {error!r}")
+
+
+def shown_error(cell: nbformat.NotebookNode) -> str | None:
+    """Returns the error that a code cell's outputs show as text; None where there is none."""
+    for output in cell.outputs:
+        text = output.get("text", "") + output.get("data", {}).get("text/plain", "")
+        if output.output_type == "error" or text.lstrip().startswith("ERROR"):
+            return text
+    return None
 
 
 def main() -> None:

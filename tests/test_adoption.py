@@ -175,6 +175,35 @@ def test_a_subclassed_model_is_attacked_through_log_probabilities(images, tmp_pa
     assert_same_classifier(adopted, lambda x, training: model.top(model.flatten(x)), images)
 
 
+def test_the_classifier_of_a_work_folder_is_pointed_at(images, tmp_path):
+    (tmp_path / "classifier.keras").touch()
+    with pytest.raises(InputError, match=r"is a work folder; .* give .*classifier\.keras"):
+        adopt(str(tmp_path), images, CLASSES)
+
+
+def test_a_custom_last_layer_with_a_softmax_is_attacked_through_log_probabilities(
+    images, tmp_path, restored_registry, caplog
+):
+    @keras.saving.register_keras_serializable("test_adoption")
+    class Head(layers.Layer):
+        def __init__(self, units, **kwargs):
+            super().__init__(**kwargs)
+            self.units, self.activation = units, keras.activations.softmax
+            self.dense = layers.Dense(units)
+
+        def call(self, inputs):
+            return self.activation(self.dense(inputs))
+
+        def get_config(self):  # without the activation, which is no argument
+            return {**super().get_config(), "units": self.units}
+
+    model = keras.Sequential([keras.Input(images.shape[1:]), layers.Flatten(), Head(CLASSES)])
+    model.save(tmp_path / "model.keras")
+    adopted = adopt(str(tmp_path / "model.keras"), images, CLASSES)
+    assert "logarithms" in caplog.text
+    assert_same_classifier(adopted, lambda x, training: model.layers[-1].dense(model.layers[0](x)), images)
+
+
 def test_a_saved_model_with_softmax_is_attacked_through_log_probabilities(images, tmp_path, caplog):
     model, logits = with_dense_softmax()
     model.export(tmp_path / "served", verbose=False)

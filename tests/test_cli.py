@@ -70,6 +70,8 @@ def assert_refused(status, stderr, words, folder):
         (["--defense=rl"], ["--defense=rl", "pgd", "choose"]),
         (["--epsilon=0"], ["--epsilon=0.0", "above 0", "give"]),
         (["--epsilon=-1"], ["--epsilon=-1.0", "above 0", "give"]),
+        (["--epsilon=8/0"], ["--epsilon=8/0", "division by zero", "expected"]),
+        (["--epsilon=8/x"], ["--epsilon=8/x", "could not convert", "expected"]),
         (["--epsilon=1.5"], ["--epsilon=1.5", "at most 1", "grey levels"]),
         (["--stage1_epochs=-1"], ["--stage1_epochs=-1", "0 or more"]),
         (["--stage2_epochs=-2"], ["--stage2_epochs=-2", "0 or more"]),
@@ -116,7 +118,7 @@ def test_a_bad_value_is_answered_before_tensorflow_is_imported(tmp_path):
         text=True,
     )
     assert run.stdout.split() == ["2", "False"]
-    assert_refused(2, run.stderr, ["--epsilon=8.0", "at most 1", "0.0314"], tmp_path)
+    assert_refused(2, run.stderr, ["--epsilon=8.0", "at most 1", "8/255"], tmp_path)
 
 
 def test_flags_become_the_settings(run_in_process, monkeypatch, tmp_path):
@@ -125,7 +127,7 @@ def test_flags_become_the_settings(run_in_process, monkeypatch, tmp_path):
     assert run_in_process()[0] == 0
     assert (
         run_in_process(
-            "--dataset=cifar10", "--epsilon=0.05", "--noflip", "--data_dir=d", "--workdir=w", "--strategy=mirrored"
+            "--dataset=cifar10", "--epsilon=12/240", "--noflip", "--data_dir=d", "--workdir=w", "--strategy=mirrored"
         )[0]
         == 0
     )

@@ -73,9 +73,9 @@ def test_a_config_cannot_be_changed():
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("epsilon", 0.0, ["at most 1", "0.0314"]),
+        ("epsilon", 0.0, ["at most 1", "8/255"]),
         ("epsilon", -1.0, ["above 0"]),
-        ("epsilon", 8.0, ["at most 1", "0.0314"]),  # 8 grey levels, as a fraction
+        ("epsilon", 8.0, ["at most 1", "8/255"]),  # 8 grey levels, as a fraction
         ("epsilon", 1.0001, ["at most 1"]),
         ("epsilon", math.nan, ["finite"]),
         ("epsilon", math.inf, ["finite"]),

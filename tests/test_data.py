@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pathlib
 import shutil
 import socket
 import tempfile
@@ -15,7 +16,7 @@ import tensorflow_datasets as tfds
 
 from aigan_tf import data, splits
 from aigan_tf.batches import evaluation_batches, training_batches
-from aigan_tf.errors import InputError
+from aigan_tf.errors import InputError, Terminated
 
 
 @pytest.fixture
@@ -565,11 +566,43 @@ def test_a_missing_data_dir_is_named(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_without_network_an_unprepared_set_is_an_error_that_leaves_nothing(tmp_path, no_network, monkeypatch):
-    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda *args, **kwargs: None)  # it would wait for minutes
+def test_without_network_an_unprepared_set_is_an_error_that_leaves_nothing(tmp_path, no_network, monkeypatch, caplog):
+    waits = []
+    monkeypatch.setattr("urllib3.util.retry.time.sleep", waits.append)
     (tmp_path / "mine.txt").write_text("kept")
     with pytest.raises(InputError) as caught:
         data.load("mnist", str(tmp_path))
     assert_one_line(caught, "'mnist'", str(tmp_path), "cannot be downloaded", "--data_dir")
     assert no_network  # it was tried
+    assert 0 < sum(waits) <= 4 * 10  # seconds; MNIST is four files, which are asked for at once
+    assert not [record for record in caplog.records if record.name.startswith("urllib3")]
     assert [path.name for path in tmp_path.rglob("*")] == ["mine.txt"]
+
+
+def test_a_download_that_is_interrupted_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(builder):
+        (pathlib.Path(builder.data_dir).with_name("incomplete.3.0.1_abc")).mkdir(parents=True)
+        (tmp_path / "downloads" / "some.tmp.abc").mkdir(parents=True)
+        (tmp_path / "downloads" / "some.tmp.abc" / "part").write_text("half")
+        raise Terminated
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", interrupted)
+    with pytest.raises(Terminated):
+        data.load("mnist", str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_called_as_a_tfds_set_must_look_like_a_data_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mnist", "digits", "pictures"):
+        pathlib.Path(name).mkdir()
+    assert not data.is_folder("mnist")
+    assert not data.is_folder("digits")
+    assert data.is_folder("pictures")  # so that it is said what it lacks
+    assert data.is_folder(str(tmp_path / "mnist"))
+    for name in ("mnist", "digits"):
+        pathlib.Path(name, "train").mkdir()
+    assert data.is_folder("mnist")
+    assert not data.is_folder("digits")
+    with pytest.raises(InputError, match=r"unknown data set 'some/folder'; .*there is no such folder"):
+        data.load("some/folder")

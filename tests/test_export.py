@@ -24,12 +24,7 @@ CLEAN_PROCESS = """
 import sys
 import numpy as np, tensorflow as tf
 assert not any("aigan" in name for name in sys.modules)
-try:
-    import aigan_tf
-except ImportError:
-    pass
-else:
-    raise SystemExit("the package is on the path")
+sys.modules["aigan_tf"] = None  # importing it fails from here on, also where it is installed
 loaded = tf.saved_model.load(sys.argv[1])
 given = np.load(sys.argv[2])
 outputs = loaded.signatures["serving_default"](**{name: tf.constant(given[name]) for name in given.files})

@@ -266,7 +266,7 @@ def test_any_request_is_refused_by_name_or_answered_within_epsilon(data, model):
         and (classes >= 0).all()
         and (classes < len(NAMES)).all()
     )
-    for signature, extra in (("serving_default", {}), ("with_epsilon", {"epsilon": epsilons})):
+    for signature, extra in (("serving_default", {}), ("with_epsilon", {"epsilon": epsilons}), ("classify", {})):
         limit = epsilons[:, None, None, None] if extra else EPSILON
         taken = good and (not extra or ((epsilons > 0) & (epsilons <= np.float32(EPSILON))).all())
         inputs = {"images": images, "target_class": classes, **extra}
@@ -274,7 +274,12 @@ def test_any_request_is_refused_by_name_or_answered_within_epsilon(data, model):
             with pytest.raises(tf.errors.InvalidArgumentError, match=r"images|target_class|epsilon|batch"):
                 answer(model, signature, **inputs)
             continue
-        made = answer(model, signature, **inputs)["adversarial_images"]
+        outputs = answer(model, signature, **inputs)
+        if signature == "classify":
+            assert outputs["logits"].shape == (count, len(NAMES))
+            np.testing.assert_array_equal(outputs["success"], outputs["logits"].argmax(axis=1) == classes)
+            continue
+        made = outputs["adversarial_images"]
         assert ((made >= 0) & (made <= 1)).all()
         assert (np.abs(made - images) <= limit + 1e-6).all()
 
@@ -304,12 +309,30 @@ def test_any_bytes_are_refused_or_give_a_picture_within_epsilon(data, model):
     assert np.abs(tf.io.decode_png(made).numpy() - clean).max() <= 8
 
 
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(names=st.lists(st.one_of(st.text(max_size=8), st.sampled_from([*NAMES, "0", "3", "99", "-1"])), max_size=4))
+def test_any_name_is_refused_or_answered_with_its_number(names, model):
+    known = [name in NAMES or (name.isascii() and name.isdecimal() and int(name) < len(NAMES)) for name in names]
+    if not names or not all(known):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"class_name|batch"):
+            answer(model, "class_number", class_name=[name.encode() for name in names])
+        return
+    (numbers,) = answer(model, "class_number", class_name=[name.encode() for name in names]).values()
+    assert numbers.tolist() == [NAMES.index(name) if name in NAMES else int(name) for name in names]
+
+
+@pytest.mark.parametrize("signature", ["serving_default", "with_epsilon", "classify", "encoded"])
 @pytest.mark.parametrize("size", [1, 1000])
-def test_a_batch_of_any_size_is_answered(size, model):
+def test_a_batch_of_any_size_is_answered(size, signature, model):
+    extra = {"epsilon": np.full(size, EPSILON, np.float32)} if signature == "with_epsilon" else {}
     images = np.tile(pictures(1).astype(np.float32) / 255, (size, 1, 1, 1))
-    outputs = answer(model, "serving_default", images=images, target_class=np.ones(size, np.int32))
-    assert outputs["perturbation"].shape == (size, *SHAPE)
-    np.testing.assert_allclose(outputs["perturbation"][-1], outputs["perturbation"][0], atol=1e-6)
+    given = {"image_bytes": files(1) * size} if signature == "encoded" else {"images": images}
+    for output in answer(model, signature, **given, **extra, target_class=np.ones(size, np.int32)).values():
+        assert len(output) == size
+        if output.dtype == np.float32:
+            np.testing.assert_allclose(output[-1], output[0], atol=1e-5)
+        else:
+            assert output[-1] == output[0]
 
 
 def test_a_refusal_fails_all_requests_that_were_merged_into_a_batch(model):

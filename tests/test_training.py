@@ -14,6 +14,7 @@ import tempfile
 import foolbox
 import h5py
 import keras
+import kill_and_resume
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -230,9 +231,12 @@ def stop_before_evaluation(monkeypatch):
 
 
 def assert_same_end(run, uninterrupted):
-    """Weights, both optimizers, counters and metrics of two runs are equal in every bit."""
+    """Weights, both optimizers, counters, histories and samples of two runs are equal in every bit."""
     assert_same_weights(run, uninterrupted)
     assert metrics_rows(run, "seconds") == metrics_rows(uninterrupted, "seconds")
+    assert kill_and_resume.events(run / "logs") == kill_and_resume.events(uninterrupted / "logs")
+    for name in ("stage1.png", "stage2.png"):
+        assert (run / "samples" / name).read_bytes() == (uninterrupted / "samples" / name).read_bytes()
 
 
 def assert_same_weights(run, uninterrupted):
@@ -248,6 +252,7 @@ def assert_same_weights(run, uninterrupted):
 @pytest.mark.parametrize(
     "moment",
     [
+        "aigan1_unsaved",  # stage 1 has written all it writes, but no checkpoint knows
         "aigan1_saved",  # when stage 2 just began
         "aigan3_saved",  # all epochs are done, the weights are not written
     ],
@@ -260,6 +265,79 @@ def test_a_killed_run_ends_bit_for_bit_as_an_uninterrupted_one(finished, moment,
     with pytest.raises(Stop):
         training.train_and_export(make_config(**TINY), run)
     assert_same_end(run, folder)
+
+
+def test_the_samples_are_there_before_the_weights_that_end_training(finished, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(finished[0].parent / "aigan3_saved", run)
+
+    def stop(*arguments):
+        raise Stop
+
+    monkeypatch.setattr(training, "save_generator", stop)
+    with pytest.raises(Stop):
+        training.train_and_export(make_config(**TINY), run)
+    assert not (run / "generator.weights.h5").exists()
+    assert (run / "samples" / "stage2.png").exists()
+    assert "samples step 12" in kill_and_resume.events(run / "logs")
+
+
+def test_a_file_is_sealed_before_it_has_its_name(make_aigan, tmp_path, monkeypatch):
+    folder, sealed = Workdir(tmp_path), []
+    aigan = make_aigan()
+    aigan.generator(tf.zeros((1, 8, 8, 1)), tf.zeros((1,), tf.int32))
+    original = os.replace
+
+    def replace(temporary, path):
+        if path == folder.weights:
+            sealed.extend(json.loads(folder.digests.read_text()))
+        original(temporary, path)
+
+    monkeypatch.setattr(os, "replace", replace)
+    training.save_generator(aigan, folder.weights)
+    assert sealed == ["generator.weights.h5"]
+    folder.verify(folder.weights)
+
+
+def test_the_history_for_tensorboard_is_that_of_metrics_csv(finished):
+    folder, _ = finished
+    shown = {}
+    for place, values in kill_and_resume.events(folder / "logs").items():
+        part, _, step = place.partition(" step ")
+        shown[part, step] = values[::2]
+    assert shown.keys() == {
+        *((part, str(epoch)) for part in ("train", "validation") for epoch in range(1, 5)), ("samples", "6"), ("samples", "12")
+    }  # fmt: skip
+    columns = metrics_rows(folder)[0].keys() - {"epoch", "seconds"}
+    for part, prefix in (("train", ""), ("validation", "val_")):
+        names = {f"{prefix}{tag.removeprefix('epoch_')}" for tag in shown[part, "4"]}
+        assert names == {name for name in columns if name.startswith("val_") == bool(prefix)}
+        assert len(shown[part, "4"]) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (
+            lambda lines: lines[:3],
+            "lacks epoch 3, or its numbers, and the checkpoint is of epoch 4; expected all up to it",
+        ),
+        (lambda lines: [], "lacks epoch 1"),
+        (lambda lines: [*lines[:2], *lines[3:]], "lacks epoch 2"),
+        (lambda lines: [*lines[:3], lines[3] + ",5", lines[4]], "row 3 has more cells than the header; expected"),
+        (lambda lines: [*lines[:4], "4,2,soon" + lines[4][lines[4].index(",", 4) :]], "lacks epoch 4, or its numbers"),
+    ],
+)
+def test_a_history_that_does_not_reach_the_checkpoint_is_refused(damage, words, finished, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished[0].parent / "aigan3_saved", run)
+    path = run / "metrics.csv"
+    path.write_text("".join(f"{line}\n" for line in damage(path.read_text().splitlines())))
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=rf"metrics\.csv.*{words}.*: restore") as caught:
+        training.train_and_export(make_config(**TINY), run)
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == before
 
 
 def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(finished, tmp_path, monkeypatch):
@@ -763,6 +841,21 @@ def test_a_finished_run_is_exported_again_with_its_classifier_and_the_first_vers
     preset = json.loads((folder / "generator" / "2" / "assets" / "preset.json").read_text())
     assert (preset["dataset"], preset["epsilon"], preset["classifier"]) == ("digits", 0.3, "small")
     assert (preset["attack"], preset["image_shape"]) == ("targeted", [8, 8, 1])
+
+
+def test_a_run_with_its_classifier_that_ended_before_its_report_goes_on(finished, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    shutil.rmtree(folder / "generator")
+    (folder / "report.json").unlink()
+    with monkeypatch.context() as patch:
+        stop_before_evaluation(patch)
+        with pytest.raises(Stop):
+            training.train_and_export(make_config(**TINY), folder, export_classifier=True)
+    result = training.train_and_export(make_config(**TINY), folder, export_classifier=True)
+    assert untimed(result) == untimed(finished[1])
+    assert (folder / "report.json").exists()
+    assert [entry.name for entry in (folder / "generator").iterdir()] == ["1"]
 
 
 def test_a_classifier_of_ones_own_is_exported_along(finished, tmp_path):

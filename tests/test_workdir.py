@@ -73,6 +73,15 @@ def test_csv_is_read_as_it_was_written(tmp_path):
     assert workdir.read_csv(path) == rows
 
 
+@pytest.mark.parametrize(("row", "cells"), [("1,2,3", "more"), ("1", "fewer")])
+def test_a_row_that_does_not_fit_its_header_is_refused(row, cells, tmp_path):
+    (tmp_path / "metrics.csv").write_text(f"epoch,loss\n1,0.5\n{row}\n")
+    with pytest.raises(
+        InputError, match=rf"metrics\.csv: row 2 has {cells} cells than the header; expected .*: restore it"
+    ):
+        workdir.read_csv(tmp_path / "metrics.csv")
+
+
 def test_a_column_that_some_rows_lack_is_empty_there(tmp_path):
     workdir.write_csv(tmp_path / "metrics.csv", [{"epoch": "1"}, {"epoch": "2", "new_metric": "3"}])
     assert workdir.read_csv(tmp_path / "metrics.csv") == [
@@ -122,6 +131,35 @@ def test_a_dead_run_keeps_nobody_out(tmp_path):
     with Workdir(tmp_path / "run").locked():
         pass
     assert Workdir(tmp_path / "run").open(SETTINGS, {}, {}) is False  # the lock alone is no run
+
+
+def test_a_run_killed_while_it_wrote_its_config_goes_on(tmp_path):
+    folder = Workdir(tmp_path / "run")
+    with folder.locked():
+        (folder.path / ".4711.config.json").write_text('{"epsilon"')
+    (folder.path / ".4711.config.json").write_text('{"epsilon"')
+    assert not folder.check(SETTINGS, {})
+    with folder.locked():
+        assert folder.open(SETTINGS, {}, {}) is False
+    assert {entry.name for entry in folder.path.iterdir()} == {".lock", "config.json"}
+
+
+def test_what_a_killed_run_left_unfinished_is_removed_and_nothing_else(tmp_path):
+    left = (
+        ".4711.generator.weights.h5", ".4711.report.json", "samples/.4711.stage1.png", "generator/.1.abcd1234/saved_model.pb",
+        "advgan/3/.4711.config.json", "advgan/3/samples/.4711.stage2.png", "ensemble/c/.4711.classifier.keras",
+        "local_copy/.4711.answers.npz", "local_copy/checkpoints/classifier/ckpt-2_temp/part",
+    )  # fmt: skip
+    kept = (
+        "generator.weights.h5", "generator/1/saved_model.pb", ".notes", ".git/.4711.index", "notes/.4711.txt",
+        "evaluation/.4711.report.json", ".pictures.abcd1234/1.png", "transfer/resnet20/.4711.classifier.keras",
+    )  # fmt: skip
+    for name in (*left, *kept):
+        workdir.write_bytes(tmp_path / name, b"")
+    with Workdir(tmp_path).locked():
+        assert not any((tmp_path / name).exists() for name in left)
+        assert not (tmp_path / "generator" / ".1.abcd1234").exists()
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {*kept, ".lock"}
 
 
 def test_an_empty_folder_that_exists_is_taken(tmp_path):
@@ -182,6 +220,13 @@ def test_changed_files_behind_a_setting_are_another_run(tmp_path):
     (data / "a.png").write_bytes(b"one")
     assert folder.open(SETTINGS, {}, {"dataset": workdir.digest_of(tmp_path / "data")}) is True
     assert workdir.digest_of(data / "a.png") != workdir.digest_of(data)
+
+
+@pytest.mark.parametrize("name", [".4711.other.json", "4711.config.json", ".gitignore"])
+def test_a_folder_with_a_foreign_file_alone_is_refused(name, tmp_path):
+    (tmp_path / name).write_text("")
+    with pytest.raises(InputError, match="is not empty and has no config"):
+        Workdir(tmp_path).open(SETTINGS, {}, {})
 
 
 def test_a_foreign_folder_is_refused(tmp_path):
@@ -255,8 +300,8 @@ def test_what_was_sealed_is_known_again(tmp_path):
     workdir.write_bytes(version / "saved_model.pb", b"graph")
     workdir.write_bytes(folder.weights, b"weights")
     folder.verify(version)  # nothing is sealed: an earlier version's
-    folder.seal(version)
-    folder.seal(folder.weights)
+    folder.seal(version, version)
+    folder.seal(folder.weights, folder.weights)
     (version / "note.txt").write_text("what others add does not matter")
     folder.verify(version)
     folder.verify(folder.weights)
@@ -264,7 +309,7 @@ def test_what_was_sealed_is_known_again(tmp_path):
     folder.verify(version)
     with pytest.raises(InputError, match=r"generator\.weights\.h5 is not what train\.py wrote.*expected.*restore it"):
         folder.verify(folder.weights)
-    folder.seal(folder.weights)  # written anew
+    folder.seal(folder.weights, folder.weights)  # written anew
     folder.verify(folder.weights)
     (version / "saved_model.pb").unlink()
     with pytest.raises(InputError, match=r"saved_model\.pb is not what train\.py wrote.*expected.*restore it"):
@@ -279,9 +324,9 @@ def test_digests_of_files_elsewhere_are_refused(name, tmp_path):
     folder = Workdir(tmp_path)
     workdir.write_bytes(folder.weights, b"weights")
     folder.digests.write_text(json.dumps({name: "0"}))
-    for use in (folder.verify, folder.seal):
+    for use, paths in ((folder.verify, [folder.weights]), (folder.seal, [folder.weights] * 2)):
         with pytest.raises(InputError, match=r"digests\.json cannot be read; expected"):
-            use(folder.weights)
+            use(*paths)
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000, "\0"])

@@ -159,7 +159,7 @@ def local_copy(
         answers = {name: black_box.answers_on(split) for name, split in splits.items()}
         with atomic_file(path) as temporary:
             np.savez(temporary, **answers)
-        own.seal(path)
+            own.seal(path, temporary)
     else:
         black_box.queries.assign(sum(len(split) for split in splits.values()))
     own.verify(path)

@@ -126,11 +126,6 @@ class Workdir:
             )
         return False
 
-    def _precedes_config(self, entry):
-        """Whether a run that was killed may have left this before its config.json."""
-        begun = _UNFINISHED.fullmatch(entry.name)
-        return entry == self.lock or (begun and begun["name"] == self.config.name)
-
     def compare(self, settings: dict, digests: dict) -> None:
         """Sees that the user's own files are those that the run was begun with; of one without a digest nothing is known.
 
@@ -152,6 +147,11 @@ class Workdir:
                     f"--workdir={self.path} holds a run with --{name}={settings[name]} whose files have changed since; "
                     "expected the same content: restore it or choose another --workdir"
                 )
+
+    def _precedes_config(self, entry):
+        """Whether a run that was killed may have left this before its config.json."""
+        begun = _UNFINISHED.fullmatch(entry.name)
+        return entry == self.lock or (begun and begun["name"] == self.config.name)
 
     def open(self, settings: dict, defaults: dict, digests: dict) -> bool:
         """Claims the folder for a run with these settings, writing config.json if it is new.

@@ -136,7 +136,7 @@ def stopped(monkeypatch, tmp_path):
     """Ends train.py, evaluate.py and the client, with status 0, where they would read what a page only names."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(training, "Devices", lambda strategy: distribution.Devices("none"))
-    monkeypatch.setattr(preparation, "config_of", lambda folder: Config())
+    monkeypatch.setattr(preparation, "config_of", lambda folder, *given: Config())
     monkeypatch.setattr(preparation, "load_dataset", stop_before_reading)
     monkeypatch.setattr(client, "user_path", lambda path: pathlib.Path(os.devnull))
     monkeypatch.setattr(client, "attack_picture", mock.Mock(side_effect=SystemExit(0)))

@@ -324,9 +324,9 @@ def test_digests_of_files_elsewhere_are_refused(name, tmp_path):
     folder = Workdir(tmp_path)
     workdir.write_bytes(folder.weights, b"weights")
     folder.digests.write_text(json.dumps({name: "0"}))
-    for use in (folder.verify, folder.seal):
+    for use, paths in ((folder.verify, [folder.weights]), (folder.seal, [folder.weights] * 2)):
         with pytest.raises(InputError, match=r"digests\.json cannot be read; expected"):
-            use(folder.weights)
+            use(*paths)
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000, "\0"])

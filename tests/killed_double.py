@@ -1,8 +1,7 @@
-"""train.py, which kills itself with SIGKILL at a moment.
+"""train.py, which kills itself with SIGKILL at a moment; `kill_and_resume.py` starts it.
 
-    python tests/killed_double.py MOMENT LIST --workdir=runs/digits ...
-
-MOMENT is a line of LIST, a file into which it writes each moment that it comes to; one that never comes kills nothing.
+Its arguments are the moment, a file into which it writes each moment that it comes to, and the flags of train.py. A
+moment is a line of that file; one that never comes kills nothing.
 """
 
 import collections

@@ -30,7 +30,9 @@ def test_fgsm_is_one_step_of_our_own_attacker(some, digit_classifier):
     np.testing.assert_allclose(theirs, pgd_attack(digit_classifier, images, targets, **settings), atol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "least"), [("fgsm", 0.1), ("pgd", 0.2), ("cw", 0.95)])
+@pytest.mark.parametrize(
+    ("name", "least"), [("fgsm", 0.1), ("pgd", 0.2), pytest.param("cw", 0.95, marks=pytest.mark.long)]
+)
 def test_they_succeed_and_keep_the_range_and_their_budget(name, least, some, digit_classifier):
     images, labels, targets = some
     found = np.asarray(baseline(name, digit_classifier, EPSILON, targeted=True)(images, targets))

@@ -1406,7 +1406,10 @@ def raise_signal_at(monkeypatch, step, number=signal.SIGTERM):
     monkeypatch.setattr(callbacks.MetricsHistory, "on_train_batch_begin", on_train_batch_begin)
 
 
-@pytest.mark.parametrize(("step", "stage"), [(5, 1), (6, 1), (8, 2)])  # in the middle of an epoch, and at its end
+@pytest.mark.parametrize(
+    ("step", "stage"),
+    [(5, 1), pytest.param(6, 1, marks=pytest.mark.long), (8, 2)],  # within an epoch, and at its end
+)
 def test_a_run_stopped_within_an_epoch_goes_on_bit_for_bit(step, stage, finished, tmp_path, monkeypatch, capsys):
     folder, _ = finished
     run = tmp_path / "run"

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import pathlib
+import re
 import zipfile
 from collections.abc import Callable
 
@@ -13,7 +14,7 @@ from keras import layers
 
 from aigan_tf import saved_model
 from aigan_tf.classifiers import ARCHITECTURES, frozen
-from aigan_tf.errors import InputError, graph_refusal, user_path
+from aigan_tf.errors import InputError, graph_refusal, refuse_pipe, user_path
 
 LEAST_PROBABILITY = 1e-30  # whose logarithm is still finite in float32
 
@@ -49,7 +50,7 @@ def adopt(
         InputError: the model cannot be loaded, or its input or output does not fit the data set.
     """
     if custom_objects:
-        _execute(custom_objects)
+        run_python(custom_objects)
     source = user_path(path)
     if source.is_dir():
         outputs_of = _load_saved_model(source, flag)
@@ -83,7 +84,7 @@ def trainable(
             "--defense: save it with model.save"
         )
     if custom_objects:
-        _execute(custom_objects)
+        run_python(custom_objects)
     model = _load_keras(source, example_images.shape[1:], "--classifier")
     if not model.trainable_variables:
         raise InputError(
@@ -154,7 +155,7 @@ def attackable(
     except Exception as error:  # whatever the model's own layers raise on images they were not made for
         raise InputError(
             f"{name} fails on images of {example_images.shape[1:]} ({first_line(error)}); expected a model "
-            "that takes such images: resize them (--image_size), or choose the data set it was trained on"
+            "that takes such images: resize them (train.py: --image_size), or choose the data set it was trained on"
         ) from error
     if num_classes is None and outputs.ndim == 2 and outputs.shape[1] > 1:
         num_classes = outputs.shape[1]
@@ -165,7 +166,7 @@ def attackable(
         )
     if not np.isfinite(outputs).all():
         raise InputError(
-            f"{name} gives NaN or infinite outputs; expected finite logits: check the model and the input range"
+            f"{name} gives NaN or infinite outputs; expected finite logits: check the model and --input_range"
         )
     if needs_gradient and not has_usable_gradient(classifier, example_images):
         raise InputError(
@@ -202,10 +203,13 @@ def _are_probabilities(outputs):
 
 def first_line(error: Exception) -> str:
     """Returns what an error says, short enough for a message."""
-    if isinstance(error, tf.errors.OpError):
-        return graph_refusal(error.message)[:200]
-    cause = str(error).rsplit("Exception encountered: ", 1)[-1].strip()  # Keras puts what matters at the end
-    return (cause or type(error).__name__).splitlines()[0][:200]
+    text = error.message if isinstance(error, tf.errors.OpError) else str(error)
+    if of_keras := re.search(r"\x1b\[1m(.*?)\x1b\[0m", text, re.DOTALL):  # which goes on with the call's arguments
+        text = of_keras[1]
+    elif isinstance(error, tf.errors.OpError):
+        text = graph_refusal(text)
+    text = re.sub(r"\{\{.*?\}\}", "", text.rsplit("Exception encountered: ", 1)[-1]).strip()
+    return (text or type(error).__name__).splitlines()[0][:200]
 
 
 def python_file(file: str) -> pathlib.Path:
@@ -220,7 +224,12 @@ def python_file(file: str) -> pathlib.Path:
     return source
 
 
-def _execute(file):
+def run_python(file: str) -> None:
+    """Runs a Python file that registers custom layers.
+
+    Raises:
+        InputError: it is none, or fails.
+    """
     spec = importlib.util.spec_from_file_location("aigan_tf_custom_objects", python_file(file))
     if spec is None:
         raise InputError(f"--custom_objects={file} is not a Python file; expected a name that ends in .py: rename it")
@@ -240,8 +249,7 @@ def load_keras(path: pathlib.Path) -> keras.Model:
     Raises:
         Exception: whatever Keras raises, or `zipfile.BadZipFile` where the file is damaged.
     """
-    if path.exists() and not path.is_file():  # a pipe would be waited for without end
-        raise OSError("it is no file")
+    refuse_pipe(path)
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()

@@ -161,6 +161,7 @@ class MetricsHistory(keras.callbacks.Callback):
         self.path = path
         self.logs = logs
         self.rows = []
+        self.events = {}
         # Of the epoch that is under way; saved with a checkpoint, so that an interruption does not lose them.
         self.epoch_seconds = keras.Variable(0.0, trainable=False, dtype="float32", name="epoch_seconds")
 
@@ -204,6 +205,11 @@ class MetricsHistory(keras.callbacks.Callback):
         workdir.write_csv(self.path, self.rows)
         if self.logs:
             self._log(self.rows[-1])
+
+    def close(self) -> None:
+        """Closes TensorBoard's files."""
+        for events in self.events.values():
+            events.close()
 
     def _log(self, row):
         for name, value in row.items():

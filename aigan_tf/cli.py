@@ -1,8 +1,8 @@
 """The commands: flags to a Config to one call."""
 
-import contextlib
 import dataclasses
 import inspect
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -155,9 +155,11 @@ def _parse(arguments: list[str]) -> list[str]:
         refused = InputError(f"{error}; expected the flags that --help lists: correct it")
         print(f"error: {refused}", file=sys.stderr)
         sys.exit(2)
-    except (SystemExit, BrokenPipeError):  # after --help, for which absl's status is 1; or `--help | head`
-        with contextlib.suppress(BrokenPipeError):
-            sys.stdout.close()  # not at the end of the process, where Python reports what it cannot write
+    except (SystemExit, OSError):  # after --help, for which absl's status is 1; or `--help | head`
+        try:
+            sys.stdout.flush()
+        except OSError:  # at the end of the process Python would report what it cannot write
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
 
 

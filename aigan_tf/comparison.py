@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from aigan_tf import baselines, classifiers, figures, page, preparation, report
-from aigan_tf.adoption import has_usable_gradient
+from aigan_tf.adoption import has_usable_gradient, run_python
 from aigan_tf.aigan import spread_target_classes
 from aigan_tf.classifier_training import trained_classifier
 from aigan_tf.config import Config
@@ -54,7 +54,7 @@ def evaluate_workdir(
             those that can be trained here.
         save_images: folder for the adversarial pictures and their manifest; it must be new or empty.
         robust_against: foolbox's attacks, by name, under which the classifier's accuracy is measured too, untargeted.
-        custom_objects: as in `preparation.config_of`, for all work folders.
+        custom_objects: Python files that the classifiers may have run, as in `preparation.refuse_unnamed_python`.
 
     Returns:
         What was measured, as in report.json.
@@ -63,7 +63,8 @@ def evaluate_workdir(
         InputError: the folder, its files or the output cannot be used.
     """
     folder = Workdir(workdir)
-    config = preparation.config_of(folder, custom_objects)
+    config = preparation.config_of(folder)
+    preparation.refuse_unnamed_python(config, folder, custom_objects)
     unknown = [name for name in attacks if name not in ATTACKS]
     if unknown or not attacks:
         raise InputError(
@@ -258,7 +259,9 @@ def _other_classifiers(names, config, dataset, folder, custom_objects):
     found = {}
     for name in names:
         if name not in trained and not _is_workdir(name):  # a file
-            other = dataclasses.replace(config, classifier=name, classifier_epochs=0, defense="")
+            other = dataclasses.replace(config, classifier=name, classifier_epochs=0, defense="", custom_objects="")
+            for file in custom_objects:
+                run_python(file)
             # It is only shown pictures.
             found[name] = preparation.adopt_classifier(other, dataset, needs_gradient=False, flag="--transfer_to")
             continue
@@ -267,9 +270,9 @@ def _other_classifiers(names, config, dataset, folder, custom_objects):
                 classifiers.fitting_architecture(name, dataset.image_shape)
             else:
                 other = Workdir(user_path(name))
-                found[name] = preparation.existing_classifier(
-                    preparation.config_of(other, custom_objects), dataset, other
-                )
+                settings = preparation.config_of(other)
+                preparation.refuse_unnamed_python(settings, other, custom_objects)
+                found[name] = preparation.existing_classifier(settings, dataset, other)
         except InputError as error:
             raise InputError(f"--transfer_to={name}: {error}") from error
     found |= {name: _trained_classifier(name, config, dataset, folder) for name in trained}

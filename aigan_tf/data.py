@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf.errors import InputError, user_path
+from aigan_tf.errors import InputError, refuse_pipe, user_path
 from aigan_tf.splits import Split, empty_images, images_at_once
 
 MIN_SIDE = 8  # pixels: two halvings still leave the networks a 2 x 2 map
@@ -223,8 +223,7 @@ def _in_colour(images):
 def _read_image(path, image_size):
     """Decodes one file to uint8 `(height, width, 1 or 3)`, as many channels as the file has."""
     try:
-        if not path.is_file():  # a pipe would be waited for without end
-            raise OSError
+        refuse_pipe(path)
         data = path.read_bytes()
         image = tf.io.decode_image(data, expand_animations=False)
         if image.shape[-1] not in (1, 3):  # an alpha channel says nothing a classifier sees

@@ -118,19 +118,24 @@ class GeneratorTraining(AdversarialTraining):
         aigan.stage = 2
         self.opponent = functools.partial(aigan)  # a partial is not tracked: its networks are not the classifier's
 
+    @property
+    def aigan(self) -> AIGAN:
+        """The opponent."""
+        return self.opponent.func
+
     def train_step(self, data):
         """One update of the generator and its discriminator, then one of the classifier."""
-        opponent = self.opponent.func.train_step(data)
+        opponent = self.aigan.train_step(data)
         logs = super().train_step(data)
         seen = {
-            "generator_success_rate": self.opponent.func.success_rate.name,
+            "generator_success_rate": self.aigan.success_rate.name,
             "discriminator_loss": "discriminator_loss",
         }
         return logs | {name: opponent[its] for name, its in seen.items()}
 
     def attacked(self, images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         """Returns the images to train on, each attacked by the generator and a step; as `AdversarialTraining.attacked`."""
-        start = self.opponent(images, self.opponent.func.choose_classes(labels, seeds[0]))
+        start = self.opponent(images, self.aigan.choose_classes(labels, seeds[0]))
         moved = pgd_attack(
             self.sources()[0], start, labels, epsilon=self.epsilon, step_size=self.epsilon, num_steps=1,
             random_start=False, targeted=False,
@@ -140,4 +145,4 @@ class GeneratorTraining(AdversarialTraining):
     def reset_metrics(self):
         """Also of the opponent, whose success is shown by epoch."""
         super().reset_metrics()
-        self.opponent.func.reset_metrics()
+        self.aigan.reset_metrics()

@@ -28,6 +28,12 @@ def graph_refusal(message: str | None) -> str:
     return re.sub(r"^\[(.*)\] \[(.*)\]$", r"\1 \2", cause)  # what is wrong, and the values
 
 
+def refuse_pipe(path: pathlib.Path) -> None:
+    """Raises OSError where something that is no file has this name: a pipe would be waited for without end."""
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is no file")
+
+
 class DivergedError(ArithmeticError):
     """A loss is no finite number any more, so that training cannot go on; the message is one line that says which."""
 

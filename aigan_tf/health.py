@@ -45,9 +45,11 @@ class StopNotFinite(keras.callbacks.Callback):
         if len(bad) > 1:
             bad.pop("generator_loss", None)  # the sum of others
         advice = self.advice
+        aigan = getattr(self.model, "aigan", self.model)  # inside the one that trains a classifier against it
         for term in ("gan", "hinge"):
-            if getattr(self.model, f"{term}_weight", 0) > self.HEAVY:
-                bad[f"{term}_weight"] = f"{getattr(self.model, f'{term}_weight'):g}, more than float32 can carry"
+            weight = getattr(aigan, f"{term}_weight", 0)
+            if weight > self.HEAVY:
+                bad[f"{term}_weight"] = f"{weight:g}, more than float32 can carry"
                 advice = f"lower --{term}_weight, in another --workdir"
         raise DivergedError(
             f"step {int(self.model.optimizer.iterations)}: {', '.join(f'{name} is {value}' for name, value in bad.items())}; "

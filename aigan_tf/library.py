@@ -16,7 +16,7 @@ from aigan_tf import evaluation, saved_model
 from aigan_tf.adoption import attackable_model, first_line
 from aigan_tf.config import Config
 from aigan_tf.data import MIN_SIDE, ImageDataset, hold_out
-from aigan_tf.errors import InputError, graph_refusal, user_path
+from aigan_tf.errors import DivergedError, InputError, graph_refusal, user_path
 from aigan_tf.export import ServedGenerator, export_generator, latest_version
 from aigan_tf.preparation import check_accuracy
 from aigan_tf.splits import Split
@@ -29,16 +29,17 @@ SETTINGS = (
     "stage1_epochs", "stage2_epochs", "switch", "switch_success", "steps_per_epoch", "batch_size", "optimizer",
     "learning_rate", "discriminator_learning_rate", "mixed_precision", "flip", "max_shift", "generator_width", "generator_blocks", "seed",
 )  # fmt: skip
-MEASURED = 2000  # so many of the images given say how good the classifier is
+MEASURED = 2000  # at most so many of the images given say how good the classifier is
 
 
 @contextlib.contextmanager
 def settings_not_flags():
-    """Names settings in an `InputError` as Python does; the command line has a flag `--name` for each."""
+    """Names settings in the errors for a user as Python does; the command line has a flag `--name` for each."""
     try:
         yield
-    except InputError as error:
-        raise InputError(re.sub(r"--(?=[a-z])", "", str(error))) from error
+    except (InputError, DivergedError) as error:
+        message = re.sub(rf"--({'|'.join(SETTINGS)}|epsilon|input_range)\b", r"\1", str(error))
+        raise type(error)(message.replace(", in another --workdir", "")) from None
 
 
 class TrainedGenerator:
@@ -197,17 +198,18 @@ def fit_generator(
         )
     names = _checked_names(class_names)
     examples = images[:16].astype(np.float32) / 255
-    attacked = attackable_model(classifier, examples, names and len(names), pixel_range)
+    attacked = attackable_model(classifier, examples, None if names is None else len(names), pixel_range)
     num_classes = int(attacked(tf.constant(examples)).shape[-1])
     if labels is None:
         labels = evaluation.predictions(attacked, images.astype(np.float32) / 255)
     else:
         labels = _checked_labels(labels, len(images), num_classes)
-        check_accuracy(attacked, Split(images, labels).take(slice(0, MEASURED)), num_classes, "of the images")
+        some = slice(None, None, -(-len(images) // MEASURED))  # from end to end: they may be sorted by class
+        check_accuracy(attacked, Split(images, labels).take(some), num_classes, "images", "input_range")
     train, validation = hold_out(Split(images, labels))
     if config.batch_size > len(train):
         raise InputError(f"batch_size={config.batch_size}: expected at most the {len(train)} training images: lower it")
-    names = names or tuple(map(str, range(num_classes)))
+    names = tuple(map(str, range(num_classes))) if names is None else names
     dataset = ImageDataset("images", names, train, validation, test=validation)
     with tempfile.TemporaryDirectory() as folder:
         trained = train_generator(config, dataset, attacked, Workdir(folder))
@@ -297,7 +299,9 @@ def evaluate(
     images, names = _floats(images), _checked_names(class_names)
     if not len(images):
         raise InputError("no images given; expected at least one: give more")
-    measured = attackable_model(classifier, images[:16], names and len(names), pixel_range, needs_gradient=False)
+    measured = attackable_model(
+        classifier, images[:16], None if names is None else len(names), pixel_range, needs_gradient=False
+    )
     labels = _checked_labels(labels, len(images), int(measured(tf.constant(images[:1])).shape[-1]))
     return evaluation.evaluate(
         attacks, measured, images, labels, epsilon,
@@ -340,10 +344,10 @@ def _checked_names(class_names):
     """Returns the names of the classes as a tuple, or None."""
     if class_names is None:
         return None
-    names = tuple(class_names)
-    if isinstance(class_names, str) or len(set(names)) < len(names):
+    names = () if isinstance(class_names, str) or not hasattr(class_names, "__iter__") else tuple(class_names)
+    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
         raise InputError(
-            f"class_names={class_names!r}: expected a list with a different name for each class: correct it"
+            f"class_names={class_names!r}: expected a list of texts, a different one for each class: correct it"
         )
     return names
 

@@ -15,7 +15,7 @@ from aigan_tf.adoption import adopt, attackable, first_line, load_keras, python_
 from aigan_tf.building import build_generator
 from aigan_tf.config import Config, before_they_existed
 from aigan_tf.data import ImageDataset, load
-from aigan_tf.errors import InputError, user_path
+from aigan_tf.errors import InputError, refuse_pipe, user_path
 from aigan_tf.evaluation import accuracy
 from aigan_tf.networks import Generator
 from aigan_tf.splits import IN_MEMORY, Split
@@ -25,17 +25,12 @@ say = functools.partial(print, flush=True)  # at once, also into a log file
 NEAR_CHANCE = 2.0  # a classifier below this many times chance is hardly worth attacking
 
 
-def config_of(folder: Workdir, custom_objects: Collection[str] = ()) -> Config:
+def config_of(folder: Workdir) -> Config:
     """Returns the settings of a run from its work folder.
 
-    Args:
-        folder: the work folder, which somebody else may have made.
-        custom_objects: the Python files that the user allows it to name; loading its classifier runs the one it does.
-
     Raises:
-        InputError: they are not there, not what train.py wrote, or name a Python file that the user does not.
+        InputError: they are not there, or not what train.py wrote.
     """
-    allowed = [python_file(file).resolve() for file in custom_objects]
     saved = folder.read_config()
     missing = [name for name in ("dataset", "classifier", "attack", "epsilon") if name not in saved]
     if missing:
@@ -47,12 +42,25 @@ def config_of(folder: Workdir, custom_objects: Collection[str] = ()) -> Config:
         refuse_idle_settings(config)
     except InputError as error:
         raise InputError(f"{folder.config}: {error}") from error
+    return config
+
+
+def refuse_unnamed_python(config: Config, folder: Workdir, custom_objects: Collection[str]) -> None:
+    """Refuses a work folder whose classifier would have Python run that the user has not named: somebody else may have made it.
+
+    Args:
+        config, folder: the work folder and its settings.
+        custom_objects: the Python files that the user names.
+
+    Raises:
+        InputError: it would, or a file that the user names is none.
+    """
+    allowed = [python_file(file).resolve() for file in custom_objects]
     if config.custom_objects and user_path(config.custom_objects).resolve() not in allowed:
         raise InputError(
             f"{folder.config} has custom_objects={config.custom_objects}, a Python file that would be run; expected you to name "
             f"it too: give --custom_objects={config.custom_objects} if you would run it yourself"
         )
-    return config
 
 
 def load_dataset(config: Config, data_dir: str | None) -> ImageDataset:
@@ -74,8 +82,7 @@ def load_dataset(config: Config, data_dir: str | None) -> ImageDataset:
         return dataset
     file = user_path(config.class_names)
     try:
-        if file.exists() and not file.is_file():  # a pipe would be waited for without end
-            raise OSError
+        refuse_pipe(file)
         text = file.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     except (OSError, ValueError) as error:
         raise InputError(
@@ -244,7 +251,9 @@ def load_weights(network: keras.Model, path: pathlib.Path, expected: str) -> Non
         raise InputError(f"{path} cannot be loaded ({first_line(error)}); {expected}") from error
 
 
-def check_accuracy(classifier: Callable, split: Split, num_classes: int, kind: str = "test images") -> float:
+def check_accuracy(
+    classifier: Callable, split: Split, num_classes: int, kind: str = "test images", input_range: str = "--input_range"
+) -> float:
     """Says how good the classifier is on a split, with a warning where it hardly beats chance.
 
     Args:
@@ -252,6 +261,7 @@ def check_accuracy(classifier: Callable, split: Split, num_classes: int, kind: s
         split: the images and their labels.
         num_classes: that the labels are of.
         kind: what the images are called.
+        input_range: what the setting of the pixels' range is called.
 
     Raises:
         InputError: it gets no image right, so there is nothing to attack.
@@ -261,13 +271,13 @@ def check_accuracy(classifier: Callable, split: Split, num_classes: int, kind: s
     if measured == 0:
         raise InputError(
             f"the classifier gets none of {len(split)} {kind} right; expected at least one to attack: check "
-            "input_range, the order of the classes, and that it was trained on this data set"
+            f"{input_range}, the order of the classes, and that it was trained on this data set"
         )
     chance = 1 / num_classes
     if measured < min(NEAR_CHANCE * chance, (1 + chance) / 2):
         say(
-            f"WARNING: that is near chance ({chance:.0%}); success rates against it mean little. Check input_range, the "
-            "order of the classes, and that the classifier was trained on this data set."
+            f"WARNING: that is near chance ({chance:.0%}); success rates against it mean little. Check {input_range}, "
+            "the order of the classes, and that the classifier was trained on this data set."
         )
     return measured
 

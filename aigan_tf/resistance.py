@@ -36,7 +36,7 @@ def evaluate_defenses(
         InputError: a folder, its files or the output cannot be used.
     """
     configs = {
-        str(path): preparation.config_of(Workdir(path), custom_objects) for path in workdirs
+        str(path): preparation.config_of(Workdir(path)) for path in workdirs
     }  # all of them, before hours are spent on one
     for name in ("dataset", "epsilon", "attack"):
         values = {getattr(config, name) for config in configs.values()}

@@ -92,7 +92,7 @@ def export_again(
 
     Args:
         workdir, data_dir, export_classifier: as in `train_and_export`.
-        custom_objects: as in `preparation.config_of`.
+        custom_objects: the Python files that the folder may have run, with export_classifier.
 
     Returns:
         The new version's folder.
@@ -101,7 +101,9 @@ def export_again(
         InputError: the folder does not hold a finished run, or its files cannot be used.
     """
     folder = Workdir(workdir)
-    config = preparation.config_of(folder, custom_objects)
+    config = preparation.config_of(folder)
+    if export_classifier:
+        preparation.refuse_unnamed_python(config, folder, custom_objects)
     dataset = preparation.existing_dataset(config, data_dir, folder)
     generator = preparation.trained_generator(config, dataset, folder)
     classifier = preparation.existing_classifier(config, dataset, folder) if export_classifier else None
@@ -269,8 +271,8 @@ def fit(
     `distillation` has losses of its own: it comes before what looks at them, `callbacks` and what else writes after.
 
     Returns:
-        Whether there was anything left to do: what is in `folder.weights` else, the caller has to write there, as the last
-        of training. Only the chief writes.
+        True where it trained: the caller then writes `folder.weights`, last of all. False where they are there; they are
+        loaded. Only the chief writes.
     """
     if folder.weights.exists():  # written last: training is over, whatever has become of its checkpoints
         preparation.load_weights(aigan.generator, folder.weights, "expected what train.py wrote: restore it")
@@ -294,6 +296,7 @@ def fit(
     with (
         MixedPrecision(config.mixed_precision) as precision,
         checkpoint if devices.is_chief else contextlib.nullcontext(),
+        contextlib.closing(history),
     ):
         devices.fit(
             aigan,

@@ -18,7 +18,7 @@ from importlib import metadata
 
 import filelock
 
-from aigan_tf.errors import InputError, user_path
+from aigan_tf.errors import InputError, refuse_pipe, user_path
 
 _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
 # What the system answers when a file cannot be written.
@@ -106,7 +106,9 @@ class Workdir:
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--workdir={self.path} is a file; expected a folder: choose another name")
         if self.config.exists():
-            for folder in (self.checkpoints, self.exports, self.logs, self.samples, self.advgan):
+            parts = [self.checkpoints / part for part in ("classifier", "aigan")]
+            parts += [self.logs / part for part in ("train", "validation", "samples")]
+            for folder in (self.checkpoints, self.exports, self.logs, self.samples, self.advgan, *parts):
                 if os.path.lexists(folder) and not folder.is_dir():  # training would end where it first writes there
                     raise InputError(f"{folder} is no folder; expected one, or nothing: remove it")
             before = self.read_config()
@@ -228,7 +230,7 @@ class Workdir:
             return {name: str(digest) for name, digest in sealed.items()}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
             raise InputError(
                 f"{self.digests} cannot be read; expected the digests train.py wrote: restore it, or delete it to go without"
             ) from error
@@ -274,14 +276,18 @@ def _commit() -> str | None:
         return None
 
 
+_DESKTOP = re.compile(r"\..*|Thumbs\.db|desktop\.ini", re.IGNORECASE)
+
+
 def digest_of(path: pathlib.Path) -> str:
-    """Returns a digest of a file, or of all files below a folder and their names.
+    """Returns a digest of a file, or of all files below a folder and their names, without what a desktop leaves behind.
 
     Raises:
         InputError: one of them cannot be read.
     """
     digest = hashlib.sha256()
-    for file in sorted(entry for entry in path.rglob("*") if entry.is_file()) if path.is_dir() else [path]:
+    below = (entry for entry in path.rglob("*") if entry.is_file() and not _DESKTOP.fullmatch(entry.name))
+    for file in sorted(below) if path.is_dir() else [path]:
         digest.update(os.fsencode(file.relative_to(path).as_posix()) + b"\0")
         try:
             with open(file, "rb") as opened:
@@ -300,8 +306,7 @@ def numbered(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _read(path):
-    if path.exists() and not path.is_file():  # a pipe would be waited for without end
-        raise OSError(f"{path} is no file")
+    refuse_pipe(path)
     return path.read_bytes()
 
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from aigan_tf.adoption import adopt, has_usable_gradient
+from aigan_tf.adoption import adopt, attackable_model, has_usable_gradient
 from aigan_tf.errors import InputError
 
 SHAPE = (8, 8, 1)
@@ -173,6 +173,16 @@ def test_a_subclassed_model_is_attacked_through_log_probabilities(images, tmp_pa
     adopted = adopt(str(tmp_path / "model.keras"), images, CLASSES)
     assert "logarithms" in caplog.text
     assert_same_classifier(adopted, lambda x, training: model.top(model.flatten(x)), images)
+
+
+def test_the_reason_why_a_model_fails_is_said_not_where(images):
+    class Reshaping(layers.Layer):
+        def call(self, inputs):
+            return tf.reshape(inputs, (-1, 7))
+
+    model = keras.Sequential([layers.Lambda(lambda x: x), Reshaping()])
+    with pytest.raises(InputError, match=r"fails on images of .* \(.*reshape.*\); expected a model"):
+        attackable_model(model, images, None)
 
 
 def test_the_classifier_of_a_work_folder_is_pointed_at(images, tmp_path):

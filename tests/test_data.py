@@ -568,7 +568,7 @@ def test_a_missing_data_dir_is_named(tmp_path):
 
 def test_without_network_an_unprepared_set_is_an_error_that_leaves_nothing(tmp_path, no_network, monkeypatch, caplog):
     waits = []
-    monkeypatch.setattr("urllib3.util.retry.time.sleep", waits.append)
+    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda retry, *_: waits.append(retry.get_backoff_time()))
     (tmp_path / "mine.txt").write_text("kept")
     with pytest.raises(InputError) as caught:
         data.load("mnist", str(tmp_path))

@@ -1,6 +1,7 @@
 """The method in a few lines of Python."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -187,8 +188,8 @@ def test_a_mistyped_or_idle_setting_is_named(classifier, digits):
     for wrong in ((255, 0), 255, ("black", "white")):
         with pytest.raises(InputError, match=r"input_range=.*: expected \(low, high\)"):
             aigan_tf.fit_generator(classifier, digits[0], input_range=wrong)
-    for wrong in ("abcdefghij", [*NAMES[:9], "one"]):
-        with pytest.raises(InputError, match=r"class_names=.*: expected a list with a different name"):
+    for wrong in ("abcdefghij", [*NAMES[:9], "one"], range(10), [], 5, [["one"], ["two"]]):
+        with pytest.raises(InputError, match=r"class_names=.*: expected a list of texts, a different one"):
             aigan_tf.fit_generator(classifier, digits[0], class_names=wrong, input_range=(0, 255))
     with pytest.raises(InputError, match=r"^epsilon=8"):
         aigan_tf.fit_generator(classifier, digits[0], epsilon=8)
@@ -198,14 +199,24 @@ def test_a_mistyped_or_idle_setting_is_named(classifier, digits):
 
 def test_a_classifier_that_is_wrong_about_the_images_is_noticed(classifier, digits, capsys):
     short = {**FEW, "steps_per_epoch": 1, "stage1_epochs": 0, "stage2_epochs": 1}
-    with pytest.raises(InputError, match=r"gets none of 2 of the images right; .*check input_range, the order"):
+    with pytest.raises(InputError, match=r"gets none of 2 images right; .*check input_range, the order"):
         aigan_tf.fit_generator(classifier, digits[0][:2], (digits[1][:2] + 1) % 10, input_range=(0, 255), **short)
     constant = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(10)])
     aigan_tf.fit_generator(constant, digits[0], digits[1], **short)
     shown = capsys.readouterr().out
-    assert "Classifier accuracy on 1348 of the images:" in shown
+    assert "Classifier accuracy on 1348 images:" in shown
     assert "WARNING: that is near chance (10%)" in shown
     assert "--" not in shown
+
+
+def test_the_accuracy_is_that_of_images_from_end_to_end(classifier, digits, monkeypatch, capsys):
+    monkeypatch.setattr(library, "MEASURED", 20)
+    order = np.argsort(digits[1], kind="stable")  # as a folder of classes is read
+    wrong_on_zeros = np.where(digits[1] == 0, 1, digits[1])
+    short = {**FEW, "steps_per_epoch": 1, "stage1_epochs": 0, "stage2_epochs": 1}
+    aigan_tf.fit_generator(classifier, digits[0][order], wrong_on_zeros[order], input_range=(0, 255), **short)
+    measured = float(re.search(r"accuracy on 20 images: ([0-9.]+)%", capsys.readouterr().out)[1])
+    assert 70 <= measured <= 95
 
 
 def test_evaluate_takes_a_generator_its_folder_or_any_callable(generator, classifier, digits, tmp_path):

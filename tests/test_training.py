@@ -1306,7 +1306,7 @@ def test_files_of_ones_own_that_changed_since_are_seen(changed, of_somebody_else
                     (pictures / split / name / f"{k}.png").write_bytes(png)
         settings = dict(dataset=str(pictures))
     set_in_config(folder, **settings)
-    config = training.preparation.config_of(Workdir(folder), [code])
+    config = training.preparation.config_of(Workdir(folder))
     dataset = training.preparation.load_dataset(config, None)
     paths = {
         "dataset": pictures / "test" / "a" / "1.png",

@@ -314,9 +314,20 @@ def test_what_was_sealed_is_known_again(tmp_path):
     (version / "saved_model.pb").unlink()
     with pytest.raises(InputError, match=r"saved_model\.pb is not what train\.py wrote.*expected.*restore it"):
         folder.verify(version)
-    folder.digests.write_text("{")
-    with pytest.raises(InputError, match=r"digests\.json cannot be read; expected"):
-        folder.verify(version)
+    for wrong in ("{", "5", "null", "true", '["generator"]'):
+        folder.digests.write_text(wrong)
+        with pytest.raises(InputError, match=r"digests\.json cannot be read; expected"):
+            folder.verify(version)
+
+
+def test_what_a_desktop_leaves_in_a_folder_of_pictures_changes_no_digest(tmp_path):
+    workdir.write_bytes(tmp_path / "train" / "cat" / "1.png", b"cat")
+    before = workdir.digest_of(tmp_path)
+    for name in (".DS_Store", "Thumbs.db", "train/desktop.ini"):
+        workdir.write_bytes(tmp_path / name, b"left behind")
+    assert workdir.digest_of(tmp_path) == before
+    workdir.write_bytes(tmp_path / "train" / "cat" / "2.png", b"cat")
+    assert workdir.digest_of(tmp_path) != before
 
 
 @pytest.mark.parametrize("name", ["../other/x", "generator/../../x", "/etc/passwd"])
@@ -350,11 +361,13 @@ def test_a_pipe_is_not_waited_for(tmp_path):
             read()
 
 
-@pytest.mark.parametrize("name", ["logs", "checkpoints", "samples", "generator", "advgan"])
+@pytest.mark.parametrize(
+    "name", ["logs", "checkpoints", "samples", "generator", "advgan", "checkpoints/aigan", "logs/train"]
+)
 def test_a_file_in_the_place_of_a_folder_is_refused_before_training(name, tmp_path):
     folder = Workdir(tmp_path)
     folder.open(SETTINGS, {}, {})
-    (tmp_path / name).write_text("mine")
+    workdir.write_bytes(tmp_path / name, b"mine")
     with pytest.raises(InputError, match=f"{name} is no folder; expected one"):
         folder.check(SETTINGS, {})
     assert (tmp_path / name).read_text() == "mine"

@@ -1,5 +1,6 @@
 """A classifier that was trained elsewhere, made attackable: a .keras file or a SavedModel."""
 
+import contextlib
 import importlib.util
 import logging
 import pathlib
@@ -119,7 +120,11 @@ def attackable_model(
 
     `num_classes` None takes as many as it has outputs.
     """
-    outputs_of = frozen(_without_softmax(model)) if isinstance(model, keras.Model) else model
+    outputs_of = model
+    if isinstance(model, keras.Model):
+        with contextlib.suppress(Exception):  # what it does not take is said below, where it is called
+            model.built or model.build((None, *example_images.shape[1:]))
+        outputs_of = frozen(_without_softmax(model))
     return attackable(outputs_of, "the classifier", example_images, num_classes, pixel_range, needs_gradient)
 
 
@@ -288,6 +293,7 @@ def _without_softmax(model):
     """Returns the model up to the logits, where its layers can be taken apart; else the model itself."""
     if (
         not isinstance(model, keras.Sequential | keras.src.models.Functional)
+        or not model.built
         or len(model.inputs) + len(model.outputs) != 2
     ):
         return model

@@ -185,6 +185,13 @@ def test_the_reason_why_a_model_fails_is_said_not_where(images):
         attackable_model(model, images, None)
 
 
+def test_a_model_that_was_never_called_is_attackable(images, caplog):
+    model = keras.Sequential([layers.Flatten(), layers.Dense(CLASSES), layers.Softmax()])
+    attacked = attackable_model(model, images, CLASSES)
+    assert "logarithms" not in caplog.text
+    np.testing.assert_allclose(tf.nn.softmax(attacked(tf.constant(images))), model(images), atol=1e-5)
+
+
 def test_the_classifier_of_a_work_folder_is_pointed_at(images, tmp_path):
     (tmp_path / "classifier.keras").touch()
     with pytest.raises(InputError, match=r"is a work folder; .* give .*classifier\.keras"):

@@ -590,7 +590,7 @@ def test_mixed_precision_keeps_the_attacker_within_epsilon(make_classifier):
 
 
 @pytest.mark.parametrize("stage", [1, 2])
-@pytest.mark.parametrize("bound", ["projection", "tanh"])
+@pytest.mark.parametrize("bound", ["projection", pytest.param("tanh", marks=pytest.mark.long)])
 def test_mixed_precision_keeps_a_saturated_perturbation_and_its_metrics_in_float32(
     bound, stage, make_classifier, digits
 ):
@@ -1408,7 +1408,8 @@ def raise_signal_at(monkeypatch, step, number=signal.SIGTERM):
 
 @pytest.mark.parametrize(
     ("step", "stage"),
-    [(5, 1), pytest.param(6, 1, marks=pytest.mark.long), (8, 2)],  # within an epoch, and at its end
+    [(5, 1), pytest.param(6, 1, marks=pytest.mark.long), pytest.param(8, 2, marks=pytest.mark.long)],
+    ids=["within an epoch", "at its end", "within one of stage 2"],
 )
 def test_a_run_stopped_within_an_epoch_goes_on_bit_for_bit(step, stage, finished, tmp_path, monkeypatch, capsys):
     folder, _ = finished

@@ -8,6 +8,7 @@ import collections
 import contextlib
 import os
 import pathlib
+import re
 import signal
 import sys
 
@@ -60,10 +61,11 @@ def watch_training() -> None:
     merge, switch = gen_io_ops.merge_v2_checkpoints, AIGAN.stage.fset
 
     def merge_v2_checkpoints(checkpoint_prefixes, destination_prefix, **options):
-        if not tf.executing_eagerly():  # of the graph of an export, which is a temporary folder
+        if not tf.executing_eagerly():  # within a graph nothing is merged yet
             return merge(checkpoint_prefixes, destination_prefix, **options)
-        path = pathlib.Path(os.fsdecode(destination_prefix.numpy()))
-        with around(f"{path.relative_to(FOLDER)} is merged of its parts"):
+        path = pathlib.Path(os.fsdecode(destination_prefix.numpy())).relative_to(FOLDER).as_posix()
+        # An export is written to .NUMBER.xxxxxxxx, another name at each run.
+        with around(f"{re.sub(r'/[.]([0-9]+)[.][^/]+/', r'/\1/', path)} is merged of its parts"):
             return merge(checkpoint_prefixes, destination_prefix, **options)
 
     def set_stage(aigan, stage):

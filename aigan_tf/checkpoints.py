@@ -83,7 +83,17 @@ class Checkpoint(keras.callbacks.Callback):
         numbered = [path for path in paths if path.name.removeprefix("ckpt-").isdecimal()]
         return sorted(numbered, key=lambda path: -int(path.name.removeprefix("ckpt-")))
 
+    def _keep(self, names):
+        """Removes all checkpoints but these; by file, since a kill may have left one of them without the others."""
+        for file in self.folder.glob("ckpt-*.*"):
+            name = file.name.partition(".")[0]
+            if name.removeprefix("ckpt-").isdecimal() and name not in names:
+                file.unlink()
+
     def __enter__(self):
+        if self.newest:  # a kill may have come before the removal of those that are too old
+            found = self._found()
+            self._keep({path.name for path in found[: found.index(self.newest) + 2]})
         self.before = {}
         if threading.current_thread() is threading.main_thread():  # no other may handle signals
             handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -131,9 +141,5 @@ class Checkpoint(keras.callbacks.Callback):
         self.steps.assign(self.steps_done)
         saved = self.folder / f"ckpt-{self.steps_done}"
         self.checkpoint.write(str(saved))
-        kept = {path.name for path in (saved, self.newest) if path}
-        for file in self.folder.glob("ckpt-*.*"):  # by file: a kill may have left one of them without the others
-            name = file.name.partition(".")[0]
-            if name.removeprefix("ckpt-").isdecimal() and name not in kept:
-                file.unlink()
+        self._keep({path.name for path in (saved, self.newest) if path})
         self.newest = saved

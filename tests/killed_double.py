@@ -63,9 +63,10 @@ def watch_training() -> None:
     def merge_v2_checkpoints(checkpoint_prefixes, destination_prefix, **options):
         if not tf.executing_eagerly():  # within a graph nothing is merged yet
             return merge(checkpoint_prefixes, destination_prefix, **options)
-        path = pathlib.Path(os.fsdecode(destination_prefix.numpy())).relative_to(FOLDER).as_posix()
+        path = pathlib.Path(os.fsdecode(destination_prefix.numpy())).relative_to(FOLDER)
         # An export is written to .NUMBER.xxxxxxxx, another name at each run.
-        with around(f"{re.sub(r'/[.]([0-9]+)[.][^/]+/', r'/\1/', path)} is merged of its parts"):
+        name = re.sub(r"/[.]([0-9]+)[.][^/]+/", r"/\1/", path.as_posix())
+        with around(f"{name} is merged of its parts"):
             return merge(checkpoint_prefixes, destination_prefix, **options)
 
     def set_stage(aigan, stage):

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 
+from aigan_tf.errors import refuse_pipe
+
 
 def save(module: tf.Module, path: pathlib.Path, signatures: Mapping) -> None:
     """`tf.saved_model.save`, without a note on the folder, which is a temporary one."""
@@ -16,6 +18,9 @@ def save(module: tf.Module, path: pathlib.Path, signatures: Mapping) -> None:
 
 def load(path: pathlib.Path):
     """`tf.saved_model.load`, without the traceback of a fingerprint that cannot be read."""
+    for file in path.rglob("*"):
+        if not file.is_dir():
+            refuse_pipe(file)
     with _logging_from(logging.CRITICAL, logging.getLogger("absl")):
         return tf.saved_model.load(str(path))
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -34,6 +35,7 @@ np.savez(sys.argv[3], **{name: value.numpy() for name, value in outputs.items()}
 
 @pytest.fixture(scope="module")
 def generator():
+    keras.utils.set_random_seed(1)  # else the weights are those of the tests that ran before
     made = Generator(CLASSES, SHAPE[-1], width=4, num_blocks=1)
     rng = np.random.default_rng(0)
     for variable in made.variables:  # neither fresh statistics nor a head near zero

@@ -127,11 +127,10 @@ class GeneratorTraining(AdversarialTraining):
         """One update of the generator and its discriminator, then one of the classifier."""
         opponent = self.aigan.train_step(data)
         logs = super().train_step(data)
-        seen = {
-            "generator_success_rate": self.aigan.success_rate.name,
-            "discriminator_loss": "discriminator_loss",
+        return logs | {
+            "generator_success_rate": opponent[self.aigan.success_rate.name],
+            "discriminator_loss": opponent["discriminator_loss"],
         }
-        return logs | {name: opponent[its] for name, its in seen.items()}
 
     def attacked(self, images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         """Returns the images to train on, each attacked by the generator and a step; as `AdversarialTraining.attacked`."""

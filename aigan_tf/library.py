@@ -196,10 +196,8 @@ def fit_generator(
             f"images have the shape {images.shape}; expected (n, height, width, channels), sides from {MIN_SIDE} and 1 or 3 "
             "channels: reshape them"
         )
-    names = _checked_names(class_names)
-    examples = images[:16].astype(np.float32) / 255
-    attacked = attackable_model(classifier, examples, None if names is None else len(names), pixel_range)
-    num_classes = int(attacked(tf.constant(examples)).shape[-1])
+    attacked, names = _with_names(classifier, class_names, images[:16].astype(np.float32) / 255, pixel_range)
+    num_classes = len(names)
     if labels is None:
         labels = evaluation.predictions(attacked, images.astype(np.float32) / 255)
     else:
@@ -209,7 +207,6 @@ def fit_generator(
     train, validation = hold_out(Split(images, labels))
     if config.batch_size > len(train):
         raise InputError(f"batch_size={config.batch_size}: expected at most the {len(train)} training images: lower it")
-    names = tuple(map(str, range(num_classes))) if names is None else names
     dataset = ImageDataset("images", names, train, validation, test=validation)
     with tempfile.TemporaryDirectory() as folder:
         trained = train_generator(config, dataset, attacked, Workdir(folder))
@@ -296,13 +293,11 @@ def evaluate(
         attacks, targeted = {"aigan": generator}, generator.targeted
     pixel_range = _checked_range(input_range)
     _refuse_no_callable(classifier)
-    images, names = _floats(images), _checked_names(class_names)
+    images = _floats(images)
     if not len(images):
         raise InputError("no images given; expected at least one: give more")
-    measured = attackable_model(
-        classifier, images[:16], None if names is None else len(names), pixel_range, needs_gradient=False
-    )
-    labels = _checked_labels(labels, len(images), int(measured(tf.constant(images[:1])).shape[-1]))
+    measured, names = _with_names(classifier, class_names, images[:16], pixel_range, needs_gradient=False)
+    labels = _checked_labels(labels, len(images), len(names))
     return evaluation.evaluate(
         attacks, measured, images, labels, epsilon,
         class_names=names, targeted=targeted, seed=seed, progress=progress,
@@ -338,6 +333,14 @@ def _checked_range(input_range):
     if not low < high:
         raise InputError(f"input_range={input_range!r}: expected (low, high), such as (0, 255): correct it")
     return low, high
+
+
+def _with_names(classifier, class_names, examples, pixel_range, needs_gradient=True):
+    """Returns a classifier as images in `[0, 1]` to logits, and the name of each class: those given, or their numbers."""
+    names = _checked_names(class_names)
+    count = None if names is None else len(names)
+    logits_of = attackable_model(classifier, examples, count, pixel_range, needs_gradient)
+    return logits_of, names or tuple(map(str, range(int(logits_of(tf.constant(examples)).shape[-1]))))
 
 
 def _checked_names(class_names):

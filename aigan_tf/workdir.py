@@ -28,6 +28,8 @@ _NOT_ALLOWED = (
 )  # fmt: skip
 # What `atomic_file`, and `atomic_folder` for an export, call what is not finished yet.
 _UNFINISHED = re.compile(r"\.\d+\.(?P<name>.+)")
+# What a desktop leaves in a folder that is looked at; by name, since an image may be hidden too.
+_DESKTOP = {".DS_Store", ".directory", "Thumbs.db", "desktop.ini"}
 
 
 class Workdir:
@@ -276,9 +278,6 @@ def _commit() -> str | None:
         return None
 
 
-_DESKTOP = re.compile(r"\..*|Thumbs\.db|desktop\.ini", re.IGNORECASE)
-
-
 def digest_of(path: pathlib.Path) -> str:
     """Returns a digest of a file, or of all files below a folder and their names, without what a desktop leaves behind.
 
@@ -286,7 +285,7 @@ def digest_of(path: pathlib.Path) -> str:
         InputError: one of them cannot be read.
     """
     digest = hashlib.sha256()
-    below = (entry for entry in path.rglob("*") if entry.is_file() and not _DESKTOP.fullmatch(entry.name))
+    below = (entry for entry in path.rglob("*") if entry.is_file() and entry.name not in _DESKTOP)
     for file in sorted(below) if path.is_dir() else [path]:
         digest.update(os.fsencode(file.relative_to(path).as_posix()) + b"\0")
         try:

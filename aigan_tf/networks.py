@@ -25,11 +25,22 @@ class ConditionalBlock(layers.Layer):
         self.film = layers.Dense(2 * filters)
         self.activation = activation
 
+    def build(self, features_shape, condition_shape):
+        self.conv.build(features_shape)
+        self.norm.build(self.conv.compute_output_shape(features_shape))
+        self.film.build(condition_shape)
+
     def call(self, features, condition, training=None):
         """Features `(batch, height, width, any)` and condition `(batch, embedding)` to `(batch, h, w, filters)`."""
-        features = self.norm(self.conv(features), training=training)
+        features = self.conv(features)
         scale, shift = tf.split(self.film(condition)[:, tf.newaxis, tf.newaxis, :], 2, axis=-1)
-        features = features * (1.0 + scale) + shift
+        scale = 1.0 + scale
+        if training:
+            features = self.norm(features, training=True)
+        else:  # fixed statistics are a scale and a shift as well: with the class's they take one pass, not two
+            scale *= tf.math.rsqrt(self.norm.moving_variance + self.norm.epsilon)
+            shift -= self.norm.moving_mean * scale
+        features = features * scale + shift
         return tf.nn.relu(features) if self.activation else features
 
 

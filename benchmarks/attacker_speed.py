@@ -17,6 +17,7 @@ import numpy as np
 import page_tables
 import tensorflow as tf
 from absl import app, flags
+from peak_memory import peak_mib
 
 from aigan_tf import preparation
 from aigan_tf.aigan import spread_target_classes
@@ -123,9 +124,11 @@ def main(_):
         attack = make(classifier, config.epsilon)
         with MixedPrecision(name == MIXED):
             adversarial = np.asarray(attack(images, targets))
-            seconds = timing.median_seconds(
-                lambda attack=attack: np.asarray(attack(images, targets)), _REPETITIONS.value
-            )
+
+            def run(attack=attack):
+                return np.asarray(attack(images, targets))
+
+            seconds, peak = timing.median_seconds(run, _REPETITIONS.value), peak_mib(run)
         change = float(np.abs(adversarial - images.numpy()).max())
         if change > config.epsilon + 1e-5 or adversarial.min() < 0 or adversarial.max() > 1:
             sys.exit(f"error: {name} leaves epsilon or [0, 1] ({change:.4f}); expected the same budget for all")
@@ -134,6 +137,7 @@ def main(_):
             "seconds": seconds,
             "milliseconds_per_image": 1000 * seconds / len(images),
             "success_rate": float(np.mean(answers == targets.numpy())),
+            "peak_mib": peak,
         }
         print(name, rows[name], flush=True)
     own = ("aigan_tf", MIXED)
@@ -148,8 +152,7 @@ def main(_):
         "times_as_fast_as_the_fastest_library": ratios,
         "goal": GOAL,
     }
-    cells = [(name, f"{row['milliseconds_per_image']:.2f}", f"{row['success_rate']:.1%}") for name, row in rows.items()]
-    print(page_tables.table(("attacker", "ms an image", "targeted success"), cells))
+    print(page_tables.attackers(rows))
     for name, ratio in ratios.items():
         print(f"{name}: {ratio:.2f} times as fast as the fastest library; goal {GOAL}")
     timing.save(result, _OUTPUT.value)

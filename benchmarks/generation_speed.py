@@ -19,6 +19,7 @@ import numpy as np
 import page_tables
 import tensorflow as tf
 from absl import app, flags
+from peak_memory import peak_mib
 
 from aigan_tf import preparation
 from aigan_tf.aigan import spread_target_classes
@@ -94,6 +95,7 @@ def main(_):
             "milliseconds_per_image": 1000 * timing.median_seconds(run, 20, warm_up=5) / size,
             "success_rate": success(in_batches(generator, images, targets, size)),
             "batch_size": size,
+            "peak_mib": peak_mib(run),
         }
     for name, (attack, repetitions) in baselines(classifier, config.epsilon).items():
         best = None
@@ -111,16 +113,12 @@ def main(_):
             "milliseconds_per_image": 1000 * best[0],
             "success_rate": success(adversarial, bounded=name != "C&W"),
             "batch_size": best[1],
+            "peak_mib": peak_mib(lambda attack=attack, size=best[1]: attack(images[:size], targets[:size])),
         }
         print(name, rows[f"foolbox {name}"], flush=True)
     fastest = rows[f"generator, batch {min(GENERATOR_BATCHES[-1], len(images))}"]["milliseconds_per_image"]
     ratios = {name: rows[f"foolbox {name}"]["milliseconds_per_image"] / fastest for name in ("FGSM", *GOALS)}
-    cells = [
-        (name, str(row["batch_size"]), f"{row['milliseconds_per_image']:.3f}", f"{1000 / row['milliseconds_per_image']:.0f}",
-         f"{row['success_rate']:.1%}")
-        for name, row in rows.items()
-    ]  # fmt: skip
-    print(page_tables.table(("attack", "batch", "ms an image", "images a second", "targeted success"), cells))
+    print(page_tables.attacks(rows))
     for name, goal in GOALS.items():
         verdict = "met" if ratios[name] >= goal else "missed"
         print(

@@ -20,3 +20,22 @@ def into_page(page: str, begin: str, end: str, text: str) -> None:
     path = ROOT / page
     before, rest = path.read_text().split(begin)
     write_bytes(path, f"{before}{begin}\n{text}{end}{rest.split(end)[1]}".encode())
+
+
+def attackers(rows: dict) -> str:
+    """Returns the table of attacker_speed.py."""
+    cells = [
+        (name, f"{row['milliseconds_per_image']:.2f}", f"{row['success_rate']:.1%}", f"{row['peak_mib']:.0f}")
+        for name, row in rows.items()
+    ]
+    return table(("attacker", "ms an image", "targeted success", "peak MiB"), cells)
+
+
+def attacks(rows: dict) -> str:
+    """Returns the table of generation_speed.py."""
+    cells = [
+        (name, str(row["batch_size"]), f"{row['milliseconds_per_image']:.3f}", f"{1000 / row['milliseconds_per_image']:.0f}",
+         f"{row['success_rate']:.1%}", f"{row['peak_mib']:.0f}")
+        for name, row in rows.items()
+    ]  # fmt: skip
+    return table(("attack", "batch", "ms an image", "images a second", "targeted success", "peak MiB"), cells)

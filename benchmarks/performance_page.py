@@ -27,21 +27,30 @@ def verdict(value: float, goal: float, at_least: bool = True) -> str:
 def training(result: dict) -> tuple[str, list[tuple[str, ...]]]:
     """Returns the page's section on a training step, and its lines for the README."""
     seconds, floors = result["seconds"], result["floor"]
-    rows = [(part, *(f"{1000 * times[part]:.1f}" for times in seconds.values())) for part in seconds["float32"]]
-    rows.append(("input, one batch", *[f"{1000 * result['input_seconds']:.1f}"] * len(seconds)))
+    peaks = result["peak_mib"]
+    rows = [
+        (
+            part,
+            *(f"{1000 * times[part]:.1f}" for times in seconds.values()),
+            *(f"{mib[part]:.0f}" for mib in peaks.values()),
+        )
+        for part in seconds["float32"]
+    ]
+    rows.append(("input, one batch", *[f"{1000 * result['input_seconds']:.1f}"] * len(seconds), "", ""))
     for stage in result["goals"]:
         best = [floors[f"{stage}, {name}"] for name in seconds]
-        rows.append((f"{stage}: convolutions alone", *(f"{1000 * floor['seconds']:.1f}" for floor in best)))
-        rows.append(
-            (f"{stage}: their GFLOP/s", *(f"{result['floor_gflops_a_second'][name][stage]:.0f}" for name in seconds))
-        )
-        rows.append(
-            (f"{stage}: times its convolutions", *(f"{result['times_the_floor'][name][stage]:.2f}" for name in seconds))
-        )
+        speeds, ratios = result["floor_gflops_a_second"], result["times_the_floor"]
+        for what, values in (
+            ("convolutions alone", (f"{1000 * floor['seconds']:.1f}" for floor in best)),
+            ("their GFLOP/s", (f"{speeds[name][stage]:.0f}" for name in seconds)),
+            ("times its convolutions", (f"{ratios[name][stage]:.2f}" for name in seconds)),
+        ):
+            rows.append((f"{stage}: {what}", *values, "", ""))
     text = (
         f"A step of {result['batch_size']} CIFAR-sized images, ResNet-20, a generator of {result['generator_parameters']:,} "
-        "parameters; ms, forward and backward. The convolutions alone are every one of the step in one graph, at the best "
-        "thread setting.\n\n" + page_tables.table(("", *seconds), rows)
+        "parameters; forward and backward. The convolutions alone are every one of the step in one graph, at the best "
+        "thread setting.\n\n"
+        + page_tables.table(("", *(f"{name}, ms" for name in seconds), *(f"{name}, peak MiB" for name in peaks)), rows)
     )
     short = []
     for stage, goal in result["goals"].items():
@@ -67,14 +76,10 @@ def training(result: dict) -> tuple[str, list[tuple[str, ...]]]:
 
 def attacker(result: dict) -> tuple[str, list[tuple[str, ...]]]:
     """As `training`, on the attacker beside other libraries'."""
-    rows = [
-        (name, f"{row['milliseconds_per_image']:.2f}", f"{row['success_rate']:.1%}")
-        for name, row in result["attackers"].items()
-    ]
     text = (
         f"{result['attack_steps']} steps on {result['images']} images, {result['classifier']}, epsilon "
         f"{255 * result['epsilon']:.3g}/255; the same compiled classifier for all.\n\n"
-        + page_tables.table(("attacker", "ms an image", "targeted success"), rows)
+        + page_tables.attackers(result["attackers"])
     )
     goal = result["goal"]
     return text, [
@@ -90,15 +95,9 @@ def attacker(result: dict) -> tuple[str, list[tuple[str, ...]]]:
 
 def generation(result: dict) -> tuple[str, list[tuple[str, ...]]]:
     """As `training`, on the exported generator beside foolbox's attacks."""
-    rows = [
-        (name, str(row["batch_size"]), f"{row['milliseconds_per_image']:.3f}", f"{1000 / row['milliseconds_per_image']:.0f}",
-         f"{row['success_rate']:.1%}")
-        for name, row in result["attacks"].items()
-    ]  # fmt: skip
     text = (
         f"{result['images']} test images, {result['classifier']}, epsilon {255 * result['epsilon']:.3g}/255; foolbox at the fastest "
-        "of three batch sizes; C&W counted after a move into epsilon.\n\n"
-        + page_tables.table(("attack", "batch", "ms an image", "images a second", "targeted success"), rows)
+        "of three batch sizes; C&W counted after a move into epsilon.\n\n" + page_tables.attacks(result["attacks"])
     )
     short = [
         (f"foolbox {name} against the generator, an image", f"{ratio:.0f} times as long",
@@ -111,14 +110,14 @@ def generation(result: dict) -> tuple[str, list[tuple[str, ...]]]:
 def pytorch(result: dict) -> tuple[str, list[tuple[str, ...]]]:
     """As `training`, on a stage-2 step beside PyTorch's."""
     rows = [
-        (f"{side} {result[side]['version']}", name, f"{1000 * seconds:.1f}")
+        (f"{side} {result[side]['version']}", name, f"{1000 * seconds:.1f}", f"{result[side]['peak_mib'][name]:.0f}")
         for side in ("tensorflow", "pytorch")
         for name, seconds in result[side]["seconds"].items()
     ]
     failed = "".join(f"\n{name} failed: {reason}.\n" for name, reason in result["pytorch"]["failed"].items())
     text = (
         f"A stage-2 step of {result['batch_size']} images, the same networks and losses, ResNet-20.\n\n"
-        + page_tables.table(("framework", "precision", "ms"), rows)
+        + page_tables.table(("framework", "precision", "ms", "peak MiB"), rows)
         + failed
     )
     short = []
@@ -159,18 +158,40 @@ def scaling(result: dict) -> tuple[str, list[tuple[str, ...]]]:
     return text, []
 
 
+def streaming(result: dict) -> tuple[str, list[tuple[str, ...]]]:
+    """As `training`, on reading a data set that is not held in memory."""
+    height, width, channels = result["image_shape"]
+    rows = [
+        (when, f"{row['own']:.0f}", f"{row['files']:.0f}", str(row.get("images_per_second", "-")))
+        for when, row in (
+            ("loaded", result["loaded"]),
+            *((f"epoch {number}", row) for number, row in enumerate(result["epochs"], 1)),
+        )
+    ]
+    where = "on disk" if result["on_disk"] else "in memory"
+    text = (
+        f"{result['images']:,} images of {height} x {width} x {channels} ({result['pixels_mib']:,} MiB of pixels, kept {where}), read "
+        "in training's batches, without a model; the process's own memory, and the pages of the file, which the system "
+        "drops when it needs the room.\n\n"
+        + page_tables.table(("", "own MiB", "pages of files, MiB", "images a second"), rows)
+    )
+    return text, []
+
+
 SECTIONS = {
     "training": ("Training steps and their floor", training),
     "attacker": ("The attacker beside other libraries", attacker),
     "generation": ("Generating beside attacking", generation),
     "pytorch": ("A training step beside PyTorch", pytorch),
     "scaling": ("Cost and memory against sizes", scaling),
+    "streaming": ("Data larger than memory", streaming),
 }
 
 
 def main():
     page, short = (
-        "# Performance\n\nEach section is of one script under `benchmarks/`, run with nothing else on the machine.\n",
+        "# Performance\n\nEach section is of one script under `benchmarks/`, run with nothing else on the machine. Peak MiB is by how much "
+        "the process's memory grows while that is computed once, after a warm-up.\n",
         [],
     )
     for name, (title, section) in SECTIONS.items():

@@ -35,6 +35,7 @@ def tensorflow_side() -> dict:
     import keras
     import numpy as np
     import tensorflow as tf
+    from peak_memory import peak_mib
 
     from aigan_tf import classifiers
     from aigan_tf.building import build_aigan
@@ -53,19 +54,29 @@ def tensorflow_side() -> dict:
     keras.utils.set_random_seed(0)
     classifier = classifiers.build("resnet20", dataset.image_shape, CLASSES)
     batch = tf.constant(split.as_float()), tf.constant(split.labels)
-    seconds = {}
+    seconds, peaks = {}, {}
     for name, mixed in (("float32", False), ("bfloat16", True)):
         aigan = build_aigan(config, dataset, classifiers.frozen(classifier), 10_000)
         aigan.stage = 2
         step = tf.function(aigan.train_step)
         with MixedPrecision(mixed):
-            seconds[name] = timing.median_seconds(lambda step=step: step(batch)["generator_loss"].numpy(), _STEPS.value)
+
+            def run(step=step):
+                return step(batch)["generator_loss"].numpy()
+
+            seconds[name], peaks[name] = timing.median_seconds(run, _STEPS.value), peak_mib(run)
     trainable = {"generator": aigan.generator, "discriminator": aigan.discriminator, "classifier": classifier}
     parameters = {
         name: sum(int(tf.size(variable)) for variable in network.trainable_variables)
         for name, network in trainable.items()
     }
-    return {"version": tf.__version__, "parameters": parameters, "seconds": seconds, **timing.machine()}
+    return {
+        "version": tf.__version__,
+        "parameters": parameters,
+        "seconds": seconds,
+        "peak_mib": peaks,
+        **timing.machine(),
+    }
 
 
 def pytorch_side() -> dict:
@@ -74,6 +85,7 @@ def pytorch_side() -> dict:
 
     import numpy as np
     import torch
+    from peak_memory import peak_mib
     from torch import nn
     from torch.nn import functional
 
@@ -240,19 +252,20 @@ def pytorch_side() -> dict:
 
         return step
 
-    def median(step):
+    seconds, peaks, failed = {}, {}, {}
+
+    def measure(name, step):
         times = []
         for _ in range(_STEPS.value + 3):
             began = time.perf_counter()
             step()
             times.append(time.perf_counter() - began)
-        return float(np.median(times[3:]))
+        seconds[name], peaks[name] = float(np.median(times[3:])), peak_mib(step)
 
-    seconds, failed = {}, {}
     for name, mixed in (("float32", False), ("bfloat16", True)):
-        seconds[name] = median(stepping(losses, mixed))
+        measure(name, stepping(losses, mixed))
         try:
-            seconds[f"{name}, torch.compile"] = median(stepping(torch.compile(losses), mixed))
+            measure(f"{name}, torch.compile", stepping(torch.compile(losses), mixed))
         except Exception as error:  # it needs a C++ compiler, and may refuse a graph: said, not hidden
             failed[f"{name}, torch.compile"] = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
     parameters = {
@@ -264,6 +277,7 @@ def pytorch_side() -> dict:
         "threads": torch.get_num_threads(),
         "parameters": parameters,
         "seconds": seconds,
+        "peak_mib": peaks,
         "failed": failed,
     }
 

@@ -27,6 +27,7 @@ import numpy as np
 import page_tables
 import tensorflow as tf
 from absl import app, flags
+from peak_memory import peak_mib
 
 from aigan_tf import classifiers
 from aigan_tf.batches import training_batches
@@ -181,8 +182,8 @@ def touched(gradients) -> tf.Tensor:
     return tf.add_n([tf.reshape(tf.convert_to_tensor(gradient), [-1])[0] for gradient in gradients])
 
 
-def part_seconds(aigan, batch, attack_steps: int) -> dict[str, float]:
-    """Returns the median times of a step's parts, forward and backward, and of the steps."""
+def measured_parts(aigan, batch, attack_steps: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Returns the median times of a step's parts, forward and backward, and of the steps; and their peak memory in MiB."""
     images, labels = batch
     classes = aigan.choose_classes(labels)
     epsilons = aigan.greatest_epsilons(images)
@@ -217,12 +218,19 @@ def part_seconds(aigan, batch, attack_steps: int) -> dict[str, float]:
         "classifier": classifier,
         f"attacker, {attack_steps} steps": attacker,
     }
-    seconds = {name: timing.median_seconds(lambda run=run: run().numpy(), _STEPS.value) for name, run in parts.items()}
+    seconds, peaks = {}, {}
+
+    def measure(name, run):
+        seconds[name] = timing.median_seconds(lambda: run().numpy(), _STEPS.value)
+        peaks[name] = peak_mib(lambda: run().numpy())
+
+    for name, run in parts.items():
+        measure(name, run)
     step = tf.function(aigan.train_step)
     for stage, name in ((2, STAGE_2), (1, STAGE_1)):
         aigan.stage = stage
-        seconds[name] = timing.median_seconds(lambda: step(batch)["generator_loss"].numpy(), _STEPS.value)
-    return seconds
+        measure(name, lambda: step(batch)["generator_loss"])
+    return seconds, peaks
 
 
 def main(_):
@@ -241,18 +249,18 @@ def main(_):
         print(json.dumps({f"{stage}, {name}": floor(todo, dtype) for (stage, todo), (name, dtype) in pairs}))
         return
     floors = best_floor()
-    seconds = {}
+    seconds, peaks = {}, {}
     for name, mixed in PRECISIONS.items():
         mixed_config = dataclasses.replace(config, mixed_precision=mixed)
         with MixedPrecision(mixed):
-            seconds[name] = part_seconds(
-                build_aigan(mixed_config, dataset, classifier, 10_000), batch, config.attack_steps
-            )
+            aigan = build_aigan(mixed_config, dataset, classifier, 10_000)
+            seconds[name], peaks[name] = measured_parts(aigan, batch, config.attack_steps)
     input_seconds = timing.median_seconds(lambda: next(batches)[0].numpy(), 50)
     result = {
         "batch_size": config.batch_size,
         "generator_parameters": build_aigan(config, dataset, classifier, 1).generator.count_params(),
         "seconds": seconds,
+        "peak_mib": peaks,
         "goals": GOALS,
         "floor": floors,
         "floor_goal": FLOOR_GOAL,

@@ -212,3 +212,17 @@ def test_an_odd_size_fits_where_the_graph_does_not_know_it(generator):
     run = tf.function(generator, input_signature=[spec, tf.TensorSpec((None,), tf.int32)])
     odd = tf.constant(np.random.default_rng(0).uniform(0, 1, (2, 9, 11, 1)), tf.float32)
     np.testing.assert_allclose(run(odd, tf.constant([0, 1])), generator(odd, tf.constant([0, 1])), atol=1e-5)
+
+
+def test_in_inference_a_block_normalises_by_the_running_statistics_then_scales_and_shifts_by_the_class():
+    keras.utils.set_random_seed(0)
+    block = ConditionalBlock(6)
+    features, condition = tf.random.normal((4, 8, 8, 3)), tf.random.normal((4, 5))
+    block(features, condition)
+    block.norm.moving_mean.assign(tf.random.normal((6,)))
+    block.norm.moving_variance.assign(tf.random.uniform((6,), 0.1, 3.0))
+    block.film.bias.assign(tf.random.normal((12,)))
+    normalised = block.norm(block.conv(features), training=False)  # Keras's own
+    scale, shift = (part[:, None, None, :] for part in np.split(block.film(condition).numpy(), 2, axis=-1))
+    expected = np.maximum(normalised * (1.0 + scale) + shift, 0.0)
+    np.testing.assert_allclose(block(features, condition, training=False), expected, rtol=1e-4, atol=1e-5)

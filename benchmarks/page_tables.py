@@ -39,3 +39,16 @@ def attacks(rows: dict) -> str:
         for name, row in rows.items()
     ]  # fmt: skip
     return table(("attack", "batch", "ms an image", "images a second", "targeted success", "peak MiB"), cells)
+
+
+def choices(rows: dict) -> str:
+    """Returns the table of step_choices.py: each line's times, and how many times those of the line it changes."""
+    stages = next(iter(rows.values()))["seconds"]
+
+    def cells(row):
+        for stage, seconds in row["seconds"].items():
+            yield f"{1000 * seconds:.0f}"
+            yield f"{seconds / rows[row['beside']]['seconds'][stage]:.2f}"
+
+    head = [column for stage in stages for column in (f"{stage}, ms", "times")]
+    return table(("", *head, "of"), ((name, *cells(row), row["beside"]) for name, row in rows.items()))

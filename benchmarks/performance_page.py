@@ -158,6 +158,15 @@ def scaling(result: dict) -> tuple[str, list[tuple[str, ...]]]:
     return text, []
 
 
+def choices(result: dict) -> tuple[str, list[tuple[str, ...]]]:
+    """As `training`, on what each choice of speed is worth; nothing of it is a goal."""
+    text = (
+        "The same step with one choice undone or changed at a time; more than 1 times is slower than the line named last.\n\n"
+        + page_tables.choices(result["choices"])
+    )
+    return text, []
+
+
 def streaming(result: dict) -> tuple[str, list[tuple[str, ...]]]:
     """As `training`, on reading a data set that is not held in memory."""
     height, width, channels = result["image_shape"]
@@ -180,6 +189,7 @@ def streaming(result: dict) -> tuple[str, list[tuple[str, ...]]]:
 
 SECTIONS = {
     "training": ("Training steps and their floor", training),
+    "choices": ("What each choice is worth", choices),
     "attacker": ("The attacker beside other libraries", attacker),
     "generation": ("Generating beside attacking", generation),
     "pytorch": ("A training step beside PyTorch", pytorch),

@@ -17,7 +17,7 @@ import numpy as np
 import page_tables
 import tensorflow as tf
 from absl import app, flags
-from peak_memory import peak_mib
+from peak_memory import tensors_mib
 
 from aigan_tf import preparation
 from aigan_tf.aigan import spread_target_classes
@@ -128,7 +128,7 @@ def main(_):
             def run(attack=attack):
                 return np.asarray(attack(images, targets))
 
-            seconds, peak = timing.median_seconds(run, _REPETITIONS.value), peak_mib(run)
+            seconds, peak = timing.median_seconds(run, _REPETITIONS.value), tensors_mib(run)
         change = float(np.abs(adversarial - images.numpy()).max())
         if change > config.epsilon + 1e-5 or adversarial.min() < 0 or adversarial.max() > 1:
             sys.exit(f"error: {name} leaves epsilon or [0, 1] ({change:.4f}); expected the same budget for all")

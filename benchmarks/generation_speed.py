@@ -19,7 +19,7 @@ import numpy as np
 import page_tables
 import tensorflow as tf
 from absl import app, flags
-from peak_memory import peak_mib
+from peak_memory import tensors_mib
 
 from aigan_tf import preparation
 from aigan_tf.aigan import spread_target_classes
@@ -83,7 +83,7 @@ def main(_):
         pictures = quantize(images, adversarial, config.epsilon)[1].numpy().astype(np.float32) / 255
         return float(np.mean(predictions(classifier, pictures) == targets.numpy()))
 
-    generator = ExportedGenerator(folder, config.targeted)
+    generator = ExportedGenerator(folder, config, dataset.image_shape)
     rows = {}
     for size in GENERATOR_BATCHES:
         size = min(size, len(images))
@@ -95,7 +95,7 @@ def main(_):
             "milliseconds_per_image": 1000 * timing.median_seconds(run, 20, warm_up=5) / size,
             "success_rate": success(in_batches(generator, images, targets, size)),
             "batch_size": size,
-            "peak_mib": peak_mib(run),
+            "peak_mib": tensors_mib(run),
         }
     for name, (attack, repetitions) in baselines(classifier, config.epsilon).items():
         best = None
@@ -113,7 +113,7 @@ def main(_):
             "milliseconds_per_image": 1000 * best[0],
             "success_rate": success(adversarial, bounded=name != "C&W"),
             "batch_size": best[1],
-            "peak_mib": peak_mib(lambda attack=attack, size=best[1]: attack(images[:size], targets[:size])),
+            "peak_mib": tensors_mib(lambda attack=attack, size=best[1]: attack(images[:size], targets[:size])),
         }
         print(name, rows[f"foolbox {name}"], flush=True)
     fastest = rows[f"generator, batch {min(GENERATOR_BATCHES[-1], len(images))}"]["milliseconds_per_image"]

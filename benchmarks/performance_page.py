@@ -200,8 +200,8 @@ SECTIONS = {
 
 def main():
     page, short = (
-        "# Performance\n\nEach section is of one script under `benchmarks/`, run with nothing else on the machine. Peak MiB is by how much "
-        "the process's memory grows while that is computed once, after a warm-up.\n",
+        "# Performance\n\nEach section is of one script under `benchmarks/`, run with nothing else on the machine. Peak MiB "
+        "is the most that tensors take at once, beyond those held before (of PyTorch, by how much the process grows).\n",
         [],
     )
     for name, (title, section) in SECTIONS.items():

@@ -35,7 +35,7 @@ def tensorflow_side() -> dict:
     import keras
     import numpy as np
     import tensorflow as tf
-    from peak_memory import peak_mib
+    from peak_memory import tensors_mib
 
     from aigan_tf import classifiers
     from aigan_tf.building import build_aigan
@@ -64,7 +64,7 @@ def tensorflow_side() -> dict:
             def run(step=step):
                 return step(batch)["generator_loss"].numpy()
 
-            seconds[name], peaks[name] = timing.median_seconds(run, _STEPS.value), peak_mib(run)
+            seconds[name], peaks[name] = timing.median_seconds(run, _STEPS.value), tensors_mib(run)
     trainable = {"generator": aigan.generator, "discriminator": aigan.discriminator, "classifier": classifier}
     parameters = {
         name: sum(int(tf.size(variable)) for variable in network.trainable_variables)
@@ -85,7 +85,7 @@ def pytorch_side() -> dict:
 
     import numpy as np
     import torch
-    from peak_memory import peak_mib
+    from peak_memory import resident_mib
     from torch import nn
     from torch.nn import functional
 
@@ -260,7 +260,7 @@ def pytorch_side() -> dict:
             began = time.perf_counter()
             step()
             times.append(time.perf_counter() - began)
-        seconds[name], peaks[name] = float(np.median(times[3:])), peak_mib(step)
+        seconds[name], peaks[name] = float(np.median(times[3:])), resident_mib(step)
 
     for name, mixed in (("float32", False), ("bfloat16", True)):
         measure(name, stepping(losses, mixed))

@@ -1,11 +1,13 @@
 """Medians of repeated runs, and writing a benchmark's result as JSON with the machine it was measured on."""
 
+import os
 import pathlib
 import platform
 import sys
 import time
 from collections.abc import Callable
 
+os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")  # counts the tensors; steps take as long with it as without
 import aigan_tf  # noqa: F401 isort: skip (before TensorFlow: it sets oneDNN)
 import keras
 import numpy as np

@@ -27,7 +27,7 @@ import numpy as np
 import page_tables
 import tensorflow as tf
 from absl import app, flags
-from peak_memory import peak_mib
+from peak_memory import tensors_mib
 
 from aigan_tf import classifiers
 from aigan_tf.batches import training_batches
@@ -222,7 +222,7 @@ def measured_parts(aigan, batch, attack_steps: int) -> tuple[dict[str, float], d
 
     def measure(name, run):
         seconds[name] = timing.median_seconds(lambda: run().numpy(), _STEPS.value)
-        peaks[name] = peak_mib(lambda: run().numpy())
+        peaks[name] = tensors_mib(lambda: run().numpy())
 
     for name, run in parts.items():
         measure(name, run)

@@ -19,10 +19,12 @@ import numpy as np
 import page_tables
 import tensorflow as tf
 from absl import app, flags
+from convolutions import convolutions_of
 from peak_memory import tensors_mib
 
 from aigan_tf import preparation
 from aigan_tf.aigan import spread_target_classes
+from aigan_tf.building import build_generator
 from aigan_tf.contenders import ExportedGenerator
 from aigan_tf.evaluation import predictions
 from aigan_tf.perturbation import apply_perturbation, quantize
@@ -124,8 +126,17 @@ def main(_):
         print(
             f"{name}: {ratios[name]:.0f} times as long as the generator at its largest batch; goal {goal} ({verdict})"
         )
+    network = build_generator(config, dataset)
+    passes = {
+        "generator": lambda: network(images[:1], targets[:1]),
+        "classifier": lambda: classifier(images[:1]),
+    }
     timing.save(
         {
+            "mflop_an_image": {
+                name: sum(convolution.flops for convolution in convolutions_of(run)) / 1e6
+                for name, run in passes.items()
+            },
             "classifier": config.classifier,
             "images": len(images),
             "epsilon": config.epsilon,

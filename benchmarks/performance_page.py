@@ -95,9 +95,12 @@ def attacker(result: dict) -> tuple[str, list[tuple[str, ...]]]:
 
 def generation(result: dict) -> tuple[str, list[tuple[str, ...]]]:
     """As `training`, on the exported generator beside foolbox's attacks."""
+    mflop = result["mflop_an_image"]
     text = (
         f"{result['images']} test images, {result['classifier']}, epsilon {255 * result['epsilon']:.3g}/255; foolbox at the fastest "
-        "of three batch sizes; C&W counted after a move into epsilon.\n\n" + page_tables.attacks(result["attacks"])
+        "of three batch sizes; C&W counted after a move into epsilon. The generator's convolutions take "
+        f"{mflop['generator']:.0f} million operations an image, those of a pass of the classifier {mflop['classifier']:.0f}; a step of "
+        "PGD is a pass and its gradient, about two passes.\n\n" + page_tables.attacks(result["attacks"])
     )
     short = [
         (f"foolbox {name} against the generator, an image", f"{ratio:.0f} times as long",
@@ -198,12 +201,13 @@ SECTIONS = {
 }
 
 
-def main():
-    page, short = (
+def pages() -> tuple[str, str]:
+    """Returns the page of docs/results/performance and the README's table."""
+    page = (
         "# Performance\n\nEach section is of one script under `benchmarks/`, run with nothing else on the machine. Peak MiB "
-        "is the most that tensors take at once, beyond those held before (of PyTorch, by how much the process grows).\n",
-        [],
+        "is the most that tensors take at once, beyond those held before (of PyTorch, by how much the process grows).\n"
     )
+    short = []
     for name, (title, section) in SECTIONS.items():
         result = load(name)
         if result is None:
@@ -215,8 +219,13 @@ def main():
             f"{machine['tensorflow']}, Keras {machine['keras']}, Python {machine['python']}.\n\n{text}"
         )
         short += lines
+    return page, page_tables.table(("what", "measured", "goal", ""), short)
+
+
+def main():
+    page, short = pages()
     write_bytes(FOLDER / "README.md", page.encode())
-    page_tables.into_page("README.md", BEGIN, END, page_tables.table(("what", "measured", "goal", ""), short))
+    page_tables.into_page("README.md", BEGIN, END, short)
 
 
 if __name__ == "__main__":

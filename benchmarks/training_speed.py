@@ -10,7 +10,6 @@ The floor: every convolution of the step, forward and backward, and nothing else
 from the start, with the best of several thread settings (each tried in a process of its own).
 """
 
-import contextlib
 import dataclasses
 import itertools
 import json
@@ -27,6 +26,7 @@ import numpy as np
 import page_tables
 import tensorflow as tf
 from absl import app, flags
+from convolutions import Convolution, convolutions_of
 from peak_memory import tensors_mib
 
 from aigan_tf import classifiers
@@ -55,49 +55,6 @@ def random_split(count: int) -> Split:
     return Split(images, generator.integers(0, 10, count, dtype=np.int32))
 
 
-@dataclasses.dataclass(frozen=True)
-class Convolution:
-    """One convolution of a network: the shapes of its input and kernel, and what a step computes of it."""
-
-    inputs: tuple[int, ...]
-    kernel: tuple[int, ...]
-    strides: int
-    padding: str
-    first: bool  # its input is the image
-
-    @property
-    def outputs(self) -> tuple[int, ...]:
-        shape = (int(np.ceil(side / self.strides)) for side in self.inputs[1:3])
-        if self.padding == "VALID":
-            shape = ((side - k) // self.strides + 1 for side, k in zip(self.inputs[1:3], self.kernel, strict=False))
-        return (self.inputs[0], *shape, self.kernel[-1])
-
-    @property
-    def flops(self) -> int:
-        """Of one pass, forward or towards one of its two inputs; a multiplication and an addition are two."""
-        return 2 * int(np.prod(self.outputs)) * int(np.prod(self.kernel[:3]))
-
-
-@contextlib.contextmanager
-def recorded(found: list):
-    """Keeps each convolution that runs within the block."""
-    original = keras.layers.Conv2D.call
-
-    def call(layer, inputs):
-        found.append(
-            Convolution(
-                tuple(inputs.shape), tuple(layer.kernel.shape), layer.strides[0], layer.padding.upper(), not found
-            )
-        )
-        return original(layer, inputs)
-
-    keras.layers.Conv2D.call = call
-    try:
-        yield
-    finally:
-        keras.layers.Conv2D.call = original
-
-
 def passes_of(aigan, images, attack_steps: int) -> dict[str, list[tuple[Convolution, str]]]:
     """Returns what a step of each stage computes of which convolution: forward, kernel or input (the gradient by it)."""
     networks = {}
@@ -106,9 +63,7 @@ def passes_of(aigan, images, attack_steps: int) -> dict[str, list[tuple[Convolut
         ("classifier", lambda: aigan.classifier(images)),
         ("discriminator", lambda: aigan.discriminator(images)),
     ):
-        networks[name] = []
-        with recorded(networks[name]):
-            run()
+        networks[name] = convolutions_of(run)
 
     def passes(name, *kinds, image_gradient=False):
         return [

@@ -79,9 +79,11 @@ def main():
     digits = data.load("digits")
     one, two = Devices("none"), Devices("mirrored")
     result = {"replicas": two.replicas}
-    runs = [trained(devices, digits, "float64", 2, STEPS, 2, ConvolutionMuon) for devices in (one, two)]
-    result["float64_weights"] = max(float(np.abs(a - b).max()) for a, b in zip(runs[0][1], runs[1][1], strict=True))
-    result["float64_moved"] = max(float(np.abs(a - b).max()) for a, b in zip(runs[0][0], runs[0][1], strict=True))
+    for name, optimizer in (("sgd", keras.optimizers.SGD), ("muon", ConvolutionMuon)):
+        runs = [trained(devices, digits, "float64", 2, STEPS, 2, optimizer) for devices in (one, two)]
+        (before, after, _), (_, other, _) = runs
+        result[f"{name}_weights"] = max(float(np.abs(a - b).max()) for a, b in zip(after, other, strict=True))
+        result[f"{name}_moved"] = max(float(np.abs(a - b).max()) for a, b in zip(before, after, strict=True))
     result["metrics"] = {name: [runs[0][2][name], runs[1][2][name]] for name in runs[0][2]}
     steps = [trained(devices, digits, "float32", 1, 1, 1) for devices in (one, two)]
     # Of one step of gradient descent, so that the difference is the gradient; relative to each variable's largest.

@@ -244,7 +244,7 @@ def evaluate() -> None:
         list,
         "transfer_to",
         "",
-        "classifiers to show the generator's pictures to, by comma: work folders, files or resnet20, A, ...",
+        "classifiers to show the generator's pictures to, by comma: work folders, files (of the run's input_range) or resnet20, A, ...",
         "none",
     )
     define(str, "save_images", None, "new folder for the adversarial pictures and their manifest.csv")

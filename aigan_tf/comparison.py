@@ -10,24 +10,22 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf import baselines, classifiers, figures, page, preparation, report
+from aigan_tf import baselines, classifiers, doubts, figures, page, preparation, report
 from aigan_tf.adoption import has_usable_gradient, run_python
-from aigan_tf.aigan import spread_target_classes
 from aigan_tf.classifier_training import trained_classifier
 from aigan_tf.config import Config
 from aigan_tf.contenders import ADVGAN, ATTACKS, GENERATOR, OURS, STAGE1, ExportedGenerator, contenders
 from aigan_tf.data import ImageDataset
 from aigan_tf.errors import InputError, user_path
 from aigan_tf.evaluation import Attack, EvaluationSet, evaluate_attack, evaluate_attacks
-from aigan_tf.losses import adversarial_loss
 from aigan_tf.pictures import PictureFolder
-from aigan_tf.workdir import Workdir, report_folder, write_report
+from aigan_tf.workdir import Workdir, commit, package_versions, report_folder, write_report
 
 CURVE_POINTS = 8
 CURVE_EXAMPLES = 1000  # test images of a generator's success-against-epsilon curve
 COMPARED_CURVE_EXAMPLES = 100  # those of other attacks' curves: one target each, and still a second for ten
+COMPARED_BATCH = 100  # images a batch, of every attack: milliseconds an image depend on it
 COMPARED_EXAMPLES = 1000  # test images of a comparison: the other attacks take a hundred times as long
-GRADIENT_EXAMPLES = 100
 
 
 def evaluate_workdir(
@@ -93,9 +91,14 @@ def evaluate_workdir(
             f"{' and '.join(robust_against)}: leave it out"
         )
     others = _other_classifiers(transfer_to, config, dataset, folder, custom_objects)
+    for name, other in others.items():  # said, and refused where it gets nothing right, before hours are spent
+        preparation.check_accuracy(
+            other, dataset.test, dataset.num_classes, f"test images ({name})", "the range of its input"
+        )
     examples = examples_of(dataset, classifier)
     with pictures:
-        result = compare(config, examples, dataset.name, chosen, folder, keep=pictures.keep if save_images else None)
+        keep = pictures.keep if save_images else None
+        result = compare(config, examples, dataset.name, chosen, folder, keep, bool(robust_against))
         for name, other in others.items():
             print(f"Showing {GENERATOR}'s pictures to {name}.", flush=True)
             result["transfer"][name] = evaluate_attack(
@@ -104,7 +107,7 @@ def evaluate_workdir(
     result["robust_accuracy"] = {name: robust_accuracy(name, config, examples) for name in robust_against}
     _print(result)
     rows = [{"name": name, **_flat(row)} for name, row in (result["attacks"] | result["transfer"]).items()]
-    drawn = _drawn(config, examples, dataset.name, chosen)
+    drawn = _drawn(config, examples, dataset.name, chosen) if OURS.keys() & chosen.keys() else None
     write_report(output, "report", result, rows, page.comparison_page(result, drawn))
     return result
 
@@ -121,6 +124,7 @@ def compare(
     attacks: dict[str, Attack],
     folder: Workdir,
     keep: Callable | None = None,
+    untargeted_too: bool = False,
 ) -> dict:
     """Measures attacks on the same images.
 
@@ -133,30 +137,57 @@ def compare(
         attacks: by name.
         folder: the run's work folder.
         keep: as in `evaluate`.
+        untargeted_too: whether the classifier is going to be attacked untargeted as well, by its gradient.
 
     Returns:
         The settings, and under `attacks` a dict for each attack as `evaluate` returns it.
     """
     training, queries = folder.training_cost(bool(config.black_box))  # first: it may be refused
-    rows = evaluate_attacks(attacks, examples, config.epsilon, config.targeted, config.seed, keep=keep, progress=True)
+    rows = evaluate_attacks(
+        attacks, examples, config.epsilon, config.targeted, config.seed, COMPARED_BATCH, keep, progress=True
+    )
+    warnings = doubts.doubts_of_attacks(rows)
+    # Of a black box that no attack here follows, it would say nothing.
+    if not (config.black_box and baselines.SETTINGS.keys().isdisjoint(rows)):
+        warnings += doubts.doubts_of_gradients(examples, config.targeted)
+    if untargeted_too and config.targeted:
+        warnings += doubts.doubts_of_gradients(examples, False)
     result = {
         "dataset": dataset_name,
         "classifier": config.classifier,
         "defense": config.defense,
         "black_box": config.black_box,
         "queries": queries,
+        "workdir": str(folder.path),
         "device": preparation.device_name(),
+        "processor": preparation.processor_name(),
+        "batch_size": COMPARED_BATCH,
+        "versions": package_versions("foolbox"),
+        "commit": commit(),
         "settings": {name: attack.description for name, attack in attacks.items()},
-        "warnings": _warnings(config, examples, rows),
+        "warnings": warnings,
         "generator_training_seconds": training,
         "attacks": rows,
         "success_by_epsilon": _curves(config, examples, attacks),
         "transfer": {},
     }
     if "pgd" in rows and GENERATOR in rows:
-        saved = (rows["pgd"]["milliseconds_per_image"] - rows[GENERATOR]["milliseconds_per_image"]) / 1000
-        result["images_until_training_is_paid_for"] = math.ceil(training / saved) if saved > 0 else None
+        times = (rows[name]["milliseconds_per_image"] for name in ("pgd", GENERATOR))
+        result["images_until_training_is_paid_for"] = images_until_paid_for(training, *times)
+    if ADVGAN in rows and GENERATOR in rows:
+        result["mean_success_on_advgan_targets"] = doubts.mean_success(rows, (GENERATOR, ADVGAN))
     return result
+
+
+def images_until_paid_for(training_seconds: float, milliseconds: float, generator_milliseconds: float) -> int | None:
+    """Returns after how many images training and then generating has taken less time than another attack; None for never.
+
+    Args:
+        training_seconds: of the generator.
+        milliseconds, generator_milliseconds: an image, of the other attack and of the generator.
+    """
+    saved = (milliseconds - generator_milliseconds) / 1000
+    return math.ceil(training_seconds / saved) if saved > 0 else None
 
 
 def robust_accuracy(name: str, config: Config, examples: EvaluationSet) -> float:
@@ -229,30 +260,6 @@ def _curves(config, examples, attacks):
     return curves
 
 
-def _warnings(config, examples, rows):
-    """What makes a rate worth less than it looks."""
-    found = []
-    if {"fgsm", "pgd"} <= rows.keys() and rows["fgsm"]["success_rate"] > rows["pgd"]["success_rate"]:
-        found.append(
-            "fgsm succeeds more often than pgd, the stronger attack; the classifier may hide its gradients, so that no rate "
-            "against it means much."
-        )
-    if config.black_box:
-        return found  # its gradient was not followed
-    few = examples.first(GRADIENT_EXAMPLES)
-    images, labels = tf.constant(few.images), tf.constant(few.labels)
-    with tf.GradientTape() as tape:
-        tape.watch(images)
-        loss = adversarial_loss(few.classifier(images), spread_target_classes(labels, len(few.class_names)), True)
-    zero = ~tf.reduce_any(tf.not_equal(tape.gradient(loss, images), 0.0), axis=[1, 2, 3])
-    if tf.reduce_any(zero):
-        found.append(
-            f"the classifier's gradient is zero on {int(tf.reduce_sum(tf.cast(zero, tf.int32)))} of {len(labels)} images: "
-            "attacks that follow it cannot move those, and look weaker than they are."
-        )
-    return found
-
-
 def _other_classifiers(names, config, dataset, folder, custom_objects):
     """Classifiers the generator was not trained on, by name; none is trained before all names are known to be good."""
     trained = [name for name in names if preparation.is_built_in(name) and not _is_workdir(name)]
@@ -298,7 +305,7 @@ def _print(result):
         print("The same generator's pictures, shown to classifiers it was not trained on:")
         print(report.aligned(report.comparison_rows(result["transfer"])), flush=True)
     warnings = [f"WARNING: {warning}" for warning in result["warnings"]]
-    for line in (*warnings, report.black_box_note(result), report.paid_for(result)):
+    for line in (*warnings, report.black_box_note(result), report.paid_for(result), report.beside_advgan(result)):
         if line:
             print(line, flush=True)
 

@@ -13,7 +13,7 @@ from aigan_tf.data import ImageDataset
 from aigan_tf.errors import InputError
 from aigan_tf.evaluation import Attack
 from aigan_tf.export import ServedGenerator, latest_version
-from aigan_tf.workdir import Workdir, numbered
+from aigan_tf.workdir import Workdir, numbered, read_csv
 
 GENERATOR = "aigan"
 STAGE1 = "aigan_stage1"
@@ -50,7 +50,8 @@ def contenders(
         elif name == ADVGAN:
             generators = _advgan_generators(folder, config, dataset)
             targets = list(generators)
-            description = f"{OURS[name]}: {', '.join(dataset.class_names[k] for k in targets)}"
+            effort = (f"{dataset.class_names[k]} ({_effort(folder, k)})" for k in targets)
+            description = f"{OURS[name]}: {', '.join(effort)}"
             attacks[name] = Attack(_by_class(generators), description, target_classes=targets)
         elif not gradient:
             raise InputError(
@@ -145,7 +146,18 @@ def _attack(network, weights, config, dataset, variable_epsilon):
     )
     # One graph for batches of any size: of AdvGAN's generators each gets as many images as happen to have its target.
     specs = [tf.TensorSpec((None, *dataset.image_shape), tf.float32), tf.TensorSpec((None,), tf.int32)]
-    return tf.function(served.attack, input_signature=specs)
+    attack = tf.function(served.attack, input_signature=specs)
+    attack(
+        tf.zeros((1, *dataset.image_shape)), tf.zeros((1,), tf.int32)
+    )  # traced here: a batch's time must not hold it
+    return attack
+
+
+def _effort(folder, target):
+    """How long an AdvGAN generator was trained, in words."""
+    metrics = Workdir(folder.advgan / str(target)).metrics
+    seconds = Workdir(metrics.parent).training_cost(False)[0]
+    return f"{len(read_csv(metrics))} epochs, {seconds:.0f} s"
 
 
 def _by_class(generators):

@@ -23,6 +23,11 @@ def accuracy(classifier: Callable, images: np.ndarray, labels: np.ndarray, batch
     return float(np.mean(predictions(classifier, images, batch_size) == labels))
 
 
+def interval(successes: int, trials: int) -> list[float]:
+    """Wilson's interval of 95 % for a rate, as if all trials were independent: its low and its high end."""
+    return list(binomtest(successes, trials).proportion_ci(method="wilson"))
+
+
 def predictions(classifier: Callable, images: np.ndarray, batch_size: int = 500) -> np.ndarray:
     """Returns the class the classifier answers for each image, int32 `(n,)`."""
 
@@ -57,11 +62,15 @@ class EvaluationSet:
         split: str = "test",
     ):
         images, labels = np.asarray(images), np.asarray(labels)
-        if images.ndim != 4 or not (images.min(initial=1) >= 0 and images.max(initial=0) <= 1):  # not <: NaN fails too
+        if images.ndim != 4 or not len(images):
             raise InputError(
-                f"images are {images.dtype} of shape {images.shape}; expected (n, height, width, channels) in [0, 1]: convert "
-                "them"
+                f"images are {images.dtype} of shape {images.shape}; expected at least one, (n, height, width, channels): "
+                "convert them"
             )
+        least, greatest = images.min(), images.max()
+        if not (least >= 0 and greatest <= 1):  # not <: NaN fails too
+            found = f"go from {least} to {greatest}" if least <= greatest else "hold NaN"
+            raise InputError(f"images {found}; expected pixels in [0, 1]: convert them")
         if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
             raise InputError(
                 f"labels are {labels.dtype} of shape {labels.shape}; expected whole numbers, one for each of {len(images)} "
@@ -87,6 +96,12 @@ class EvaluationSet:
         Raises:
             InputError: none of them.
         """
+        shape = tuple(self.classifier(tf.constant(self.images[:1])).shape)
+        if shape != (1, len(self.class_names)):
+            raise InputError(
+                f"the classifier gives {shape} for one image; expected logits (1, {len(self.class_names)}), one for each class: "
+                "correct it or class_names"
+            )
         correct = predictions(self.classifier, self.images) == self.labels
         if not correct.any():
             raise InputError(
@@ -104,9 +119,11 @@ class EvaluationSet:
         window = min(11, *self.images.shape[1:3])  # of the structural similarity; 11 pixels as published
         clean_8bit, pictures = quantize(clean, adversarial, budget)
         clean_8bit, adversarial_8bit = (tf.cast(x, tf.float32) / 255.0 for x in (clean_8bit, pictures))
+        logits_float, logits = self.classifier(adversarial), self.classifier(adversarial_8bit)
         return {
-            "answer_float": tf.argmax(self.classifier(adversarial), -1, tf.int32),
-            "answer": tf.argmax(self.classifier(adversarial_8bit), -1, tf.int32),
+            "answer_float": tf.argmax(logits_float, -1, tf.int32),
+            "answer": tf.argmax(logits, -1, tf.int32),
+            "answered": ~tf.reduce_any(tf.math.is_nan(logits_float) | tf.math.is_nan(logits), axis=-1),
             "l2": l2_norms(adversarial_8bit - clean_8bit),
             "linf": linf_norms(adversarial_8bit - clean_8bit),
             "linf_float": linf_norms(adversarial - clean),
@@ -263,6 +280,10 @@ def evaluate_attack(
     Raises:
         InputError: there is nothing to attack, or an adversarial image breaks the threat model.
     """
+    if not 0 < epsilon <= 1:
+        raise InputError(
+            f"epsilon={epsilon}: expected a fraction of the pixel range, above 0 and at most 1; give e.g. {8 / 255:.4f}"
+        )
     images, labels, class_names, correct = examples.images, examples.labels, examples.class_names, examples.correct
     num_classes = len(class_names)
     attacked, tried = _attacks_to_try(
@@ -283,7 +304,12 @@ def evaluate_attack(
         clean = tf.constant(images[index])
         began = time.perf_counter()
         adversarial = attack(clean, tf.constant(tried[chosen]))
-        adversarial = tf.constant(np.asarray(adversarial))  # blocks until it is there
+        adversarial = np.asarray(adversarial)  # blocks until it is there
+        if adversarial.shape != clean.shape:
+            raise InputError(
+                f"the attack gives images of shape {adversarial.shape} for {tuple(clean.shape)}; expected the same: correct it"
+            )
+        adversarial = tf.constant(adversarial, tf.float32)
         seconds.append((time.perf_counter() - began) / len(clean))
         batch = {name: value.numpy() for name, value in measure(clean, adversarial).items()}
         for name, limit in (("linf", budget), ("linf_float", budget), ("outside", 0.0)):
@@ -292,6 +318,10 @@ def evaluate_attack(
                     f"an adversarial image breaks the threat model: {name} {batch[name].max()} > {limit}; expected images in "
                     "[0, 1] and within epsilon: correct the attack, or train the generator again"
                 )
+        if not batch.pop("answered").all():
+            raise InputError(
+                "the classifier answers NaN to an adversarial image; expected logits: correct the classifier"
+            )
         if keep:
             keep({"index": index, "label": labels[index], "class": tried[chosen], **batch})
         del batch["pictures"]  # ten thousand images towards nine targets would not fit
@@ -312,12 +342,14 @@ def evaluate_attack(
         "clean_accuracy": float(correct.mean()),
         "num_attacks": len(hit),
         "success_rate": float(hit.mean()),
-        "success_interval": list(binomtest(int(hit.sum()), len(hit)).proportion_ci(method="wilson")),
+        "success_interval": interval(int(hit.sum()), len(hit)),
         "success_rate_float": float(hit_float.mean()),
         "untargeted_success_rate": float((measured["answer"] != sources).mean()),
         "success_by_class": dict(zip(class_names, by_class, strict=True)),
         "mean_l2": float(measured["l2"].mean()),
+        "mean_l2_of_successes": float(measured["l2"][hit].mean()) if hit.any() else None,
         "max_linf": float(measured["linf"].max()),
+        "max_linf_float": float(measured["linf_float"].max()),
         "mean_ssim": float(measured["ssim"].mean()),
         # Without the first batch, in which graphs are traced, where there are others.
         "milliseconds_per_image": float(np.median(seconds[1:] or seconds)) * 1000,
@@ -337,7 +369,8 @@ def evaluate_attack(
 def _attacks_to_try(labels, attacked, num_classes, targeted, seed, targets_per_image, target_classes):
     """Returns two int arrays `(attacks,)`: the image, and the class to ask for (the label itself if untargeted).
 
-    All images' first targets come before all second ones, so that a batch holds many classes.
+    All images' first targets come before all second ones, so that a batch holds many classes; but for `target_classes`,
+    which come one after the other.
     """
     if not targeted:
         return attacked, labels[attacked]

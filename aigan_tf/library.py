@@ -275,7 +275,7 @@ def evaluate(
         classifier, input_range: as in `fit_generator`; no gradient is needed.
         images: `(n, height, width, channels)`, float in `[0, 1]` or uint8 in `[0, 255]`.
         labels: int `(n,)`.
-        epsilon: L-infinity budget as a fraction of the pixel range; an attack that leaves it is not counted.
+        epsilon: L-infinity budget as a fraction of the pixel range; an attack that leaves it is an error.
         class_names: name of each class; None numbers those that the classifier has.
         targeted: of callables: whether the class they are given is the target or the label. A generator knows.
         seed: of what an attack may draw.

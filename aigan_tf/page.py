@@ -55,12 +55,12 @@ def page(title: str, sections: Mapping[str, str], notes: Sequence[str] = (), war
     )
 
 
-def comparison_page(result: Mapping, pictures: bytes) -> str:
+def comparison_page(result: Mapping, pictures: bytes | None) -> str:
     """Returns the page of a comparison.
 
     Args:
         result: what `compare` returns.
-        pictures: a PNG of what the generators make of some images.
+        pictures: a PNG of what the generators make of some images; None where none was measured.
     """
     attacks = result["attacks"]
     name, first = next(iter(attacks.items()))
@@ -71,23 +71,28 @@ def comparison_page(result: Mapping, pictures: bytes) -> str:
         f"{first['num_examples']:,} images of the {first['split']} split, seed {first['seed']}, {result['device']}.",
         "Only images that the classifier gets right are attacked; n counts the attacks, one for each image and target. "
         "Pictures are rounded to 8 bits, within epsilon of the clean ones, before success is counted. Intervals are "
-        "Wilson's, as if all attacks were independent.",
-        *filter(None, [report.black_box_note(result), report.paid_for(result)]),
+        "Wilson's, as if all attacks were independent. Unrounded is the success before the pictures are rounded.",
+        "L2 and SSIM are means and Linf the largest over all attacks, those that fail too, of pixels in [0, 1]; an attack that "
+        f"gives up leaves its image as it was. Times are of batches of {result['batch_size']} on {result['processor']}.",
+        *filter(None, [report.black_box_note(result), report.paid_for(result), report.beside_advgan(result)]),
     ]
     sections = {"Attacks": table(report.comparison_rows(attacks))}
     if result["transfer"]:
         sections["The generator against classifiers it was not trained on"] = table(
             report.comparison_rows(result["transfer"])
         )
-    sections["Pictures"] = figure(
-        pictures,
-        "What each generator makes of one image of each class. Magnified: grey is no change, black or white all of epsilon.",
-    )
+    if pictures:
+        sections["Pictures"] = figure(
+            pictures,
+            "What each generator makes of one image of each class. Magnified: grey is no change, black or white all of epsilon.",
+        )
     sections["By class"] = table(report.class_rows(attacks))
     if first["attack"] == "targeted":
         rates = {name: row["success_by_class"] for name, row in attacks.items()}
         bars = figures.success_by_target(rates, "Success by target")
-        sections["By class"] += figure(bars, "Targeted success towards each class, of all images of other classes.")
+        sections["By class"] += figure(
+            bars, "Targeted success towards each class, of the attacked images of other classes."
+        )
     if "success_matrix" in first:
         cells = figures.matrix(first["success_matrix"], list(first["success_by_class"]), name)
         sections["From class to class"] = figure(

@@ -1,10 +1,12 @@
 """What a run starts from: its data set and the classifier under attack."""
 
+import contextlib
 import dataclasses
 import functools
 import math
 import os
 import pathlib
+import platform
 from collections.abc import Callable, Collection
 
 import keras
@@ -280,6 +282,15 @@ def check_accuracy(
             "the order of the classes, and that the classifier was trained on this data set."
         )
     return measured
+
+
+def processor_name() -> str:
+    """The processor's own name, as Linux knows it; elsewhere its kind."""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
 
 
 def device_name() -> str:

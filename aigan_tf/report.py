@@ -37,7 +37,21 @@ def epsilon_table(points: list[dict]) -> str:
 
 def comparison_rows(attacks: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
     """Returns what `evaluate` measured as cells, one attack a row after a header."""
-    rows = [("attack", "clean", "success (95 %)", "worst target", "untargeted", "L2", "Linf", "SSIM", "ms/image", "n")]
+    rows = [
+        (
+            "attack",
+            "clean",
+            "success (95 %)",
+            "unrounded",
+            "worst target",
+            "untargeted",
+            "L2",
+            "Linf",
+            "SSIM",
+            "ms/image",
+            "n",
+        )
+    ]
     for name, row in attacks.items():
         low, high = row["success_interval"]
         rows.append(
@@ -45,6 +59,7 @@ def comparison_rows(attacks: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
                 name,
                 f"{row['clean_accuracy']:.2%}",
                 f"{row['success_rate']:.1%} ({low:.1%} - {high:.1%})",
+                f"{row['success_rate_float']:.1%}",
                 f"{row['worst_target_success_rate']:.1%} {row['worst_target']}" if "worst_target" in row else "-",
                 f"{row['untargeted_success_rate']:.1%}",
                 f"{row['mean_l2']:.3f}",
@@ -102,9 +117,20 @@ def black_box_note(result: Mapping) -> str | None:
 
 def paid_for(result: Mapping) -> str | None:
     """Returns after how many images training has paid for itself, as a sentence; None where that is not known."""
-    if not result.get("images_until_training_is_paid_for"):
+    if "images_until_training_is_paid_for" not in result:
         return None
+    if result["images_until_training_is_paid_for"] is None:
+        return "Training the generator is never paid for: pgd takes no longer an image."
     return (
         f"Training the generator ({result['generator_training_seconds']:.0f} s where it was trained) is paid for after "
         f"{result['images_until_training_is_paid_for']:,} images, against pgd as timed here."
     )
+
+
+def beside_advgan(result: Mapping) -> str | None:
+    """Returns how the one generator does on AdvGAN's targets alone, as a sentence; None where there is no AdvGAN."""
+    means = result.get("mean_success_on_advgan_targets")
+    if not means:
+        return None
+    rates = " and ".join(f"{name} {rate:.1%}" for name, rate in means.items())
+    return f"On the targets that AdvGAN was trained for, the mean of their rates: {rates}."

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-from aigan_tf import page, preparation, report
+from aigan_tf import doubts, page, preparation, report
 from aigan_tf.comparison import COMPARED_EXAMPLES, evaluate_workdir
 from aigan_tf.contenders import GENERATOR
 from aigan_tf.errors import InputError, user_path
-from aigan_tf.workdir import Workdir, report_folder, write_report
-
-HIDDEN_GRADIENTS = 0.1  # accuracy that fgsm leaves and pgd takes away, from which on a defence is doubtful
+from aigan_tf.evaluation import interval
+from aigan_tf.workdir import Workdir, read_csv, report_folder, write_report
 
 
 def evaluate_defenses(
@@ -57,21 +56,29 @@ def evaluate_defenses(
         rows[path] = {
             "classifier": config.classifier,
             "defense": config.defense or "none",
+            "classifier_epochs": len(read_csv(Workdir(path).classifier_metrics)) or None,  # a file may have no history
+            "dataset": result["dataset"],
+            "split": measured["split"],
+            "attack": measured["attack"],
+            "seed": measured["seed"],
             "epsilon": config.epsilon,
             "num_examples": measured["num_examples"],
             "clean_accuracy": measured["clean_accuracy"],
             "robust_accuracy": robust,
+            "accuracy_interval": {
+                name: interval(round(value * measured["num_examples"]), measured["num_examples"])
+                for name, value in {"clean": measured["clean_accuracy"], **robust}.items()
+            },
+            "num_attacks": {name: row["num_attacks"] for name, row in result["attacks"].items()},
+            "settings": result["settings"],
             "success_rate": {name: row["success_rate"] for name, row in result["attacks"].items()},
             "success_interval": {name: row["success_interval"] for name, row in result["attacks"].items()},
             "warnings": list(result["warnings"]),
-            "device": result["device"],
+            **{name: result[name] for name in ("device", "processor", "batch_size", "versions", "commit")},
         }
-        # Several steps always do more than one; where they undo most of what one leaves, that one step was misled.
-        if robust["fgsm"] > robust["pgd"] + HIDDEN_GRADIENTS and robust["pgd"] < robust["fgsm"] / 2:
-            rows[path]["warnings"].append(
-                f"{robust['fgsm']:.1%} accurate under fgsm, but only {robust['pgd']:.1%} under pgd: what withstands one step "
-                "falls to several, as where a defence hides its gradients rather than resisting."
-            )
+        # One that was trained here without a defence claims none. A file may have one.
+        if config.defense or not preparation.is_built_in(config.classifier):
+            rows[path]["warnings"] += doubts.doubts_of_a_defense(robust["fgsm"], robust["pgd"])
     print(report.aligned(report.defense_rows(rows)), flush=True)
     warnings = [f"{path}: {warning}" for path, row in rows.items() for warning in row["warnings"]]
     for warning in warnings:

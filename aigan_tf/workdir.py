@@ -171,7 +171,7 @@ class Workdir:
         """
         if self.check(settings, defaults, digests):
             return True
-        write_json(self.config, {**settings, "digests": digests, "versions": package_versions(), "commit": _commit()})
+        write_json(self.config, {**settings, "digests": digests, "versions": package_versions(), "commit": commit()})
         return False
 
     def read_config(self) -> dict:
@@ -238,7 +238,7 @@ class Workdir:
             ) from error
 
     def training_cost(self, black_box: bool) -> tuple[float, int]:
-        """Returns the seconds of the generator's training, and how many images the classifier was asked about by then.
+        """Returns the seconds of the generator's training, with that of a local copy, and how many images the classifier was asked about by then.
 
         Args:
             black_box: whether it was asked at all; else that is 0.
@@ -247,8 +247,9 @@ class Workdir:
             InputError: metrics.csv does not say.
         """
         rows = read_csv(self.metrics)
+        copied = read_csv(self.path / "local_copy" / "classifier_metrics.csv") if black_box else []
         try:
-            seconds = [float(row["seconds"]) for row in rows]
+            seconds = [float(row["seconds"]) for row in [*rows, *copied]]
             queries = int(rows[-1]["queries"]) if black_box else 0
             if not all(0 <= value < math.inf for value in [*seconds, queries]) or not rows:
                 raise ValueError
@@ -260,16 +261,16 @@ class Workdir:
         return sum(seconds), queries
 
 
-def package_versions() -> dict:
-    """Versions by package; None for one installed under another name, such as tensorflow-cpu."""
-    versions = dict.fromkeys(_PACKAGES)
-    for name in _PACKAGES:
+def package_versions(*others: str) -> dict:
+    """Versions by package, those of `others` too; None for one installed under another name, such as tensorflow-cpu."""
+    versions = dict.fromkeys((*_PACKAGES, *others))
+    for name in versions:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
     return versions
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The git commit of this code, or None where it is not a checkout."""
     command = ["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse", "HEAD"]
     try:

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf.preparation import device_name
+from aigan_tf.preparation import device_name, processor_name
 from aigan_tf.workdir import write_json
 
 
@@ -29,11 +29,9 @@ def median_seconds(run: Callable[[], object], repetitions: int, warm_up: int = 2
 
 def machine() -> dict[str, str]:
     """Returns what a time depends on: the device, the processor's name, and the versions."""
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    models = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
     return {
         "device": device_name(),
-        "processor": models[0] if models else platform.processor(),
+        "processor": processor_name(),
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
         "python": platform.python_version(),

@@ -289,7 +289,9 @@ def test_several_attacks_by_name_announce_themselves_only_on_request(capsys):
 @pytest.mark.parametrize(
     ("images", "labels", "words"),
     [
-        (lambda x: x * 255, LABELS, r"expected \(n, height, width, channels\) in \[0, 1\]"),
+        (lambda x: x * 255, LABELS, r"images go from 0\.0 to 255\.0; expected pixels in \[0, 1\]"),
+        (lambda x: x * np.nan, LABELS, "images hold NaN"),
+        (lambda x: x[:0], LABELS[:0], r"of shape \(0, 1, 2, 1\); expected at least one"),
         (lambda x: x[..., 0], LABELS, r"of shape \(7, 1, 2\)"),
         (lambda x: x, LABELS[:, np.newaxis], r"of shape \(7, 1\); expected whole numbers, one for each of 7"),
         (lambda x: x, LABELS.astype(np.float32), "labels are float32"),
@@ -299,3 +301,35 @@ def test_several_attacks_by_name_announce_themselves_only_on_request(capsys):
 def test_images_and_labels_of_another_kind_are_named(images, labels, words):
     with pytest.raises(InputError, match=words):
         EvaluationSet(classifier, images(make_images(ANSWERS, ATTACKABLE)), labels, NAMES)
+
+
+@pytest.mark.parametrize("epsilon", [0, -0.1, 8, float("nan")])
+def test_an_epsilon_in_another_unit_is_refused(epsilon):
+    with pytest.raises(InputError, match=rf"epsilon={epsilon}: expected a fraction of the pixel range"):
+        measure(epsilon=epsilon)
+
+
+def test_what_an_attack_gives_is_looked_at():
+    with pytest.raises(InputError, match=r"of shape \(3, 2\) for \(3, 1, 2, 1\); expected the same"):
+        measure(lambda images, classes: images[:, 0, :, 0])
+    doubles = measure(lambda images, classes: attack(images, classes).numpy().astype(np.float64))
+    assert doubles["success_rate"] == measure()["success_rate"]
+
+
+def test_logits_that_are_none_are_refused():
+    def nan_where_attacked(images):
+        logits = classifier(images)
+        clean = tf.reduce_any(tf.abs(images[:, 0, :1, 0] - (tf.range(4.0) + 0.5) / 10) < 1e-6, axis=1, keepdims=True)
+        return tf.where(clean, logits, np.nan)
+
+    with pytest.raises(InputError, match="answers NaN to an adversarial image"):
+        measure(lambda images, classes: tf.maximum(images - 0.01, 0.0), nan_where_attacked)
+    with pytest.raises(InputError, match=r"gives \(1, 4\) for one image; expected logits \(1, 5\)"):
+        measure(names=(*NAMES, "another"))
+
+
+def test_norms_of_successes_stand_apart_from_those_of_all():
+    result = measure()
+    assert result["mean_l2_of_successes"] > result["mean_l2"] > 0.0  # what could not be moved was left
+    assert measure(lambda images, classes: images)["mean_l2_of_successes"] is None
+    assert result["max_linf_float"] == pytest.approx(0.3, abs=1e-6)

@@ -17,7 +17,7 @@ TIERS = (
     {"cli"},
     {"training", "resistance"},
     {"comparison"},
-    {"contenders", "classifier_training"},
+    {"contenders", "classifier_training", "doubts"},
     {"preparation"},
     {"evaluation", "callbacks", "checkpoints", "health", "building", "defences", "distillation"},
     {"page"},

@@ -1047,9 +1047,12 @@ def test_the_generator_is_compared_with_other_attacks_on_the_same_images(finishe
     assert rows["aigan_stage1"]["mean_l2"] != rows["aigan"]["mean_l2"]
     assert rows["cw"]["success_rate"] >= rows["cw, moved into epsilon"]["success_rate"]
     for name, row in rows.items():
-        assert name == "cw" or row["max_linf"] <= 0.3 + 1e-6
+        assert name == "cw" or row["max_linf_float"] <= 0.3 + 1e-6
         assert row["milliseconds_per_image"] > 0
     assert result["images_until_training_is_paid_for"] > 0
+    assert result["mean_success_on_advgan_targets"].keys() == {"aigan", "advgan"}
+    assert result["versions"]["foolbox"]
+    assert "7 (1 epochs, " in result["settings"]["advgan"]
     assert set(result["settings"]) == set(names)
     curves = result["success_by_epsilon"]
     assert set(curves) == {"aigan, perturbation scaled down", "fgsm", "pgd"}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 
 from aigan_tf.aigan import spread_target_classes
@@ -62,12 +63,14 @@ def doubts_of_gradients(examples: EvaluationSet, targeted: bool) -> list[str]:
         examples: classifier and images; of the first hundred those are looked at that it gets right.
         targeted: whether it is the cross-entropy of another class, to be reached, or of the label, to be left.
     """
-    few = examples.first(GRADIENT_EXAMPLES)
-    images, labels = tf.constant(few.images[few.correct]), tf.constant(few.labels[few.correct])
-    classes = spread_target_classes(labels, len(few.class_names)) if targeted else labels
+    right = np.flatnonzero(examples.correct[:GRADIENT_EXAMPLES])
+    images, labels = tf.constant(examples.images[right]), tf.constant(examples.labels[right])
+    classes = spread_target_classes(labels, len(examples.class_names)) if targeted else labels
     with tf.GradientTape() as tape:
         tape.watch(images)
-        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(classes, few.classifier(images))  # as foolbox's attacks
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
+            classes, examples.classifier(images)
+        )  # as foolbox's attacks
     zero = ~tf.reduce_any(tf.not_equal(tape.gradient(loss, images), 0.0), axis=[1, 2, 3])
     count = int(tf.reduce_sum(tf.cast(zero, tf.int32)))
     if not count:

@@ -266,7 +266,7 @@ class AIGAN(keras.Model):
             ("discriminator_loss", self.discriminator, self.discriminator_optimizer),
         ):
             variables = network.trainable_variables
-            gradients = tape.gradient(losses[loss], variables, output_gradients=share)
+            gradients = tape.gradient(losses[loss], variables, output_gradients=optimizer.scale_loss(share))
             optimizer.apply_gradients(zip(gradients, variables, strict=True))
         del tape
 

@@ -12,6 +12,7 @@ from aigan_tf.config import Config
 from aigan_tf.data import ImageDataset
 from aigan_tf.networks import Discriminator, Generator
 from aigan_tf.optimizers import ConvolutionMuon
+from aigan_tf.precision import with_loss_scaling
 
 
 def build_generator(config: Config, dataset: ImageDataset, num_classes: int | None = None) -> Generator:
@@ -34,7 +35,7 @@ def build_aigan(
     keras.utils.set_random_seed(config.seed)  # the same first weights whether or not a classifier was trained before
     aigan = model(
         build_generator(config, dataset),
-        Discriminator(dataset.image_shape[-1]),
+        Discriminator(dataset.image_shape[-1], config.discriminator_width),
         classifier,
         dataset.num_classes,
         config.attack,
@@ -59,7 +60,7 @@ def build_advgan(config: Config, dataset: ImageDataset, classifier: Callable, ta
     keras.utils.set_random_seed(config.seed)
     advgan = AdvGAN(
         build_generator(dataclasses.replace(config, variable_epsilon=False), dataset, num_classes=1),
-        Discriminator(dataset.image_shape[-1]),
+        Discriminator(dataset.image_shape[-1], config.discriminator_width),
         classifier,
         dataset.num_classes,
         target_class,
@@ -72,14 +73,20 @@ def build_advgan(config: Config, dataset: ImageDataset, classifier: Callable, ta
 def objective(config: Config, dataset: ImageDataset, total_steps: int) -> dict:
     """Returns what both methods are compiled with: the optimizers, the budget and the weights of the terms."""
     schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, total_steps)
+    # beta_1 = 0.5, as is usual for GANs: the other network moves, so old gradients mislead.
+    generator_optimizer = (
+        ConvolutionMuon(schedule, adam_beta_1=0.5)
+        if config.optimizer == "muon"
+        else keras.optimizers.Adam(schedule, beta_1=0.5)
+    )
+    discriminator_optimizer = keras.optimizers.Adam(config.discriminator_learning_rate, beta_1=0.5)
+    if config.mixed_precision:
+        generator_optimizer, discriminator_optimizer = map(
+            with_loss_scaling, (generator_optimizer, discriminator_optimizer)
+        )
     return dict(
-        # beta_1 = 0.5, as is usual for GANs: the other network moves, so old gradients mislead.
-        generator_optimizer=(
-            ConvolutionMuon(schedule, adam_beta_1=0.5)
-            if config.optimizer == "muon"
-            else keras.optimizers.Adam(schedule, beta_1=0.5)
-        ),
-        discriminator_optimizer=keras.optimizers.Adam(config.discriminator_learning_rate, beta_1=0.5),
+        generator_optimizer=generator_optimizer,
+        discriminator_optimizer=discriminator_optimizer,
         epsilon=config.epsilon,
         gan_weight=config.gan_weight,
         hinge_weight=config.hinge_weight,

@@ -1,7 +1,6 @@
 """What happens around the epochs: progress, the stage switch, the precision, the histories."""
 
 import math
-import os
 import pathlib
 import sys
 import time
@@ -86,53 +85,6 @@ class StageSwitch(keras.callbacks.Callback):
                 f"validation success {measured:.1%} reached {self.success:.0%}" if reached else "its epochs are over"
             )
             print(f"Stage 1 ends after epoch {epoch + 1}: {reason}; the attacker is removed.", flush=True)
-
-
-class MixedPrecision(keras.callbacks.Callback):
-    """Within its block, training steps compute convolutions and matrix products in bfloat16.
-
-    As a callback of the `fit` in the block it keeps validation in float32. TensorFlow's graph optimiser
-    inserts the casts, so that every network of the step takes part as it is, the classifier under
-    attack too; weights, losses and the optimizers' state stay in float32. bfloat16 has float32's range
-    of exponents: no loss scaling is needed. On a CPU without bfloat16 instructions nothing changes.
-
-    Args:
-        enabled: False for a block, and a callback, that do nothing.
-    """
-
-    # From these on everything is float32 up to the next convolution: the perturbation's arithmetic and norms (from the bound
-    # on, a Tanh or the Minimum of a projection; bfloat16 knows bright pixels in steps of an eighth of 8/255), the
-    # attacker's steps (Sign), the GAN losses, and the sums that the metrics keep. Each beside TensorFlow's own list that it
-    # is on: with another one's name TensorFlow gives up on bfloat16 altogether.
-    FLOAT32_FROM = (("INFERLIST", "Tanh,Softplus"), ("CLEARLIST", "Minimum,Sign"))
-
-    def __init__(self, enabled: bool):
-        super().__init__()
-        self.enabled = enabled
-
-    def __enter__(self):
-        self._set(True)
-        return self
-
-    def __exit__(self, *error):
-        self._set(False)  # after an interruption too: what a notebook runs next is float32
-
-    def on_test_begin(self, logs=None):
-        self._set(False)
-
-    def on_test_end(self, logs=None):
-        self._set(True)
-
-    def _set(self, on: bool):
-        if not self.enabled:
-            return
-        # TensorFlow has no other way to move an operation from one of its lists to another.
-        changes = {f"{name}_REMOVE": operations for name, operations in self.FLOAT32_FROM}
-        changes["DENYLIST_ADD"] = ",".join(operations for _, operations in self.FLOAT32_FROM)
-        for change, operations in changes.items():
-            os.environ[f"TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_{change}"] = operations
-        # The option is TensorFlow's own and holds for the process; a compiled step is looked up by it at each call.
-        tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": on})
 
 
 def events_anew(folder: pathlib.Path, suffix: str = ".v2") -> tf.summary.SummaryWriter:

@@ -14,7 +14,11 @@ _KINDS = {
     float: (numbers.Real, "a number"),
     str: (str, "a text"),
 }
-MOST = {"generator_width": 1024, "generator_blocks": 100}  # beyond these no machine holds the network
+MOST = {
+    "generator_width": 1024,
+    "generator_blocks": 100,
+    "discriminator_width": 1024,
+}  # beyond these no machine holds the network
 
 DEFENSES = ("", "fgsm", "ensemble", "pgd", "aigan")
 
@@ -107,7 +111,9 @@ class Config:
     learning_rate: float = _setting(1e-2, "peak of the generator's cosine schedule")
     discriminator_learning_rate: float = _setting(2e-4, "learning rate of the discriminator (Adam)")
     mixed_precision: bool = _setting(
-        False, "compute the convolutions of training steps in bfloat16 on a CPU that has it; measuring stays in float32"
+        False,
+        "compute the convolutions of training steps in bfloat16 on a CPU that has it, on a GPU in float16 with loss "
+        "scaling; measuring stays in float32",
     )
     flip: bool = _setting(False, "train classifier and generator on mirror images too")
     max_shift: int = _setting(0, "train the generator on images moved by up to this many pixels")
@@ -115,6 +121,9 @@ class Config:
     # The networks
     generator_width: int = _setting(16, "channels of the generator at full size, at most 1024")
     generator_blocks: int = _setting(4, "residual blocks of the generator, at most 100")
+    discriminator_width: int = _setting(
+        16, "channels of the discriminator's first convolution, at most 1024; doubled by each of the two that follow"
+    )
 
     seed: int = _setting(0, "decides every random choice")
 
@@ -166,7 +175,7 @@ class Config:
         )
         for name in ("learning_rate", "discriminator_learning_rate"):
             check(name, getattr(self, name) > 0, "above 0", "give e.g. 0.001")
-        for name in ("attack_steps", "batch_size", "generator_width", "queries_per_epoch"):
+        for name in ("attack_steps", "batch_size", "generator_width", "discriminator_width", "queries_per_epoch"):
             check(name, getattr(self, name) >= 1, "1 or more", "raise it")
         for name in (
             "steps_per_epoch",
@@ -279,7 +288,7 @@ PRESETS = {
 
 def before_they_existed() -> dict:
     """Returns what each setting was in a run that is older than it: its default, but where that changed what was done before."""
-    return dataclasses.asdict(Config()) | {"optimizer": "adam", "bound": "tanh"}
+    return dataclasses.asdict(Config()) | {"optimizer": "adam", "bound": "tanh", "discriminator_width": 32}
 
 
 def make_config(**settings) -> Config:

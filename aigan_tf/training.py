@@ -17,7 +17,7 @@ from aigan_tf import classifier_training, classifiers, figures, preparation
 from aigan_tf.aigan import AIGAN, spread_target_classes
 from aigan_tf.batches import evaluation_batches, training_batches
 from aigan_tf.building import build_advgan, build_aigan, steps_per_epoch
-from aigan_tf.callbacks import MetricsHistory, MixedPrecision, Progress, StageSwitch, events_anew
+from aigan_tf.callbacks import MetricsHistory, Progress, StageSwitch, events_anew
 from aigan_tf.checkpoints import Checkpoint, state_of
 from aigan_tf.comparison import measure_export
 from aigan_tf.config import Config, before_they_existed
@@ -28,6 +28,7 @@ from aigan_tf.distribution import Devices
 from aigan_tf.errors import InputError
 from aigan_tf.export import ServedGenerator, export_generator, latest_version
 from aigan_tf.health import QuietFailures, StopNotFinite
+from aigan_tf.precision import MixedPrecision
 from aigan_tf.preparation import say
 from aigan_tf.workdir import Workdir, atomic_file, write_bytes, write_json
 
@@ -294,7 +295,7 @@ def fit(
         training_batches, dataset.train, config.batch_size, config.seed, max_shift=config.max_shift, flip=config.flip
     )
     with (
-        MixedPrecision(config.mixed_precision) as precision,
+        MixedPrecision(config.mixed_precision, (aigan.generator, aigan.discriminator)) as precision,
         checkpoint if devices.is_chief else contextlib.nullcontext(),
         contextlib.closing(history),
     ):

@@ -31,11 +31,11 @@ from aigan_tf import classifiers
 from aigan_tf.aigan import AIGAN
 from aigan_tf.batches import training_batches
 from aigan_tf.building import build_aigan
-from aigan_tf.callbacks import MixedPrecision
 from aigan_tf.config import make_config
 from aigan_tf.data import load
 from aigan_tf.evaluation import EvaluationSet, evaluate_attack
 from aigan_tf.networks import Generator
+from aigan_tf.precision import MixedPrecision
 from aigan_tf.preparation import device_name
 from aigan_tf.workdir import write_bytes, write_json
 
@@ -57,7 +57,7 @@ _ROWS = flags.DEFINE_list("rows", [], "names of the rows to run, by comma; empty
 # What the JSON keeps of the base settings.
 _TUNED = (
     "gan_weight", "hinge_weight", "hinge_threshold", "bound", "attack_steps", "attack_step_size", "batch_size", "optimizer", "learning_rate",
-    "discriminator_learning_rate", "mixed_precision", "flip", "max_shift", "generator_width", "generator_blocks",
+    "discriminator_learning_rate", "mixed_precision", "flip", "max_shift", "generator_width", "generator_blocks", "discriminator_width",
 )  # fmt: skip
 
 

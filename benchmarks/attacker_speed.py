@@ -22,8 +22,8 @@ from peak_memory import tensors_mib
 from aigan_tf import preparation
 from aigan_tf.aigan import spread_target_classes
 from aigan_tf.attacks import pgd_attack
-from aigan_tf.callbacks import MixedPrecision
 from aigan_tf.evaluation import predictions
+from aigan_tf.precision import MixedPrecision
 from aigan_tf.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", "pretrained/cifar10", "work folder whose classifier is attacked")

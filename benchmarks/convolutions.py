@@ -7,6 +7,8 @@ from unittest import mock
 import keras
 import numpy as np
 
+from aigan_tf.networks import UpsampledConvolution
+
 
 @dataclasses.dataclass(frozen=True)
 class Convolution:
@@ -32,9 +34,13 @@ class Convolution:
 
 
 def convolutions_of(run: Callable[[], object]) -> list[Convolution]:
-    """Returns each convolution of Keras that runs in `run()`, in order; the first is taken for the one of the image."""
+    """Returns each convolution of Keras that runs in `run()`, in order; the first is taken for the one of the image.
+
+    An upsampled one is two: that of the skip connection, and the one of stride 2 that is transposed, whose input is the
+    large map and which computes as much forward as its transposed.
+    """
     found = []
-    original = keras.layers.Conv2D.call
+    original, upsampled = keras.layers.Conv2D.call, UpsampledConvolution.call
 
     def call(layer, inputs):
         found.append(
@@ -44,6 +50,16 @@ def convolutions_of(run: Callable[[], object]) -> list[Convolution]:
         )
         return original(layer, inputs)
 
-    with mock.patch.object(keras.layers.Conv2D, "call", call):
+    def upsampled_call(layer, features, skip):
+        filters, (small, kept) = layer.filters, (features.shape[-1], skip.shape[-1])
+        large = (*skip.shape[:3], filters)
+        found.append(Convolution(large, (4, 4, filters, small), 2, "SAME", False))
+        found.append(Convolution(tuple(skip.shape), (3, 3, kept, filters), 1, "SAME", False))
+        return upsampled(layer, features, skip)
+
+    with (
+        mock.patch.object(keras.layers.Conv2D, "call", call),
+        mock.patch.object(UpsampledConvolution, "call", upsampled_call),
+    ):
         run()
     return found

@@ -39,9 +39,9 @@ def tensorflow_side() -> dict:
 
     from aigan_tf import classifiers
     from aigan_tf.building import build_aigan
-    from aigan_tf.callbacks import MixedPrecision
     from aigan_tf.config import make_config
     from aigan_tf.data import ImageDataset
+    from aigan_tf.precision import MixedPrecision
     from aigan_tf.splits import Split
 
     config = make_config(
@@ -97,10 +97,20 @@ def pytorch_side() -> dict:
             self.film = nn.Linear(64, 2 * filters)
             self.activation = activation
 
-        def forward(self, features, condition):
+        def forward(self, features, condition, skip=None):
             scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)
-            features = self.norm(self.conv(features)) * (1 + scale) + shift
+            features = self.conv(features) if skip is None else self.upsampled(features, skip)
+            features = self.norm(features) * (1 + scale) + shift
             return functional.relu(features) if self.activation else features
+
+        def upsampled(self, features, skip):
+            """The convolution of the upsampled features beside the skip connection: as in `UpsampledConvolution`."""
+            upsampled, kept = self.conv.weight.split([features.shape[1], skip.shape[1]], dim=1)
+            flipped = upsampled.flip(2, 3).transpose(0, 1)
+            kernel = sum(functional.pad(flipped, (x, 1 - x, y, 1 - y)) for y in (0, 1) for x in (0, 1))
+            return functional.conv_transpose2d(features, kernel, stride=2, padding=1) + functional.conv2d(
+                skip, kept, padding=1
+            )
 
     class Residual(nn.Module):
         def __init__(self, filters):
@@ -131,16 +141,15 @@ def pytorch_side() -> dict:
             for block in self.blocks:
                 features = block(features, condition)
             for up, skip in zip(self.ups, reversed(skips), strict=True):
-                features = functional.interpolate(features, scale_factor=2, mode="nearest")
-                features = up(torch.cat([features, skip], dim=1), condition)
+                features = up(features, condition, skip)
             return self.head(features)
 
     class Discriminator(nn.Module):
         def __init__(self):
             super().__init__()
-            widths = (3, 32, 64, 128)
+            widths = (3, 16, 32, 64)
             self.convs = nn.ModuleList([nn.Conv2d(a, b, 3, 2, 1) for a, b in itertools.pairwise(widths)])
-            self.head = nn.Linear(128, 1)
+            self.head = nn.Linear(64, 1)
 
         def forward(self, images):
             features = 2 * images - 1

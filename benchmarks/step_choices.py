@@ -39,6 +39,7 @@ class Choice:
     folded: bool = True
     fused: bool = True
     shared: bool = True
+    transposed: bool = True
     optimizer: str = "muon"
     through_fit: int = 0  # steps an execution of Keras's fit; 0: the step is called directly
 
@@ -51,6 +52,7 @@ CHOICES = {
     "the classifier's batch normalisation not folded": Choice(folded=False),
     "the generator's batch normalisation by Keras": Choice(fused=False),
     "another pass over the generated images for the discriminator": Choice(shared=False),
+    "the generator's upsampled maps made and concatenated before they are convolved": Choice(transposed=False),
     "Adam for the generator's kernels": Choice(optimizer="adam"),
     "one thread within an operation": Choice(environment=(("TF_NUM_INTRAOP_THREADS", "1"),)),
     "one thread between operations": Choice(environment=(("TF_NUM_INTEROP_THREADS", "1"),)),
@@ -69,11 +71,12 @@ def measured(choice: Choice) -> dict[str, float]:
     from aigan_tf import classifiers, losses
     from aigan_tf.aigan import AIGAN
     from aigan_tf.building import build_aigan
-    from aigan_tf.callbacks import MixedPrecision
     from aigan_tf.config import make_config
     from aigan_tf.data import ImageDataset
+    from aigan_tf.networks import UpsampledConvolution
     from aigan_tf.normalization import FusedBatchNormalization
     from aigan_tf.perturbation import apply_perturbation
+    from aigan_tf.precision import MixedPrecision
     from aigan_tf.splits import Split
 
     class Apart(AIGAN):
@@ -104,6 +107,10 @@ def measured(choice: Choice) -> dict[str, float]:
             self.discriminator_optimizer.apply(tape.gradient(found["discriminator_loss"], weights), weights)
             return self.update_metrics(found, images, adversarial_images, perturbations, epsilons, logits, classes)
 
+    def upsampled_first(layer, features, skip):
+        large = tf.concat([keras.layers.UpSampling2D(2)(features), skip], axis=-1)
+        return tf.nn.conv2d(large, layer.kernel, 1, "SAME")
+
     config = make_config(
         dataset="cifar10", classifier="resnet20", generator_width=16, attack_steps=10, optimizer=choice.optimizer
     )
@@ -133,9 +140,14 @@ def measured(choice: Choice) -> dict[str, float]:
         aigan.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[at_end])
         return float(np.median(np.diff(ends)[1:])) / choice.through_fit
 
-    unfused = mock.patch.object(FusedBatchNormalization, "call", keras.layers.BatchNormalization.call)
     seconds = {}
-    with contextlib.nullcontext() if choice.fused else unfused, MixedPrecision(choice.mixed):
+    with contextlib.ExitStack() as undone:
+        if not choice.fused:
+            plain = keras.layers.BatchNormalization.call
+            undone.enter_context(mock.patch.object(FusedBatchNormalization, "call", plain))
+        if not choice.transposed:
+            undone.enter_context(mock.patch.object(UpsampledConvolution, "call", upsampled_first))
+        undone.enter_context(MixedPrecision(choice.mixed))
         for stage in (2, 1):
             aigan.stage = stage
             seconds[f"stage {stage} step"] = through_fit() if choice.through_fit else directly()

@@ -32,9 +32,9 @@ from peak_memory import tensors_mib
 from aigan_tf import classifiers
 from aigan_tf.batches import training_batches
 from aigan_tf.building import build_aigan
-from aigan_tf.callbacks import MixedPrecision
 from aigan_tf.config import make_config
 from aigan_tf.data import ImageDataset
+from aigan_tf.precision import MixedPrecision
 from aigan_tf.splits import Split
 
 _OUTPUT = flags.DEFINE_string("output", "", "where to write the JSON; empty: only print")

@@ -72,3 +72,4 @@ def test_settings_choose_optimizer_and_bound(dataset):
     aigan = build(dataset, optimizer="adam", bound="tanh")
     assert type(aigan.generator_optimizer).__name__ == "Adam"
     assert aigan.generator.head.activation is tf.keras.activations.tanh
+    assert build(dataset, discriminator_width=6).discriminator.convs[-1].filters == 24

@@ -36,6 +36,7 @@ OPEN_TIERS = 10
 BESIDE = {
     "networks": {"normalization"},
     "optimizers": set(),
+    "precision": set(),
     "normalization": set(),
     "splits": {"errors"},
     "data": {"errors", "splits"},

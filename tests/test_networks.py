@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf.networks import ConditionalBlock, Discriminator, Generator, leaky_relu
+from aigan_tf.networks import ConditionalBlock, Discriminator, Generator, UpsampledConvolution, leaky_relu
 
 SETTINGS = {"num_classes": 5, "width": 4, "num_blocks": 1, "embedding_dim": 8}
 
@@ -205,6 +205,32 @@ def test_leaky_relu_and_its_gradient_are_tensorflows():
     np.testing.assert_array_equal(outputs, expected_outputs)
     at_a_kink = features.numpy() == 0.0  # any slope between the two is right there
     np.testing.assert_array_equal(gradient[~at_a_kink], expected_gradient[~at_a_kink])
+
+
+@pytest.mark.parametrize("size", [(6, 8), (5, 8), (6, 7), (5, 7)])
+def test_an_upsampled_convolution_is_that_of_the_large_map(size):
+    random = np.random.default_rng(0)
+    features, skip = (tf.constant(random.normal(size=(2, *shape)), tf.float32) for shape in ((3, 4, 5), (*size, 2)))
+    layer = UpsampledConvolution(6, 3, padding="same", use_bias=False)
+    layer(features, skip)
+
+    def upsampled_first():
+        large = tf.pad(tf.repeat(tf.repeat(features, 2, 1), 2, 2), [[0, 0], [1, 1], [1, 1], [0, 0]])
+        upsampled, kept = layer.kernel[:, :, :5], layer.kernel[:, :, 5:]
+        convolved = tf.nn.conv2d(large, upsampled, 1, "VALID")[:, : size[0], : size[1]]
+        return convolved + tf.nn.conv2d(skip, kept, 1, "SAME")
+
+    results = []
+    for run in (lambda: layer(features, skip), upsampled_first):
+        with tf.GradientTape() as tape:
+            tape.watch([features, skip])
+            outputs = run()
+            loss = tf.reduce_sum(tf.sin(outputs))
+        gradients = tape.gradient(loss, [features, skip, layer.kernel])
+        results.append([outputs, *map(tf.convert_to_tensor, gradients)])
+    assert results[0][0].shape == (2, *size, 6)
+    for found, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_an_odd_size_fits_where_the_graph_does_not_know_it(generator):

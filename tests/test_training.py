@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import json
 import os
-import pathlib
 import shutil
 import signal
 import subprocess
@@ -30,16 +29,12 @@ from aigan_tf import (
     resistance,
     training,
 )
-from aigan_tf.attacks import pgd_attack
 from aigan_tf.batches import evaluation_batches
 from aigan_tf.config import make_config
 from aigan_tf.distillation import BlackBox
 from aigan_tf.errors import InputError, Terminated
 from aigan_tf.networks import Discriminator, Generator
 from aigan_tf.workdir import Workdir
-
-CPU_INFO = pathlib.Path("/proc/cpuinfo")
-CPU_FLAGS = CPU_INFO.read_text() if CPU_INFO.exists() else ""
 
 TINY = dict(
     dataset="digits",
@@ -550,70 +545,6 @@ def test_mixed_precision_trains_in_bfloat16_and_measures_in_float32(finished, tm
     measured = aigan.evaluate(evaluation_batches(dataset.validation, 500), return_dict=True, verbose=0)
     for name in ("generator_loss", "perturbation_l2", "targeted_success_rate"):
         assert float(rows[-1][f"val_{name}"]) == pytest.approx(measured[name], rel=1e-5)
-
-
-@pytest.mark.skipif("avx512_bf16" not in CPU_FLAGS, reason="this processor has no bfloat16")
-def test_mixed_precision_computes_a_convolution_in_bfloat16():
-    kernel = tf.random.stateless_normal((3, 3, 16, 16), (0, 1))
-    images = tf.random.stateless_uniform((8, 16, 16, 16), (0, 2))
-    convolve = tf.function(lambda x: tf.nn.conv2d(tf.nn.conv2d(x, kernel, 1, "SAME"), kernel, 1, "SAME"))
-    exact = convolve(images)
-    with callbacks.MixedPrecision(True) as mixed:
-        rounded = convolve(images)
-        mixed.on_test_begin()
-        np.testing.assert_array_equal(convolve(images), exact)
-        mixed.on_test_end()
-        np.testing.assert_array_equal(convolve(images), rounded)
-    np.testing.assert_array_equal(convolve(images), exact)
-    difference = float(tf.norm(rounded - exact) / tf.norm(exact))
-    assert 1e-4 < difference < 0.02
-    with callbacks.MixedPrecision(False) as mixed:
-        np.testing.assert_array_equal(convolve(images), exact)
-        mixed.on_test_end()
-        np.testing.assert_array_equal(convolve(images), exact)
-
-
-def test_mixed_precision_keeps_the_attacker_within_epsilon(make_classifier):
-    """bfloat16 knows bright pixels in steps of an eighth of 8/255: the attacker's sums must not be rounded to it."""
-    classifier = classifiers.frozen(make_classifier())
-    images, classes = tf.random.stateless_uniform((16, 8, 8, 1), (0, 1)), tf.zeros((16,), tf.int32)
-    attack = tf.function(
-        lambda x: pgd_attack(classifier, x, classes, epsilon=8 / 255, step_size=4 / 255, num_steps=3, seed=(0, 2))
-    )
-    exact = attack(images)
-    with callbacks.MixedPrecision(True):
-        rounded = attack(images)
-    for adversarial_images in (exact, rounded):
-        assert float(tf.reduce_max(tf.abs(adversarial_images - images))) <= 8 / 255 + 1e-6
-    if "avx512_bf16" in CPU_FLAGS:
-        assert np.any(exact != rounded)  # its gradients were bfloat16's
-
-
-@pytest.mark.parametrize("stage", [1, 2])
-@pytest.mark.parametrize("bound", ["projection", pytest.param("tanh", marks=pytest.mark.long)])
-def test_mixed_precision_keeps_a_saturated_perturbation_and_its_metrics_in_float32(
-    bound, stage, make_classifier, digits
-):
-    config = make_config(**TINY | {"batch_size": 128}, bound=bound)
-    aigan = building.build_aigan(config, digits, classifiers.frozen(make_classifier()), 10)
-    aigan.generator.head.bias.assign([10.0])  # which both bounds take to all of epsilon
-    aigan.stage = stage
-    batch = digits.train.as_float()[:128], tf.constant(digits.train.labels[:128])
-    step = tf.function(aigan.train_step)
-    with callbacks.MixedPrecision(True):
-        for _ in range(20):  # a sum in bfloat16 would stand still by now
-            logs = step(batch)
-    assert float(logs["perturbation_linf"]) == pytest.approx(config.epsilon, abs=1e-6)
-    brightened = np.minimum(config.epsilon, 1.0 - batch[0])
-    norms = np.linalg.norm(brightened.reshape(128, -1), axis=1)
-    assert float(logs["perturbation_l2"]) == pytest.approx(norms.mean(), rel=1e-4)
-
-
-def test_an_interruption_leaves_no_mixed_precision_behind():
-    with pytest.raises(KeyboardInterrupt), callbacks.MixedPrecision(True):
-        raise KeyboardInterrupt
-    options = tf.config.optimizer.get_experimental_options()
-    assert not options["auto_mixed_precision_onednn_bfloat16"]
 
 
 class FakeModel:

@@ -1,0 +1,218 @@
+"""Mixed precision: bfloat16 by the graph on a CPU, float16 with loss scaling on a GPU."""
+
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from aigan_tf import building, classifiers, precision
+from aigan_tf.attacks import pgd_attack
+from aigan_tf.batches import evaluation_batches, training_batches
+from aigan_tf.config import make_config
+from aigan_tf.networks import Discriminator, Generator
+from aigan_tf.precision import MixedPrecision
+
+CPU_INFO = pathlib.Path("/proc/cpuinfo")
+CPU_FLAGS = CPU_INFO.read_text() if CPU_INFO.exists() else ""
+
+SETTINGS = dict(dataset="digits", batch_size=128, attack_steps=2, generator_width=4, generator_blocks=1)
+
+
+@pytest.mark.skipif("avx512_bf16" not in CPU_FLAGS, reason="this processor has no bfloat16")
+def test_mixed_precision_computes_a_convolution_in_bfloat16():
+    kernel = tf.random.stateless_normal((3, 3, 16, 16), (0, 1))
+    images = tf.random.stateless_uniform((8, 16, 16, 16), (0, 2))
+    convolve = tf.function(lambda x: tf.nn.conv2d(tf.nn.conv2d(x, kernel, 1, "SAME"), kernel, 1, "SAME"))
+    exact = convolve(images)
+    with MixedPrecision(True) as mixed:
+        rounded = convolve(images)
+        mixed.on_test_begin()
+        np.testing.assert_array_equal(convolve(images), exact)
+        mixed.on_test_end()
+        np.testing.assert_array_equal(convolve(images), rounded)
+    np.testing.assert_array_equal(convolve(images), exact)
+    difference = float(tf.norm(rounded - exact) / tf.norm(exact))
+    assert 1e-4 < difference < 0.02
+    with MixedPrecision(False) as mixed:
+        np.testing.assert_array_equal(convolve(images), exact)
+        mixed.on_test_end()
+        np.testing.assert_array_equal(convolve(images), exact)
+
+
+def test_mixed_precision_keeps_the_attacker_within_epsilon(make_classifier):
+    """bfloat16 knows bright pixels in steps of an eighth of 8/255: the attacker's sums must not be rounded to it."""
+    classifier = classifiers.frozen(make_classifier())
+    images, classes = tf.random.stateless_uniform((16, 8, 8, 1), (0, 1)), tf.zeros((16,), tf.int32)
+    attack = tf.function(
+        lambda x: pgd_attack(classifier, x, classes, epsilon=8 / 255, step_size=4 / 255, num_steps=3, seed=(0, 2))
+    )
+    exact = attack(images)
+    with MixedPrecision(True):
+        rounded = attack(images)
+    for adversarial_images in (exact, rounded):
+        assert float(tf.reduce_max(tf.abs(adversarial_images - images))) <= 8 / 255 + 1e-6
+    if "avx512_bf16" in CPU_FLAGS:
+        assert np.any(exact != rounded)  # its gradients were bfloat16's
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("bound", ["projection", pytest.param("tanh", marks=pytest.mark.long)])
+def test_mixed_precision_keeps_a_saturated_perturbation_and_its_metrics_in_float32(
+    bound, stage, make_classifier, digits
+):
+    config = make_config(**SETTINGS, bound=bound)
+    aigan = building.build_aigan(config, digits, classifiers.frozen(make_classifier()), 10)
+    aigan.generator.head.bias.assign([10.0])  # which both bounds take to all of epsilon
+    aigan.stage = stage
+    batch = digits.train.as_float()[:128], tf.constant(digits.train.labels[:128])
+    step = tf.function(aigan.train_step)
+    with MixedPrecision(True):
+        for _ in range(20):  # a sum in bfloat16 would stand still by now
+            logs = step(batch)
+    assert float(logs["perturbation_linf"]) == pytest.approx(config.epsilon, abs=1e-6)
+    brightened = np.minimum(config.epsilon, 1.0 - batch[0])
+    norms = np.linalg.norm(brightened.reshape(128, -1), axis=1)
+    assert float(logs["perturbation_l2"]) == pytest.approx(norms.mean(), rel=1e-4)
+
+
+def test_an_interruption_leaves_no_mixed_precision_behind():
+    with pytest.raises(KeyboardInterrupt), MixedPrecision(True):
+        raise KeyboardInterrupt
+    options = tf.config.optimizer.get_experimental_options()
+    assert not options["auto_mixed_precision_onednn_bfloat16"]
+
+
+@pytest.fixture
+def float16(monkeypatch):
+    """Mixed precision as on a GPU; a CPU computes float16 too, only slowly."""
+    monkeypatch.setattr(precision, "computes_in_float16", lambda: True)
+
+
+def sgd_step(make_aigan, batch, scale=None, **networks):
+    """Returns a model after one step of SGD, with loss scales that begin at `scale`."""
+    optimizers = [keras.optimizers.SGD(0.1) for _ in range(2)]
+    if scale:
+        optimizers = [keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=scale) for optimizer in optimizers]
+    aigan = make_aigan(generator_optimizer=optimizers[0], discriminator_optimizer=optimizers[1], **networks)
+    aigan.train_step(batch)
+    return aigan
+
+
+def trained(aigan):
+    return [variable.numpy() for variable in aigan.generator.variables + aigan.discriminator.variables]
+
+
+@pytest.fixture
+def batch(digits):
+    return tf.constant(digits.train.as_float()[:32]), tf.constant(digits.train.labels[:32])
+
+
+@pytest.mark.parametrize("scale", [2.0**-3, 2.0**15])
+def test_a_loss_scale_changes_neither_networks_step(scale, make_aigan, batch):
+    plain, scaled = sgd_step(make_aigan, batch), sgd_step(make_aigan, batch, scale)
+    fresh = make_aigan()
+    for expected, found in zip(trained(plain), trained(scaled), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+    assert any(np.any(a != b) for a, b in zip(trained(fresh), trained(plain), strict=True))
+
+
+@pytest.mark.parametrize("overflowing", ["generator", "discriminator"])
+def test_a_step_that_overflows_is_left_out_for_that_network_alone(overflowing, make_aigan, batch):
+    optimizers = {
+        name: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=scale)
+        for name, scale in (("generator", 8.0), ("discriminator", 8.0), (overflowing, 3e38))
+    }
+    aigan = make_aigan(
+        generator_optimizer=optimizers["generator"],
+        discriminator_optimizer=optimizers["discriminator"],
+        gan_weight=10.0,
+        hinge_weight=10.0,
+    )
+    aigan.discriminator.head.kernel.assign(100.0 * aigan.discriminator.head.kernel)  # gradients far above 1
+    before = {name: [v.numpy() for v in getattr(aigan, name).trainable_variables] for name in optimizers}
+    for _ in range(2):
+        aigan.train_step(batch)
+    for name, optimizer in optimizers.items():
+        after = getattr(aigan, name).trainable_variables
+        moved = any(np.any(a != b.numpy()) for a, b in zip(before[name], after, strict=True))
+        assert moved == (name != overflowing)
+        assert float(optimizer.dynamic_scale) == pytest.approx(3e38 / 4 if name == overflowing else 8.0)
+        assert int(optimizer.iterations) == (0 if name == overflowing else 2)
+
+
+def test_a_loss_scale_keeps_small_gradients_of_float16(float16, make_aigan, batch):
+    """Both networks' losses times a millionth: float16 knows nothing below 6e-8."""
+
+    def step(scale):
+        optimizers = [
+            keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(1.0), initial_scale=scale) for _ in range(2)
+        ]
+        aigan = make_aigan(generator_optimizer=optimizers[0], discriminator_optimizer=optimizers[1])
+        before = [v.numpy() for v in (aigan.generator.stem.conv.kernel, aigan.discriminator.convs[0].kernel)]
+        with MixedPrecision(True, (aigan.generator, aigan.discriminator)):
+            aigan.train_step(batch)
+        after = [v.numpy() for v in (aigan.generator.stem.conv.kernel, aigan.discriminator.convs[0].kernel)]
+        return [a - b for a, b in zip(after, before, strict=True)]
+
+    exact = step(1.0)
+    for kept, lost, expected in zip(step(2.0**12), step(2.0**-20), exact, strict=True):
+        assert np.linalg.norm(kept - expected) < 0.05 * np.linalg.norm(expected)
+        assert np.linalg.norm(lost - expected) > 0.5 * np.linalg.norm(expected)
+
+
+def test_float16_trains_networks_that_measure_in_float32(float16, make_classifier, digits):
+    config = make_config(**SETTINGS, mixed_precision=True)
+    aigan = building.build_aigan(config, digits, classifiers.frozen(make_classifier()), 40)
+    assert isinstance(aigan.generator_optimizer, keras.optimizers.LossScaleOptimizer)
+    assert isinstance(aigan.discriminator_optimizer, keras.optimizers.LossScaleOptimizer)
+    networks = aigan.generator, aigan.discriminator
+    convolutions = [layer for network in networks for layer in network._flatten_layers() if hasattr(layer, "kernel")]
+    seen = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(("train", {layer.compute_dtype for layer in convolutions}))
+
+        def on_test_batch_end(self, batch, logs=None):
+            seen.append(("test", {layer.compute_dtype for layer in convolutions}))
+
+    images = digits.validation.as_float()[:4]
+    with MixedPrecision(True, networks) as mixed:
+        rounded = aigan(images, tf.zeros(4, tf.int32))
+        history = aigan.fit(
+            training_batches(digits.train, config.batch_size, 0),
+            steps_per_epoch=10, epochs=4, shuffle=False, verbose=0,
+            validation_data=evaluation_batches(digits.validation, 500),
+            callbacks=[Watch(), mixed],
+        ).history  # fmt: skip
+    assert {name: dtypes for name, dtypes in seen} == {"train": {"float16"}, "test": {"float32"}}
+    assert len(convolutions) > 8
+    assert {layer.compute_dtype for layer in convolutions} == {"float32"}
+    assert {variable.dtype for network in networks for variable in network.variables} == {"float32"}
+    assert rounded.dtype == tf.float32
+    assert history["generator_loss"][-1] < history["generator_loss"][0]
+    assert np.isfinite([value for values in history.values() for value in values]).all()
+    assert max(history["perturbation_linf"]) <= config.epsilon * (1 + 1e-3)
+    measured = aigan.evaluate(evaluation_batches(digits.validation, 500), return_dict=True, verbose=0)
+    for name, value in measured.items():
+        assert history[f"val_{name}"][-1] == pytest.approx(value, rel=1e-5)
+
+
+def test_float16_is_near_float32(float16):
+    images, classes = tf.random.stateless_uniform((4, 16, 16, 3), (0, 1)), tf.range(4)
+    keras.utils.set_random_seed(0)
+    for network, arguments in ((Generator(4, 3, 8), (images, classes)), (Discriminator(3, 8), (images,))):
+        for training in (False, True):
+            exact = network(*arguments, training=training)
+            with MixedPrecision(True, [network]):
+                rounded = network(*arguments, training=training)
+            difference = float(tf.norm(rounded - exact) / tf.norm(exact))
+            assert 1e-6 < difference < 0.02
+
+
+def test_bfloat16_needs_no_loss_scale(digits, make_classifier):
+    config = make_config(**SETTINGS, mixed_precision=True)
+    aigan = building.build_aigan(config, digits, classifiers.frozen(make_classifier()), 40)
+    assert not isinstance(aigan.generator_optimizer, keras.optimizers.LossScaleOptimizer)

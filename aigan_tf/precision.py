@@ -12,14 +12,30 @@ def computes_in_float16() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def with_loss_scaling(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """Returns an optimizer that keeps small gradients from vanishing where mixed precision is float16, else the same one.
+@keras.saving.register_keras_serializable("aigan_tf")
+class LossScaling(keras.optimizers.LossScaleOptimizer):
+    """Keras's optimizer that keeps small gradients of float16 from vanishing, also where only one replica's overflow.
 
     It multiplies its loss by a scale of its own and divides the gradients by it. A step whose gradients overflow is left
-    out, and halves the scale. (Micikevicius et al., arXiv 1710.03740.) bfloat16 has float32's range of exponents and needs
-    none.
+    out, and halves the scale. (Micikevicius et al., arXiv 1710.03740.)
     """
-    return keras.optimizers.LossScaleOptimizer(optimizer) if computes_in_float16() else optimizer
+
+    def check_finite(self, grads):
+        """Whether the gradients are finite on all replicas; Keras looks at the first one's alone."""
+        finite = super().check_finite(grads)
+        context = tf.distribute.get_replica_context()
+        if context is None or context.num_replicas_in_sync == 1:
+            return finite
+        overflows = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(tf.logical_not(finite), tf.float32))
+        return tf.equal(overflows, 0.0)
+
+
+def with_loss_scaling(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """Returns an optimizer with `LossScaling` where mixed precision is float16, else the same one.
+
+    bfloat16 has float32's range of exponents and needs none.
+    """
+    return LossScaling(optimizer) if computes_in_float16() else optimizer
 
 
 class MixedPrecision(keras.callbacks.Callback):

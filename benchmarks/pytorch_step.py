@@ -59,7 +59,7 @@ def tensorflow_side() -> dict:
         aigan = build_aigan(config, dataset, classifiers.frozen(classifier), 10_000)
         aigan.stage = 2
         step = tf.function(aigan.train_step)
-        with MixedPrecision(mixed):
+        with MixedPrecision(mixed, (aigan.generator, aigan.discriminator)):
 
             def run(step=step):
                 return step(batch)["generator_loss"].numpy()

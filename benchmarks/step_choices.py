@@ -147,7 +147,7 @@ def measured(choice: Choice) -> dict[str, float]:
             undone.enter_context(mock.patch.object(FusedBatchNormalization, "call", plain))
         if not choice.transposed:
             undone.enter_context(mock.patch.object(UpsampledConvolution, "call", upsampled_first))
-        undone.enter_context(MixedPrecision(choice.mixed))
+        undone.enter_context(MixedPrecision(choice.mixed, (aigan.generator, aigan.discriminator)))
         for stage in (2, 1):
             aigan.stage = stage
             seconds[f"stage {stage} step"] = through_fit() if choice.through_fit else directly()

@@ -4,7 +4,8 @@
 
 Run it while nothing else does. CIFAR-10's shapes, ResNet-20, batches of 128, a generator of 0.44 million parameters;
 weights and pixels are random, which does not change the time. Every number is the median after a warm-up, blocked on the
-result, in float32 and as `--mixed_precision` trains.
+result, in float32 and as `--mixed_precision` trains, each in a process of its own: what another one left in memory costs a
+step up to a tenth.
 
 The floor: every convolution of the step, forward and backward, and nothing else, in one graph, in the step's precision
 from the start, with the best of several thread settings (each tried in a process of its own).
@@ -37,14 +38,20 @@ from aigan_tf.data import ImageDataset
 from aigan_tf.precision import MixedPrecision
 from aigan_tf.splits import Split
 
+PRECISIONS = {"float32": False, "mixed precision": True}
+
 _OUTPUT = flags.DEFINE_string("output", "", "where to write the JSON; empty: only print")
 _STEPS = flags.DEFINE_integer("steps", 10, "timed repetitions of each", lower_bound=1)
-_FLOOR = flags.DEFINE_bool("floor", False, "only time the convolutions alone, with the threads of the environment")
+_ONLY = flags.DEFINE_enum(
+    "only",
+    "",
+    ["", "floor", *PRECISIONS],
+    "only time the convolutions alone, with the environment's threads, or a step",
+)
 
 STAGE_1, STAGE_2 = "stage 1 step", "stage 2 step"
 GOALS = {STAGE_2: 0.2, STAGE_1: 0.9}  # seconds, on two cores
 FLOOR_GOAL = 1.3  # times the convolutions alone
-PRECISIONS = {"float32": False, "mixed precision": True}
 THREADS = ((1, 2), (2, 1), (2, 2))  # within an operation, between operations
 
 
@@ -119,14 +126,19 @@ def floor(passes, dtype) -> float:
     return timing.median_seconds(lambda: run().numpy(), _STEPS.value)
 
 
+def in_its_own_process(what: str, environment: dict[str, str] | None = None):
+    """Returns what this script prints with `--only`."""
+    command = [sys.executable, __file__, f"--only={what}", f"--steps={_STEPS.value}"]
+    ran = subprocess.run(command, env=os.environ | (environment or {}), capture_output=True, text=True, check=True)
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
 def best_floor() -> dict:
     """Returns the floors of each stage and precision at the thread setting that is best for each."""
     best = {}
     for within, between in THREADS:
         threads = {"TF_NUM_INTRAOP_THREADS": str(within), "TF_NUM_INTEROP_THREADS": str(between)}
-        command = [sys.executable, __file__, "--floor", f"--steps={_STEPS.value}"]
-        ran = subprocess.run(command, env=os.environ | threads, capture_output=True, text=True, check=True)
-        for name, seconds in json.loads(ran.stdout.splitlines()[-1]).items():
+        for name, seconds in in_its_own_process("floor", threads).items():
             if name not in best or seconds < best[name]["seconds"]:
                 best[name] = {"seconds": seconds, "threads": [within, between]}
     return best
@@ -179,12 +191,12 @@ def measured_parts(aigan, batch, attack_steps: int) -> tuple[dict[str, float], d
         seconds[name] = timing.median_seconds(lambda: run().numpy(), _STEPS.value)
         peaks[name] = tensors_mib(lambda: run().numpy())
 
-    for name, run in parts.items():
-        measure(name, run)
     step = tf.function(aigan.train_step)
-    for stage, name in ((2, STAGE_2), (1, STAGE_1)):
+    for stage, name in ((2, STAGE_2), (1, STAGE_1)):  # first, as in training: nothing else has been in memory
         aigan.stage = stage
         measure(name, lambda: step(batch)["generator_loss"])
+    for name, run in parts.items():
+        measure(name, run)
     return seconds, peaks
 
 
@@ -198,18 +210,21 @@ def main(_):
     batches = iter(training_batches(train, config.batch_size, 0, flip=config.flip))
     batch = next(batches)
     passes = passes_of(build_aigan(config, dataset, classifier, 1), batch[0], config.attack_steps)
-    if _FLOOR.value:
+    if _ONLY.value == "floor":
         dtypes = {"float32": tf.float32, "mixed precision": tf.bfloat16}
         pairs = itertools.product(passes.items(), dtypes.items())
         print(json.dumps({f"{stage}, {name}": floor(todo, dtype) for (stage, todo), (name, dtype) in pairs}))
         return
+    if _ONLY.value:
+        mixed = PRECISIONS[_ONLY.value]
+        aigan = build_aigan(dataclasses.replace(config, mixed_precision=mixed), dataset, classifier, 10_000)
+        with MixedPrecision(mixed, (aigan.generator, aigan.discriminator)):
+            print(json.dumps(measured_parts(aigan, batch, config.attack_steps)))
+        return
     floors = best_floor()
     seconds, peaks = {}, {}
-    for name, mixed in PRECISIONS.items():
-        mixed_config = dataclasses.replace(config, mixed_precision=mixed)
-        with MixedPrecision(mixed):
-            aigan = build_aigan(mixed_config, dataset, classifier, 10_000)
-            seconds[name], peaks[name] = measured_parts(aigan, batch, config.attack_steps)
+    for name in PRECISIONS:
+        seconds[name], peaks[name] = in_its_own_process(name)
     input_seconds = timing.median_seconds(lambda: next(batches)[0].numpy(), 50)
     result = {
         "batch_size": config.batch_size,

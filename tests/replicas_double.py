@@ -22,6 +22,7 @@ from aigan_tf.batches import evaluation_batches, training_batches
 from aigan_tf.distribution import Devices
 from aigan_tf.networks import Discriminator, Generator
 from aigan_tf.optimizers import ConvolutionMuon
+from aigan_tf.precision import LossScaling
 
 BATCH = 32
 STEPS = 10  # an epoch, of two
@@ -34,8 +35,16 @@ class Watch(keras.callbacks.Callback):
         self.logs = {name: float(value) for name, value in logs.items()}
 
 
-def trained(devices, digits, dtype, stage, steps, epochs, optimizer=keras.optimizers.SGD):
-    """Returns the weights of both networks before and after, and the last epoch's logs."""
+def scaled(rate):
+    """Gradient descent with a loss scale, as on a GPU."""
+    return LossScaling(keras.optimizers.SGD(rate))
+
+
+def trained(devices, digits, dtype, stage, steps, epochs, optimizer=keras.optimizers.SGD, nan=False):
+    """Returns the weights of both networks before and after, and the last epoch's logs.
+
+    With `nan` the last image of each batch, of the second half, has a pixel that is none.
+    """
     keras.config.set_floatx(dtype)
     keras.config.set_dtype_policy(dtype)
     keras.utils.set_random_seed(3)
@@ -47,8 +56,9 @@ def trained(devices, digits, dtype, stage, steps, epochs, optimizer=keras.optimi
     with devices.strategy.scope():
         keras.utils.set_random_seed(0)
         aigan = AIGAN(Generator(10, 1, 8, halvings=1, num_blocks=0), Discriminator(1, 8), classifier, 10)
+        discriminator_optimizer = (scaled if optimizer is scaled else keras.optimizers.SGD)(0.05)
         aigan.compile(
-            optimizer(0.05), keras.optimizers.SGD(0.05), 0.3, attacker, gan_weight=0.1, hinge_weight=0.1,
+            optimizer(0.05), discriminator_optimizer, 0.3, attacker, gan_weight=0.1, hinge_weight=0.1,
             hinge_threshold=0.5,
         )  # fmt: skip
         aigan.stage = stage
@@ -59,10 +69,13 @@ def trained(devices, digits, dtype, stage, steps, epochs, optimizer=keras.optimi
     def cast(images, labels):
         return tf.cast(images, dtype), labels
 
+    def with_nan(images, labels):
+        return tf.concat([images[:-1], images[-1:] * np.nan], axis=0) if nan else images, labels
+
     before, watch = weights(), Watch()
     devices.fit(
         aigan,
-        lambda first: training_batches(digits.train, BATCH, seed=0, first_step=first).map(cast),
+        lambda first: training_batches(digits.train, BATCH, seed=0, first_step=first).map(cast).map(with_nan),
         steps,
         0,
         epochs,
@@ -79,12 +92,15 @@ def main():
     digits = data.load("digits")
     one, two = Devices("none"), Devices("mirrored")
     result = {"replicas": two.replicas}
-    for name, optimizer in (("sgd", keras.optimizers.SGD), ("muon", ConvolutionMuon)):
+    optimizers = {"scaled": scaled, "muon": ConvolutionMuon, "sgd": keras.optimizers.SGD}
+    for name, optimizer in optimizers.items():
         runs = [trained(devices, digits, "float64", 2, STEPS, 2, optimizer) for devices in (one, two)]
         (before, after, _), (_, other, _) = runs
         result[f"{name}_weights"] = max(float(np.abs(a - b).max()) for a, b in zip(after, other, strict=True))
         result[f"{name}_moved"] = max(float(np.abs(a - b).max()) for a, b in zip(before, after, strict=True))
     result["metrics"] = {name: [runs[0][2][name], runs[1][2][name]] for name in runs[0][2]}
+    before, after, _ = trained(two, digits, "float32", 2, 2, 1, scaled, nan=True)
+    result["overflow_weights"] = max(float(np.abs(a - b).max()) for a, b in zip(before, after, strict=True))
     steps = [trained(devices, digits, "float32", 1, 1, 1) for devices in (one, two)]
     # Of one step of gradient descent, so that the difference is the gradient; relative to each variable's largest.
     gradients = [[after - before for before, after in zip(*run[:2], strict=True)] for run in steps]

@@ -29,10 +29,15 @@ def doubled():
 @pytest.mark.long
 def test_two_devices_with_half_a_batch_each_end_where_one_does(doubled):
     assert doubled["replicas"] == 2
-    for optimizer in ("sgd", "muon"):
+    for optimizer in ("sgd", "muon", "scaled"):
         assert doubled[f"{optimizer}_moved"] > 1e-3
         assert doubled[f"{optimizer}_weights"] < 1e-5
     assert doubled["float32_gradients"] < 1e-4
+
+
+@pytest.mark.long
+def test_a_step_that_overflows_on_one_device_is_left_out_on_both(doubled):
+    assert doubled["overflow_weights"] == 0.0
 
 
 @pytest.mark.long

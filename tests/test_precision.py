@@ -12,7 +12,7 @@ from aigan_tf.attacks import pgd_attack
 from aigan_tf.batches import evaluation_batches, training_batches
 from aigan_tf.config import make_config
 from aigan_tf.networks import Discriminator, Generator
-from aigan_tf.precision import MixedPrecision
+from aigan_tf.precision import LossScaling, MixedPrecision
 
 CPU_INFO = pathlib.Path("/proc/cpuinfo")
 CPU_FLAGS = CPU_INFO.read_text() if CPU_INFO.exists() else ""
@@ -94,7 +94,7 @@ def sgd_step(make_aigan, batch, scale=None, **networks):
     """Returns a model after one step of SGD, with loss scales that begin at `scale`."""
     optimizers = [keras.optimizers.SGD(0.1) for _ in range(2)]
     if scale:
-        optimizers = [keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=scale) for optimizer in optimizers]
+        optimizers = [LossScaling(optimizer, initial_scale=scale) for optimizer in optimizers]
     aigan = make_aigan(generator_optimizer=optimizers[0], discriminator_optimizer=optimizers[1], **networks)
     aigan.train_step(batch)
     return aigan
@@ -121,7 +121,7 @@ def test_a_loss_scale_changes_neither_networks_step(scale, make_aigan, batch):
 @pytest.mark.parametrize("overflowing", ["generator", "discriminator"])
 def test_a_step_that_overflows_is_left_out_for_that_network_alone(overflowing, make_aigan, batch):
     optimizers = {
-        name: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=scale)
+        name: LossScaling(keras.optimizers.SGD(0.1), initial_scale=scale)
         for name, scale in (("generator", 8.0), ("discriminator", 8.0), (overflowing, 3e38))
     }
     aigan = make_aigan(
@@ -146,9 +146,7 @@ def test_a_loss_scale_keeps_small_gradients_of_float16(float16, make_aigan, batc
     """Both networks' losses times a millionth: float16 knows nothing below 6e-8."""
 
     def step(scale):
-        optimizers = [
-            keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(1.0), initial_scale=scale) for _ in range(2)
-        ]
+        optimizers = [LossScaling(keras.optimizers.SGD(1.0), initial_scale=scale) for _ in range(2)]
         aigan = make_aigan(generator_optimizer=optimizers[0], discriminator_optimizer=optimizers[1])
         before = [v.numpy() for v in (aigan.generator.stem.conv.kernel, aigan.discriminator.convs[0].kernel)]
         with MixedPrecision(True, (aigan.generator, aigan.discriminator)):
@@ -165,8 +163,8 @@ def test_a_loss_scale_keeps_small_gradients_of_float16(float16, make_aigan, batc
 def test_float16_trains_networks_that_measure_in_float32(float16, make_classifier, digits):
     config = make_config(**SETTINGS, mixed_precision=True)
     aigan = building.build_aigan(config, digits, classifiers.frozen(make_classifier()), 40)
-    assert isinstance(aigan.generator_optimizer, keras.optimizers.LossScaleOptimizer)
-    assert isinstance(aigan.discriminator_optimizer, keras.optimizers.LossScaleOptimizer)
+    assert isinstance(aigan.generator_optimizer, LossScaling)
+    assert isinstance(aigan.discriminator_optimizer, LossScaling)
     networks = aigan.generator, aigan.discriminator
     convolutions = [layer for network in networks for layer in network._flatten_layers() if hasattr(layer, "kernel")]
     seen = []
@@ -215,4 +213,4 @@ def test_float16_is_near_float32(float16):
 def test_bfloat16_needs_no_loss_scale(digits, make_classifier):
     config = make_config(**SETTINGS, mixed_precision=True)
     aigan = building.build_aigan(config, digits, classifiers.frozen(make_classifier()), 40)
-    assert not isinstance(aigan.generator_optimizer, keras.optimizers.LossScaleOptimizer)
+    assert not isinstance(aigan.generator_optimizer, LossScaling)

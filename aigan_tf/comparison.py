@@ -102,7 +102,12 @@ def evaluate_workdir(
         for name, other in others.items():
             print(f"Showing {GENERATOR}'s pictures to {name}.", flush=True)
             result["transfer"][name] = evaluate_attack(
-                chosen[GENERATOR].run, examples_of(dataset, other), config.epsilon, config.targeted, config.seed
+                chosen[GENERATOR].run,
+                examples_of(dataset, other),
+                config.epsilon,
+                config.targeted,
+                config.seed,
+                progress=name,
             )
     result["robust_accuracy"] = {name: robust_accuracy(name, config, examples) for name in robust_against}
     _print(result)
@@ -217,18 +222,26 @@ def measure_export(folder: Workdir, config: Config, dataset: ImageDataset, class
     result = {**measured, "device": preparation.device_name()}
     print(report.success_table(result), flush=True)
     if config.variable_epsilon:
-        result["success_by_epsilon"] = _curve(generator.within, config, examples.first(CURVE_EXAMPLES))
+        result["success_by_epsilon"] = _curve(GENERATOR, generator.within, config, examples.first(CURVE_EXAMPLES))
         print(report.epsilon_table(result["success_by_epsilon"]), flush=True)
     return result
 
 
-def _curve(attack_at, config, examples, **settings):
+def _curve(name, attack_at, config, examples, **settings):
     """Success at each budget of an attack that `attack_at` makes for it."""
     kept = ("epsilon", "num_attacks", "success_rate", "mean_l2")
     points = []
     for share in range(1, CURVE_POINTS + 1):
         epsilon = config.epsilon * share / CURVE_POINTS
-        measured = evaluate_attack(attack_at(epsilon), examples, epsilon, config.targeted, config.seed, **settings)
+        measured = evaluate_attack(
+            attack_at(epsilon),
+            examples,
+            epsilon,
+            config.targeted,
+            config.seed,
+            progress=f"{name} within {255 * epsilon:.3g}/255",
+            **settings,
+        )
         points.append({name: measured[name] for name in kept})
     return points
 
@@ -247,15 +260,19 @@ def _curves(config, examples, attacks):
             return lambda images, classes: images + share * (generator(images, classes) - images)
 
         if config.variable_epsilon:
-            curves[GENERATOR] = curve(generator.within)
+            curves[GENERATOR] = curve(GENERATOR, generator.within)
         else:
-            curves[f"{GENERATOR}, perturbation scaled down"] = curve(scaled)
+            curves[f"{GENERATOR}, perturbation scaled down"] = curve(GENERATOR, scaled)
     for name in ("fgsm", "pgd"):
         if name in attacks:
+            print(
+                f"Measuring {name} at {CURVE_POINTS} budgets, on at most {COMPARED_CURVE_EXAMPLES} images.", flush=True
+            )
             curves[name] = curve(
+                name,
                 lambda epsilon, name=name: baselines.baseline(
                     name, examples.classifier, epsilon, config.targeted, config.seed
-                )
+                ),
             )
     return curves
 

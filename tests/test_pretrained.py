@@ -53,6 +53,7 @@ def test_the_command_of_a_card_has_the_settings_of_its_run(folder):
     assert make_config(**parsed, classifier=saved.classifier) == saved
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_the_shipped_weights_are_the_exported_generator(folder):
     """Also of a run that is older than some settings, which then were what its network needs."""

@@ -654,6 +654,7 @@ def test_the_learning_rate_falls_over_the_whole_run(tmp_path, monkeypatch):
 # --- AdvGAN beside it
 
 
+@pytest.mark.long
 def test_advgan_is_trained_for_the_classes_asked_for_and_goes_on_where_it_was(finished, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)

@@ -1,4 +1,4 @@
-"""What happens around the epochs: progress, the stage switch, the precision, the histories."""
+"""What happens around the epochs: progress, the stage switch, the histories."""
 
 import math
 import pathlib

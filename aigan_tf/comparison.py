@@ -242,7 +242,7 @@ def _curve(name, attack_at, config, examples, **settings):
             progress=f"{name} within {255 * epsilon:.3g}/255",
             **settings,
         )
-        points.append({name: measured[name] for name in kept})
+        points.append({key: measured[key] for key in kept})
     return points
 
 

@@ -90,12 +90,12 @@ def float16(monkeypatch):
     monkeypatch.setattr(precision, "computes_in_float16", lambda: True)
 
 
-def sgd_step(make_aigan, batch, scale=None, **networks):
+def sgd_step(make_aigan, batch, scale=None):
     """Returns a model after one step of SGD, with loss scales that begin at `scale`."""
     optimizers = [keras.optimizers.SGD(0.1) for _ in range(2)]
     if scale:
         optimizers = [LossScaling(optimizer, initial_scale=scale) for optimizer in optimizers]
-    aigan = make_aigan(generator_optimizer=optimizers[0], discriminator_optimizer=optimizers[1], **networks)
+    aigan = make_aigan(generator_optimizer=optimizers[0], discriminator_optimizer=optimizers[1])
     aigan.train_step(batch)
     return aigan
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf import evaluation, saved_model
+from aigan_tf import arrays, evaluation, saved_model
 from aigan_tf.adoption import attackable_model, first_line
 from aigan_tf.config import Config
 from aigan_tf.data import MIN_SIDE, ImageDataset, hold_out
@@ -65,7 +65,7 @@ class TrainedGenerator:
         self,
         images: np.ndarray | tf.Tensor,
         target_classes: int | str | Sequence[int | str] | np.ndarray,
-        epsilon: float | None = None,
+        epsilon: float | Sequence[float] | np.ndarray | None = None,
         batch_size: int = 500,
     ) -> np.ndarray:
         """Returns adversarial images.
@@ -73,8 +73,8 @@ class TrainedGenerator:
         Args:
             images: `(n, height, width, channels)`, float in `[0, 1]` or uint8 in `[0, 255]`.
             target_classes: numbers or names, one an image or one for all; of an untargeted generator the labels.
-            epsilon: L-infinity budget as a fraction of the pixel range, of a generator trained with
-                `variable_epsilon`; None for the greatest, which any other always uses.
+            epsilon: L-infinity budget as a fraction of the pixel range, one an image or one for all, of a generator
+                trained with `variable_epsilon`; None for the greatest, which any other always uses.
             batch_size: images at once.
 
         Returns:
@@ -85,7 +85,7 @@ class TrainedGenerator:
         """
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size}: expected at least 1: correct it")
-        images = _floats(images)
+        images = arrays.floats(images)
         classes = self._numbers(target_classes)
         if classes.ndim == 0:
             classes = np.repeat(classes, len(images))
@@ -96,7 +96,7 @@ class TrainedGenerator:
         if epsilon is None:
             signature, extra = self.signatures["serving_default"], {}
         elif "with_epsilon" in self.signatures:
-            signature, extra = self.signatures["with_epsilon"], {"epsilon": np.full(len(images), epsilon, np.float32)}
+            signature, extra = self.signatures["with_epsilon"], {"epsilon": arrays.budgets(epsilon, len(images))}
         else:
             raise InputError(
                 f"epsilon={epsilon}: this generator has one budget; expected none: train one with variable_epsilon=True"
@@ -191,7 +191,7 @@ def fit_generator(
     config = Config(epsilon=epsilon, **settings)
     pixel_range = _checked_range(input_range)
     _refuse_no_callable(classifier)
-    images, labels = _arrays(images_or_dataset, labels)
+    images, labels = arrays.bytes_and_labels(images_or_dataset, labels)
     if images.ndim != 4 or min(images.shape[1:3]) < MIN_SIDE or images.shape[3] not in (1, 3):
         raise InputError(
             f"images have the shape {images.shape}; expected (n, height, width, channels), sides from {MIN_SIDE} and 1 or 3 "
@@ -202,7 +202,7 @@ def fit_generator(
     if labels is None:
         labels = evaluation.predictions(attacked, images.astype(np.float32) / 255)
     else:
-        labels = _checked_labels(labels, len(images), num_classes)
+        labels = arrays.checked_labels(labels, len(images), num_classes)
         some = slice(None, None, -(-len(images) // MEASURED))  # from end to end: they may be sorted by class
         check_accuracy(attacked, Split(images, labels).take(some), num_classes, "images", "input_range")
     train, validation = hold_out(Split(images, labels))
@@ -248,7 +248,7 @@ def attack(
     generator: TrainedGenerator | str | os.PathLike,
     images: np.ndarray | tf.Tensor,
     target_classes: int | str | Sequence[int | str] | np.ndarray,
-    epsilon: float | None = None,
+    epsilon: float | Sequence[float] | np.ndarray | None = None,
 ) -> np.ndarray:
     """Returns adversarial images of a generator, or of the one in a folder; see `TrainedGenerator.__call__`."""
     return _generator(generator)(images, target_classes, epsilon)
@@ -294,11 +294,11 @@ def evaluate(
         attacks, targeted = {"aigan": generator}, generator.targeted
     pixel_range = _checked_range(input_range)
     _refuse_no_callable(classifier)
-    images = _floats(images)
+    images = arrays.floats(images)
     if not len(images):
         raise InputError("no images given; expected at least one: give more")
     measured, names = _with_names(classifier, class_names, images[:16], pixel_range, needs_gradient=False)
-    labels = _checked_labels(labels, len(images), len(names))
+    labels = arrays.checked_labels(labels, len(images), len(names))
     return evaluation.evaluate(
         attacks, measured, images, labels, epsilon,
         class_names=names, targeted=targeted, seed=seed, progress=progress,
@@ -354,79 +354,3 @@ def _checked_names(class_names):
             f"class_names={class_names!r}: expected a list of texts, a different one for each class: correct it"
         )
     return names
-
-
-def _pixels(images):
-    """Returns images as an array of numbers."""
-    try:
-        images = np.asarray(images)
-    except ValueError:  # of images of several sizes
-        images = np.asarray(None)
-    if images.ndim == 0 or images.dtype.kind not in "fiu":
-        raise InputError(
-            "images are no array of numbers; expected (n, height, width, channels), all of one size: stack or resize them"
-        )
-    return images
-
-
-def _floats(images):
-    """Returns images as float32; uint8 becomes `[0, 1]`."""
-    images = _pixels(images)
-    return images.astype(np.float32) / (255.0 if images.dtype == np.uint8 else 1.0)
-
-
-def _arrays(images_or_dataset, labels):
-    """Returns uint8 images and their labels, or None where there are none."""
-    if isinstance(images_or_dataset, tf.data.Dataset):
-        images, found = _read(images_or_dataset)
-        labels = found if labels is None else labels
-    else:
-        images = _pixels(images_or_dataset)
-    if len(images) < 2:
-        raise InputError(f"{len(images)} images given; expected at least two, and better thousands: give more")
-    if images.dtype != np.uint8:
-        if not (images.min() >= 0 and images.max() <= 1):  # not <: a NaN fails it too
-            raise InputError(
-                f"{images.dtype} images from {images.min()} to {images.max()}; expected [0, 1], or uint8 in [0, 255]: rescale "
-                "them"
-            )
-        images = np.round(images * 255).astype(np.uint8)
-    return images, labels
-
-
-def _read(dataset):
-    """Returns the images of a tf.data.Dataset, and its labels or None, as arrays."""
-    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise InputError("the data set never ends; expected one pass over the images: leave repeat() out")
-    spec = dataset.element_spec
-    if isinstance(spec, dict) and {"image", "label"} <= spec.keys():  # as TFDS gives them
-        dataset = dataset.map(lambda element: (element["image"], element["label"]))
-        spec = dataset.element_spec
-    columns = spec if isinstance(spec, tuple) else (spec,)
-    if len(columns) > 2 or not all(isinstance(column, tf.TensorSpec) for column in columns):
-        raise InputError(f"the data set holds {spec}; expected images, or pairs of images and labels: map it to those")
-    if columns[0].shape.rank == 3:
-        dataset = dataset.batch(500)
-    parts = [element if isinstance(spec, tuple) else (element,) for element in dataset.as_numpy_iterator()]
-    if not parts:
-        raise InputError("the data set is empty; expected images: look at how it was made")
-    images, *labels = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return images, labels[0] if labels else None
-
-
-def _checked_labels(labels, count, num_classes):
-    """Returns labels as int32 `(count,)`."""
-    labels = np.asarray(labels)
-    if labels.shape == (count, 1):  # as keras.datasets gives them
-        labels = labels[:, 0]
-    if labels.shape != (count,) or labels.dtype.kind not in "iu":
-        raise InputError(
-            f"labels are {labels.dtype} of shape {labels.shape}; expected whole numbers of shape ({count},), one an image: "
-            "convert them"
-        )
-    if labels.min() < 0 or labels.max() >= num_classes:
-        raise InputError(
-            f"labels go from {labels.min()} to {labels.max()}; expected 0 to {num_classes - 1}, as the classifier answers: "
-            "correct them"
-        )
-    return labels.astype(np.int32)

@@ -8,7 +8,7 @@ split, on each image the classifier gets right, towards all other
 classes, after quantising: after stage 1 and at the end. The base row takes `--stage1_steps` and
 `--stage2_steps`. A row that leaves out a stage gets as many more steps of the other as fit into the
 base row's time, from step times measured first; one keeps the attacker for as many steps as the base
-row has. Rows already in the output (with the same settings) are kept, so that an interrupted study
+row has. Other batch sizes see as many images. Rows already in the output (with the same settings) are kept, so that an interrupted study
 goes on; `--rows` chooses some.
 """
 
@@ -122,6 +122,9 @@ ROWS = {
     "margin loss": Row(model=MarginAIGAN),
     "1 attack step": Row(dict(attack_steps=1)),
     "10 attack steps": Row(dict(attack_steps=10)),
+    "batches of 32": Row(dict(batch_size=32)),
+    "batches of 64": Row(dict(batch_size=64)),
+    "batches of 128": Row(dict(batch_size=128)),
     "Adam": Row(dict(optimizer="adam", learning_rate=5e-3)),
     "Adam, learning rate 2e-3": Row(dict(optimizer="adam", learning_rate=2e-3)),
     "tanh bound": Row(dict(bound="tanh")),
@@ -129,7 +132,9 @@ ROWS = {
     "learning rate 2e-2": Row(dict(learning_rate=2e-2)),
     "width 16": Row(dict(generator_width=16)),
     "width 32": Row(dict(generator_width=32)),
+    "2 residual blocks": Row(dict(generator_blocks=2)),
     "8 residual blocks": Row(dict(generator_blocks=8)),
+    "discriminator width 32": Row(dict(discriminator_width=32)),
     "float32": Row(dict(mixed_precision=False)),
 }
 
@@ -154,9 +159,10 @@ def step_seconds(config, dataset, classifier) -> dict[int, float]:
     return seconds
 
 
-def steps_of(row: Row, seconds: dict[int, float]) -> dict[int, int]:
+def steps_of(row: Row, config, seconds: dict[int, float]) -> dict[int, int]:
     """Returns the steps of each stage; what a stage that is left out would take goes to the other."""
-    steps = {1: _STAGE1_STEPS.value, 2: _STAGE2_STEPS.value}
+    images = config.batch_size / row.changes.get("batch_size", config.batch_size)
+    steps = {1: round(_STAGE1_STEPS.value * images), 2: round(_STAGE2_STEPS.value * images)}
     if row.stages == (1, 2):
         return steps
     (kept,) = row.stages
@@ -167,8 +173,8 @@ def steps_of(row: Row, seconds: dict[int, float]) -> dict[int, int]:
 
 def run(row: Row, config, dataset, examples, seconds) -> dict:
     """Trains one row and returns what it reached."""
+    steps = steps_of(row, config, seconds)
     config = dataclasses.replace(config, **row.changes)
-    steps = steps_of(row, seconds)
     aigan = build_aigan(config, dataset, examples.classifier, sum(steps.values()), row.model)
     result = {"parameters": aigan.generator.count_params(), "stages": []}
     done = 0

@@ -38,6 +38,7 @@ BESIDE = {
     "optimizers": set(),
     "precision": set(),
     "normalization": set(),
+    "arrays": {"errors"},
     "splits": {"errors"},
     "data": {"errors", "splits"},
     "config": {"errors"},

@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras import layers
 
 import aigan_tf
-from aigan_tf import library
+from aigan_tf import arrays
 from aigan_tf.data import load
 from aigan_tf.errors import InputError
 
@@ -123,6 +123,27 @@ def test_a_smaller_epsilon_is_kept(generator, digits):
     assert np.abs(aigan_tf.attack(generator, images, 1, epsilon=0.1) - images).max() == pytest.approx(0.1, abs=1e-5)
 
 
+def test_each_image_may_have_its_own_epsilon(generator, digits):
+    images, budgets = digits[2][:3], [0.05, 0.3, 0.1]
+    moved = np.abs(aigan_tf.attack(generator, images, 1, epsilon=budgets) - images).max(axis=(1, 2, 3))
+    np.testing.assert_allclose(moved, budgets, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "words"),
+    [
+        ([0.1, 0.2], "each of 3 images"),
+        ("much", "a number"),
+        (0.31, "epsilon"),
+        (0.0, "epsilon"),
+        (float("nan"), "epsilon"),
+    ],
+)
+def test_an_epsilon_that_does_not_fit_is_refused(generator, digits, epsilon, words):
+    with pytest.raises(InputError, match=words):
+        aigan_tf.attack(generator, digits[2][:3], 1, epsilon=epsilon)
+
+
 def test_an_exported_generator_is_loaded_with_its_names(generator, digits, tmp_path):
     assert generator.export(tmp_path / "generator") == tmp_path / "generator" / "1"
     preset = json.loads((tmp_path / "generator" / "1" / "assets" / "preset.json").read_text())
@@ -141,10 +162,10 @@ def test_a_tf_dataset_is_taken_in_batches_or_one_by_one():
     for columns in ((images,), (images, labels)):
         dataset = tf.data.Dataset.from_tensor_slices(columns if len(columns) > 1 else images)
         for form in (dataset, dataset.batch(2)):
-            taken, known = library._arrays(form, None)
+            taken, known = arrays.bytes_and_labels(form, None)
             np.testing.assert_array_equal(taken, images)
             assert (known is None) if len(columns) == 1 else (known == labels).all()
-    taken, known = library._arrays(tf.data.Dataset.from_tensor_slices({"image": images, "label": labels}), None)
+    taken, known = arrays.bytes_and_labels(tf.data.Dataset.from_tensor_slices({"image": images, "label": labels}), None)
     np.testing.assert_array_equal(taken, images)
     np.testing.assert_array_equal(known, labels)
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras import layers
 
 import aigan_tf
-from aigan_tf import arrays
+from aigan_tf import arrays, library
 from aigan_tf.data import load
 from aigan_tf.errors import InputError
 

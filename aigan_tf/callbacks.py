@@ -9,7 +9,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from aigan_tf import workdir
+from aigan_tf import files
 from aigan_tf.errors import InputError
 
 
@@ -123,7 +123,7 @@ class MetricsHistory(keras.callbacks.Callback):
         Raises:
             InputError: the CSV file does not hold those epochs.
         """
-        self.rows = workdir.read_csv(self.path)[:epochs] if epochs else []
+        self.rows = files.read_csv(self.path)[:epochs] if epochs else []
         for number in range(1, epochs + 1):
             row = self.rows[number - 1] if number <= len(self.rows) else {}
             if row.get("epoch") != str(number) or not all(map(_is_number, row.values())):
@@ -154,7 +154,7 @@ class MetricsHistory(keras.callbacks.Callback):
         self.epoch_seconds.assign(0.0)
         rate = {"learning_rate": f"{float(self.model.optimizer.learning_rate):.6g}"}
         self.rows.append({"epoch": str(epoch + 1), **self.stage, "seconds": seconds, **rate, **values})
-        workdir.write_csv(self.path, self.rows)
+        files.write_csv(self.path, self.rows)
         if self.logs:
             self._log(self.rows[-1])
 

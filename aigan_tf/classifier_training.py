@@ -19,10 +19,11 @@ from aigan_tf.defences import AdversarialTraining, GeneratorTraining
 from aigan_tf.distillation import BlackBox
 from aigan_tf.distribution import Devices
 from aigan_tf.errors import InputError
+from aigan_tf.files import atomic_file
 from aigan_tf.health import QuietFailures, StopNotFinite
 from aigan_tf.normalization import with_fused_batch_norm
 from aigan_tf.preparation import existing_classifier, say, trainable_classifier
-from aigan_tf.workdir import Workdir, atomic_file
+from aigan_tf.workdir import Workdir
 
 HARDENING = classifiers.Recipe(epochs=10, learning_rate=0.02)  # from weights that are good already
 STATIC = ("c", "a", "resnet20", "small", "b")  # of an ensemble defence: the first two others that fit the images

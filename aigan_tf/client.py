@@ -11,7 +11,7 @@ from absl import flags
 
 from aigan_tf.cli import define, run
 from aigan_tf.errors import InputError, graph_refusal, user_path
-from aigan_tf.workdir import write_bytes
+from aigan_tf.files import write_bytes
 
 MODEL = "aigan"
 

@@ -18,8 +18,9 @@ from aigan_tf.contenders import ADVGAN, ATTACKS, GENERATOR, OURS, STAGE1, Export
 from aigan_tf.data import ImageDataset
 from aigan_tf.errors import InputError, user_path
 from aigan_tf.evaluation import Attack, EvaluationSet, evaluate_attack, evaluate_attacks
+from aigan_tf.files import report_folder, write_report
 from aigan_tf.pictures import PictureFolder
-from aigan_tf.workdir import Workdir, commit, package_versions, report_folder, write_report
+from aigan_tf.workdir import Workdir, commit, package_versions
 
 CURVE_POINTS = 8
 CURVE_EXAMPLES = 1000  # test images of a generator's success-against-epsilon curve

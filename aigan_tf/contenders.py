@@ -13,7 +13,8 @@ from aigan_tf.data import ImageDataset
 from aigan_tf.errors import InputError
 from aigan_tf.evaluation import Attack
 from aigan_tf.export import ServedGenerator, latest_version
-from aigan_tf.workdir import Workdir, numbered, read_csv
+from aigan_tf.files import numbered, read_csv
+from aigan_tf.workdir import Workdir
 
 GENERATOR = "aigan"
 STAGE1 = "aigan_stage1"

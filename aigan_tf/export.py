@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 import tensorflow as tf
 
 from aigan_tf import request_checks, saved_model, warmup
+from aigan_tf.files import atomic_folder, numbered
 from aigan_tf.perturbation import apply_perturbation, bounded, quantize
-from aigan_tf.workdir import atomic_folder, numbered
 
 
 class ServedGenerator(tf.Module):

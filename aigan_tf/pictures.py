@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from aigan_tf.errors import InputError
-from aigan_tf.workdir import atomic_folder
+from aigan_tf.files import atomic_folder
 
 COLUMNS = (
     "file", "attack", "index", "source", "label", "label_name", "target", "target_name", "predicted", "l2", "linf", "ssim",

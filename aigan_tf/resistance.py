@@ -7,7 +7,8 @@ from aigan_tf.comparison import COMPARED_EXAMPLES, evaluate_workdir
 from aigan_tf.contenders import GENERATOR
 from aigan_tf.errors import InputError, user_path
 from aigan_tf.evaluation import interval
-from aigan_tf.workdir import Workdir, read_csv, report_folder, write_report
+from aigan_tf.files import read_csv, report_folder, write_report
+from aigan_tf.workdir import Workdir
 
 
 def evaluate_defenses(

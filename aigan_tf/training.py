@@ -27,10 +27,11 @@ from aigan_tf.distillation import BlackBox, DynamicDistillation
 from aigan_tf.distribution import Devices
 from aigan_tf.errors import InputError
 from aigan_tf.export import ServedGenerator, export_generator, latest_version
+from aigan_tf.files import atomic_file, write_bytes, write_json
 from aigan_tf.health import QuietFailures, StopNotFinite
 from aigan_tf.precision import MixedPrecision
 from aigan_tf.preparation import say
-from aigan_tf.workdir import Workdir, atomic_file, write_bytes, write_json
+from aigan_tf.workdir import Workdir
 
 
 def train_and_export(

@@ -34,10 +34,10 @@ from aigan_tf.building import build_aigan
 from aigan_tf.config import make_config
 from aigan_tf.data import load
 from aigan_tf.evaluation import EvaluationSet, evaluate_attack
+from aigan_tf.files import write_bytes, write_json
 from aigan_tf.networks import Generator
 from aigan_tf.precision import MixedPrecision
 from aigan_tf.preparation import device_name
-from aigan_tf.workdir import write_bytes, write_json
 
 _CLASSIFIER = flags.DEFINE_string("classifier", "runs/cifar10/classifier.keras", "the classifier under attack")
 _DATASET = flags.DEFINE_string("dataset", "cifar10", "data set, whose preset is the base row")

@@ -20,8 +20,9 @@ from page_tables import ROOT, into_page, table
 from aigan_tf import classifiers
 from aigan_tf.data import load
 from aigan_tf.evaluation import accuracy
+from aigan_tf.files import read_csv, write_json
 from aigan_tf.preparation import device_name
-from aigan_tf.workdir import Workdir, read_csv, write_json
+from aigan_tf.workdir import Workdir
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "folder of TFDS data sets (default: TFDS's own)")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from aigan_tf.workdir import write_bytes  # noqa: E402 (the checkout need not be installed)
+from aigan_tf.files import write_bytes  # noqa: E402 (the checkout need not be installed)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -7,7 +7,7 @@ import json
 
 import page_tables
 
-from aigan_tf.workdir import write_bytes
+from aigan_tf.files import write_bytes
 
 FOLDER = page_tables.ROOT / "docs" / "results" / "performance"
 BEGIN, END = "<!-- performance: written by benchmarks/performance_page.py -->", "<!-- end of performance -->"

@@ -17,8 +17,8 @@ from results_table import ROOT, command, minutes  # before the package: it puts 
 import aigan_tf  # noqa: F401 isort: skip (before TensorFlow: it sets oneDNN)
 import keras
 
+from aigan_tf.files import read_csv, write_bytes, write_json
 from aigan_tf.preparation import is_built_in
-from aigan_tf.workdir import read_csv, write_bytes, write_json
 
 SHIPPED = (
     "classifier.keras", "generator", "generator.weights.h5", "generator_stage1.weights.h5", "metrics.csv", "report.json",

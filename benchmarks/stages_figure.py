@@ -13,7 +13,7 @@ import sys
 from matplotlib.figure import Figure
 from results_table import ROOT  # noqa: F401 before the package: it puts the checkout on the path
 
-from aigan_tf.workdir import read_csv
+from aigan_tf.files import read_csv
 
 
 def curve(folder: pathlib.Path, stage: str) -> tuple[list[float], list[float]]:

@@ -24,10 +24,11 @@ import tensorflow as tf
 
 from aigan_tf import data, saved_model
 from aigan_tf.export import ServedGenerator, latest_version
+from aigan_tf.files import write_json
 from aigan_tf.networks import Generator
 from aigan_tf.perturbation import apply_perturbation, bounded, quantize
 from aigan_tf.preparation import config_of, device_name
-from aigan_tf.workdir import Workdir, package_versions, write_json
+from aigan_tf.workdir import Workdir, package_versions
 
 PRETRAINED = pathlib.Path(__file__).parents[1] / "pretrained"
 SHIPPED = 0.15

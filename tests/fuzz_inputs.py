@@ -51,7 +51,8 @@ from aigan_tf import (
 from aigan_tf.config import Config, before_they_existed, make_config
 from aigan_tf.distillation import BlackBox
 from aigan_tf.errors import InputError
-from aigan_tf.workdir import Workdir, digest_of, read_csv, write_json
+from aigan_tf.files import read_csv, write_json
+from aigan_tf.workdir import Workdir, digest_of
 
 TINY = dict(
     dataset="digits", classifier_epochs=2, steps_per_epoch=3, stage1_epochs=2, stage2_epochs=2, switch_success=1.0,

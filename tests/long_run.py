@@ -25,8 +25,9 @@ import numpy as np
 from aigan_tf import distribution, training
 from aigan_tf.comparison import evaluate_workdir
 from aigan_tf.config import make_config
+from aigan_tf.files import write_json
 from aigan_tf.preparation import device_name
-from aigan_tf.workdir import Workdir, package_versions, write_json
+from aigan_tf.workdir import Workdir, package_versions
 
 STEPS_PER_EPOCH = 20
 # By how much each may grow, in MB. A leak of one evaluation's graphs would be about 20.

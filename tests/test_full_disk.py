@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from kill_and_resume import SETTINGS, differences, state
 
-from aigan_tf import training, workdir
+from aigan_tf import files, training
 from aigan_tf.errors import InputError
 from aigan_tf.export import ServedGenerator, export_generator
 from aigan_tf.networks import Generator
@@ -67,7 +67,7 @@ def tiny_disk(folder, kibibytes):
 )
 def test_what_a_library_says_of_a_full_disk_becomes_one_line(error):
     line = r"^--workdir=run cannot be written \([^/]*\); expected (room|a place that may be written)"
-    with pytest.raises(InputError, match=line) as caught, workdir.writing("--workdir=run", pathlib.Path("/run")):
+    with pytest.raises(InputError, match=line) as caught, files.writing("--workdir=run", pathlib.Path("/run")):
         raise error
     assert caught.value.__cause__ is error
 
@@ -85,7 +85,7 @@ def test_what_a_library_says_of_a_full_disk_becomes_one_line(error):
     ],
 )
 def test_other_errors_pass_as_they_are(error):
-    with pytest.raises(type(error)) as caught, workdir.writing("run", pathlib.Path("/run")):
+    with pytest.raises(type(error)) as caught, files.writing("run", pathlib.Path("/run")):
         raise error
     assert caught.value is error
 
@@ -100,20 +100,20 @@ def test_a_folder_that_the_system_will_not_make_is_refused():
 
 
 def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path):
-    workdir.write_json(tmp_path / "report.json", {"success_rate": 0.5})
+    files.write_json(tmp_path / "report.json", {"success_rate": 0.5})
     before = contents(tmp_path)
     with pytest.raises(InputError, match=r"report\.json cannot be written \(File too large\)"), largest_file(100):
-        workdir.write_json(tmp_path / "report.json", {"success_rate": "1" * 1000})
+        files.write_json(tmp_path / "report.json", {"success_rate": "1" * 1000})
     assert contents(tmp_path) == before
 
 
 def test_a_report_whose_page_does_not_fit_leaves_the_earlier_one(tmp_path):
-    workdir.write_report(tmp_path, "report", {"success_rate": 0.5}, [{"success_rate": 0.5}], "half")
+    files.write_report(tmp_path, "report", {"success_rate": 0.5}, [{"success_rate": 0.5}], "half")
     before = contents(tmp_path)
     assert len(before) == 3
     refused = pytest.raises(InputError, match=r"report\.html cannot be written \(File too large\)")
     with refused, largest_file(100):
-        workdir.write_report(tmp_path, "report", {"success_rate": 1.0}, [{"success_rate": 1.0}], "all" * 1000)
+        files.write_report(tmp_path, "report", {"success_rate": 1.0}, [{"success_rate": 1.0}], "all" * 1000)
     assert contents(tmp_path) == before
 
 
@@ -189,7 +189,7 @@ def test_a_disk_that_may_only_be_read_is_refused(tmp_path):
         Workdir(disk / "run").open({"epsilon": 0.3}, {}, {})
         before = contents(disk)
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        for refused in (Workdir(disk / "run").locked(), workdir.atomic_folder(disk / "pictures")):
+        for refused in (Workdir(disk / "run").locked(), files.atomic_folder(disk / "pictures")):
             with pytest.raises(InputError, match=r"cannot be written \(Read-only file system\)"), refused:
                 pass
         assert contents(disk) == before
@@ -264,7 +264,7 @@ def test_a_finished_run_on_a_full_disk_stays_as_it_is(script, arguments, place, 
         folder = disk / "run"
         shutil.copytree(finished, folder)
         for name in ("report.json", "report.csv", "report.html"):
-            workdir.write_bytes(folder / "evaluation" / name, b"of an earlier evaluation")
+            files.write_bytes(folder / "evaluation" / name, b"of an earlier evaluation")
         before = contents(folder)
         usage = shutil.disk_usage(disk)
         (disk / "others").write_bytes(bytes(usage.free - 60_000))  # room for the tables, not for what is asked for

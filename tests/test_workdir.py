@@ -1,4 +1,4 @@
-"""Writing whole or not at all, and who may use a work folder."""
+"""Who may use a work folder, and what in it is its run's."""
 
 import json
 import os
@@ -6,88 +6,12 @@ import subprocess
 import sys
 
 import pytest
-import tensorflow as tf
 
-from aigan_tf import workdir
+from aigan_tf import files, workdir
 from aigan_tf.errors import InputError
 from aigan_tf.workdir import Workdir
 
 SETTINGS = {"dataset": "digits", "epsilon": 0.3, "seed": 0}
-
-
-# Each `with` below holds the write it interrupts.
-# ruff: noqa: PT012
-
-
-def test_an_interrupted_write_keeps_the_old_file(tmp_path):
-    path = tmp_path / "sub" / "x.weights.h5"
-    workdir.write_bytes(path, b"old")
-    with pytest.raises(KeyboardInterrupt), workdir.atomic_file(path) as temporary:
-        assert temporary.name.endswith(".weights.h5")
-        temporary.write_bytes(b"half of the n")
-        assert path.read_bytes() == b"old"
-        raise KeyboardInterrupt
-    assert path.read_bytes() == b"old"
-    assert os.listdir(path.parent) == ["x.weights.h5"]
-    workdir.write_bytes(path, b"new")
-    assert path.read_bytes() == b"new"
-    assert os.listdir(path.parent) == ["x.weights.h5"]
-
-
-def test_an_interrupted_first_write_leaves_nothing(tmp_path):
-    with pytest.raises(RuntimeError), workdir.atomic_file(tmp_path / "x.keras") as temporary:
-        temporary.write_bytes(b"half")
-        raise RuntimeError
-    assert not os.listdir(tmp_path)
-
-
-def test_a_folder_appears_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "generator" / "1"
-    with pytest.raises(RuntimeError), workdir.atomic_folder(path) as temporary:
-        (temporary / "variables").mkdir()
-        (temporary / "variables" / "data").write_text("half")
-        assert not path.exists()
-        raise RuntimeError
-    assert not os.listdir(path.parent)
-    with workdir.atomic_folder(path) as temporary:
-        (temporary / "data").write_text("whole")
-    assert os.listdir(path.parent) == ["1"]
-    assert (path / "data").read_text() == "whole"
-
-
-def test_a_folder_is_never_written_over(tmp_path):
-    path = tmp_path / "1"
-    path.mkdir()
-    (path / "data").write_text("old")
-    with pytest.raises(InputError, match="1 cannot be written"), workdir.atomic_folder(path) as temporary:
-        (temporary / "data").write_text("new")
-    assert (path / "data").read_text() == "old"
-    assert os.listdir(tmp_path) == ["1"]
-
-
-def test_csv_is_read_as_it_was_written(tmp_path):
-    path = tmp_path / "metrics.csv"
-    assert workdir.read_csv(path) == []
-    rows = [{"epoch": "1", "loss": "0.5"}, {"epoch": "2", "loss": 'a, "b"'}]
-    workdir.write_csv(path, rows)
-    assert workdir.read_csv(path) == rows
-
-
-@pytest.mark.parametrize(("row", "cells"), [("1,2,3", "more"), ("1", "fewer")])
-def test_a_row_that_does_not_fit_its_header_is_refused(row, cells, tmp_path):
-    (tmp_path / "metrics.csv").write_text(f"epoch,loss\n1,0.5\n{row}\n")
-    with pytest.raises(
-        InputError, match=rf"metrics\.csv: row 2 has {cells} cells than the header; expected .*: restore it"
-    ):
-        workdir.read_csv(tmp_path / "metrics.csv")
-
-
-def test_a_column_that_some_rows_lack_is_empty_there(tmp_path):
-    workdir.write_csv(tmp_path / "metrics.csv", [{"epoch": "1"}, {"epoch": "2", "new_metric": "3"}])
-    assert workdir.read_csv(tmp_path / "metrics.csv") == [
-        {"epoch": "1", "new_metric": ""},
-        {"epoch": "2", "new_metric": "3"},
-    ]
 
 
 def test_a_path_object_touches_nothing(tmp_path):
@@ -155,7 +79,7 @@ def test_what_a_killed_run_left_unfinished_is_removed_and_nothing_else(tmp_path)
         "evaluation/.4711.report.json", ".pictures.abcd1234/1.png", "transfer/resnet20/.4711.classifier.keras",
     )  # fmt: skip
     for name in (*left, *kept):
-        workdir.write_bytes(tmp_path / name, b"")
+        files.write_bytes(tmp_path / name, b"")
     with Workdir(tmp_path).locked():
         assert not any((tmp_path / name).exists() for name in left)
         assert not (tmp_path / "generator" / ".1.abcd1234").exists()
@@ -297,8 +221,8 @@ def test_digests_that_are_none_are_refused(tmp_path):
 def test_what_was_sealed_is_known_again(tmp_path):
     folder = Workdir(tmp_path)
     version = folder.exports / "1"
-    workdir.write_bytes(version / "saved_model.pb", b"graph")
-    workdir.write_bytes(folder.weights, b"weights")
+    files.write_bytes(version / "saved_model.pb", b"graph")
+    files.write_bytes(folder.weights, b"weights")
     folder.verify(version)  # nothing is sealed: an earlier version's
     folder.seal(version, version)
     folder.seal(folder.weights, folder.weights)
@@ -321,19 +245,19 @@ def test_what_was_sealed_is_known_again(tmp_path):
 
 
 def test_what_a_desktop_leaves_in_a_folder_of_pictures_changes_no_digest(tmp_path):
-    workdir.write_bytes(tmp_path / "train" / "cat" / "1.png", b"cat")
+    files.write_bytes(tmp_path / "train" / "cat" / "1.png", b"cat")
     before = workdir.digest_of(tmp_path)
     for name in (".DS_Store", "Thumbs.db", "train/desktop.ini"):
-        workdir.write_bytes(tmp_path / name, b"left behind")
+        files.write_bytes(tmp_path / name, b"left behind")
     assert workdir.digest_of(tmp_path) == before
-    workdir.write_bytes(tmp_path / "train" / "cat" / "2.png", b"cat")
+    files.write_bytes(tmp_path / "train" / "cat" / "2.png", b"cat")
     assert workdir.digest_of(tmp_path) != before
 
 
 @pytest.mark.parametrize("name", ["../other/x", "generator/../../x", "/etc/passwd"])
 def test_digests_of_files_elsewhere_are_refused(name, tmp_path):
     folder = Workdir(tmp_path)
-    workdir.write_bytes(folder.weights, b"weights")
+    files.write_bytes(folder.weights, b"weights")
     folder.digests.write_text(json.dumps({name: "0"}))
     for use, paths in ((folder.verify, [folder.weights]), (folder.seal, [folder.weights] * 2)):
         with pytest.raises(InputError, match=r"digests\.json cannot be read; expected"):
@@ -343,7 +267,7 @@ def test_digests_of_files_elsewhere_are_refused(name, tmp_path):
 @pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000, "\0"])
 def test_a_digest_of_what_can_be_no_file_is_refused(name, tmp_path):
     folder = Workdir(tmp_path)
-    workdir.write_bytes(folder.exports / "1" / "saved_model.pb", b"graph")
+    files.write_bytes(folder.exports / "1" / "saved_model.pb", b"graph")
     folder.digests.write_text(json.dumps({f"generator/1/{name}": "0"}))
     with pytest.raises(InputError, match=r"is not what train\.py wrote.*expected.*restore it") as caught:
         folder.verify(folder.exports / "1")
@@ -355,7 +279,7 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     folder = Workdir(tmp_path)
     for path in (folder.config, folder.digests, folder.metrics):
         os.mkfifo(path)
-    workdir.write_bytes(folder.weights, b"weights")
+    files.write_bytes(folder.weights, b"weights")
     for read in (folder.read_config, lambda: folder.verify(folder.weights), lambda: folder.training_cost(False)):
         with pytest.raises(InputError, match="cannot be read; expected"):
             read()
@@ -367,23 +291,10 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 def test_a_file_in_the_place_of_a_folder_is_refused_before_training(name, tmp_path):
     folder = Workdir(tmp_path)
     folder.open(SETTINGS, {}, {})
-    workdir.write_bytes(tmp_path / name, b"mine")
+    files.write_bytes(tmp_path / name, b"mine")
     with pytest.raises(InputError, match=f"{name} is no folder; expected one"):
         folder.check(SETTINGS, {})
     assert (tmp_path / name).read_text() == "mine"
-
-
-def test_what_tensorflow_says_of_a_file_in_the_way_is_one_line(tmp_path):
-    (tmp_path / "aigan").write_text("mine")
-    refused = pytest.raises(InputError, match=r"cannot be written \(Not a directory\); expected")
-    with refused, workdir.writing("the checkpoint", tmp_path):
-        tf.train.Checkpoint(x=tf.Variable(0)).write(str(tmp_path / "aigan" / "ckpt-1"))
-
-
-def test_only_numbers_are_numbers(tmp_path):
-    for name in ("1", "10", "9", "\u00b2", "\u0663", "1a", "-1", ""):
-        (tmp_path / name).mkdir(exist_ok=True)
-    assert [path.name for path in workdir.numbered(tmp_path)] == ["1", "9", "10"]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from aigan_tf.optimizers import ConvolutionMuon
+from aigan_tf.precision import MixedPrecision
 
 
 def gradients_of(shape, number):
@@ -28,6 +29,20 @@ def test_a_kernel_moves_along_the_singular_vectors_of_its_momentum_all_as_far():
             lengths = left.T @ -moved @ right.T / (0.1 * 0.2 * np.sqrt(max(moved.shape)))
             np.testing.assert_allclose(lengths, np.diag(np.diag(lengths)), atol=2e-3)
             assert 0.65 < np.diag(lengths).min() <= np.diag(lengths).max() < 1.25  # what five iterations come to
+
+
+def test_mixed_precision_leaves_a_step_its_length():
+    # Its products are bfloat16 where the processor has it, and the singular values here span three decades.
+    random = np.random.default_rng(0)
+    gradient = random.normal(size=(288, 64)) * 10.0 ** -np.linspace(0, 3, 64) @ random.normal(size=(64, 64))
+    kernel = keras.Variable(np.zeros((3, 3, 32, 64), np.float32))
+    optimizer = ConvolutionMuon(0.1)
+    optimizer.build([kernel])
+    step = tf.function(lambda gradient: optimizer.apply([gradient], [kernel]))
+    with MixedPrecision(True):
+        step(tf.constant(gradient.reshape(kernel.shape), tf.float32))
+    moved = np.linalg.svd(kernel.numpy().reshape(288, 64), compute_uv=False) / (0.1 * 0.2 * np.sqrt(288))
+    assert 1.0 < moved.max() < 1.3
 
 
 def test_everything_but_kernels_moves_as_by_adam():

@@ -381,9 +381,11 @@ def _few_retries():
     log.setLevel(logging.ERROR)
     try:
         yield
+        log.setLevel(
+            before[1]
+        )  # after a failure it stays: other files' threads go on asking for a while, and would be heard
     finally:
         downloader.MAX_RETRIES = before[0]
-        log.setLevel(before[1])
 
 
 def _contents(places):

@@ -1,5 +1,7 @@
 """Images, labels and budgets that a caller holds in memory, checked and turned into the arrays that the package works on."""
 
+import contextlib
+
 import numpy as np
 import tensorflow as tf
 
@@ -84,10 +86,9 @@ def checked_labels(labels, count, num_classes):
 
 def budgets(epsilon, count):
     """Returns one epsilon for each image, float32 `(count,)`, of one for each or for all."""
-    try:
+    given = None
+    with contextlib.suppress(TypeError, ValueError):
         given = np.asarray(epsilon, np.float32)
-    except (TypeError, ValueError):
-        given = np.full(2, np.nan)
-    if given.shape not in ((), (count,)):
+    if given is None or given.shape not in ((), (count,)):
         raise InputError(f"epsilon={epsilon!r}: expected a number, or one for each of {count} images: correct it")
     return np.broadcast_to(given, (count,))

@@ -376,16 +376,14 @@ def _few_retries():
     from tensorflow_datasets.core.download import downloader
 
     log = logging.getLogger("urllib3.connectionpool")
-    before = downloader.MAX_RETRIES, log.level
+    retries, level = downloader.MAX_RETRIES, log.level
     downloader.MAX_RETRIES = DOWNLOAD_RETRIES
     log.setLevel(logging.ERROR)
     try:
         yield
-        log.setLevel(
-            before[1]
-        )  # after a failure it stays: other files' threads go on asking for a while, and would be heard
+        log.setLevel(level)  # not after a failure: threads of other files go on asking for a while, and would be heard
     finally:
-        downloader.MAX_RETRIES = before[0]
+        downloader.MAX_RETRIES = retries
 
 
 def _contents(places):

@@ -144,6 +144,11 @@ def test_an_epsilon_that_does_not_fit_is_refused(generator, digits, epsilon, wor
         aigan_tf.attack(generator, digits[2][:3], 1, epsilon=epsilon)
 
 
+def test_a_text_for_an_epsilon_is_refused_for_two_images_too(generator, digits):
+    with pytest.raises(InputError, match="a number"):
+        aigan_tf.attack(generator, digits[2][:2], 1, epsilon="much")
+
+
 def test_an_exported_generator_is_loaded_with_its_names(generator, digits, tmp_path):
     assert generator.export(tmp_path / "generator") == tmp_path / "generator" / "1"
     preset = json.loads((tmp_path / "generator" / "1" / "assets" / "preset.json").read_text())

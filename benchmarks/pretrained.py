@@ -1,4 +1,4 @@
-"""Ships what a finished run left: its work folder without checkpoints and logs, and a card of what it is.
+"""Ships what a finished run left: its work folder without checkpoints and logs, of the pictures the last, and a card.
 
     python benchmarks/pretrained.py runs/cifar10 pretrained/cifar10
 
@@ -22,7 +22,7 @@ from aigan_tf.preparation import is_built_in
 
 SHIPPED = (
     "classifier.keras", "generator", "generator.weights.h5", "generator_stage1.weights.h5", "metrics.csv", "report.json",
-    "samples",
+    "samples/stage2.png",
 )  # fmt: skip
 
 
@@ -45,6 +45,7 @@ def ship(source: pathlib.Path, target: pathlib.Path) -> None:
             shutil.rmtree(target / name, ignore_errors=True)
             shutil.copytree(source / name, target / name)
         elif (source / name).exists():
+            (target / name).parent.mkdir(exist_ok=True)
             shutil.copy(source / name, target / name)
     write_card(target)
 

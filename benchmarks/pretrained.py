@@ -1,4 +1,4 @@
-"""Ships what a finished run left: its work folder without checkpoints and logs, of the pictures the last, and a card.
+"""Ships what a finished run left: its work folder without checkpoints, logs and the picture of stage 1, and a card.
 
     python benchmarks/pretrained.py runs/cifar10 pretrained/cifar10
 

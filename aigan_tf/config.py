@@ -261,7 +261,7 @@ _CIFAR = dict(
     mixed_precision=True,
     steps_per_epoch=250,
     stage1_epochs=3,
-    stage2_epochs=31,
+    stage2_epochs=35,
     generator_width=32,
 )
 

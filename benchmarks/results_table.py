@@ -4,7 +4,8 @@
 
 Without arguments it only writes the tables anew from what docs/results/ holds. No number in them is
 typed by hand. What evaluate.py left in evaluation/ comes along. README shows the runs whose folder is
-named as their data set, or as it and `_untargeted`, docs/results.md all of them.
+named as their data set, or as it and `_untargeted`, and of each data set the comparison with the most attacks;
+docs/results.md all of them.
 A defenses.json that evaluate.py wrote of several folders is put into a folder of docs/results/ by hand.
 """
 
@@ -86,6 +87,19 @@ def in_readme(folder: pathlib.Path) -> bool:
     return folder.name in (dataset, f"{dataset}_untargeted")
 
 
+def largest_comparisons(folders: list[pathlib.Path]) -> list[pathlib.Path]:
+    """Returns of each data set the folder whose comparison has the most methods, then the most attacks."""
+
+    def size(folder: pathlib.Path) -> tuple[int, int]:
+        attacks = json.loads((folder / EVALUATION[0]).read_text())["attacks"]
+        return len(attacks), max(attack["num_attacks"] for attack in attacks.values())
+
+    largest = {}
+    for folder in sorted(folders, key=size):
+        largest[json.loads((folder / FILES[0]).read_text())["dataset"]] = folder
+    return sorted(largest.values())
+
+
 def comparison_table(folders: list[pathlib.Path]) -> str:
     """Returns all comparisons as one table, a few columns of each."""
     cells = []
@@ -121,9 +135,9 @@ def main(workdirs: list[str]) -> None:
     into_page(PAGE, BEGIN, END, table(COLUMNS, map(row, folders)))
     header, *cells = ([line[i] for i in SHORT] for line in (COLUMNS, *map(row, shown)))
     into_page("README.md", BEGIN, END, table(header, cells))
-    for page, runs in ((PAGE, folders), ("README.md", shown)):
-        compared = [folder for folder in runs if (folder / EVALUATION[0]).exists()]
-        into_page(page, *COMPARISON, comparison_table(compared) if compared else "")
+    compared = [folder for folder in folders if (folder / EVALUATION[0]).exists()]
+    for page, runs in ((PAGE, compared), ("README.md", largest_comparisons(compared))):
+        into_page(page, *COMPARISON, comparison_table(runs) if runs else "")
     defended = sorted(RESULTS.glob("*/defenses.json"))
     into_page(PAGE, *DEFENCES, defence_table(defended) if defended else "")
 

@@ -4,7 +4,7 @@
 
 Without arguments it only writes the tables anew from what docs/results/ holds. No number in them is
 typed by hand. What evaluate.py left in evaluation/ comes along. README shows the runs whose folder is
-named as their data set, or as it and `_untargeted`, and of each data set the comparison with the most attacks;
+named as their data set, or as it and `_untargeted`, and of each data set the comparison of the most methods;
 docs/results.md all of them.
 A defenses.json that evaluate.py wrote of several folders is put into a folder of docs/results/ by hand.
 """
@@ -81,9 +81,14 @@ def row(folder: pathlib.Path) -> list[str]:
     ]
 
 
+def dataset_of(folder: pathlib.Path) -> str:
+    """Returns the data set of a run."""
+    return json.loads((folder / "config.json").read_text())["dataset"]
+
+
 def in_readme(folder: pathlib.Path) -> bool:
     """Whether a run is the one of its data set that README shows."""
-    dataset = json.loads((folder / "config.json").read_text())["dataset"]
+    dataset = dataset_of(folder)
     return folder.name in (dataset, f"{dataset}_untargeted")
 
 
@@ -94,9 +99,7 @@ def largest_comparisons(folders: list[pathlib.Path]) -> list[pathlib.Path]:
         attacks = json.loads((folder / EVALUATION[0]).read_text())["attacks"]
         return len(attacks), max(attack["num_attacks"] for attack in attacks.values())
 
-    largest = {}
-    for folder in sorted(folders, key=size):
-        largest[json.loads((folder / FILES[0]).read_text())["dataset"]] = folder
+    largest = {dataset_of(folder): folder for folder in sorted(folders, key=size)}  # a larger one takes its place
     return sorted(largest.values())
 
 

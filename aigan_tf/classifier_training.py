@@ -41,7 +41,8 @@ def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -
     keras.utils.set_random_seed(config.seed)
     model = classifiers.build(name, dataset.image_shape, dataset.num_classes, mean, std)
     trainee = with_fused_batch_norm(model)
-    _train(trainee, classifiers.ARCHITECTURES[name].recipe, f"Training classifier {name}", config, dataset, folder)
+    recipe = classifiers.ARCHITECTURES[name].recipe
+    _train(trainee, recipe, f"Training classifier {config.classifier}", config, dataset, folder)
     model.set_weights(trainee.get_weights())  # Keras's own layers again: loads without this package
     _save(model, folder)
     return classifiers.frozen(model)

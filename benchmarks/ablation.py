@@ -17,6 +17,7 @@ import json
 import pathlib
 import sys
 import time
+from collections.abc import Callable
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
@@ -75,27 +76,51 @@ class MarginAIGAN(AIGAN):
         return losses
 
 
-class InputConditionedAIGAN(AIGAN):
-    """The class enters once, as one-hot maps beside the image's channels, and nowhere else."""
-
-    def __init__(self, generator, *arguments):
-        super().__init__(InputConditioned(**generator.settings), *arguments)
-
-
 class InputConditioned(keras.Model):
-    """A `Generator` whose blocks know no class; the same settings."""
+    """A `Generator` that is told the class by one-hot maps beside the image's channels, and nowhere else; the same settings."""
 
     def __init__(self, num_classes, channels, **settings):
         super().__init__()
         self.num_classes = num_classes
-        self.inner = Generator(1, channels + num_classes, **settings)
+        self.inner = self.generator(num_classes, channels, settings)
         self.built = True  # the inner one makes its variables at once
 
-    def call(self, images, classes, training=None):
+    def generator(self, num_classes, channels, settings) -> Generator:
+        return Generator(1, channels + num_classes, **settings)
+
+    def maps(self, images, classes):
         maps = tf.one_hot(classes, self.num_classes)[:, tf.newaxis, tf.newaxis, :]
-        maps = tf.broadcast_to(maps, (*tf.unstack(tf.shape(images)[:3]), self.num_classes))
-        directions = self.inner(tf.concat([images, maps], axis=-1), tf.zeros_like(classes), training=training)
+        return tf.broadcast_to(maps, (*tf.unstack(tf.shape(images)[:3]), self.num_classes)), tf.zeros_like(classes)
+
+    def call(self, images, classes, training=None):
+        maps, classes = self.maps(images, classes)
+        directions = self.inner(tf.concat([images, tf.cast(maps, images.dtype)], axis=-1), classes, training=training)
         return directions[..., : images.shape[-1]]
+
+
+class MapConditioned(InputConditioned):
+    """A `Generator` that is told the class at every depth, as always, and sees a learned picture of it beside the image."""
+
+    SIZE, CHANNELS = 32, 4  # a smaller image takes a corner
+
+    def generator(self, num_classes, channels, settings):
+        self.pictures = keras.layers.Embedding(num_classes, self.SIZE**2 * self.CHANNELS)
+        self.pictures.build()
+        return Generator(num_classes, channels + self.CHANNELS, **settings)
+
+    def maps(self, images, classes):
+        pictures = tf.reshape(self.pictures(classes), (-1, self.SIZE, self.SIZE, self.CHANNELS))
+        return pictures[:, : images.shape[1], : images.shape[2]], classes
+
+
+def _another_generator(make: Callable[..., keras.Model]) -> type[AIGAN]:
+    """Returns an AIGAN that exchanges its generator for one of the same settings."""
+
+    class Other(AIGAN):
+        def __init__(self, generator, *arguments):
+            super().__init__(make(**generator.settings), *arguments)
+
+    return Other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +143,11 @@ ROWS = {
     "neither discriminator nor hinge": Row(dict(gan_weight=0.0, hinge_weight=0.0)),
     "GAN weight 0.2": Row(dict(gan_weight=0.2)),
     "all weights 1": Row(dict(gan_weight=1.0, hinge_weight=1.0)),
-    "class at the input only": Row(model=InputConditionedAIGAN),
+    "class at the input only": Row(model=_another_generator(InputConditioned)),
+    "a learned picture of each class": Row(model=_another_generator(MapConditioned)),
+    "class embedding of 256": Row(
+        model=_another_generator(lambda **settings: Generator(**settings | {"embedding_dim": 256}))
+    ),
     "margin loss": Row(model=MarginAIGAN),
     "1 attack step": Row(dict(attack_steps=1)),
     "10 attack steps": Row(dict(attack_steps=10)),

@@ -23,6 +23,8 @@ def build_generator(config: Config, dataset: ImageDataset, num_classes: int | No
         config.generator_width,
         halvings=2 if min(dataset.image_shape[:2]) >= 16 else 1,  # below 4 x 4 a map says little
         num_blocks=config.generator_blocks,
+        class_maps=config.class_maps,
+        map_size=min(32, max(dataset.image_shape[:2])),  # of a thousand classes and 8 channels that is 32 MB
         budget_input=config.variable_epsilon,
         activation="tanh" if config.bound == "tanh" else "linear",
     )

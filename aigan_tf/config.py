@@ -17,6 +17,7 @@ _KINDS = {
 MOST = {
     "generator_width": 1024,
     "generator_blocks": 100,
+    "class_maps": 64,
     "discriminator_width": 1024,
 }  # beyond these no machine holds the network
 
@@ -121,6 +122,9 @@ class Config:
     # The networks
     generator_width: int = _setting(16, "channels of the generator at full size, at most 1024")
     generator_blocks: int = _setting(4, "residual blocks of the generator, at most 100")
+    class_maps: int = _setting(
+        0, "channels of a learned map of each class, which the generator sees beside the image, at most 64; 0: none"
+    )
     discriminator_width: int = _setting(
         16, "channels of the discriminator's first convolution, at most 1024; doubled by each of the two that follow"
     )
@@ -181,6 +185,7 @@ class Config:
             "steps_per_epoch",
             "classifier_epochs",
             "generator_blocks",
+            "class_maps",
             "max_shift",
             "seed",
         ):
@@ -282,7 +287,7 @@ PRESETS = {
     "mnist": _MNIST,
     "fashion_mnist": _MNIST,
     "cifar10": _CIFAR,
-    "cifar100": {**_CIFAR, "classifier": "resnet20", "stage1_epochs": 4, "stage2_epochs": 32},
+    "cifar100": {**_CIFAR, "classifier": "resnet20", "class_maps": 8, "stage1_epochs": 4, "stage2_epochs": 32},
 }
 
 

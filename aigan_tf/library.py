@@ -28,7 +28,7 @@ SETTINGS = (
     "attack", "bound", "variable_epsilon", "gan_weight", "hinge_weight", "hinge_threshold", "attack_steps", "attack_step_size",
     "stage1_epochs", "stage2_epochs", "switch", "switch_success", "steps_per_epoch", "batch_size", "optimizer",
     "learning_rate", "discriminator_learning_rate", "mixed_precision", "flip", "max_shift", "generator_width", "generator_blocks",
-    "discriminator_width", "seed",
+    "class_maps", "discriminator_width", "seed",
 )  # fmt: skip
 MEASURED = 2000  # at most so many of the images given say how good the classifier is
 

@@ -98,7 +98,8 @@ class Generator(keras.Model):
 
     An encoder halves the image, residual blocks work on the smallest map, a decoder with skip
     connections returns to full size. Every block is conditioned on the class, so that one
-    generator serves all of them. Any height and width from 8.
+    generator serves all of them; beside the image it sees a learned map of the class, which can hold
+    what a scale and a shift of channels cannot: a pattern. Any height and width from 8.
 
     Args:
         num_classes: number of classes the condition can name.
@@ -107,6 +108,8 @@ class Generator(keras.Model):
         halvings: how often the encoder halves the map.
         num_blocks: residual blocks on the smallest map.
         embedding_dim: length of a class's learned embedding.
+        class_maps: channels of a class's learned map; 0 for none.
+        map_size: height and width of that map, which is enlarged or cut to the image's.
         budget_input: whether the budget is an input too, so that one generator serves every epsilon.
         activation: of the output: linear, or tanh, which keeps it within `[-1, 1]` by itself.
     """
@@ -119,6 +122,8 @@ class Generator(keras.Model):
         halvings: int = 2,
         num_blocks: int = 4,
         embedding_dim: int = 64,
+        class_maps: int = 0,
+        map_size: int = 32,
         budget_input: bool = False,
         activation: str = "linear",
         **kwargs,
@@ -131,10 +136,13 @@ class Generator(keras.Model):
             "halvings": halvings,
             "num_blocks": num_blocks,
             "embedding_dim": embedding_dim,
+            "class_maps": class_maps,
+            "map_size": map_size,
             "budget_input": budget_input,
             "activation": activation,
         }
         self.embedding = layers.Embedding(num_classes, embedding_dim, embeddings_initializer="random_normal")
+        self.maps = layers.Embedding(num_classes, map_size * map_size * class_maps) if class_maps else None
         self.budget_embedding = None
         if budget_input:
             self.budget_embedding = keras.Sequential(
@@ -169,7 +177,11 @@ class Generator(keras.Model):
         condition = self.embedding(classes)
         if self.budget_embedding is not None:
             condition += self.budget_embedding(budgets[:, tf.newaxis])
-        features = self.stem(2.0 * images - 1.0, condition, training=training)
+        inputs = 2.0 * images - 1.0
+        if self.maps is not None:
+            maps = self.class_map(classes, *tf.unstack(tf.shape(images)[1:3]))
+            inputs = tf.concat([inputs, tf.cast(maps, inputs.dtype)], axis=-1)
+        features = self.stem(inputs, condition, training=training)
         skips = []
         for down in self.downs:
             skips.append(features)
@@ -179,6 +191,13 @@ class Generator(keras.Model):
         for up, skip in zip(self.ups, reversed(skips), strict=True):
             features = up(features, condition, skip, training=training)
         return tf.cast(self.head(features), self.variable_dtype)
+
+    def class_map(self, classes, height, width):
+        """The learned maps of int32 `(batch,)` classes, float `(batch, height, width, class_maps)`."""
+        size = self.settings["map_size"]
+        maps = tf.reshape(self.maps(classes), (-1, size, size, self.settings["class_maps"]))
+        times = -(-tf.maximum(height, width) // size)
+        return tf.repeat(tf.repeat(maps, times, axis=1), times, axis=2)[:, :height, :width]
 
 
 @tf.custom_gradient

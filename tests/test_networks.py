@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from aigan_tf.networks import ConditionalBlock, Discriminator, Generator, UpsampledConvolution, leaky_relu
 
-SETTINGS = {"num_classes": 5, "width": 4, "num_blocks": 1, "embedding_dim": 8}
+SETTINGS = {"num_classes": 5, "width": 4, "num_blocks": 1, "embedding_dim": 8, "class_maps": 2, "map_size": 10}
 
 
 def make_generator(channels=1, seed=0):
@@ -83,6 +83,7 @@ def test_every_block_knows_the_class(images):
     blocks = [layer for layer in generator._flatten_layers() if isinstance(layer, ConditionalBlock)]
     assert len(blocks) == 5 + 2 * SETTINGS["num_blocks"]
     same = np.repeat(images[:1], 5, axis=0)
+    generator.maps.embeddings.assign(tf.zeros_like(generator.maps.embeddings))
     kernels = [block.film.kernel.numpy() for block in blocks]
 
     def spread_over_classes():
@@ -140,6 +141,29 @@ def test_training_updates_the_normalisation_and_inference_does_not(images):
     statistics = [(v.path, v.numpy(), b) for v, b in zip(generator.non_trainable_variables, before, strict=True)]
     moved = [path for path, value, value_before in statistics if not np.array_equal(value, value_before)]
     assert len(moved) == 2 * (5 + 2 * SETTINGS["num_blocks"])  # mean and variance of every block
+
+
+def test_a_class_s_map_reaches_its_own_images_alone():
+    generator = make_generator()
+    generator.head.kernel.assign(tf.random.stateless_normal(generator.head.kernel.shape, (0, 0)))
+    images, classes = tf.random.stateless_uniform((2, 12, 9, 1), (1, 1)), np.array([1, 3])
+    before = generator(images, classes)
+    maps = generator.maps.embeddings.numpy()
+    maps[3] = np.random.default_rng(0).normal(size=maps[3].shape)
+    generator.maps.embeddings.assign(maps)
+    after = generator(images, classes)
+
+    np.testing.assert_array_equal(after[0], before[0])
+    assert (np.abs(after[1] - before[1]) > 0).all()
+
+
+def test_a_map_is_cut_or_enlarged_to_the_image():
+    generator = make_generator()
+    learned = generator.maps.embeddings.numpy().reshape(5, 10, 10, 2)
+    np.testing.assert_array_equal(generator.class_map(np.array([4]), 8, 9)[0], learned[4, :8, :9])
+    np.testing.assert_array_equal(
+        generator.class_map(np.array([4]), 20, 13)[0], learned[4].repeat(2, axis=0).repeat(2, axis=1)[:, :13]
+    )
 
 
 @pytest.mark.parametrize(

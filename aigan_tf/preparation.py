@@ -299,4 +299,4 @@ def device_name() -> str:
     if gpus:
         return ", ".join(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # Linux: those allowed
-    return f"CPU, {cores} cores"
+    return f"CPU, {cores} core{'s' if cores > 1 else ''}"

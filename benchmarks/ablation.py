@@ -58,7 +58,7 @@ _ROWS = flags.DEFINE_list("rows", [], "names of the rows to run, by comma; empty
 # What the JSON keeps of the base settings.
 _TUNED = (
     "gan_weight", "hinge_weight", "hinge_threshold", "bound", "attack_steps", "attack_step_size", "batch_size", "optimizer", "learning_rate",
-    "discriminator_learning_rate", "mixed_precision", "flip", "max_shift", "generator_width", "generator_blocks", "discriminator_width",
+    "discriminator_learning_rate", "mixed_precision", "flip", "max_shift", "generator_width", "generator_blocks", "class_maps", "discriminator_width",
 )  # fmt: skip
 
 
@@ -82,35 +82,14 @@ class InputConditioned(keras.Model):
     def __init__(self, num_classes, channels, **settings):
         super().__init__()
         self.num_classes = num_classes
-        self.inner = self.generator(num_classes, channels, settings)
+        self.inner = Generator(1, channels + num_classes, **settings | {"class_maps": 0})
         self.built = True  # the inner one makes its variables at once
 
-    def generator(self, num_classes, channels, settings) -> Generator:
-        return Generator(1, channels + num_classes, **settings)
-
-    def maps(self, images, classes):
-        maps = tf.one_hot(classes, self.num_classes)[:, tf.newaxis, tf.newaxis, :]
-        return tf.broadcast_to(maps, (*tf.unstack(tf.shape(images)[:3]), self.num_classes)), tf.zeros_like(classes)
-
     def call(self, images, classes, training=None):
-        maps, classes = self.maps(images, classes)
-        directions = self.inner(tf.concat([images, tf.cast(maps, images.dtype)], axis=-1), classes, training=training)
+        maps = tf.one_hot(classes, self.num_classes)[:, tf.newaxis, tf.newaxis, :]
+        maps = tf.broadcast_to(maps, (*tf.unstack(tf.shape(images)[:3]), self.num_classes))
+        directions = self.inner(tf.concat([images, maps], axis=-1), tf.zeros_like(classes), training=training)
         return directions[..., : images.shape[-1]]
-
-
-class MapConditioned(InputConditioned):
-    """A `Generator` that is told the class at every depth, as always, and sees a learned picture of it beside the image."""
-
-    SIZE, CHANNELS = 32, 4  # a smaller image takes a corner
-
-    def generator(self, num_classes, channels, settings):
-        self.pictures = keras.layers.Embedding(num_classes, self.SIZE**2 * self.CHANNELS)
-        self.pictures.build()
-        return Generator(num_classes, channels + self.CHANNELS, **settings)
-
-    def maps(self, images, classes):
-        pictures = tf.reshape(self.pictures(classes), (-1, self.SIZE, self.SIZE, self.CHANNELS))
-        return pictures[:, : images.shape[1], : images.shape[2]], classes
 
 
 def _another_generator(make: Callable[..., keras.Model]) -> type[AIGAN]:
@@ -144,7 +123,9 @@ ROWS = {
     "GAN weight 0.2": Row(dict(gan_weight=0.2)),
     "all weights 1": Row(dict(gan_weight=1.0, hinge_weight=1.0)),
     "class at the input only": Row(model=_another_generator(InputConditioned)),
-    "a learned picture of each class": Row(model=_another_generator(MapConditioned)),
+    "no class maps": Row(dict(class_maps=0)),
+    "class maps of 8 channels": Row(dict(class_maps=8)),
+    "class maps of 16 channels": Row(dict(class_maps=16)),
     "class embedding of 256": Row(
         model=_another_generator(lambda **settings: Generator(**settings | {"embedding_dim": 256}))
     ),

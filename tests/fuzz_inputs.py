@@ -79,7 +79,7 @@ DOCUMENTED = {
         "classifier_epochs", "stage1_epochs", "stage2_epochs", "steps_per_epoch", "max_shift", "seed",
     )},
     **{name: (1, WHOLE) for name in ("queries_per_epoch", "attack_steps", "batch_size")},
-    "generator_width": (1, 1024), "generator_blocks": (0, 100), "discriminator_width": (1, 1024),
+    "generator_width": (1, 1024), "generator_blocks": (0, 100), "class_maps": (0, 64), "discriminator_width": (1, 1024),
     **{name: (0, sys.float_info.max) for name in ("gan_weight", "hinge_weight", "hinge_threshold")},
     "attack_step_size": (0, 1),
     **{name: (5e-324, sys.float_info.max) for name in ("learning_rate", "discriminator_learning_rate")},

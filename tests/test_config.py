@@ -121,6 +121,8 @@ def test_a_config_cannot_be_changed():
         ("stage1_epochs", 2**31, ["at most 2147483647", "smaller"]),
         ("generator_width", 1025, ["at most 1024", "smaller"]),
         ("generator_blocks", 101, ["at most 100", "smaller"]),
+        ("class_maps", -1, ["0 or more"]),
+        ("class_maps", 65, ["at most 64", "smaller"]),
         ("discriminator_width", 0, ["1 or more"]),
         ("discriminator_width", 1025, ["at most 1024", "smaller"]),
         # Of another type, as a config.json may hold them.

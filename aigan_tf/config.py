@@ -250,6 +250,7 @@ _MNIST = dict(
     switch_success=0.9,
     mixed_precision=True,
     generator_width=32,
+    class_maps=8,
     max_shift=2,
     steps_per_epoch=100,
     stage1_epochs=4,
@@ -268,6 +269,7 @@ _CIFAR = dict(
     stage1_epochs=3,
     stage2_epochs=35,
     generator_width=32,
+    class_maps=8,
 )
 
 # Only what differs from the defaults above.
@@ -287,7 +289,7 @@ PRESETS = {
     "mnist": _MNIST,
     "fashion_mnist": _MNIST,
     "cifar10": _CIFAR,
-    "cifar100": {**_CIFAR, "classifier": "resnet20", "class_maps": 8, "stage1_epochs": 4, "stage2_epochs": 32},
+    "cifar100": {**_CIFAR, "classifier": "resnet20", "stage1_epochs": 4, "stage2_epochs": 32},
 }
 
 

@@ -289,7 +289,7 @@ PRESETS = {
     "mnist": _MNIST,
     "fashion_mnist": _MNIST,
     "cifar10": _CIFAR,
-    "cifar100": {**_CIFAR, "classifier": "resnet20", "stage1_epochs": 4, "stage2_epochs": 32},
+    "cifar100": {**_CIFAR, "classifier": "resnet20", "class_maps": 16, "stage1_epochs": 5, "stage2_epochs": 65},
 }
 
 

@@ -1,4 +1,5 @@
-"""Ships what a finished run left: its work folder without checkpoints, logs and the picture of stage 1, and a card.
+"""Ships what a finished run left: its work folder without checkpoints, logs and the picture of stage 1, images to try
+it on, and a card.
 
     python benchmarks/pretrained.py runs/cifar10 pretrained/cifar10
 
@@ -16,7 +17,11 @@ from results_table import ROOT, command, minutes  # before the package: it puts 
 
 import aigan_tf  # noqa: F401 isort: skip (before TensorFlow: it sets oneDNN)
 import keras
+import numpy as np
+import tensorflow as tf
 
+from aigan_tf.config import Config
+from aigan_tf.data import load
 from aigan_tf.files import read_csv, write_bytes, write_json
 from aigan_tf.preparation import is_built_in
 
@@ -47,7 +52,16 @@ def ship(source: pathlib.Path, target: pathlib.Path) -> None:
         elif (source / name).exists():
             (target / name).parent.mkdir(exist_ok=True)
             shutil.copy(source / name, target / name)
+    write_test_images(Config(**{name: config[name] for name in ("dataset", "image_size")}), target)
     write_card(target)
+
+
+def write_test_images(config: Config, folder: pathlib.Path) -> None:
+    """Puts the first test image of each class side by side, in the order of the classes, into one picture."""
+    dataset = load(config.dataset, image_size=config.size)
+    first = [np.flatnonzero(dataset.test.labels == number)[0] for number in range(dataset.num_classes)]
+    strip = np.concatenate(dataset.test.images[first], axis=1)
+    write_bytes(folder / "samples" / "test_images.png", tf.io.encode_png(strip).numpy())
 
 
 def write_card(folder: pathlib.Path) -> None:
@@ -81,12 +95,13 @@ A targeted AI-GAN generator against a {config["classifier"]}, as `train.py` left
 | versions | {versions} |
 
 Data: the training split of {config["dataset"]} (TensorFlow Datasets), of which at most 2,000 images were held out for
-validation; nothing was chosen on the test split. Success counts only images the classifier gets right, each towards every
-other class (of many classes: ten drawn ones).
+validation; nothing was chosen on the test split. `samples/test_images.png` is the first test image of each class, to
+try it on. Success counts only images the classifier gets right, each towards every other class (of many classes: ten
+drawn ones).
 
-Limits: it was trained against this one classifier (`--transfer_to` measures success against others, which is not known); images must
-have this data set's size and lie in [0, 1]; one seed. It is meant for measuring and improving the robustness of classifiers
-you may test.
+Limits: it was trained against this one classifier (`--transfer_to` measures success against others, which is not
+known); images must have this data set's size and lie in [0, 1]; one seed. It is meant for measuring and improving the
+robustness of classifiers you may test.
 """
 
 

@@ -68,7 +68,7 @@ def test_the_shipped_weights_are_the_exported_generator(folder):
     generator = trained_generator(config, dataset, Workdir(folder))
     perturbations = bounded(generator(images, targets, training=False), config.epsilon)
     ours = apply_perturbation(images, perturbations, config.epsilon)
-    np.testing.assert_allclose(ours, served(images=images, target_class=targets)["adversarial_images"], atol=1e-5)
+    np.testing.assert_allclose(ours, served(images=images, target_class=targets)["adversarial_images"], atol=1e-6)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

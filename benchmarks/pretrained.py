@@ -20,10 +20,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf.config import Config
 from aigan_tf.data import load
 from aigan_tf.files import read_csv, write_bytes, write_json
-from aigan_tf.preparation import is_built_in
+from aigan_tf.preparation import config_of, is_built_in
+from aigan_tf.workdir import Workdir
 
 SHIPPED = (
     "classifier.keras", "generator", "generator.weights.h5", "generator_stage1.weights.h5", "metrics.csv", "report.json",
@@ -52,12 +52,13 @@ def ship(source: pathlib.Path, target: pathlib.Path) -> None:
         elif (source / name).exists():
             (target / name).parent.mkdir(exist_ok=True)
             shutil.copy(source / name, target / name)
-    write_test_images(Config(**{name: config[name] for name in ("dataset", "image_size")}), target)
+    write_test_images(target)
     write_card(target)
 
 
-def write_test_images(config: Config, folder: pathlib.Path) -> None:
+def write_test_images(folder: pathlib.Path) -> None:
     """Puts the first test image of each class side by side, in the order of the classes, into one picture."""
+    config = config_of(Workdir(folder))
     dataset = load(config.dataset, image_size=config.size)
     first = [np.flatnonzero(dataset.test.labels == number)[0] for number in range(dataset.num_classes)]
     strip = np.concatenate(dataset.test.images[first], axis=1)

@@ -10,6 +10,7 @@ import json
 import pathlib
 import sys
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from results_table import ROOT  # noqa: F401 before the package: it puts the checkout on the path
 
@@ -23,6 +24,13 @@ def curve(folder: pathlib.Path, stage: str) -> tuple[list[float], list[float]]:
         [float(epoch["val_perturbation_l2"]) for epoch in epochs],
         [100 * float(epoch["val_targeted_success_rate"]) for epoch in epochs],
     )
+
+
+def save(figure: Figure, output: str) -> None:
+    """Writes the figure; the same runs write the same file (an SVG else has the time and random names in it)."""
+    pathlib.Path(output).parent.mkdir(parents=True, exist_ok=True)
+    with rc_context({"svg.hashsalt": "aigan_tf"}):
+        figure.savefig(output, metadata={"Date": None} if output.endswith(".svg") else None)
 
 
 def main(run: str, control: str, output: str) -> None:
@@ -50,8 +58,7 @@ def main(run: str, control: str, output: str) -> None:
     axis.margins(x=0.08, y=0.14)
     axis.grid(alpha=0.3)
     axis.legend(frameon=False, fontsize=9)
-    pathlib.Path(output).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(output, metadata={"Date": None})  # the same run draws the same file
+    save(figure, output)
 
 
 if __name__ == "__main__":

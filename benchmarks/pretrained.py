@@ -80,7 +80,7 @@ def card(folder: pathlib.Path) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in config["versions"].items())
     return f"""# {config["dataset"]}: a trained generator
 
-A targeted AI-GAN generator against a {config["classifier"]}, as `train.py` left it; `python evaluate.py
+A targeted AI-GAN generator against the classifier {config["classifier"]}, as `train.py` left it; `python evaluate.py
 --workdir=pretrained/{folder.name}` measures it again.
 
 | | |

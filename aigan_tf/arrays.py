@@ -57,12 +57,28 @@ def _read(dataset):
     columns = spec if isinstance(spec, tuple) else (spec,)
     if len(columns) > 2 or not all(isinstance(column, tf.TensorSpec) for column in columns):
         raise InputError(f"the data set holds {spec}; expected images, or pairs of images and labels: map it to those")
+    if not (columns[0].dtype.is_floating or columns[0].dtype.is_integer):
+        raise InputError(
+            f"the data set holds {columns[0].dtype.name} in place of images; expected numbers: map it to decoded images"
+        )
+    if columns[0].shape.rank is None:
+        raise InputError(
+            "the data set's images are of an unknown shape; expected (height, width, channels), or a batch of such: call "
+            "tf.ensure_shape on them in map()"
+        )
     if columns[0].shape.rank == 3:
         dataset = dataset.batch(500)
-    parts = [element if isinstance(spec, tuple) else (element,) for element in dataset.as_numpy_iterator()]
-    if not parts:
+    try:
+        parts = [element if isinstance(spec, tuple) else (element,) for element in dataset.as_numpy_iterator()]
+        images, *labels = (np.concatenate(column) for column in zip(*parts, strict=True)) if parts else (None,)
+    except (tf.errors.InvalidArgumentError, ValueError) as error:
+        said = getattr(error, "message", str(error)).splitlines()[0]
+        raise InputError(
+            f"the data set cannot be read ({said}); expected images all of one size, and a label each: resize them "
+            "in map()"
+        ) from error
+    if images is None:
         raise InputError("the data set is empty; expected images: look at how it was made")
-    images, *labels = (np.concatenate(column) for column in zip(*parts, strict=True))
     return images, labels[0] if labels else None
 
 

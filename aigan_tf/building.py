@@ -1,6 +1,8 @@
 """The networks and models of a run, with fresh weights, as its settings say."""
 
+import contextlib
 import dataclasses
+import random
 from collections.abc import Callable
 
 import keras
@@ -30,19 +32,26 @@ def build_generator(config: Config, dataset: ImageDataset, num_classes: int | No
     )
 
 
+@contextlib.contextmanager
+def first_weights(seed: int):
+    """Within its block layers take their first weights by `seed`, whatever was drawn before; a caller's own draws go on
+    after it as if there had been none."""
+    state = random.getstate()
+    random.seed(seed)  # from which Keras takes the seed of each initializer that has none
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
 def build_aigan(
     config: Config, dataset: ImageDataset, classifier: Callable, total_steps: int, model: type[AIGAN] = AIGAN
 ) -> AIGAN:
     """Returns the model of a run, compiled, with fresh weights; `total_steps` is the length of the cosine schedule."""
-    keras.utils.set_random_seed(config.seed)  # the same first weights whether or not a classifier was trained before
-    aigan = model(
-        build_generator(config, dataset),
-        Discriminator(dataset.image_shape[-1], config.discriminator_width),
-        classifier,
-        dataset.num_classes,
-        config.attack,
-        config.seed,
-    )
+    with first_weights(config.seed):
+        generator = build_generator(config, dataset)
+        discriminator = Discriminator(dataset.image_shape[-1], config.discriminator_width)
+        aigan = model(generator, discriminator, classifier, dataset.num_classes, config.attack, config.seed)
 
     def attacker(classifier, images, classes, epsilon, seed):
         step_size = epsilon * (config.step_size / config.epsilon)  # the same share of every budget
@@ -59,15 +68,10 @@ def build_aigan(
 
 def build_advgan(config: Config, dataset: ImageDataset, classifier: Callable, target_class: int, epochs: int) -> AdvGAN:
     """Returns the model of AdvGAN for one target class, compiled, with fresh weights."""
-    keras.utils.set_random_seed(config.seed)
-    advgan = AdvGAN(
-        build_generator(dataclasses.replace(config, variable_epsilon=False), dataset, num_classes=1),
-        Discriminator(dataset.image_shape[-1], config.discriminator_width),
-        classifier,
-        dataset.num_classes,
-        target_class,
-        config.seed,
-    )
+    with first_weights(config.seed):
+        generator = build_generator(dataclasses.replace(config, variable_epsilon=False), dataset, num_classes=1)
+        discriminator = Discriminator(dataset.image_shape[-1], config.discriminator_width)
+    advgan = AdvGAN(generator, discriminator, classifier, dataset.num_classes, target_class, config.seed)
     advgan.compile(**objective(config, dataset, epochs * steps_per_epoch(config, dataset)))
     return advgan
 

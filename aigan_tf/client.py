@@ -134,9 +134,10 @@ def _encoded(value):
 def _message(error):
     body = error.read().decode(errors="replace")
     try:
-        return json.loads(body)["error"]
+        message = json.loads(body)["error"]
     except (ValueError, KeyError, TypeError):
-        return f"status {error.code}"
+        message = None
+    return message if isinstance(message, str) else f"status {error.code}"  # another server's may be anything
 
 
 def _refused(flag, message):
@@ -164,7 +165,7 @@ def main() -> None:
     define(str, "target", None, "class the classifier shall answer, by name or number")
     define(str, "label", None, "true class, in place of --target where the generator is untargeted")
     define(str, "out", None, "PNG file to write the adversarial picture to", "none, it must be given")
-    define(float, "timeout", 60.0, "seconds to wait for an answer", lower_bound=0.001)
+    define(float, "timeout", 60.0, "seconds to wait for an answer", lower_bound=0.001, upper_bound=1e6)
 
     def attack():
         """Asks a served generator for the adversarial picture of a picture.

@@ -223,7 +223,9 @@ def measure_export(folder: Workdir, config: Config, dataset: ImageDataset, class
     result = {**measured, "device": preparation.device_name()}
     print(report.success_table(result), flush=True)
     if config.variable_epsilon:
-        result["success_by_epsilon"] = _curve(GENERATOR, generator.within, config, examples.first(CURVE_EXAMPLES))
+        result["success_by_epsilon"] = _curve(
+            GENERATOR, generator.within, config, examples.first_correct(CURVE_EXAMPLES)
+        )
         print(report.epsilon_table(result["success_by_epsilon"]), flush=True)
     return result
 
@@ -250,7 +252,11 @@ def _curve(name, attack_at, config, examples, **settings):
 def _curves(config, examples, attacks):
     """Success at each budget of those attacks that take one, on one drawn target an image."""
     curve = functools.partial(
-        _curve, config=config, examples=examples.first(COMPARED_CURVE_EXAMPLES), batch_size=100, targets_per_image=1
+        _curve,
+        config=config,
+        examples=examples.first_correct(COMPARED_CURVE_EXAMPLES),
+        batch_size=100,
+        targets_per_image=1,
     )
     curves = {}
     if GENERATOR in attacks:

@@ -277,7 +277,6 @@ def _load_tfds(name, data_dir, image_size):
             f"data set {name!r} in {builder.data_dir} has no splits; expected whole files: delete that folder and prepare it again"
         )
     train_name = "train" if "train" in splits else next(iter(splits))
-    test_name = next((s for s in ("test", "validation") if s in splits and s != train_name), None)
 
     def read(split_name):
         count = splits[split_name].num_examples
@@ -304,8 +303,17 @@ def _load_tfds(name, data_dir, image_size):
         return Split(images, labels)
 
     train = read(train_name)
-    if test_name is not None:
-        return train, read(test_name), label_feature.names
+    if (train.labels < 0).any():
+        raise InputError(
+            f"data set {name!r} has images without a label in its split {train_name}; expected one each: choose another --dataset"
+        )
+    for test_name in ("test", "validation"):
+        if test_name in splits and test_name != train_name:
+            test = read(test_name)
+            if (test.labels >= 0).all():
+                return train, test, label_feature.names
+            # As of a contest, whose answers are not given away: TFDS then says -1.
+            _log.warning("%s has no labels in its split %s, which is left out", name, test_name)
     train, test = hold_out(train, TEST_FRACTION, len(train))
     _log.warning("%s has no test split: %d training images were held out as one", name, len(test))
     return train, test, label_feature.names

@@ -60,10 +60,10 @@ def doubts_of_gradients(examples: EvaluationSet, targeted: bool) -> list[str]:
     """Returns whether the loss that attacks follow has no gradient at some of the images.
 
     Args:
-        examples: classifier and images; of the first hundred those are looked at that it gets right.
+        examples: classifier and images; the first hundred are looked at that it gets right.
         targeted: whether it is the cross-entropy of another class, to be reached, or of the label, to be left.
     """
-    right = np.flatnonzero(examples.correct[:GRADIENT_EXAMPLES])
+    right = np.flatnonzero(examples.correct)[:GRADIENT_EXAMPLES]
     images, labels = tf.constant(examples.images[right]), tf.constant(examples.labels[right])
     classes = spread_target_classes(labels, len(examples.class_names)) if targeted else labels
     with tf.GradientTape() as tape:

@@ -110,9 +110,10 @@ class EvaluationSet:
             )
         return correct
 
-    def first(self, count: int) -> "EvaluationSet":
-        """Returns the set of the first `count` images."""
-        return EvaluationSet(self.classifier, self.images[:count], self.labels[:count], self.class_names, self.split)
+    def first_correct(self, count: int) -> "EvaluationSet":
+        """Returns the set of the first `count` images that the classifier gets right, or of all of them."""
+        kept = np.flatnonzero(self.correct)[:count]
+        return EvaluationSet(self.classifier, self.images[kept], self.labels[kept], self.class_names, self.split)
 
     def _measure(self, clean, adversarial, budget):
         """A batch's answers, norms and 8-bit pictures."""

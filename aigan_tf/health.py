@@ -51,8 +51,9 @@ class StopNotFinite(keras.callbacks.Callback):
             if weight > self.HEAVY:
                 bad[f"{term}_weight"] = f"{weight:g}, more than float32 can carry"
                 advice = f"lower --{term}_weight, in another --workdir"
+        step = int(tf.convert_to_tensor(self.model.optimizer.iterations.value))  # on several replicas no plain number
         raise DivergedError(
-            f"step {int(self.model.optimizer.iterations)}: {', '.join(f'{name} is {value}' for name, value in bad.items())}; "
+            f"step {step}: {', '.join(f'{name} is {value}' for name, value in bad.items())}; "
             f"expected finite losses, {self.what_is_kept()}: {advice}"
         )
 

@@ -129,10 +129,12 @@ class TrainedGenerator:
 
         if isinstance(classes, str | bytes):
             return np.array(number(classes), np.int32)
-        given = classes if isinstance(classes, list | tuple) else np.asarray(classes)
-        if np.ndim(given) == 0:
-            return np.array(number(np.asarray(given).item()), np.int32)
-        if isinstance(given, np.ndarray) and given.ndim > 1:
+        if isinstance(classes, list | tuple):
+            return np.array([number(value) for value in classes], np.int32)
+        given = np.asarray(classes)
+        if given.ndim == 0:
+            return np.array(number(given.item()), np.int32)
+        if given.ndim > 1:
             return given  # its shape is refused by the caller
         return np.array([number(value) for value in given], np.int32)
 
@@ -272,13 +274,13 @@ def evaluate(
 
     Args:
         attacks: a generator, the folder of one, or name to any callable from images and classes to adversarial
-            images (a generator, an attack of your own).
+            images (a generator, an attack of your own). A generator trained with `variable_epsilon` is asked for `epsilon`.
         classifier, input_range: as in `fit_generator`; no gradient is needed.
         images: `(n, height, width, channels)`, float in `[0, 1]` or uint8 in `[0, 255]`.
         labels: int `(n,)`.
         epsilon: L-infinity budget as a fraction of the pixel range; an attack that leaves it is an error.
         class_names: name of each class; None numbers those that the classifier has.
-        targeted: of callables: whether the class they are given is the target or the label. A generator knows.
+        targeted: whether the class that attacks are given is the target or the label. A single generator knows.
         seed: of what an attack may draw.
         progress: whether progress is shown.
 
@@ -292,6 +294,7 @@ def evaluate(
     if not isinstance(attacks, Mapping):
         generator = _generator(attacks)
         attacks, targeted = {"aigan": generator}, generator.targeted
+    attacks = {name: _measurable(name, given, epsilon, targeted) for name, given in attacks.items()}
     pixel_range = _checked_range(input_range)
     _refuse_no_callable(classifier)
     images = arrays.floats(images)
@@ -315,6 +318,20 @@ def _generator(given):
             "of a folder: train one"
         )
     return load_generator(given)
+
+
+def _measurable(name, given, epsilon, targeted):
+    """Returns what is measured: of a generator with several budgets its images within `epsilon`."""
+    if not isinstance(given, TrainedGenerator):
+        return given
+    if given.targeted != targeted:
+        raise InputError(
+            f"attacks[{name!r}] is {'a targeted' if given.targeted else 'an untargeted'} generator and targeted={targeted}; "
+            f"expected attacks of one kind: give targeted={given.targeted}, or measure it by itself"
+        )
+    if "with_epsilon" in given.signatures:
+        return lambda images, classes: given(images, classes, epsilon)
+    return given
 
 
 def _refuse_no_callable(classifier):
@@ -349,8 +366,9 @@ def _checked_names(class_names):
     if class_names is None:
         return None
     names = () if isinstance(class_names, str) or not hasattr(class_names, "__iter__") else tuple(class_names)
-    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+    texts = all(isinstance(name, str) and name.isprintable() for name in names)  # a line break would make two of one
+    if not names or not texts or len(set(names)) < len(names):
         raise InputError(
-            f"class_names={class_names!r}: expected a list of texts, a different one for each class: correct it"
+            f"class_names={class_names!r}: expected a list of printable texts, a different one for each class: correct it"
         )
     return names

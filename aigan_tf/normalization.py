@@ -39,13 +39,15 @@ class FusedBatchNormalization(layers.BatchNormalization):
     def _over_all_replicas(self, inputs):
         """Normalises by the statistics of the whole batch, of which each replica has an equal part."""
         context, average = tf.distribute.get_replica_context(), tf.distribute.ReduceOp.MEAN
-        mean = context.all_reduce(average, tf.reduce_mean(inputs, [0, 1, 2]))
-        variance = context.all_reduce(average, tf.reduce_mean(tf.square(inputs - mean), [0, 1, 2]))
-        count = tf.cast(tf.size(inputs) // tf.size(mean) * context.num_replicas_in_sync, inputs.dtype)
+        # As in the kernel: float16 ends at 65504, which the values of a channel soon outnumber.
+        maps = tf.cast(inputs, tf.float32) if inputs.dtype == tf.float16 else inputs
+        mean = context.all_reduce(average, tf.reduce_mean(maps, [0, 1, 2]))
+        variance = context.all_reduce(average, tf.reduce_mean(tf.square(maps - mean), [0, 1, 2]))
+        count = tf.cast(tf.size(maps) // tf.size(mean) * context.num_replicas_in_sync, maps.dtype)
         self._follow(mean, variance * count / (count - 1.0))
-        gamma = tf.cast(self.gamma, inputs.dtype) if self.scale else None
-        beta = tf.cast(self.beta, inputs.dtype) if self.center else None
-        return tf.nn.batch_normalization(inputs, mean, variance, beta, gamma, self.epsilon)
+        gamma = tf.cast(self.gamma, maps.dtype) if self.scale else None
+        beta = tf.cast(self.beta, maps.dtype) if self.center else None
+        return tf.cast(tf.nn.batch_normalization(maps, mean, variance, beta, gamma, self.epsilon), inputs.dtype)
 
     def _follow(self, mean, variance):
         """Moves the running statistics towards a batch's."""

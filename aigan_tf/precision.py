@@ -41,8 +41,8 @@ def with_loss_scaling(optimizer: keras.optimizers.Optimizer) -> keras.optimizers
 class MixedPrecision(keras.callbacks.Callback):
     """Within its block, training steps compute convolutions and matrix products in bfloat16, or on a GPU in float16.
 
-    As a callback of the `fit` in the block it keeps validation in float32. Weights, losses and the optimizers' state stay in
-    float32 in any case.
+    As a callback of the `fit` in the block, the first one, it keeps validation and what the other callbacks do after an epoch
+    in float32. Weights, losses and the optimizers' state stay in float32 in any case.
 
     On a CPU TensorFlow's graph optimiser inserts the casts, so that every network of the step takes part as it is, the
     classifier under attack too. One without bfloat16 instructions changes nothing.
@@ -73,11 +73,14 @@ class MixedPrecision(keras.callbacks.Callback):
     def __exit__(self, *error):
         self._set(False)  # after an interruption too: what a notebook runs next is float32
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self._set(True)
+
     def on_test_begin(self, logs=None):
         self._set(False)
 
-    def on_test_end(self, logs=None):
-        self._set(True)
+    def on_epoch_end(self, epoch, logs=None):
+        self._set(False)  # where nothing was validated
 
     def _set(self, on: bool):
         if not self.enabled:

@@ -106,7 +106,7 @@ def epsilon_checks(epsilons: tf.Tensor, greatest: float, class_input: str, class
         (
             # Not its negation: a NaN fails it too.
             lambda: tf.reduce_all((epsilons > 0.0) & (epsilons <= greatest)),
-            f"epsilon must lie above 0 and at most at {greatest:.6g}, as trained; received from and to",
+            f"epsilon must lie above 0 and at most at {greatest:.9g}, as trained; received from and to",
             lambda: tf.stack([tf.reduce_min(epsilons), tf.reduce_max(epsilons)]),
         ),
     ]

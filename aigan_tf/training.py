@@ -308,6 +308,7 @@ def fit(
             epochs=epochs,
             validation_data=evaluation_batches(dataset.validation, 500),
             callbacks=[
+                precision,
                 Progress(
                     ["generator_loss", success, "perturbation_l2", f"val_{success}", "val_perturbation_l2"],
                     epochs,
@@ -317,7 +318,6 @@ def fit(
                 StopNotFinite(checkpoint.what_is_kept, "lower --learning_rate, in another --workdir"),
                 QuietFailures(aigan, dataset.validation.take(slice(0, 16)).as_float()),
                 *callbacks,
-                precision,
                 *([history, checkpoint] if devices.is_chief else []),
             ],
         )

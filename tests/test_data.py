@@ -436,6 +436,25 @@ def test_a_data_set_that_is_laid_out_is_read_without_the_network(mnist, no_netwo
     assert dataset.test.labels.dtype == np.int32
 
 
+def without_labels(count, shape):
+    return [example | {"label": -1} for example in image_examples(count, shape, seed=2)]
+
+
+def test_a_split_without_labels_is_left_out(tmp_path, caplog):
+    shape = (8, 8, 1)
+    splits = {"train": image_examples(30, shape), "test": without_labels(10, shape)}
+    store(tmp_path, "contest", image_features(shape), splits)
+    store(tmp_path, "places", image_features(shape), splits | {"validation": image_examples(20, shape, seed=1)})
+    assert len(data.load("places", str(tmp_path)).test) == 20
+    held_out = data.load("contest", str(tmp_path)).test
+    assert len(held_out) == 6  # a fifth of the training images
+    assert (held_out.labels >= 0).all()
+    assert "contest has no labels in its split test, which is left out" in caplog.text
+    store(tmp_path, "bare", image_features(shape), {"train": without_labels(30, shape)})
+    with pytest.raises(InputError, match="without a label in its split train"):
+        data.load("bare", str(tmp_path))
+
+
 def cut_off(file):
     file.write_bytes(file.read_bytes()[:-1])
 

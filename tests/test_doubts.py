@@ -67,6 +67,17 @@ def test_gradients_that_vanish_are_counted(examples, targeted):
     assert f"is zero on {flat.correct.sum()} of {flat.correct.sum()} images" in doubt
 
 
+def test_gradients_are_looked_at_where_the_first_hundred_images_are_all_wrong(digits, digit_classifier):
+    right = np.flatnonzero(np.argmax(digit_classifier(digits.train.as_float()), axis=1) == digits.train.labels)[:110]
+    images, labels = digits.train.as_float()[right], digits.train.labels[right].copy()
+    labels[:100] = (labels[:100] + 1) % 10
+    mostly_wrong = EvaluationSet(digit_classifier, images, labels, digits.class_names)
+    assert doubts_of_gradients(mostly_wrong, True) == []
+    few = mostly_wrong.first_correct(7)
+    np.testing.assert_array_equal(few.images, images[100:107])
+    assert few.correct.all()
+
+
 def test_a_saturated_classifier_has_no_untargeted_gradient(examples):
     # The label's cross-entropy is flat where the classifier is sure; another class's is not.
     saturated = examples(1e7)

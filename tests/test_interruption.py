@@ -360,3 +360,12 @@ def test_a_generator_of_one_target_cannot_ignore_it(digits, digit_classifier, ba
     assert not capsys.readouterr().out
     watch.on_epoch_end(1, {"discriminator_loss": 1e-5})
     assert "collapsed" in capsys.readouterr().out
+
+
+def test_divergence_on_several_devices_is_one_line_too(make_aigan):
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        aigan = make_aigan()
+    stop = StopNotFinite(lambda: "no checkpoint was saved before", "lower --learning_rate")
+    stop.set_model(aigan)
+    with pytest.raises(DivergedError, match="step 0: gan_loss is nan; expected finite losses"):
+        stop.on_train_batch_end(0, {"gan_loss": float("nan")})

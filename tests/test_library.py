@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -183,6 +184,14 @@ def test_without_labels_the_classifiers_answers_are_taken(classifier, digits):
         made(digits[2][:2], 1, epsilon=0.1)
 
 
+def of_two_sizes(images):
+    def some():
+        yield from images[:2]
+        yield from images[2:4, :7]
+
+    return tf.data.Dataset.from_generator(some, output_signature=tf.TensorSpec((None, 8, 1), tf.float32))
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "words"),
     [
@@ -199,6 +208,10 @@ def test_without_labels_the_classifiers_answers_are_taken(classifier, digits):
         (lambda x: x, np.eye(10)[np.zeros(100, int)], r"labels are float64 of shape \(100, 10\)"),
         (lambda x: tf.data.Dataset.from_tensors(x).repeat(), None, "never ends; expected one pass"),
         (lambda x: tf.data.Dataset.from_tensors(x).take(0), None, "is empty"),
+        (lambda x: of_two_sizes(x), None, "Cannot batch tensors with different shapes.*all of one size"),
+        (lambda x: of_two_sizes(x).batch(1), None, "must match exactly.*all of one size"),
+        (lambda x: tf.data.Dataset.from_tensor_slices(["a.png", "b.png"]), None, "holds string in place of images"),
+        (lambda x: of_two_sizes(x).map(lambda i: tf.py_function(lambda y: y, [i], tf.float32)), None, "unknown shape"),
         (lambda x: x[:30], None, "batch_size=64: expected at most the 27 training images"),
     ],
 )
@@ -216,7 +229,7 @@ def test_a_mistyped_or_idle_setting_is_named(classifier, digits):
         with pytest.raises(InputError, match=r"input_range=.*: expected \(low, high\)"):
             aigan_tf.fit_generator(classifier, digits[0], input_range=wrong)
     for wrong in ("abcdefghij", [*NAMES[:9], "one"], range(10), [], 5, [["one"], ["two"]]):
-        with pytest.raises(InputError, match=r"class_names=.*: expected a list of texts, a different one"):
+        with pytest.raises(InputError, match=r"class_names=.*: expected a list of printable texts, a different one"):
             aigan_tf.fit_generator(classifier, digits[0], class_names=wrong, input_range=(0, 255))
     with pytest.raises(InputError, match=r"^epsilon=8"):
         aigan_tf.fit_generator(classifier, digits[0], epsilon=8)
@@ -275,6 +288,33 @@ def test_evaluate_takes_a_generator_its_folder_or_any_callable(generator, classi
         given = dict(attacks=generator, classifier=classifier, images=images, labels=labels) | wrong
         with pytest.raises(InputError):
             aigan_tf.evaluate(**given, epsilon=0.3, input_range=(0, 255))
+
+
+def test_a_generator_of_several_budgets_is_measured_at_the_one_given(generator, classifier, digits):
+    images, labels = digits[2][:20], digits[3][:20]
+    for attacks, name in ((generator, "aigan"), ({"ours": generator}, "ours")):
+        measured = aigan_tf.evaluate(attacks, classifier, images, labels, 0.1, input_range=(0, 255))[name]
+        assert 0.09 < measured["max_linf_float"] <= 0.1 + 1e-6
+
+
+def test_a_generator_of_another_kind_than_is_measured_is_refused(generator, classifier, digits):
+    with pytest.raises(
+        InputError, match=r"attacks\['ours'\] is a targeted generator and targeted=False; .* give targeted=True"
+    ):
+        aigan_tf.evaluate(
+            {"ours": generator}, classifier, digits[2][:5], digits[3][:5], 0.3, input_range=(0, 255), targeted=False
+        )
+
+
+def test_what_a_caller_draws_after_a_training_is_not_the_same_each_time(classifier, digits):
+    short = {**FEW, "steps_per_epoch": 1, "stage1_epochs": 0, "stage2_epochs": 1, "batch_size": 16}
+    drawn = []
+    for _ in range(2):
+        made = aigan_tf.fit_generator(classifier, digits[0][:100], input_range=(0, 255), **short)
+        drawn.append((random.random(), np.random.random(), float(tf.random.uniform(())), made(digits[2][:2], 1)))
+    for one, other in zip(*(values[:3] for values in drawn), strict=True):
+        assert one != other
+    np.testing.assert_array_equal(drawn[0][3], drawn[1][3])  # the generator is: it has a seed of its own
 
 
 def test_what_is_no_generator_is_not_loaded_as_one(classifier, tmp_path):

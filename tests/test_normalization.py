@@ -57,6 +57,18 @@ def test_mixed_precision_keeps_float32_statistics():
     np.testing.assert_allclose(layer.moving_mean, 0.1 * tf.reduce_mean(maps(), [0, 1, 2]), rtol=1e-2)
 
 
+def test_replicas_in_float16_have_statistics_of_more_values_than_float16_counts():
+    x = tf.random.stateless_normal((70, 32, 32, 2), (0, 1)) + 1.0
+    layer = FusedBatchNormalization(momentum=0.9)
+    layer.build(x.shape)
+    y = layer._over_all_replicas(tf.cast(x, tf.float16))
+    assert y.dtype == tf.float16
+    mean, variance = tf.nn.moments(x, [0, 1, 2])
+    np.testing.assert_allclose(layer.moving_mean, 0.1 * mean, rtol=1e-3)
+    np.testing.assert_allclose(layer.moving_variance, 0.9 + 0.1 * variance, rtol=1e-3)
+    np.testing.assert_allclose(y, (x - mean) / tf.sqrt(variance + layer.epsilon), atol=5e-3)
+
+
 def test_a_model_trained_with_the_fused_kernel_comes_back_in_keras_layers():
     model = classifiers.build("resnet20", (32, 32, 3), 10)
     trainee = with_fused_batch_norm(model)

@@ -28,17 +28,47 @@ def test_mixed_precision_computes_a_convolution_in_bfloat16():
     exact = convolve(images)
     with MixedPrecision(True) as mixed:
         rounded = convolve(images)
-        mixed.on_test_begin()
-        np.testing.assert_array_equal(convolve(images), exact)
-        mixed.on_test_end()
-        np.testing.assert_array_equal(convolve(images), rounded)
+        for over in (mixed.on_test_begin, lambda: mixed.on_epoch_end(0)):
+            over()
+            np.testing.assert_array_equal(convolve(images), exact)
+            mixed.on_epoch_begin(1)
+            np.testing.assert_array_equal(convolve(images), rounded)
     np.testing.assert_array_equal(convolve(images), exact)
     difference = float(tf.norm(rounded - exact) / tf.norm(exact))
     assert 1e-4 < difference < 0.02
     with MixedPrecision(False) as mixed:
         np.testing.assert_array_equal(convolve(images), exact)
-        mixed.on_test_end()
+        mixed.on_epoch_begin(0)
         np.testing.assert_array_equal(convolve(images), exact)
+
+
+@pytest.mark.skipif("avx512_bf16" not in CPU_FLAGS, reason="this processor has no bfloat16")
+@pytest.mark.parametrize("validated", [True, False])
+def test_what_callbacks_do_after_an_epoch_is_float32(validated, digits, make_classifier):
+    """As the questions to a black box, whose answers were float32 before training."""
+    config = make_config(**SETTINGS, mixed_precision=True)
+    classifier = classifiers.frozen(make_classifier())
+    aigan = building.build_aigan(config, digits, classifier, 4)
+    answer = tf.function(lambda images: classifier(images))
+    images = digits.train.as_float()[:64]
+    answers = {"before": answer(images), "after an epoch": []}
+
+    class Ask(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            answers["after an epoch"].append(answer(images))
+
+        def on_train_batch_end(self, batch, logs=None):
+            answers["in a step"] = answer(images)
+
+    with MixedPrecision(True) as mixed:
+        aigan.fit(
+            training_batches(digits.train, config.batch_size, 0),
+            steps_per_epoch=2, epochs=2, shuffle=False, verbose=0, callbacks=[mixed, Ask()],
+            validation_data=evaluation_batches(digits.validation, 500) if validated else None,
+        )  # fmt: skip
+    for given in answers["after an epoch"]:
+        np.testing.assert_array_equal(given, answers["before"])
+    assert np.any(answers["in a step"] != answers["before"])
 
 
 def test_mixed_precision_keeps_the_attacker_within_epsilon(make_classifier):

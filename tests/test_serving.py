@@ -1,6 +1,7 @@
 """The exported generator behind TensorFlow Serving's protocols, and the client that talks to it."""
 
 import base64
+import io
 import json
 import pathlib
 import subprocess
@@ -478,6 +479,16 @@ def test_the_client_names_a_port_of_the_other_protocol(rest, grpc):
         with pytest.raises(InputError, match="does not answer") as caught:
             client.attack_picture(server, files(1)[0], "dog")
         assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("body", [b'{"error": {"code": 404}}', b'{"error": null}', b"[]", b"no JSON"])
+def test_another_servers_refusal_is_said_by_its_status(body, monkeypatch):
+    def refuse(request, timeout):
+        raise urllib.error.HTTPError(request.full_url, 404, "Not Found", {}, io.BytesIO(body))
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    with pytest.raises(InputError, match="refuses the request: status 404"):
+        client.attack_picture(client.RestServer("127.0.0.1:9"), files(1)[0], "1")
 
 
 def test_the_client_says_what_grpc_needs(monkeypatch):

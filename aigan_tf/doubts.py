@@ -37,7 +37,7 @@ def doubts_of_attacks(rows: Mapping[str, Mapping]) -> list[str]:
         if means and means[name] > means["pgd"]:
             reason = "the classifier may hide its gradients, so that no rate against it means much"
             if name != "fgsm":  # it has learned from many images what pgd must find out on each
-                reason = f"pgd has too few steps here, or {reason.removeprefix('the ')}"
+                reason = f"pgd has too few steps here, or {reason}"
             found.append(
                 f"{name} succeeds more often ({means[name]:.1%}) than pgd ({means['pgd']:.1%}), the stronger attack; {reason}."
             )

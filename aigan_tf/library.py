@@ -199,6 +199,11 @@ def fit_generator(
             f"images have the shape {images.shape}; expected (n, height, width, channels), sides from {MIN_SIDE} and 1 or 3 "
             "channels: reshape them"
         )
+    if config.max_shift >= min(images.shape[1:3]):
+        raise InputError(
+            f"max_shift={config.max_shift}: images are {images.shape[1]} x {images.shape[2]}; expected less than their smaller "
+            "side, or nothing is left of them: lower it"
+        )
     attacked, names = _with_names(classifier, class_names, images[:16].astype(np.float32) / 255, pixel_range)
     num_classes = len(names)
     if labels is None:

@@ -228,11 +228,13 @@ def test_a_mistyped_or_idle_setting_is_named(classifier, digits):
     for wrong in ((255, 0), 255, ("black", "white")):
         with pytest.raises(InputError, match=r"input_range=.*: expected \(low, high\)"):
             aigan_tf.fit_generator(classifier, digits[0], input_range=wrong)
-    for wrong in ("abcdefghij", [*NAMES[:9], "one"], range(10), [], 5, [["one"], ["two"]]):
+    for wrong in ("abcdefghij", [*NAMES[:9], "one"], [*NAMES[:9], "ni\nne"], range(10), [], 5, [["one"], ["two"]]):
         with pytest.raises(InputError, match=r"class_names=.*: expected a list of printable texts, a different one"):
             aigan_tf.fit_generator(classifier, digits[0], class_names=wrong, input_range=(0, 255))
     with pytest.raises(InputError, match=r"^epsilon=8"):
         aigan_tf.fit_generator(classifier, digits[0], epsilon=8)
+    with pytest.raises(InputError, match=r"^max_shift=8: images are 8 x 8; expected less"):
+        aigan_tf.fit_generator(classifier, digits[0], max_shift=8)
     with pytest.raises(InputError, match=r"the classifier is a str; .*load_model"):
         aigan_tf.fit_generator("model.keras", digits[0])
 

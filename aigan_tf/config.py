@@ -286,7 +286,7 @@ PRESETS = {
         stage1_epochs=4,
         stage2_epochs=21,
     ),
-    "mnist": _MNIST,
+    "mnist": {**_MNIST, "switch_success": 0.95, "stage1_epochs": 8, "stage2_epochs": 112},
     "fashion_mnist": _MNIST,
     "cifar10": _CIFAR,
     "cifar100": {**_CIFAR, "classifier": "resnet20", "class_maps": 16, "stage1_epochs": 5, "stage2_epochs": 65},

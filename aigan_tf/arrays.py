@@ -70,16 +70,16 @@ def _read(dataset):
         dataset = dataset.batch(500)
     try:
         parts = [element if isinstance(spec, tuple) else (element,) for element in dataset.as_numpy_iterator()]
-        images, *labels = (np.concatenate(column) for column in zip(*parts, strict=True)) if parts else (None,)
+        images_and_labels = [np.concatenate(column) for column in zip(*parts, strict=True)]
     except (tf.errors.InvalidArgumentError, ValueError) as error:
         said = getattr(error, "message", str(error)).splitlines()[0]
         raise InputError(
             f"the data set cannot be read ({said}); expected images all of one size, and a label each: resize them "
             "in map()"
         ) from error
-    if images is None:
+    if not images_and_labels:
         raise InputError("the data set is empty; expected images: look at how it was made")
-    return images, labels[0] if labels else None
+    return images_and_labels[0], images_and_labels[1] if len(images_and_labels) > 1 else None
 
 
 def checked_labels(labels, count, num_classes):

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import tensorflow as tf
 
 from aigan_tf.aigan import spread_target_classes
@@ -63,8 +62,8 @@ def doubts_of_gradients(examples: EvaluationSet, targeted: bool) -> list[str]:
         examples: classifier and images; the first hundred are looked at that it gets right.
         targeted: whether it is the cross-entropy of another class, to be reached, or of the label, to be left.
     """
-    right = np.flatnonzero(examples.correct)[:GRADIENT_EXAMPLES]
-    images, labels = tf.constant(examples.images[right]), tf.constant(examples.labels[right])
+    right = examples.first_correct(GRADIENT_EXAMPLES)
+    images, labels = tf.constant(right.images), tf.constant(right.labels)
     classes = spread_target_classes(labels, len(examples.class_names)) if targeted else labels
     with tf.GradientTape() as tape:
         tape.watch(images)

@@ -18,7 +18,7 @@ from aigan_tf.config import Config
 from aigan_tf.data import MIN_SIDE, ImageDataset, hold_out
 from aigan_tf.errors import DivergedError, InputError, graph_refusal, user_path
 from aigan_tf.export import ServedGenerator, export_generator, latest_version
-from aigan_tf.preparation import check_accuracy
+from aigan_tf.preparation import check_accuracy, refuse_too_long_shifts
 from aigan_tf.splits import Split
 from aigan_tf.training import train_generator
 from aigan_tf.workdir import Workdir
@@ -199,11 +199,7 @@ def fit_generator(
             f"images have the shape {images.shape}; expected (n, height, width, channels), sides from {MIN_SIDE} and 1 or 3 "
             "channels: reshape them"
         )
-    if config.max_shift >= min(images.shape[1:3]):
-        raise InputError(
-            f"max_shift={config.max_shift}: images are {images.shape[1]} x {images.shape[2]}; expected less than their smaller "
-            "side, or nothing is left of them: lower it"
-        )
+    refuse_too_long_shifts(config, images.shape[1:])
     attacked, names = _with_names(classifier, class_names, images[:16].astype(np.float32) / 255, pixel_range)
     num_classes = len(names)
     if labels is None:

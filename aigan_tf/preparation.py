@@ -170,6 +170,19 @@ def refuse_idle_settings(config: Config) -> None:
         )
 
 
+def refuse_too_long_shifts(config: Config, image_shape: tuple[int, ...]) -> None:
+    """Refuses a `max_shift` that moves images of `(height, width, channels)` out of sight.
+
+    Raises:
+        InputError: it does.
+    """
+    if config.max_shift >= min(image_shape[:2]):
+        raise InputError(
+            f"--max_shift={config.max_shift}: images are {' x '.join(map(str, image_shape))}; expected less than their smaller "
+            "side, or nothing is left of them: lower it"
+        )
+
+
 def adopt_classifier(
     config: Config,
     dataset: ImageDataset,

@@ -175,11 +175,7 @@ def open_run(
             f"--batch_size={config.batch_size}: {config.dataset} has {len(dataset.train)} training images; expected no more "
             "than that: lower it"
         )
-    if config.max_shift >= min(dataset.image_shape[:2]):
-        raise InputError(
-            f"--max_shift={config.max_shift}: {config.dataset} has images of {' x '.join(map(str, dataset.image_shape))}; expected "
-            "less than their smaller side, or nothing is left of them: lower it"
-        )
+    preparation.refuse_too_long_shifts(config, dataset.image_shape)
     # What does not fit must be refused before the folder is made.
     if config.black_box:
         classifiers.fitting_architecture(config.black_box, dataset.image_shape)

@@ -233,7 +233,7 @@ def test_a_mistyped_or_idle_setting_is_named(classifier, digits):
             aigan_tf.fit_generator(classifier, digits[0], class_names=wrong, input_range=(0, 255))
     with pytest.raises(InputError, match=r"^epsilon=8"):
         aigan_tf.fit_generator(classifier, digits[0], epsilon=8)
-    with pytest.raises(InputError, match=r"^max_shift=8: images are 8 x 8; expected less"):
+    with pytest.raises(InputError, match=r"^max_shift=8: images are 8 x 8 x 1; expected less"):
         aigan_tf.fit_generator(classifier, digits[0], max_shift=8)
     with pytest.raises(InputError, match=r"the classifier is a str; .*load_model"):
         aigan_tf.fit_generator("model.keras", digits[0])

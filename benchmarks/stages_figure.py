@@ -1,6 +1,6 @@
 """Draws success against L2 over the epochs of a run, and of the control that kept the attacker.
 
-    python benchmarks/stages_figure.py docs/results/mnist_two_stages docs/results/mnist_control docs/images/stages_mnist.svg
+    python benchmarks/stages_figure.py docs/results/mnist_B docs/results/mnist_B_control docs/images/stages_mnist.svg
 
 Both are of the validation split, as every epoch measured them. The control is a run of the same settings whose
 epochs were all stage 1.
@@ -43,13 +43,16 @@ def main(run: str, control: str, output: str) -> None:
     if [values[:shared] for values in kept] != list(stage1):
         sys.exit(f"error: {control} does not begin as {run}; expected the same settings and seed up to stage 2")
     parted = [values[shared - 1 :] for values in kept]
-    axis.plot(*stage1, "o-", color="tab:gray", markersize=4, label="stage 1, with the attacker")
     joined = [[*before[-1:], *after] for before, after in zip(stage1, stage2, strict=True)]
-    axis.plot(*joined, "o-", color="tab:blue", markersize=4, label="stage 2, without it")
-    axis.plot(*parted, "s--", color="tab:orange", markersize=4, label="control: the attacker stays")
-    for (l2, success), color, height in ((stage2, "tab:blue", -16), (kept, "tab:orange", 8)):  # the two may end alike
-        axis.annotate(f"{success[-1]:.1f} %, {l2[-1]:.2f}", (l2[-1], success[-1]), color=color, fontsize=9,
-                      xytext=(0, height), textcoords="offset points", ha="center")  # fmt: skip
+    for values, line, color, what in (
+        (stage1, "o-", "tab:gray", "stage 1, with the attacker"),
+        (joined, "o-", "tab:blue", "stage 2, without it"),
+        (parted, "s--", "tab:orange", "control: the attacker stays"),
+    ):
+        ends = [points[-1:] for points in values]
+        label = f"{what}; ends at {ends[1][0]:.1f} %, {ends[0][0]:.2f}"
+        axis.plot(*values, line, color=color, markersize=4, label=label)
+        axis.plot(*ends, line[0], color=color, markersize=9)
     axis.set_xlabel("mean L2 of the perturbations (pixels in [0, 1])")
     axis.set_ylabel("targeted success, %")
     axis.set_title(

@@ -41,14 +41,12 @@ def main(output: str, *runs: str) -> None:
     axis = figure.subplots()
     for folder in map(pathlib.Path, runs):
         minutes, success = curve(folder)
-        (line,) = axis.plot(minutes, success, "-", linewidth=1.6, label=label(folder))
-        axis.annotate(f"{success[-1]:.1%}", (minutes[-1], success[-1]), color=line.get_color(), fontsize=9,
-                      xytext=(3, 3), textcoords="offset points")  # fmt: skip
+        axis.plot(minutes, success, "-", linewidth=1.6, label=f"{label(folder)}; ends at {success[-1]:.1%}")
     axis.set_yscale("logit")
     axis.yaxis.set_major_locator(FixedLocator(TICKS))
     axis.yaxis.set_minor_locator(NullLocator())
     axis.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}"))
-    axis.set_xlim(0, 1.1 * axis.get_xlim()[1])  # room for the last points' labels
+    axis.set_xlim(left=0)
     axis.set_xlabel("minutes of the generator's training")
     axis.set_ylabel("targeted success, % of validation attacks")
     axis.grid(alpha=0.3)

@@ -37,7 +37,7 @@ def label(folder: pathlib.Path) -> str:
 
 
 def main(output: str, *runs: str) -> None:
-    figure = Figure(figsize=(7.5, 4.6), layout="constrained")
+    figure = Figure(figsize=(7.5, 5.2), layout="constrained")
     axis = figure.subplots()
     for folder in map(pathlib.Path, runs):
         minutes, success = curve(folder)
@@ -50,7 +50,7 @@ def main(output: str, *runs: str) -> None:
     axis.set_xlabel("minutes of the generator's training")
     axis.set_ylabel("targeted success, % of validation attacks")
     axis.grid(alpha=0.3)
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", frameon=False, fontsize=9)
     save(figure, output)
 
 

@@ -44,15 +44,14 @@ def main(run: str, control: str, output: str) -> None:
         sys.exit(f"error: {control} does not begin as {run}; expected the same settings and seed up to stage 2")
     parted = [values[shared - 1 :] for values in kept]
     joined = [[*before[-1:], *after] for before, after in zip(stage1, stage2, strict=True)]
-    for values, line, color, what in (
+    for (l2, success), line, color, what in (
         (stage1, "o-", "tab:gray", "stage 1, with the attacker"),
         (joined, "o-", "tab:blue", "stage 2, without it"),
         (parted, "s--", "tab:orange", "control: the attacker stays"),
     ):
-        ends = [points[-1:] for points in values]
-        label = f"{what}; ends at {ends[1][0]:.1f} %, {ends[0][0]:.2f}"
-        axis.plot(*values, line, color=color, markersize=4, label=label)
-        axis.plot(*ends, line[0], color=color, markersize=9)
+        label = f"{what}; ends at {success[-1]:.1f} %, {l2[-1]:.2f}"
+        axis.plot(l2, success, line, color=color, markersize=4, label=label)
+        axis.plot(l2[-1], success[-1], line[0], color=color, markersize=9)
     axis.set_xlabel("mean L2 of the perturbations (pixels in [0, 1])")
     axis.set_ylabel("targeted success, %")
     axis.set_title(

@@ -173,6 +173,7 @@ def compare(
         "settings": {name: attack.description for name, attack in attacks.items()},
         "warnings": warnings,
         "generator_training_seconds": training,
+        "generator_training_device": folder.training_device(),
         "attacks": rows,
         "success_by_epsilon": _curves(config, examples, attacks),
         "transfer": {},

@@ -121,9 +121,10 @@ def paid_for(result: Mapping) -> str | None:
         return None
     if result["images_until_training_is_paid_for"] is None:
         return "Training the generator is never paid for: pgd takes no longer an image."
+    device = result["generator_training_device"] or "where it was trained"
     return (
-        f"Training the generator ({result['generator_training_seconds']:.0f} s where it was trained) is paid for after "
-        f"{result['images_until_training_is_paid_for']:,} images, against pgd as timed here."
+        f"Training the generator ({result['generator_training_seconds']:.0f} s: {device}) is paid for after "
+        f"{result['images_until_training_is_paid_for']:,} images, against pgd as timed here ({result['device']})."
     )
 
 

@@ -251,6 +251,14 @@ class Workdir:
             ) from error
         return sum(seconds), queries
 
+    def training_device(self) -> str | None:
+        """Returns on what the run ended, as report.json says; None where it does not say (the run is not finished, say)."""
+        try:
+            device = json.loads(read_bytes(self.report))["device"]
+        except (OSError, ValueError, LookupError, TypeError, RecursionError, InputError):
+            return None  # only told beside a time, which is known without it
+        return device if isinstance(device, str) and device.isprintable() else None
+
 
 def package_versions(*others: str) -> dict:
     """Versions by package, those of `others` too; None for one installed under another name, such as tensorflow-cpu."""

@@ -1003,7 +1003,9 @@ def test_the_generator_is_compared_with_other_attacks_on_the_same_images(finishe
     assert "http" not in html.replace("http://www.w3.org", "")  # nothing is loaded from elsewhere
     assert {path: path.read_bytes() for path in before} == before
     printed = capsys.readouterr().out
-    assert "paid for after" in printed
+    device = json.loads((folder / "report.json").read_text())["device"]
+    assert result["generator_training_device"] == device
+    assert f" s: {device}) is paid for after " in printed
     assert f"{rows['pgd']['success_rate']:.1%}" in printed
 
     # The rate again, by foolbox, from the saved pictures alone.

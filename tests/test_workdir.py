@@ -324,6 +324,16 @@ def test_the_cost_of_training(tmp_path):
     assert folder.training_cost(black_box=False) == (3.5, 0)
 
 
+@pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"device": 1}', '{"device": "a\\nb"}', 10**5 * "[", b"\xff"])
+def test_where_training_took_place_is_not_said_where_the_report_does_not(text, tmp_path):
+    folder = Workdir(tmp_path)
+    if text is not None:
+        folder.report.write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert folder.training_device() is None
+    folder.report.write_text('{"device": "CPU, 2 cores"}')
+    assert folder.training_device() == "CPU, 2 cores"
+
+
 @pytest.mark.parametrize("path", ["a\0b", 5000 * "x", "loop/run"])
 def test_what_the_system_takes_for_no_path_is_refused(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

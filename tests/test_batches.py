@@ -110,3 +110,8 @@ def test_evaluation_delivers_every_image_in_order():
     np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), split.as_float())
     np.testing.assert_array_equal(np.concatenate([labels for _, labels in batches]), split.labels)
     assert batches[0][0].dtype == np.float32
+
+
+def test_no_thread_that_naps_for_up_to_a_minute_keeps_an_iterator_from_ending():
+    for batches in (training_batches(make_split(), 5, 0), evaluation_batches(make_split(), 5)):
+        assert batches.options().autotune.enabled is False

@@ -29,6 +29,7 @@ SHIPPED = (
     "classifier.keras", "generator", "generator.weights.h5", "generator_stage1.weights.h5", "metrics.csv", "report.json",
     "samples/stage2.png",
 )  # fmt: skip
+SEALED = SHIPPED[:4]
 
 
 def ship(source: pathlib.Path, target: pathlib.Path) -> None:
@@ -52,8 +53,17 @@ def ship(source: pathlib.Path, target: pathlib.Path) -> None:
         elif (source / name).exists():
             (target / name).parent.mkdir(exist_ok=True)
             shutil.copy(source / name, target / name)
+    seal(target)
     write_test_images(target)
     write_card(target)
+
+
+def seal(folder: pathlib.Path) -> None:
+    """Notes the digests of what is shipped, of the classifier too, which the run itself may only have been given."""
+    shipped = Workdir(folder)
+    shipped.digests.unlink(missing_ok=True)  # they may be of files that were shipped before
+    for name in SEALED:
+        shipped.seal(folder / name, folder / name)
 
 
 def write_test_images(folder: pathlib.Path) -> None:

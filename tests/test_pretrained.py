@@ -40,6 +40,12 @@ def test_a_shipped_folder_is_small_whole_and_says_what_it_is(folder):
         assert number in card
     for weights in ("generator.weights.h5", "generator_stage1.weights.h5"):
         assert (folder / weights).exists()
+    sealed = json.loads((folder / "digests.json").read_text())
+    loaded = {"classifier.keras", "generator.weights.h5", "generator_stage1.weights.h5"}
+    loaded |= {path.relative_to(folder).as_posix() for path in (folder / "generator").rglob("*") if path.is_file()}
+    assert set(sealed) == loaded
+    for name in ("classifier.keras", "generator.weights.h5", "generator_stage1.weights.h5", "generator"):
+        Workdir(folder).verify(Workdir(folder).path / name)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -78,6 +78,7 @@ def test_the_pages_are_what_the_results_say(monkeypatch):
     [
         ("stages_figure", ["docs/results/mnist_two_stages", "docs/results/mnist_control", "FILE"]),
         ("curves_figure", ["FILE", "docs/results/cifar10", "docs/results/cifar100"]),
+        ("epsilon_figure", ["FILE", "docs/results/digits_variable_epsilon", "docs/results/cifar10_variable_epsilon"]),
     ],
 )
 def test_the_figures_are_drawn_alike_each_time(script, arguments, tmp_path):

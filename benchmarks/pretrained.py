@@ -25,11 +25,8 @@ from aigan_tf.files import read_csv, write_bytes, write_json
 from aigan_tf.preparation import config_of, is_built_in
 from aigan_tf.workdir import Workdir
 
-SHIPPED = (
-    "classifier.keras", "generator", "generator.weights.h5", "generator_stage1.weights.h5", "metrics.csv", "report.json",
-    "samples/stage2.png",
-)  # fmt: skip
-SEALED = SHIPPED[:4]
+SEALED = ("classifier.keras", "generator", "generator.weights.h5", "generator_stage1.weights.h5")
+SHIPPED = (*SEALED, "metrics.csv", "report.json", "samples/stage2.png")
 
 
 def ship(source: pathlib.Path, target: pathlib.Path) -> None:

@@ -15,17 +15,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 # Imported when first used: TensorFlow takes seconds, and a mistyped flag should be answered at once.
 _MODULE_OF = {
-    "fit_generator": "library",
-    "load_generator": "library",
-    "attack": "library",
-    "evaluate": "library",
-    "AIGAN": "aigan",
+    "fit_generator": "api",
+    "load_generator": "api",
+    "attack": "api",
+    "evaluate": "api",
+    "AIGAN": "method.aigan",
 }
 __all__ = ["AIGAN", "attack", "evaluate", "fit_generator", "load_generator"]
 
 if TYPE_CHECKING:  # who checks types, or completes names, reads this instead of running what follows
-    from aigan_tf.aigan import AIGAN
-    from aigan_tf.library import attack, evaluate, fit_generator, load_generator
+    from aigan_tf.api import attack, evaluate, fit_generator, load_generator
+    from aigan_tf.method.aigan import AIGAN
 else:
 
     def __getattr__(name):

@@ -194,13 +194,13 @@ def train() -> None:
                     f"--export_again with {unfit}; expected --workdir of a finished run, and of other flags only --data_dir, "
                     "--export_classifier and --custom_objects: the run has its settings"
                 )
-            from aigan_tf.training import export_again
+            from aigan_tf.training.run import export_again
 
             export_again(values.workdir, values.data_dir, values.export_classifier, () if named is None else (named,))
             return
         config = make_config(**given)
         # Here: TensorFlow takes seconds to import, and a mistyped flag should be answered at once.
-        from aigan_tf.training import train_advgan, train_and_export
+        from aigan_tf.training.run import train_advgan, train_and_export
 
         name = user_path(config.dataset).resolve().name.split(":")[0] or "dataset"
         workdir = values.workdir or f"runs/{name}"
@@ -256,8 +256,8 @@ def evaluate() -> None:
         """Measures trained generators, and other attacks beside them, on the test split."""
         values = flags.FLAGS
         _refuse_empty(values, "workdir", "data_dir", "output", "save_images")
-        from aigan_tf.comparison import evaluate_workdir
-        from aigan_tf.resistance import evaluate_defenses
+        from aigan_tf.evaluation.compare import evaluate_workdir
+        from aigan_tf.evaluation.defences import evaluate_defenses
 
         shared = values.data_dir, values.attacks, values.num_examples, values.output
         if len(values.workdir) == 1:

@@ -12,15 +12,15 @@ from collections.abc import Callable, Collection
 import keras
 import tensorflow as tf
 
-from aigan_tf import classifiers
-from aigan_tf.adoption import adopt, attackable, first_line, load_keras, python_file, trainable
-from aigan_tf.building import build_generator
+from aigan_tf.build import build_generator
+from aigan_tf.classifiers import architectures
+from aigan_tf.classifiers.loading import adopt, attackable, first_line, load_keras, python_file, trainable
 from aigan_tf.config import Config, before_they_existed
-from aigan_tf.data import ImageDataset, load
+from aigan_tf.data.datasets import ImageDataset, load
+from aigan_tf.data.splits import IN_MEMORY, Split
 from aigan_tf.errors import InputError, refuse_pipe, user_path
-from aigan_tf.evaluation import accuracy
-from aigan_tf.networks import Generator
-from aigan_tf.splits import IN_MEMORY, Split
+from aigan_tf.evaluation.measure import accuracy
+from aigan_tf.method.networks import Generator
 from aigan_tf.workdir import Workdir, digest_of
 
 say = functools.partial(print, flush=True)  # at once, also into a log file
@@ -140,7 +140,7 @@ def existing_dataset(config: Config, data_dir: str | None, folder: Workdir) -> I
 
 def is_built_in(classifier: str) -> bool:
     """Whether the name means a classifier that is trained here, not a file."""
-    return classifier.lower() in classifiers.ARCHITECTURES
+    return classifier.lower() in architectures.ARCHITECTURES
 
 
 def refuse_idle_settings(config: Config) -> None:
@@ -162,7 +162,7 @@ def refuse_idle_settings(config: Config) -> None:
     if config.black_box and not is_built_in(config.black_box):
         raise InputError(
             f"--black_box={config.black_box}: expected an architecture for the copy, one of "
-            f"{', '.join(classifiers.ARCHITECTURES)}: choose one"
+            f"{', '.join(architectures.ARCHITECTURES)}: choose one"
         )
     if config.queries_per_epoch != Config.queries_per_epoch and not config.black_box:
         raise InputError(
@@ -229,7 +229,7 @@ def existing_classifier(config: Config, dataset: ImageDataset, folder: Workdir) 
             folder.compare(dataclasses.asdict(config), digests)
         return adopt_classifier(config, dataset, path=folder.classifier if config.defense else None)
     try:
-        classifier = classifiers.frozen(load_keras(folder.classifier))
+        classifier = architectures.frozen(load_keras(folder.classifier))
     except Exception as error:  # of a damaged file Keras raises whatever its parts do
         raise InputError(
             f"{folder.classifier} cannot be loaded ({first_line(error)}); expected the classifier train.py saved: restore it, or delete it and run "

@@ -28,16 +28,16 @@ import page_tables
 import tensorflow as tf
 from absl import app, flags
 
-from aigan_tf import classifiers
-from aigan_tf.aigan import AIGAN
-from aigan_tf.batches import training_batches
-from aigan_tf.building import build_aigan
+from aigan_tf.build import build_aigan
+from aigan_tf.classifiers import architectures
 from aigan_tf.config import make_config
-from aigan_tf.data import load
-from aigan_tf.evaluation import EvaluationSet, evaluate_attack
+from aigan_tf.data.batches import training_batches
+from aigan_tf.data.datasets import load
+from aigan_tf.engine.precision import MixedPrecision
+from aigan_tf.evaluation.measure import EvaluationSet, evaluate_attack
 from aigan_tf.files import write_bytes, write_json
-from aigan_tf.networks import Generator
-from aigan_tf.precision import MixedPrecision
+from aigan_tf.method.aigan import AIGAN
+from aigan_tf.method.networks import Generator
 from aigan_tf.preparation import device_name
 
 _CLASSIFIER = flags.DEFINE_string("classifier", "runs/cifar10/classifier.keras", "the classifier under attack")
@@ -235,7 +235,7 @@ def main(_):
     if unknown:
         sys.exit(f"error: --rows has {min(unknown)!r}; expected some of: {', '.join(ROWS)}")
     dataset = load(_DATASET.value, _DATA_DIR.value)
-    classifier = classifiers.frozen(keras.models.load_model(_CLASSIFIER.value, compile=False))
+    classifier = architectures.frozen(keras.models.load_model(_CLASSIFIER.value, compile=False))
     validation = dataset.validation
     examples = EvaluationSet(
         classifier, validation.as_float(), validation.labels, dataset.class_names, split="validation"

@@ -20,10 +20,10 @@ from absl import app, flags
 from peak_memory import tensors_mib
 
 from aigan_tf import preparation
-from aigan_tf.aigan import spread_target_classes
-from aigan_tf.attacks import pgd_attack
-from aigan_tf.evaluation import predictions
-from aigan_tf.precision import MixedPrecision
+from aigan_tf.engine.precision import MixedPrecision
+from aigan_tf.evaluation.measure import predictions
+from aigan_tf.method.aigan import spread_target_classes
+from aigan_tf.method.pgd import pgd_attack
 from aigan_tf.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", "pretrained/cifar10", "work folder whose classifier is attacked")

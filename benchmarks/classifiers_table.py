@@ -17,9 +17,9 @@ import keras
 from absl import app, flags
 from page_tables import ROOT, into_page, table
 
-from aigan_tf import classifiers
-from aigan_tf.data import load
-from aigan_tf.evaluation import accuracy
+from aigan_tf.classifiers import architectures
+from aigan_tf.data.datasets import load
+from aigan_tf.evaluation.measure import accuracy
 from aigan_tf.files import read_csv, write_json
 from aigan_tf.preparation import device_name
 from aigan_tf.workdir import Workdir
@@ -37,7 +37,7 @@ def measure(folder: Workdir) -> dict:
     test = load(config["dataset"], _DATA_DIR.value).test
     model = keras.models.load_model(folder.classifier, compile=False)
     epochs = read_csv(folder.classifier_metrics)
-    recipe = classifiers.ARCHITECTURES[config["classifier"].lower()].recipe
+    recipe = architectures.ARCHITECTURES[config["classifier"].lower()].recipe
     return {
         "dataset": config["dataset"],
         "classifier": config["classifier"],
@@ -45,7 +45,7 @@ def measure(folder: Workdir) -> dict:
         "epochs": config["classifier_epochs"] or recipe.epochs,
         "seed": config["seed"],
         "num_examples": len(test),
-        "accuracy": accuracy(classifiers.frozen(model), test.as_float(), test.labels),
+        "accuracy": accuracy(architectures.frozen(model), test.as_float(), test.labels),
         # None: trained by a version that kept no history.
         "training_seconds": sum(float(epoch["seconds"]) for epoch in epochs) or None,
         "device": device_name(),

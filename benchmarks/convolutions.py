@@ -7,7 +7,7 @@ from unittest import mock
 import keras
 import numpy as np
 
-from aigan_tf.networks import UpsampledConvolution
+from aigan_tf.method.networks import UpsampledConvolution
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,11 +23,11 @@ from convolutions import convolutions_of
 from peak_memory import tensors_mib
 
 from aigan_tf import preparation
-from aigan_tf.aigan import spread_target_classes
-from aigan_tf.building import build_generator
-from aigan_tf.contenders import ExportedGenerator
-from aigan_tf.evaluation import predictions
-from aigan_tf.perturbation import apply_perturbation, quantize
+from aigan_tf.build import build_generator
+from aigan_tf.evaluation.attacks import ExportedGenerator
+from aigan_tf.evaluation.measure import predictions
+from aigan_tf.method.aigan import spread_target_classes
+from aigan_tf.method.perturbation import apply_perturbation, quantize
 from aigan_tf.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", "pretrained/cifar10", "work folder with generator and classifier")

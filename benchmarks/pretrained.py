@@ -20,7 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf.data import load
+from aigan_tf.data.datasets import load
 from aigan_tf.files import read_csv, write_bytes, write_json
 from aigan_tf.preparation import config_of, is_built_in
 from aigan_tf.workdir import Workdir

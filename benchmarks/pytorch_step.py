@@ -37,12 +37,12 @@ def tensorflow_side() -> dict:
     import tensorflow as tf
     from peak_memory import tensors_mib
 
-    from aigan_tf import classifiers
-    from aigan_tf.building import build_aigan
+    from aigan_tf.build import build_aigan
+    from aigan_tf.classifiers import architectures
     from aigan_tf.config import make_config
-    from aigan_tf.data import ImageDataset
-    from aigan_tf.precision import MixedPrecision
-    from aigan_tf.splits import Split
+    from aigan_tf.data.datasets import ImageDataset
+    from aigan_tf.data.splits import Split
+    from aigan_tf.engine.precision import MixedPrecision
 
     config = make_config(
         dataset="cifar10", classifier="resnet20", generator_width=16, gan_weight=GAN_WEIGHT, hinge_weight=HINGE_WEIGHT
@@ -52,11 +52,11 @@ def tensorflow_side() -> dict:
     split = Split(images, generator.integers(0, CLASSES, BATCH, dtype=np.int32))
     dataset = ImageDataset("random", tuple("0123456789"), split, split, split)
     keras.utils.set_random_seed(0)
-    classifier = classifiers.build("resnet20", dataset.image_shape, CLASSES)
+    classifier = architectures.build("resnet20", dataset.image_shape, CLASSES)
     batch = tf.constant(split.as_float()), tf.constant(split.labels)
     seconds, peaks = {}, {}
     for name, mixed in (("float32", False), ("bfloat16", True)):
-        aigan = build_aigan(config, dataset, classifiers.frozen(classifier), 10_000)
+        aigan = build_aigan(config, dataset, architectures.frozen(classifier), 10_000)
         aigan.stage = 2
         step = tf.function(aigan.train_step)
         with MixedPrecision(mixed, (aigan.generator, aigan.discriminator)):

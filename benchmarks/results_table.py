@@ -18,8 +18,8 @@ import sys
 from page_tables import ROOT, into_page, table  # before the package: it puts the checkout on the path
 
 from aigan_tf.config import before_they_existed, make_config
+from aigan_tf.evaluation.tables import comparison_rows, defense_rows
 from aigan_tf.files import read_csv
-from aigan_tf.report import comparison_rows, defense_rows
 
 RESULTS = ROOT / "docs" / "results"
 FILES = ("config.json", "report.json", "metrics.csv", "classifier_metrics.csv")

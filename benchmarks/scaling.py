@@ -37,11 +37,11 @@ def measured(point: dict) -> dict:
     import numpy as np
     import tensorflow as tf
 
-    from aigan_tf import classifiers
-    from aigan_tf.building import build_aigan
+    from aigan_tf.build import build_aigan
+    from aigan_tf.classifiers import architectures
     from aigan_tf.config import make_config
-    from aigan_tf.data import ImageDataset
-    from aigan_tf.splits import Split
+    from aigan_tf.data.datasets import ImageDataset
+    from aigan_tf.data.splits import Split
 
     def peak():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -57,7 +57,7 @@ def measured(point: dict) -> dict:
         dataset="random", classifier="resnet20", attack_steps=point["attack_steps"], batch_size=batch_size
     )
     keras.utils.set_random_seed(0)
-    classifier = classifiers.frozen(classifiers.build("resnet20", dataset.image_shape, classes))
+    classifier = architectures.frozen(architectures.build("resnet20", dataset.image_shape, classes))
     aigan = build_aigan(config, dataset, classifier, 1000)
     batch = tf.constant(split.as_float()), tf.constant(split.labels)
     at_start = peak()

@@ -68,16 +68,17 @@ def measured(choice: Choice) -> dict[str, float]:
     import numpy as np
     import tensorflow as tf
 
-    from aigan_tf import classifiers, losses
-    from aigan_tf.aigan import AIGAN
-    from aigan_tf.building import build_aigan
+    from aigan_tf.build import build_aigan
+    from aigan_tf.classifiers import architectures
     from aigan_tf.config import make_config
-    from aigan_tf.data import ImageDataset
-    from aigan_tf.networks import UpsampledConvolution
-    from aigan_tf.normalization import FusedBatchNormalization
-    from aigan_tf.perturbation import apply_perturbation
-    from aigan_tf.precision import MixedPrecision
-    from aigan_tf.splits import Split
+    from aigan_tf.data.datasets import ImageDataset
+    from aigan_tf.data.splits import Split
+    from aigan_tf.engine.normalization import FusedBatchNormalization
+    from aigan_tf.engine.precision import MixedPrecision
+    from aigan_tf.method import losses
+    from aigan_tf.method.aigan import AIGAN
+    from aigan_tf.method.networks import UpsampledConvolution
+    from aigan_tf.method.perturbation import apply_perturbation
 
     class Apart(AIGAN):
         """Each network in a pass of its own, as GANs are usually trained."""
@@ -120,9 +121,9 @@ def measured(choice: Choice) -> dict[str, float]:
     )
     dataset = ImageDataset("random", tuple("0123456789"), split, split, split)
     keras.utils.set_random_seed(0)
-    classifier = classifiers.build("resnet20", dataset.image_shape, 10)
+    classifier = architectures.build("resnet20", dataset.image_shape, 10)
     aigan = build_aigan(
-        config, dataset, classifiers.frozen(classifier) if choice.folded else classifier, 10_000,
+        config, dataset, architectures.frozen(classifier) if choice.folded else classifier, 10_000,
         AIGAN if choice.shared else Apart,
     )  # fmt: skip
     batch = tf.constant(split.as_float()), tf.constant(split.labels)

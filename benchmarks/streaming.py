@@ -16,8 +16,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import timing  # isort: skip (before TensorFlow: the package sets oneDNN)
 from absl import app, flags
 
-from aigan_tf.batches import training_batches
-from aigan_tf.data import load
+from aigan_tf.data.batches import training_batches
+from aigan_tf.data.datasets import load
 
 _DATASET = flags.DEFINE_string("dataset", "cifar10", "a data set, as in train.py")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "folder of TFDS data sets (default: TFDS's own)")

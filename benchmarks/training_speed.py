@@ -30,13 +30,13 @@ from absl import app, flags
 from convolutions import Convolution, convolutions_of
 from peak_memory import tensors_mib
 
-from aigan_tf import classifiers
-from aigan_tf.batches import training_batches
-from aigan_tf.building import build_aigan
+from aigan_tf.build import build_aigan
+from aigan_tf.classifiers import architectures
 from aigan_tf.config import make_config
-from aigan_tf.data import ImageDataset
-from aigan_tf.precision import MixedPrecision
-from aigan_tf.splits import Split
+from aigan_tf.data.batches import training_batches
+from aigan_tf.data.datasets import ImageDataset
+from aigan_tf.data.splits import Split
+from aigan_tf.engine.precision import MixedPrecision
 
 PRECISIONS = {"float32": False, "mixed precision": True}
 
@@ -206,7 +206,7 @@ def main(_):
     train = random_split(48_000)
     dataset = ImageDataset("random", tuple("0123456789"), train, random_split(10), random_split(10))
     keras.utils.set_random_seed(0)
-    classifier = classifiers.frozen(classifiers.build("resnet20", dataset.image_shape, 10))
+    classifier = architectures.frozen(architectures.build("resnet20", dataset.image_shape, 10))
     batches = iter(training_batches(train, config.batch_size, 0, flip=config.flip))
     batch = next(batches)
     passes = passes_of(build_aigan(config, dataset, classifier, 1), batch[0], config.attack_steps)

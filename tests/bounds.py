@@ -22,12 +22,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf import data, saved_model
-from aigan_tf.export import ServedGenerator, latest_version
+from aigan_tf.data import datasets
+from aigan_tf.engine import saved_model
 from aigan_tf.files import write_json
-from aigan_tf.networks import Generator
-from aigan_tf.perturbation import apply_perturbation, bounded, quantize
+from aigan_tf.method.networks import Generator
+from aigan_tf.method.perturbation import apply_perturbation, bounded, quantize
 from aigan_tf.preparation import config_of, device_name
+from aigan_tf.serving.export import ServedGenerator, latest_version
 from aigan_tf.workdir import Workdir, package_versions
 
 PRETRAINED = pathlib.Path(__file__).parents[1] / "pretrained"
@@ -39,7 +40,7 @@ LARGEST = np.finfo(np.float32).max
 EPSILONS = (8 / 255, 0.3, 1.0, 1 / 255, 0.001, 1e-8)
 # Beside 0, 1 and the middles between two grey levels, where rounding turns.
 EDGES = np.array([0.0, SMALLEST, 1e-38, 1e-8, 1 - 2**-23, 1 - 2**-24, 1.0, *((np.arange(255) + 0.5) / 255)], np.float32)
-DIGITS = data.load("digits").test.as_float()
+DIGITS = datasets.load("digits").test.as_float()
 DIRECTIONS = np.array([0.0, SMALLEST, 1e-38, 1e-8, 1.0, 9.0, 1e30, LARGEST, np.inf], np.float32)
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf import data
-from aigan_tf.aigan import AIGAN
-from aigan_tf.attacks import pgd_attack
-from aigan_tf.networks import Discriminator, Generator
+from aigan_tf.data import datasets
+from aigan_tf.method.aigan import AIGAN
+from aigan_tf.method.networks import Discriminator, Generator
+from aigan_tf.method.pgd import pgd_attack
 
 
 def refuse_deprecated(record) -> bool:
@@ -31,9 +31,9 @@ tf.get_logger().addFilter(refuse_deprecated)
 
 
 @pytest.fixture(scope="session")
-def digits() -> data.ImageDataset:
+def digits() -> datasets.ImageDataset:
     """The embedded data set: 8 x 8 x 1 images, ten classes."""
-    return data.load("digits")
+    return datasets.load("digits")
 
 
 @pytest.fixture(scope="session")

@@ -36,22 +36,18 @@ import tensorflow_datasets as tfds
 from commands import run_in_process
 from PIL import Image
 
-from aigan_tf import (
-    adoption,
-    callbacks,
-    classifier_training,
-    classifiers,
-    cli,
-    comparison,
-    contenders,
-    data,
-    preparation,
-    training,
-)
+from aigan_tf import cli, preparation
+from aigan_tf.classifiers import architectures, loading
+from aigan_tf.classifiers import training as classifier_training
+from aigan_tf.classifiers.black_box import BlackBox
 from aigan_tf.config import Config, before_they_existed, make_config
-from aigan_tf.distillation import BlackBox
+from aigan_tf.data import datasets
+from aigan_tf.engine import callbacks
 from aigan_tf.errors import InputError
+from aigan_tf.evaluation import attacks as contenders
+from aigan_tf.evaluation import compare
 from aigan_tf.files import read_csv, write_json
+from aigan_tf.training import run as training
 from aigan_tf.workdir import Workdir, digest_of
 
 TINY = dict(
@@ -203,7 +199,7 @@ def write_tfds(folder: pathlib.Path) -> None:
     )
 
 
-def split_wrong(found: data.ImageDataset, expected: data.ImageDataset) -> str | None:
+def split_wrong(found: datasets.ImageDataset, expected: datasets.ImageDataset) -> str | None:
     """Returns which split of a data set is not as expected, or None."""
     for name in ("train", "validation", "test"):
         one, other = getattr(found, name), getattr(expected, name)
@@ -223,16 +219,16 @@ class Fuzz:
     def __init__(self, whole: pathlib.Path, place: pathlib.Path):
         self.whole = whole
         self.place = place
-        self.digits = data.load("digits")
+        self.digits = datasets.load("digits")
         self.settings = make_config(**TINY)
         self.asked = make_config(
             **TINY | {"stage1_epochs": 1, "stage2_epochs": 1}, black_box="small", queries_per_epoch=40
         )
         self.defended = dataclasses.replace(self.settings, classifier="resnet20", defense="ensemble")
         # Of what has no --classifier_epochs: forty take too long here.
-        small = classifiers.ARCHITECTURES["small"]
+        small = architectures.ARCHITECTURES["small"]
         recipe = dataclasses.replace(small.recipe, epochs=1)
-        classifiers.ARCHITECTURES["small"] = dataclasses.replace(small, recipe=recipe)
+        architectures.ARCHITECTURES["small"] = dataclasses.replace(small, recipe=recipe)
         with contextlib.redirect_stdout(io.StringIO()):
             self.measured = trained_on(self.settings, whole / "run")
             training.train_advgan(self.settings, whole / "run", target_classes="3", epochs=1)
@@ -275,7 +271,7 @@ class Fuzz:
         write_pictures(whole / "pictures")
         with contextlib.redirect_stdout(io.StringIO()):
             write_tfds(whole / "tfds")
-        self.tfds = data.load("fuzzed", str(whole / "tfds"))
+        self.tfds = datasets.load("fuzzed", str(whole / "tfds"))
         shutil.copytree(whole / "run", place / "run")
         (place / "folder").mkdir()
         (place / "folder" / "file.txt").write_text("text\n")
@@ -435,16 +431,16 @@ class Fuzz:
             (preparation, "load", self.load),
             (preparation, "existing_classifier", lambda *run: self.classifier),
             (preparation, "check_accuracy", lambda *run: 1.0),
-            (comparison, "trained_classifier", lambda *run: self.classifier),
+            (compare, "trained_classifier", lambda *run: self.classifier),
             (contenders, "ExportedGenerator", lambda *run: self.exported),
-            (comparison, "compare", accept),
+            (compare, "compare", accept),
         ]
         strategy, check = self.commands(cli.evaluate, names, others, wrong_with, stubs)
         return strategy.map(lambda arguments: ["--workdir=run", *arguments]), check
 
     def load(self, name, data_dir=None, image_size=None):
         """`data.load`, which reads the digits once."""
-        return self.digits if (name, image_size) == ("digits", None) else data.load(name, data_dir, image_size)
+        return self.digits if (name, image_size) == ("digits", None) else datasets.load(name, data_dir, image_size)
 
     # --- files
 
@@ -483,12 +479,12 @@ class Fuzz:
             return None if taken == expected else "other images than another decoder's"
 
         return self.folders(
-            "pictures", ["*", "*/*", "*/*/*.png", "*/*/*.png"], lambda folder: data.load(str(folder)), wrong_with
+            "pictures", ["*", "*/*", "*/*/*.png", "*/*/*.png"], lambda folder: datasets.load(str(folder)), wrong_with
         )
 
     def tfds_folders(self):
         return self.folders(
-            "tfds", ["fuzzed", "*/*", "*/*/*", "*/*/*"], lambda folder: data.load("fuzzed", str(folder)),
+            "tfds", ["fuzzed", "*/*", "*/*/*", "*/*/*"], lambda folder: datasets.load("fuzzed", str(folder)),
             lambda found, folder: split_wrong(found, self.tfds),
         )  # fmt: skip
 
@@ -497,7 +493,7 @@ class Fuzz:
         graph = (self.whole / "own" / "saved" / "saved_model.pb").read_bytes()
 
         def use(folder):
-            return [np.asarray(adoption.adopt(str(folder / name), self.images, 10)(self.images)) for name in names]
+            return [np.asarray(loading.adopt(str(folder / name), self.images, 10)(self.images)) for name in names]
 
         def wrong_with(answers, folder):
             other = [
@@ -584,7 +580,7 @@ class Fuzz:
             with mock.patch.object(preparation, "load", self.load):
                 names = preparation.load_dataset(config, None).class_names
             model, layers = str(self.whole / "own" / "doubled.keras"), str(folder / "layers.py")
-            return names, np.asarray(adoption.adopt(model, self.images, 10, custom_objects=layers)(self.images))
+            return names, np.asarray(loading.adopt(model, self.images, 10, custom_objects=layers)(self.images))
 
         def wrong_with(found, folder):
             names, logits = found
@@ -612,7 +608,7 @@ class Fuzz:
 def evaluated(folder: pathlib.Path) -> dict:
     """Returns of a work folder's report what does not depend on the clock."""
     attacks = ["aigan", "aigan_stage1", "advgan"]
-    report = comparison.evaluate_workdir(folder, num_examples=20, attacks=attacks, transfer_to=["small"])
+    report = compare.evaluate_workdir(folder, num_examples=20, attacks=attacks, transfer_to=["small"])
     for row in (*report["attacks"].values(), *report["transfer"].values()):
         del row["milliseconds_per_image"]
     return report

@@ -56,7 +56,7 @@ def watch_training() -> None:
     import tensorflow as tf
     from tensorflow.python.ops import gen_io_ops  # TensorFlow's saving calls it; no public function lies in between
 
-    from aigan_tf.aigan import AIGAN
+    from aigan_tf.method.aigan import AIGAN
 
     merge, switch = gen_io_ops.merge_v2_checkpoints, AIGAN.stage.fset
 

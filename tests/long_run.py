@@ -22,11 +22,12 @@ import aigan_tf  # noqa: F401 isort: skip (before TensorFlow, which reads its se
 import keras
 import numpy as np
 
-from aigan_tf import distribution, training
-from aigan_tf.comparison import evaluate_workdir
 from aigan_tf.config import make_config
+from aigan_tf.engine import distribution
+from aigan_tf.evaluation.compare import evaluate_workdir
 from aigan_tf.files import write_json
 from aigan_tf.preparation import device_name
+from aigan_tf.training import run as training
 from aigan_tf.workdir import Workdir, package_versions
 
 STEPS_PER_EPOCH = 20

@@ -16,13 +16,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf import classifiers, data
-from aigan_tf.aigan import AIGAN
-from aigan_tf.batches import evaluation_batches, training_batches
-from aigan_tf.distribution import Devices
-from aigan_tf.networks import Discriminator, Generator
-from aigan_tf.optimizers import ConvolutionMuon
-from aigan_tf.precision import LossScaling
+from aigan_tf.classifiers import architectures
+from aigan_tf.data import datasets
+from aigan_tf.data.batches import evaluation_batches, training_batches
+from aigan_tf.engine.distribution import Devices
+from aigan_tf.engine.optimizers import ConvolutionMuon
+from aigan_tf.engine.precision import LossScaling
+from aigan_tf.method.aigan import AIGAN
+from aigan_tf.method.networks import Discriminator, Generator
 
 BATCH = 32
 STEPS = 10  # an epoch, of two
@@ -48,7 +49,7 @@ def trained(devices, digits, dtype, stage, steps, epochs, optimizer=keras.optimi
     keras.config.set_floatx(dtype)
     keras.config.set_dtype_policy(dtype)
     keras.utils.set_random_seed(3)
-    classifier = classifiers.frozen(classifiers.build("small", (8, 8, 1), 10))
+    classifier = architectures.frozen(architectures.build("small", (8, 8, 1), 10))
 
     def attacker(classifier, images, classes, epsilon, seed):
         return tf.clip_by_value(1.0 - images, images - epsilon[0], images + epsilon[0])  # the same on any device
@@ -89,7 +90,7 @@ def trained(devices, digits, dtype, stage, steps, epochs, optimizer=keras.optimi
 def main():
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    digits = data.load("digits")
+    digits = datasets.load("digits")
     one, two = Devices("none"), Devices("mirrored")
     result = {"replicas": two.replicas}
     optimizers = {"scaled": scaled, "muon": ConvolutionMuon, "sgd": keras.optimizers.SGD}

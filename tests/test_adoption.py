@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from aigan_tf.adoption import adopt, attackable_model, has_usable_gradient
+from aigan_tf.classifiers.loading import adopt, attackable_model, has_usable_gradient
 from aigan_tf.errors import InputError
 
 SHAPE = (8, 8, 1)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf.advgan import AdvGAN
-from aigan_tf.networks import Discriminator, Generator
+from aigan_tf.method.advgan import AdvGAN
+from aigan_tf.method.networks import Discriminator, Generator
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf.attacks import pgd_attack
+from aigan_tf.method.pgd import pgd_attack
 
 EPSILON = 0.2
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf.attacks import pgd_attack
-from aigan_tf.baselines import baseline
+from aigan_tf.evaluation.foolbox_attacks import baseline
+from aigan_tf.method.pgd import pgd_attack
 
 EPSILON = 0.2
 

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from aigan_tf.batches import evaluation_batches, training_batches
-from aigan_tf.splits import Split
+from aigan_tf.data.batches import evaluation_batches, training_batches
+from aigan_tf.data.splits import Split
 
 
 def make_split(count=23, height=9, width=13, channels=3, pixel_max=255):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf import building
-from aigan_tf.attacks import pgd_attack
+from aigan_tf import build as building
 from aigan_tf.config import make_config
-from aigan_tf.data import ImageDataset
-from aigan_tf.splits import Split
+from aigan_tf.data.datasets import ImageDataset
+from aigan_tf.data.splits import Split
+from aigan_tf.method.pgd import pgd_attack
 
 KERNEL = tf.random.stateless_normal((32 * 32 * 3, 10), (0, 0))
 

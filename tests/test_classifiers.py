@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework.test_util import IsMklEnabled
 
-from aigan_tf.classifiers import ARCHITECTURES, Recipe, build, compile_for_training, frozen, one_cycle
+from aigan_tf.classifiers.architectures import ARCHITECTURES, Recipe, build, compile_for_training, frozen, one_cycle
 from aigan_tf.errors import InputError
 
 CLEAN_PROCESS = """

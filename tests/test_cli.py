@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf import cli, config, training
-from aigan_tf.data import load
+from aigan_tf import cli, config
+from aigan_tf.data.datasets import load
+from aigan_tf.training import run as training
 
 ROOT = pathlib.Path(cli.__file__).parent.parent
 

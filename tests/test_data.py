@@ -15,8 +15,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from aigan_tf import data, splits
-from aigan_tf.batches import evaluation_batches, training_batches
+from aigan_tf.data import datasets, splits
+from aigan_tf.data.batches import evaluation_batches, training_batches
 from aigan_tf.errors import InputError, Terminated
 
 
@@ -50,7 +50,7 @@ def test_digits_are_split_as_documented():
 
     bunch = load_digits()
     pixels = bunch.images[..., np.newaxis].astype(np.float32) / 16
-    dataset = data.load("digits")
+    dataset = datasets.load("digits")
     assert dataset.image_shape == (8, 8, 1)
     assert dataset.class_names == tuple("0123456789")
     np.testing.assert_array_equal(dataset.test.as_float(), pixels[-300:])
@@ -72,26 +72,26 @@ def test_digits_are_split_as_documented():
 
 
 def test_digits_are_resized():
-    resized = data.load("digits", image_size=(28, 20)).test
+    resized = datasets.load("digits", image_size=(28, 20)).test
     assert resized.images.shape == (300, 28, 20, 1)
     assert resized.pixel_max == 255
-    means = [split.as_float().mean((1, 2, 3)) for split in (resized, data.load("digits").test)]
+    means = [split.as_float().mean((1, 2, 3)) for split in (resized, datasets.load("digits").test)]
     np.testing.assert_allclose(*means, atol=0.03)
 
 
 def test_digits_are_the_same_for_every_call():
     np.random.seed(1)
-    first = data.load("digits")
+    first = datasets.load("digits")
     np.random.seed(2)
     tf.random.set_seed(3)
-    second = data.load("digits")
+    second = datasets.load("digits")
     for name in ("train", "validation", "test"):
         for a, b in zip(*((getattr(d, name).images, getattr(d, name).labels) for d in (first, second)), strict=True):
             np.testing.assert_array_equal(a, b)
 
 
 def test_digits_need_no_network(no_network):
-    data.load("digits")
+    datasets.load("digits")
     assert not no_network
 
 
@@ -119,13 +119,13 @@ def write_folder(root, shape=(9, 13, 3), classes=("cat", "dog"), train=4, test=2
 def test_a_folder_of_odd_sized_pictures(shape, tmp_path, no_network):
     pixels = write_folder(tmp_path, shape)
     (tmp_path / "train" / "cat" / "notes.txt").write_text("not a picture")
-    dataset = data.load(str(tmp_path))
+    dataset = datasets.load(str(tmp_path))
     assert dataset.image_shape == shape
     assert dataset.class_names == ("cat", "dog")
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (7, 1, 4)
     # Mixed, so that its first images are not all of one class; the same way every time.
     assert dataset.test.labels.tolist() not in ([0, 0, 1, 1], [1, 1, 0, 0])
-    np.testing.assert_array_equal(data.load(str(tmp_path)).test.images, dataset.test.images)
+    np.testing.assert_array_equal(datasets.load(str(tmp_path)).test.images, dataset.test.images)
     expected = {pixels[f"test/{name}/{k}.png"].tobytes(): c for c, name in enumerate(("cat", "dog")) for k in range(2)}
     assert [expected[image.tobytes()] for image in dataset.test.images] == dataset.test.labels.tolist()
     assert {image.tobytes() for image in dataset.test.images} == expected.keys()
@@ -143,7 +143,7 @@ def test_a_folder_of_odd_sized_pictures(shape, tmp_path, no_network):
 
 def test_an_alpha_channel_is_dropped(tmp_path):
     pixels = write_folder(tmp_path, (9, 13, 4))
-    dataset = data.load(str(tmp_path))
+    dataset = datasets.load(str(tmp_path))
     assert dataset.image_shape == (9, 13, 3)
     assert pixels["test/cat/0.png"][..., :3].tobytes() in {image.tobytes() for image in dataset.test.images}
 
@@ -155,12 +155,12 @@ def test_an_alpha_channel_is_dropped(tmp_path):
 def test_grey_pictures_among_those_in_colour_are_taken_as_colour(in_memory, grey, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(splits, "IN_MEMORY", in_memory)
     pixels = write_folder(tmp_path)
-    data.load(str(tmp_path))
+    datasets.load(str(tmp_path))
     assert not caplog.records
     made_grey = [path for path in pixels if path.startswith(grey)]
     for path in made_grey:
         pixels[path] = write_image(tmp_path / path, (9, 13, 1)).repeat(3, axis=-1)
-    dataset = data.load(str(tmp_path))
+    dataset = datasets.load(str(tmp_path))
     for split in (dataset.train, dataset.validation, dataset.test):
         assert [pixels[path].tobytes() for path in split.files] == [
             image.tobytes() for image in np.asarray(split.images)
@@ -172,11 +172,11 @@ def test_grey_pictures_among_those_in_colour_are_taken_as_colour(in_memory, grey
 def test_what_is_no_picture_is_counted(tmp_path, caplog):
     write_folder(tmp_path)
     (tmp_path / "train" / "cat" / ".DS_Store").write_bytes(b"")
-    data.load(str(tmp_path))
+    datasets.load(str(tmp_path))
     assert not caplog.records
     (tmp_path / "train" / "cat" / "5.webp").write_bytes(b"")
     (tmp_path / "test" / "dog" / "more").mkdir()
-    data.load(str(tmp_path))
+    datasets.load(str(tmp_path))
     (record,) = caplog.records
     assert "left out of its class folders: 2" in record.getMessage()
     assert "'train/cat/5.webp'" in record.getMessage()
@@ -186,7 +186,7 @@ def test_what_is_no_picture_is_counted(tmp_path, caplog):
 def test_jpeg_files_are_read(tmp_path):
     write_folder(tmp_path)
     (tmp_path / "train" / "cat" / "9.JPG").write_bytes(tf.io.encode_jpeg(np.full((9, 13, 3), 200, np.uint8)).numpy())
-    dataset = data.load(str(tmp_path))
+    dataset = datasets.load(str(tmp_path))
     assert len(dataset.train) + len(dataset.validation) == 9
 
 
@@ -194,9 +194,9 @@ def test_pictures_of_different_size_are_refused_or_resized(tmp_path):
     write_folder(tmp_path)
     write_image(tmp_path / "train" / "dog" / "big.png", (20, 30, 3))
     with pytest.raises(InputError) as caught:
-        data.load(str(tmp_path))
+        datasets.load(str(tmp_path))
     assert_one_line(caught, "big.png", "20 x 30", "9 x 13", "--image_size")
-    dataset = data.load(str(tmp_path), image_size=(16, 10))
+    dataset = datasets.load(str(tmp_path), image_size=(16, 10))
     assert dataset.image_shape == (16, 10, 3)
     assert dataset.train.images.dtype == np.uint8
 
@@ -206,7 +206,7 @@ def test_train_and_test_pictures_of_different_size_are_refused(tmp_path):
     for path in (tmp_path / "test").rglob("*.png"):
         write_image(path, (12, 12, 3))
     with pytest.raises(InputError) as caught:
-        data.load(str(tmp_path))
+        datasets.load(str(tmp_path))
     assert_one_line(caught, "--image_size")
 
 
@@ -218,7 +218,7 @@ def test_resizing_keeps_the_picture(tmp_path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 half = np.full((40, 20, 1), 60 + 100 * k, np.uint8)
                 path.write_bytes(tf.io.encode_png(np.concatenate([half, half + 50], axis=1)).numpy())
-    dataset = data.load(str(tmp_path), image_size=(10, 12))
+    dataset = datasets.load(str(tmp_path), image_size=(10, 12))
     for image, label in zip(dataset.test.images, dataset.test.labels, strict=True):
         assert (image[:, :4] == 60 + 100 * label).all()
         assert (image[:, -4:] == 110 + 100 * label).all()
@@ -227,7 +227,7 @@ def test_resizing_keeps_the_picture(tmp_path):
 def test_a_missing_split_is_named(tmp_path):
     write_folder(tmp_path, test=0)
     with pytest.raises(InputError) as caught:
-        data.load(str(tmp_path))
+        datasets.load(str(tmp_path))
     assert_one_line(caught, "no test/", "test/CLASS/*.png")
 
 
@@ -235,7 +235,7 @@ def test_a_class_of_only_one_split_is_named(tmp_path):
     write_folder(tmp_path)
     write_image(tmp_path / "test" / "bird" / "0.png")
     with pytest.raises(InputError) as caught:
-        data.load(str(tmp_path))
+        datasets.load(str(tmp_path))
     assert_one_line(caught, "'bird'", "only one")
 
 
@@ -244,7 +244,7 @@ def test_an_empty_class_is_refused(tmp_path):
     for split in ("train", "test"):
         (tmp_path / split / "empty").mkdir()
     with pytest.raises(InputError) as caught:
-        data.load(str(tmp_path))
+        datasets.load(str(tmp_path))
     assert_one_line(caught, "without images")
 
 
@@ -253,7 +253,7 @@ def test_an_unreadable_picture_is_named(content, tmp_path):
     write_folder(tmp_path)
     (tmp_path / "train" / "dog" / "bad.png").write_bytes(content)
     with pytest.raises(InputError) as caught:
-        data.load(str(tmp_path))
+        datasets.load(str(tmp_path))
     assert_one_line(caught, "bad.png", "cannot be read")
 
 
@@ -261,23 +261,23 @@ def test_names_are_those_of_any_file_system(tmp_path):
     write_folder(tmp_path)
     picture = next((tmp_path / "train" / "dog").iterdir())
     picture.rename(picture.with_name(os.fsdecode(b"\xff.png")))
-    data.load(str(tmp_path))
+    datasets.load(str(tmp_path))
     for split in ("train", "test"):
         (tmp_path / split / "dog").rename(tmp_path / split / "do\ng")
     with pytest.raises(InputError) as caught:  # class_names.txt has one name a line
-        data.load(str(tmp_path))
+        datasets.load(str(tmp_path))
     assert_one_line(caught, "do\\ng", "rename")
 
 
 def test_tiny_pictures_and_a_single_class_are_refused(tmp_path):
     write_folder(tmp_path / "tiny", (7, 13, 3))
     with pytest.raises(InputError) as caught:
-        data.load(str(tmp_path / "tiny"))
+        datasets.load(str(tmp_path / "tiny"))
     assert_one_line(caught, "7 x 13 x 3", "at least 8")
-    assert data.load(str(tmp_path / "tiny"), image_size=(8, 8)).image_shape == (8, 8, 3)
+    assert datasets.load(str(tmp_path / "tiny"), image_size=(8, 8)).image_shape == (8, 8, 3)
     write_folder(tmp_path / "single", classes=("cat",))
     with pytest.raises(InputError) as caught:
-        data.load(str(tmp_path / "single"))
+        datasets.load(str(tmp_path / "single"))
     assert_one_line(caught, "1 class", "at least 2")
 
 
@@ -295,10 +295,10 @@ def arrays_of(dataset):
 
 def test_more_than_fits_in_memory_lies_on_disk_and_is_the_same(tmp_path, monkeypatch):
     write_folder(tmp_path)
-    held = data.load(str(tmp_path))
+    held = datasets.load(str(tmp_path))
     assert not held.train.on_disk
     monkeypatch.setattr(splits, "IN_MEMORY", 9 * 13 * 3 * 2 - 1)
-    lying = data.load(str(tmp_path))
+    lying = datasets.load(str(tmp_path))
     assert lying.train.on_disk
     for one, other in zip(arrays_of(held), arrays_of(lying), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -310,7 +310,7 @@ def test_more_than_fits_in_memory_lies_on_disk_and_is_the_same(tmp_path, monkeyp
 
 @pytest.mark.usefixtures("no_memory")
 def test_training_and_evaluation_read_the_same_batches_from_disk():
-    lying = data.load("digits", image_size=(9, 9))
+    lying = datasets.load("digits", image_size=(9, 9))
     assert lying.train.on_disk
     assert lying.test.on_disk
     held = [splits.Split(np.array(split.images), split.labels) for split in (lying.train, lying.test)]
@@ -329,7 +329,7 @@ def test_where_there_is_no_room_on_disk_either_it_is_refused(tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(splits.shutil, "disk_usage", lambda folder: mock.Mock(free=9 * 13 * 3 * 4 - 1))
         with pytest.raises(InputError) as caught:
-            data.load(str(tmp_path))
+            datasets.load(str(tmp_path))
         assert_one_line(caught, "GiB", "TMPDIR", "--image_size")
 
     def full(*arguments):
@@ -337,7 +337,7 @@ def test_where_there_is_no_room_on_disk_either_it_is_refused(tmp_path, monkeypat
 
     monkeypatch.setattr(splits.os, "posix_fallocate", full)  # others have filled it meanwhile
     with pytest.raises(InputError) as caught:
-        data.load(str(tmp_path))
+        datasets.load(str(tmp_path))
     assert_one_line(caught, "GiB", "TMPDIR", "--image_size")
 
 
@@ -346,7 +346,7 @@ def test_parts_of_a_split_on_disk_share_its_one_file(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     made = mock.Mock(wraps=tempfile.TemporaryFile)
     monkeypatch.setattr(splits.tempfile, "TemporaryFile", made)
-    dataset = data.load("digits", image_size=(9, 9))
+    dataset = datasets.load("digits", image_size=(9, 9))
     few = dataset.train.take(np.array([5, 2, 5])).take(slice(1, None))
     assert few.on_disk
     assert made.call_count == 1
@@ -378,7 +378,7 @@ def test_a_pipe_that_is_called_a_picture_is_not_waited_for(tmp_path):
     write_folder(tmp_path)
     os.mkfifo(tmp_path / "train" / "cat" / "x.png")
     with pytest.raises(InputError) as caught:
-        data.load(str(tmp_path))
+        datasets.load(str(tmp_path))
     assert_one_line(caught, "x.png", "cannot be read")
 
 
@@ -423,7 +423,7 @@ def mnist(tmp_path_factory):
 
 def test_a_data_set_that_is_laid_out_is_read_without_the_network(mnist, no_network):
     folder, splits = mnist
-    dataset = data.load("mnist", str(folder))
+    dataset = datasets.load("mnist", str(folder))
     assert not no_network
     assert dataset.name == "mnist"
     assert dataset.image_shape == (28, 28, 1)
@@ -445,14 +445,14 @@ def test_a_split_without_labels_is_left_out(tmp_path, caplog):
     splits = {"train": image_examples(30, shape), "test": without_labels(10, shape)}
     store(tmp_path, "contest", image_features(shape), splits)
     store(tmp_path, "places", image_features(shape), splits | {"validation": image_examples(20, shape, seed=1)})
-    assert len(data.load("places", str(tmp_path)).test) == 20
-    held_out = data.load("contest", str(tmp_path)).test
+    assert len(datasets.load("places", str(tmp_path)).test) == 20
+    held_out = datasets.load("contest", str(tmp_path)).test
     assert len(held_out) == 6  # a fifth of the training images
     assert (held_out.labels >= 0).all()
     assert "contest has no labels in its split test, which is left out" in caplog.text
     store(tmp_path, "bare", image_features(shape), {"train": without_labels(30, shape)})
     with pytest.raises(InputError, match="without a label in its split train"):
-        data.load("bare", str(tmp_path))
+        datasets.load("bare", str(tmp_path))
 
 
 def cut_off(file):
@@ -492,53 +492,53 @@ def test_a_damaged_data_set_is_refused(damage, words, mnist, tmp_path, no_networ
     shutil.copytree(mnist[0], tmp_path / "tfds")
     damage(next(tmp_path.rglob("*mnist-test.tfrecord*")))
     with pytest.raises(InputError) as caught:
-        data.load("mnist", str(tmp_path / "tfds"))
+        datasets.load("mnist", str(tmp_path / "tfds"))
     assert_one_line(caught, "prepare it again", *words)
 
 
 @pytest.mark.parametrize("key", ["pythonClassName", "python_class_name"])
 def test_a_module_that_a_features_file_names_is_not_imported(key, tmp_path, no_network, monkeypatch):
     store(tmp_path / "tfds", "evil", image_features((8, 8, 1)), {"train": image_examples(30, (8, 8, 1))})
-    assert len(data.load("evil", str(tmp_path / "tfds")).class_names) == 10
+    assert len(datasets.load("evil", str(tmp_path / "tfds")).class_names) == 10
     file = next(tmp_path.rglob("features.json"))
     text = file.read_text().replace("tensorflow_datasets.core.features.image_feature.Image", "evilmod.Image")
     file.write_text(text.replace('"pythonClassName"', f'"{key}"'))
     (tmp_path / "evilmod.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(InputError) as caught:
-        data.load("evil", str(tmp_path / "tfds"))
+        datasets.load("evil", str(tmp_path / "tfds"))
     assert_one_line(caught, "features.json", "evilmod.Image", "tensorflow_datasets")
     assert not (tmp_path / "ran").exists()
 
 
 def test_the_home_folder_is_understood(mnist, no_network, monkeypatch):
     monkeypatch.setenv("HOME", str(mnist[0].parent))
-    assert len(data.load("mnist", f"~/{mnist[0].name}").test) == 20
+    assert len(datasets.load("mnist", f"~/{mnist[0].name}").test) == 20
     assert not no_network
 
 
 def test_a_tfds_data_set_is_resized(mnist):
-    assert data.load("mnist", str(mnist[0]), (14, 20)).image_shape == (14, 20, 1)
+    assert datasets.load("mnist", str(mnist[0]), (14, 20)).image_shape == (14, 20, 1)
 
 
 def test_a_data_set_without_test_split_has_one_held_out(tmp_path, no_network, caplog):
     examples = image_examples(40, (9, 13, 3))
     store(tmp_path, "trainonly", image_features((9, 13, 3)), {"train": examples})
-    dataset = data.load("trainonly", str(tmp_path))
+    dataset = datasets.load("trainonly", str(tmp_path))
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (29, 3, 8)
     parts = [image.tobytes() for s in (dataset.train, dataset.validation, dataset.test) for image in s.images]
     assert sorted(parts) == sorted(example["image"].tobytes() for example in examples)  # each once
     assert "no test split" in caplog.text
-    np.testing.assert_array_equal(data.load("trainonly", str(tmp_path)).test.images, dataset.test.images)
+    np.testing.assert_array_equal(datasets.load("trainonly", str(tmp_path)).test.images, dataset.test.images)
 
 
 def test_images_of_different_sizes_need_image_size(tmp_path, no_network):
     examples = image_examples(10, (9, 13, 3)) + image_examples(10, (20, 10, 3))
     store(tmp_path, "sizes", image_features((None, None, 3)), {"train": examples, "test": examples})
     with pytest.raises(InputError) as caught:
-        data.load("sizes", str(tmp_path))
+        datasets.load("sizes", str(tmp_path))
     assert_one_line(caught, "different sizes", "--image_size")
-    assert data.load("sizes", str(tmp_path), (12, 12)).image_shape == (12, 12, 3)
+    assert datasets.load("sizes", str(tmp_path), (12, 12)).image_shape == (12, 12, 3)
 
 
 def test_a_set_that_is_not_image_classification_is_refused(tmp_path, no_network):
@@ -547,7 +547,7 @@ def test_a_set_that_is_not_image_classification_is_refused(tmp_path, no_network)
     )
     store(tmp_path, "reviews", features, {"train": [{"text": "good", "label": 1}, {"text": "bad", "label": 0}]})
     with pytest.raises(InputError) as caught:
-        data.load("reviews", str(tmp_path))
+        datasets.load("reviews", str(tmp_path))
     assert_one_line(caught, "'reviews'", "not image classification", "--dataset")
 
 
@@ -556,7 +556,7 @@ def test_16_bit_images_are_not_taken_for_8_bit_ones(tmp_path, no_network):
     examples = [{"image": np.full((9, 13, 1), 6000 * k, np.uint16), "label": k} for k in range(10)]
     store(tmp_path, "deep", features, {"train": examples, "test": examples})
     try:
-        dataset = data.load("deep", str(tmp_path))
+        dataset = datasets.load("deep", str(tmp_path))
     except InputError:
         return
     assert dataset.test.as_float().max() <= 1.0
@@ -568,20 +568,20 @@ def test_16_bit_images_are_not_taken_for_8_bit_ones(tmp_path, no_network):
 )
 def test_an_unknown_name_gets_a_near_match(name, hint, tmp_path, no_network):
     with pytest.raises(InputError) as caught:
-        data.load(name, str(tmp_path))
+        datasets.load(name, str(tmp_path))
     assert_one_line(caught, f"unknown data set {name!r}", "did you mean", hint)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_name_like_no_other_gets_the_catalogue(tmp_path, no_network):
     with pytest.raises(InputError) as caught:
-        data.load("qqqqqqqqqqqq", str(tmp_path))
+        datasets.load("qqqqqqqqqqqq", str(tmp_path))
     assert_one_line(caught, "catalog")
 
 
 def test_a_missing_data_dir_is_named(tmp_path):
     with pytest.raises(InputError) as caught:
-        data.load("mnist", str(tmp_path / "nowhere"))
+        datasets.load("mnist", str(tmp_path / "nowhere"))
     assert_one_line(caught, "nowhere", "does not exist")
     assert not list(tmp_path.iterdir())
 
@@ -591,7 +591,7 @@ def test_without_network_an_unprepared_set_is_an_error_that_leaves_nothing(tmp_p
     monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda retry, *_: waits.append(retry.get_backoff_time()))
     (tmp_path / "mine.txt").write_text("kept")
     with pytest.raises(InputError) as caught:
-        data.load("mnist", str(tmp_path))
+        datasets.load("mnist", str(tmp_path))
     assert_one_line(caught, "'mnist'", str(tmp_path), "cannot be downloaded", "--data_dir")
     assert no_network  # it was tried
     assert 0 < sum(waits) <= 4 * 10  # seconds; MNIST is four files, which are asked for at once
@@ -609,7 +609,7 @@ def test_a_download_that_is_interrupted_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", interrupted)
     with pytest.raises(Terminated):
-        data.load("mnist", str(tmp_path))
+        datasets.load("mnist", str(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
@@ -617,13 +617,13 @@ def test_a_folder_that_is_called_as_a_tfds_set_must_look_like_a_data_set(tmp_pat
     monkeypatch.chdir(tmp_path)
     for name in ("mnist", "digits", "pictures"):
         pathlib.Path(name).mkdir()
-    assert not data.is_folder("mnist")
-    assert not data.is_folder("digits")
-    assert data.is_folder("pictures")  # so that it is said what it lacks
-    assert data.is_folder(str(tmp_path / "mnist"))
+    assert not datasets.is_folder("mnist")
+    assert not datasets.is_folder("digits")
+    assert datasets.is_folder("pictures")  # so that it is said what it lacks
+    assert datasets.is_folder(str(tmp_path / "mnist"))
     for name in ("mnist", "digits"):
         pathlib.Path(name, "train").mkdir()
-    assert data.is_folder("mnist")
-    assert not data.is_folder("digits")
+    assert datasets.is_folder("mnist")
+    assert not datasets.is_folder("digits")
     with pytest.raises(InputError, match=r"unknown data set 'some/folder'; .*there is no such folder"):
-        data.load("some/folder")
+        datasets.load("some/folder")

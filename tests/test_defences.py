@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf import building, classifiers
-from aigan_tf.attacks import pgd_attack
+from aigan_tf import build as building
+from aigan_tf.classifiers import architectures
+from aigan_tf.classifiers.adversarial_training import AdversarialTraining, GeneratorTraining
 from aigan_tf.config import make_config
-from aigan_tf.defences import AdversarialTraining, GeneratorTraining
+from aigan_tf.method.pgd import pgd_attack
 
 SEEDS = tf.constant([[0, 1], [2, 3]], tf.int64)
 
@@ -54,7 +55,7 @@ def test_every_image_is_attacked_by_pgd_within_the_budget(digit_classifier, batc
 
 def test_an_ensemble_also_follows_the_static_classifiers(digit_classifier, make_classifier, batch):
     images, labels = batch
-    static = classifiers.frozen(make_classifier(seed=3))
+    static = architectures.frozen(make_classifier(seed=3))
     trainer = compiled(digit_classifier, "ensemble", 0.1, [static])
     own = compiled(digit_classifier, "fgsm", 0.1).attacked(tf.constant(images), tf.constant(labels), SEEDS).numpy()
     answers = tf.argmax(static(images[:8]), -1, tf.int32)
@@ -76,7 +77,7 @@ def test_only_the_classifier_learns(defense, make_classifier, batch):
     static = make_classifier(seed=3)
     before = static.get_weights()
     classifier = make_classifier(seed=1)
-    trainer = compiled(classifier, defense, 0.1, [classifiers.frozen(static)])
+    trainer = compiled(classifier, defense, 0.1, [architectures.frozen(static)])
     assert len(trainer.trainable_variables) == len(classifier.trainable_variables)
     data = tf.data.Dataset.from_tensors(batch).repeat()
     history = trainer.fit(data, steps_per_epoch=10, epochs=4, shuffle=False, verbose=0).history
@@ -89,7 +90,7 @@ def test_only_the_classifier_learns(defense, make_classifier, batch):
 def robust_accuracy(digits, make_learner, epochs, epsilon, step_size):
     """Accuracy on real images under PGD of a classifier that was trained by what `make_learner` makes of it."""
     keras.utils.set_random_seed(0)
-    model = classifiers.build("small", (8, 8, 1), 10)
+    model = architectures.build("small", (8, 8, 1), 10)
     learner = make_learner(model)
     learner.compile(
         keras.optimizers.Adam(2e-3),
@@ -99,7 +100,7 @@ def robust_accuracy(digits, make_learner, epochs, epsilon, step_size):
     )
     images, labels = digits.train.as_float(), digits.train.labels
     learner.fit(tf.data.Dataset.from_tensor_slices((images, labels)).batch(64), epochs=epochs, shuffle=False, verbose=0)
-    frozen, test_labels = classifiers.frozen(model), digits.test.labels
+    frozen, test_labels = architectures.frozen(model), digits.test.labels
     attacked = pgd_attack(
         frozen, tf.constant(digits.test.as_float()), tf.constant(test_labels), epsilon=epsilon, step_size=step_size,
         num_steps=10, targeted=False,

@@ -11,7 +11,7 @@ def run_in(module, code):
     exec(code, {"__name__": module, "warnings": warnings, "tf": tf})
 
 
-@pytest.mark.parametrize("module", ["aigan_tf", "aigan_tf.data"])
+@pytest.mark.parametrize("module", ["aigan_tf", "aigan_tf.data.datasets"])
 def test_a_warning_from_this_package_is_an_error(module):
     with pytest.raises(DeprecationWarning, match="gone soon"):
         run_in(module, "warnings.warn('gone soon', DeprecationWarning)")
@@ -27,7 +27,7 @@ def test_a_warning_from_elsewhere_is_none():
 
 def test_what_tensorflow_calls_deprecated_in_this_package_is_an_error():
     with pytest.raises(DeprecationWarning, match=r"aigan_tf\.data: .*to_float"):
-        run_in("aigan_tf.data", "tf.compat.v1.to_float(0)")
+        run_in("aigan_tf.data.datasets", "tf.compat.v1.to_float(0)")
 
 
 def test_what_tensorflow_calls_deprecated_elsewhere_is_none(caplog):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf.distillation import BlackBox, DynamicDistillation, attacked_images
+from aigan_tf.classifiers.black_box import BlackBox, DynamicDistillation, attacked_images
 
 
 def test_every_image_asked_about_is_counted_and_answered_with_probabilities(digit_classifier, digits):

@@ -10,10 +10,10 @@ import sys
 
 import pytest
 
-from aigan_tf import training
 from aigan_tf.config import make_config
-from aigan_tf.distribution import Devices
+from aigan_tf.engine.distribution import Devices
 from aigan_tf.errors import InputError
+from aigan_tf.training import run as training
 
 ROOT = pathlib.Path(__file__).parents[1]
 

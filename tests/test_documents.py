@@ -20,14 +20,17 @@ import nbformat
 import pytest
 from absl import app, flags
 
-from aigan_tf import cli, client, distribution, preparation, training
+from aigan_tf import cli, preparation
 from aigan_tf.config import PRESETS, Config
+from aigan_tf.engine import distribution
+from aigan_tf.serving import client
+from aigan_tf.training import run as training
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NAME = re.compile(r"(?<![\w./])(?:aigan_tf|keras)(?:\.[A-Za-z_]\w*)+")
 PATH = re.compile(r"(?<![\w./-])(?:aigan_tf|benchmarks|docs|notebooks|pretrained|serving|tests)/[\w./*-]+")
-PROGRAMS = {"train.py": cli.train, "evaluate.py": cli.evaluate, "aigan_tf.client": client.main}
+PROGRAMS = {"train.py": cli.train, "evaluate.py": cli.evaluate, "aigan_tf.serving.client": client.main}
 
 
 def files(pattern):

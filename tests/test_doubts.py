@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from aigan_tf.comparison import images_until_paid_for
-from aigan_tf.doubts import doubts_of_a_defense, doubts_of_attacks, doubts_of_gradients, mean_success
-from aigan_tf.evaluation import EvaluationSet
+from aigan_tf.evaluation.caveats import doubts_of_a_defense, doubts_of_attacks, doubts_of_gradients, mean_success
+from aigan_tf.evaluation.compare import images_until_paid_for
+from aigan_tf.evaluation.measure import EvaluationSet
 
 
 def row(success, before=None, **by_class):

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from aigan_tf.errors import InputError
-from aigan_tf.evaluation import EvaluationSet, accuracy, evaluate, evaluate_attack, predictions
+from aigan_tf.evaluation.measure import EvaluationSet, accuracy, evaluate, evaluate_attack, predictions
 
 NAMES = ("a", "b", "c", "d")
 

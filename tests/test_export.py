@@ -11,9 +11,9 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework.test_util import IsMklEnabled
 
-from aigan_tf.export import ServedGenerator, export_generator
-from aigan_tf.networks import Generator
-from aigan_tf.perturbation import apply_perturbation, bounded
+from aigan_tf.method.networks import Generator
+from aigan_tf.method.perturbation import apply_perturbation, bounded
+from aigan_tf.serving.export import ServedGenerator, export_generator
 
 SHAPE = (9, 13, 3)
 NAMES = ("cat", "dog", "a ship", "tree", "bird")

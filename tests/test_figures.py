@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from aigan_tf import figures
+from aigan_tf.evaluation import figures
 
 NAMES = ["sweet_pepper", "aquarium_fish", "willow_tree", "WWWWWWWW", "can"]
 

@@ -14,11 +14,12 @@ import pytest
 import tensorflow as tf
 from kill_and_resume import SETTINGS, differences, state
 
-from aigan_tf import files, training
+from aigan_tf import files
 from aigan_tf.errors import InputError
-from aigan_tf.export import ServedGenerator, export_generator
-from aigan_tf.networks import Generator
-from aigan_tf.pictures import PictureFolder
+from aigan_tf.evaluation.image_folder import PictureFolder
+from aigan_tf.method.networks import Generator
+from aigan_tf.serving.export import ServedGenerator, export_generator
+from aigan_tf.training import run as training
 from aigan_tf.workdir import Workdir
 
 resource = pytest.importorskip("resource", reason="this system limits no file's size")

@@ -8,12 +8,13 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from aigan_tf import comparison, training
-from aigan_tf.adoption import take_weights, trainable
-from aigan_tf.checkpoints import Checkpoint
-from aigan_tf.classifier_training import hardened_classifier
+from aigan_tf.classifiers.loading import take_weights, trainable
+from aigan_tf.classifiers.training import hardened_classifier
 from aigan_tf.config import make_config
+from aigan_tf.engine.checkpoints import Checkpoint
 from aigan_tf.errors import InputError
+from aigan_tf.evaluation import compare
+from aigan_tf.training import run as training
 from aigan_tf.workdir import Workdir
 
 SETTINGS = dict(
@@ -95,7 +96,7 @@ def test_the_work_folder_holds_the_same_model_with_other_weights(own, digits, tm
     answers = after.predict(digits.test.as_float() * 255, verbose=0).argmax(-1)
     assert report["clean_accuracy"] == pytest.approx(np.mean(answers == digits.test.labels))
     # What is attacked, and measured again, is the hardened one.
-    again = comparison.evaluate_workdir(str(tmp_path / "run"))
+    again = compare.evaluate_workdir(str(tmp_path / "run"))
     assert again["attacks"]["aigan"]["clean_accuracy"] == report["clean_accuracy"]
     assert again["attacks"]["aigan"]["success_rate"] == report["success_rate"]
 

@@ -15,14 +15,16 @@ import pytest
 import tensorflow as tf
 from commands import run_in_process
 
-from aigan_tf import classifier_training, cli, training
-from aigan_tf.building import build_advgan
-from aigan_tf.callbacks import MetricsHistory
-from aigan_tf.checkpoints import Checkpoint
+from aigan_tf import cli
+from aigan_tf.build import build_advgan
+from aigan_tf.classifiers import training as classifier_training
+from aigan_tf.classifiers.black_box import DynamicDistillation
 from aigan_tf.config import make_config
-from aigan_tf.distillation import DynamicDistillation
+from aigan_tf.engine.callbacks import MetricsHistory
+from aigan_tf.engine.checkpoints import Checkpoint
 from aigan_tf.errors import DivergedError, Terminated
-from aigan_tf.health import QuietFailures, StopNotFinite
+from aigan_tf.method.failures import QuietFailures, StopNotFinite
+from aigan_tf.training import run as training
 from aigan_tf.workdir import Workdir
 
 ROOT = pathlib.Path(__file__).parents[1]

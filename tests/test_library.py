@@ -14,8 +14,9 @@ import tensorflow as tf
 from keras import layers
 
 import aigan_tf
-from aigan_tf import arrays, library
-from aigan_tf.data import load
+from aigan_tf import api
+from aigan_tf.data import arrays
+from aigan_tf.data.datasets import load
 from aigan_tf.errors import InputError
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -252,7 +253,7 @@ def test_a_classifier_that_is_wrong_about_the_images_is_noticed(classifier, digi
 
 
 def test_the_accuracy_is_that_of_images_from_end_to_end(classifier, digits, monkeypatch, capsys):
-    monkeypatch.setattr(library, "MEASURED", 20)
+    monkeypatch.setattr(api, "MEASURED", 20)
     order = np.argsort(digits[1], kind="stable")  # as a folder of classes is read
     wrong_on_zeros = np.where(digits[1] == 0, 1, digits[1])
     short = {**FEW, "steps_per_epoch": 1, "stage1_epochs": 0, "stage2_epochs": 1}

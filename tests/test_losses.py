@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from aigan_tf.losses import adversarial_loss, discriminator_loss, gan_loss, hinge_loss
+from aigan_tf.method.losses import adversarial_loss, discriminator_loss, gan_loss, hinge_loss
 
 logit_batches = hnp.arrays(np.float32, (4, 3), elements=st.floats(-40, 40, width=32))
 class_batches = hnp.arrays(np.int32, 4, elements=st.integers(0, 2))

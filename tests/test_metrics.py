@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf.metrics import PerturbationL2, PerturbationLinf, SuccessRate
+from aigan_tf.method.metrics import PerturbationL2, PerturbationLinf, SuccessRate
 
 LOGITS = np.array([[3, 1, 2], [0, 5, 1], [1, 0, 4], [9, 8, 7]], np.float32)  # answers 0, 1, 2, 0
 CLASSES = np.array([0, 2, 2, 1], np.int32)  # two of four

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf.networks import ConditionalBlock, Discriminator, Generator, UpsampledConvolution, leaky_relu
+from aigan_tf.method.networks import ConditionalBlock, Discriminator, Generator, UpsampledConvolution, leaky_relu
 
 SETTINGS = {"num_classes": 5, "width": 4, "num_blocks": 1, "embedding_dim": 8, "class_maps": 2, "map_size": 10}
 

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from aigan_tf import classifiers
-from aigan_tf.normalization import FusedBatchNormalization, with_folded_batch_norm, with_fused_batch_norm
+from aigan_tf.classifiers import architectures
+from aigan_tf.engine.normalization import FusedBatchNormalization, with_folded_batch_norm, with_fused_batch_norm
 
 
 def maps(seed=0):
@@ -70,7 +70,7 @@ def test_replicas_in_float16_have_statistics_of_more_values_than_float16_counts(
 
 
 def test_a_model_trained_with_the_fused_kernel_comes_back_in_keras_layers():
-    model = classifiers.build("resnet20", (32, 32, 3), 10)
+    model = architectures.build("resnet20", (32, 32, 3), 10)
     trainee = with_fused_batch_norm(model)
     norms = [layer for layer in trainee.layers if isinstance(layer, layers.BatchNormalization)]
     assert len(norms) == 19
@@ -94,7 +94,7 @@ def trained_looking(model):
 
 
 def test_a_folded_model_computes_the_same_and_leaves_the_original_as_it_was():
-    model = trained_looking(classifiers.build("resnet20", (32, 32, 3), 10))
+    model = trained_looking(architectures.build("resnet20", (32, 32, 3), 10))
     images = tf.random.stateless_uniform((8, 32, 32, 3), (0, 0))
     before, weights = model(images, training=False).numpy(), [np.array(value) for value in model.get_weights()]
     folded = with_folded_batch_norm(model)

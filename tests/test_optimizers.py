@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf.optimizers import ConvolutionMuon
-from aigan_tf.precision import MixedPrecision
+from aigan_tf.engine.optimizers import ConvolutionMuon
+from aigan_tf.engine.precision import MixedPrecision
 
 
 def gradients_of(shape, number):

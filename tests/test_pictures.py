@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from aigan_tf.pictures import PictureFolder
+from aigan_tf.evaluation.image_folder import PictureFolder
 
 ODD = os.fsdecode(b"test/cat/\xff.png")  # a name of any file system
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf import building, classifiers, precision
-from aigan_tf.attacks import pgd_attack
-from aigan_tf.batches import evaluation_batches, training_batches
+from aigan_tf import build as building
+from aigan_tf.classifiers import architectures
 from aigan_tf.config import make_config
-from aigan_tf.networks import Discriminator, Generator
-from aigan_tf.precision import LossScaling, MixedPrecision
+from aigan_tf.data.batches import evaluation_batches, training_batches
+from aigan_tf.engine import precision
+from aigan_tf.engine.precision import LossScaling, MixedPrecision
+from aigan_tf.method.networks import Discriminator, Generator
+from aigan_tf.method.pgd import pgd_attack
 
 CPU_INFO = pathlib.Path("/proc/cpuinfo")
 CPU_FLAGS = CPU_INFO.read_text() if CPU_INFO.exists() else ""
@@ -47,7 +49,7 @@ def test_mixed_precision_computes_a_convolution_in_bfloat16():
 def test_what_callbacks_do_after_an_epoch_is_float32(validated, digits, make_classifier):
     """As the questions to a black box, whose answers were float32 before training."""
     config = make_config(**SETTINGS, mixed_precision=True)
-    classifier = classifiers.frozen(make_classifier())
+    classifier = architectures.frozen(make_classifier())
     aigan = building.build_aigan(config, digits, classifier, 4)
     answer = tf.function(lambda images: classifier(images))
     images = digits.train.as_float()[:64]
@@ -73,7 +75,7 @@ def test_what_callbacks_do_after_an_epoch_is_float32(validated, digits, make_cla
 
 def test_mixed_precision_keeps_the_attacker_within_epsilon(make_classifier):
     """bfloat16 knows bright pixels in steps of an eighth of 8/255: the attacker's sums must not be rounded to it."""
-    classifier = classifiers.frozen(make_classifier())
+    classifier = architectures.frozen(make_classifier())
     images, classes = tf.random.stateless_uniform((16, 8, 8, 1), (0, 1)), tf.zeros((16,), tf.int32)
     attack = tf.function(
         lambda x: pgd_attack(classifier, x, classes, epsilon=8 / 255, step_size=4 / 255, num_steps=3, seed=(0, 2))
@@ -93,7 +95,7 @@ def test_mixed_precision_keeps_a_saturated_perturbation_and_its_metrics_in_float
     bound, stage, make_classifier, digits
 ):
     config = make_config(**SETTINGS, bound=bound)
-    aigan = building.build_aigan(config, digits, classifiers.frozen(make_classifier()), 10)
+    aigan = building.build_aigan(config, digits, architectures.frozen(make_classifier()), 10)
     aigan.generator.head.bias.assign([10.0])  # which both bounds take to all of epsilon
     aigan.stage = stage
     batch = digits.train.as_float()[:128], tf.constant(digits.train.labels[:128])
@@ -192,7 +194,7 @@ def test_a_loss_scale_keeps_small_gradients_of_float16(float16, make_aigan, batc
 
 def test_float16_trains_networks_that_measure_in_float32(float16, make_classifier, digits):
     config = make_config(**SETTINGS, mixed_precision=True)
-    aigan = building.build_aigan(config, digits, classifiers.frozen(make_classifier()), 40)
+    aigan = building.build_aigan(config, digits, architectures.frozen(make_classifier()), 40)
     assert isinstance(aigan.generator_optimizer, LossScaling)
     assert isinstance(aigan.discriminator_optimizer, LossScaling)
     networks = aigan.generator, aigan.discriminator
@@ -242,5 +244,5 @@ def test_float16_is_near_float32(float16):
 
 def test_bfloat16_needs_no_loss_scale(digits, make_classifier):
     config = make_config(**SETTINGS, mixed_precision=True)
-    aigan = building.build_aigan(config, digits, classifiers.frozen(make_classifier()), 40)
+    aigan = building.build_aigan(config, digits, architectures.frozen(make_classifier()), 40)
     assert not isinstance(aigan.generator_optimizer, LossScaling)

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf import classifiers
+from aigan_tf.classifiers import architectures
 from aigan_tf.config import Config, make_config
-from aigan_tf.data import ImageDataset
-from aigan_tf.evaluation import EvaluationSet, evaluate_attack
-from aigan_tf.perturbation import apply_perturbation, bounded
+from aigan_tf.data.datasets import ImageDataset
+from aigan_tf.data.splits import Split
+from aigan_tf.evaluation.measure import EvaluationSet, evaluate_attack
+from aigan_tf.method.perturbation import apply_perturbation, bounded
 from aigan_tf.preparation import config_of, is_built_in, trained_generator
-from aigan_tf.splits import Split
 from aigan_tf.workdir import Workdir
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -93,7 +93,7 @@ def test_a_shipped_generator_succeeds_on_real_images_as_its_report_says(folder):
     images = np.stack([image.numpy() for image in decoded]).astype(np.float32) / 255
     images = images[..., : model.input_shape[-1]]  # grey pictures are packed with three channels
     names = tuple(report["success_by_class"])
-    examples = EvaluationSet(classifiers.frozen(model), images, pack["labels"][:count].astype(np.int32), names)
+    examples = EvaluationSet(architectures.frozen(model), images, pack["labels"][:count].astype(np.int32), names)
     result = evaluate_attack(
         lambda x, k: serve(images=x, target_class=k)["adversarial_images"], examples, report["epsilon"]
     )

@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from aigan_tf import client
 from aigan_tf.errors import InputError
-from aigan_tf.export import ServedGenerator, export_generator
-from aigan_tf.networks import Generator
-from aigan_tf.perturbation import quantize
-from aigan_tf.training import classes_named
+from aigan_tf.method.networks import Generator
+from aigan_tf.method.perturbation import quantize
+from aigan_tf.serving import client
+from aigan_tf.serving.export import ServedGenerator, export_generator
+from aigan_tf.training.run import classes_named
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHAPE = (9, 13, 3)
@@ -422,7 +422,7 @@ def flag(request):
 
 def run_client(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "aigan_tf.client", *arguments], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-m", "aigan_tf.serving.client", *arguments], capture_output=True, text=True, cwd=ROOT
     )
 
 

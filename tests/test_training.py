@@ -18,22 +18,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf import (
-    baselines,
-    building,
-    callbacks,
-    checkpoints,
-    classifier_training,
-    classifiers,
-    comparison,
-    resistance,
-    training,
-)
-from aigan_tf.batches import evaluation_batches
+from aigan_tf import build as building
+from aigan_tf.classifiers import architectures
+from aigan_tf.classifiers import training as classifier_training
+from aigan_tf.classifiers.black_box import BlackBox
 from aigan_tf.config import make_config
-from aigan_tf.distillation import BlackBox
+from aigan_tf.data.batches import evaluation_batches
+from aigan_tf.engine import callbacks, checkpoints
 from aigan_tf.errors import InputError, Terminated
-from aigan_tf.networks import Discriminator, Generator
+from aigan_tf.evaluation import compare, defences, foolbox_attacks
+from aigan_tf.method.networks import Discriminator, Generator
+from aigan_tf.training import run as training
 from aigan_tf.workdir import Workdir
 
 TINY = dict(
@@ -381,8 +376,8 @@ def test_a_checkpoint_holds_every_variable_of_every_network(tmp_path):
         return {
             "generator": Generator(10, 1, width=4, num_blocks=1),
             "discriminator": Discriminator(1),
-            "resnet": classifiers.build("resnet20", (8, 8, 1), 10),
-            "dropout": classifiers.build("small", (8, 8, 1), 10),
+            "resnet": architectures.build("resnet20", (8, 8, 1), 10),
+            "dropout": architectures.build("small", (8, 8, 1), 10),
         }
 
     saved = networks()
@@ -698,12 +693,12 @@ def test_advgan_of_a_class_that_is_none_is_refused_and_of_no_number_left_out(fin
     shutil.copytree(folder / "advgan" / "3", folder / "advgan" / "\u00b2")
     (folder / "generator" / "\u00b2").mkdir()
     names = ("aigan", "advgan")
-    result = comparison.evaluate_workdir(folder, attacks=names, num_examples=20, output=str(tmp_path / "out"))
+    result = compare.evaluate_workdir(folder, attacks=names, num_examples=20, output=str(tmp_path / "out"))
     tried = result["attacks"]["advgan"]["success_by_class"]
     assert [name for name, rate in tried.items() if rate is not None] == ["3"]
     shutil.copytree(folder / "advgan" / "3", folder / "advgan" / "99")
     with pytest.raises(InputError, match=r"advgan/99 is of no class; expected one of the 10 of digits.*remove it"):
-        comparison.evaluate_workdir(folder, attacks=names, num_examples=20, output=str(tmp_path / "out"))
+        compare.evaluate_workdir(folder, attacks=names, num_examples=20, output=str(tmp_path / "out"))
 
 
 def test_advgan_never_sees_an_image_of_its_target(finished, tmp_path, monkeypatch):
@@ -816,9 +811,9 @@ def test_an_unfinished_run_is_not_exported_again(finished, tmp_path):
 @pytest.fixture
 def short_recipe(monkeypatch):
     """A local copy is trained by its architecture's recipe, whose forty epochs take too long here."""
-    recipe = dataclasses.replace(classifiers.ARCHITECTURES["small"].recipe, epochs=1)
-    small = dataclasses.replace(classifiers.ARCHITECTURES["small"], recipe=recipe)
-    monkeypatch.setitem(classifiers.ARCHITECTURES, "small", small)
+    recipe = dataclasses.replace(architectures.ARCHITECTURES["small"].recipe, epochs=1)
+    small = dataclasses.replace(architectures.ARCHITECTURES["small"], recipe=recipe)
+    monkeypatch.setitem(architectures.ARCHITECTURES, "small", small)
 
 
 @pytest.mark.long
@@ -836,7 +831,7 @@ def test_a_black_box_is_attacked_through_a_copy_and_its_queries_are_counted(
     # What is measured is the classifier itself, not the copy.
     copy, classifier = (keras.models.load_model(path / "classifier.keras") for path in (whole / "local_copy", whole))
     assert any((a != b).any() for a, b in zip(copy.get_weights(), classifier.get_weights(), strict=True))
-    again = comparison.evaluate_workdir(whole, output=str(tmp_path / "out"))
+    again = compare.evaluate_workdir(whole, output=str(tmp_path / "out"))
     assert again["attacks"]["aigan"]["success_rate"] == result["success_rate"]
 
     # Interrupted in the middle and continued, it asks no question twice and ends with the same weights.
@@ -923,12 +918,12 @@ def test_a_classifier_without_a_gradient_is_attacked_as_a_black_box(finished, tm
     config = make_config(**settings, black_box="small", queries_per_epoch=20)
     result = training.train_and_export(config, tmp_path / "run")
     assert result["queries"] > 20
-    compared = comparison.evaluate_workdir(tmp_path / "run", output=str(tmp_path / "out"))
+    compared = compare.evaluate_workdir(tmp_path / "run", output=str(tmp_path / "out"))
     assert compared["queries"] == result["queries"]
     assert compared["warnings"] == []
     assert f"{result['queries']:,} images" in (tmp_path / "out" / "report.html").read_text()
     with pytest.raises(InputError, match="--attacks has pgd, which follows the classifier's gradient"):
-        comparison.evaluate_workdir(tmp_path / "run", attacks=("aigan", "pgd"), output=str(tmp_path / "none"))
+        compare.evaluate_workdir(tmp_path / "run", attacks=("aigan", "pgd"), output=str(tmp_path / "none"))
     assert not (tmp_path / "none").exists()
 
 
@@ -939,7 +934,7 @@ def test_the_exported_generator_is_measured_as_the_trained_one_was(finished, tmp
     folder, result = finished
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     output = tmp_path / "again"
-    again = comparison.evaluate_workdir(folder, output=str(output))
+    again = compare.evaluate_workdir(folder, output=str(output))
     assert {entry.name for entry in output.iterdir()} == {"report.json", "report.csv", "report.html"}
     assert json.loads((output / "report.json").read_text()) == again
     assert untimed(again["attacks"]["aigan"]) == {k: v for k, v in untimed(result).items() if k != "device"}
@@ -947,7 +942,7 @@ def test_the_exported_generator_is_measured_as_the_trained_one_was(finished, tmp
     printed = capsys.readouterr().out
     assert f"{result['success_rate']:.1%}" in printed
     assert "will be replaced" not in printed
-    few = comparison.evaluate_workdir(folder, num_examples=7, output=str(output))["attacks"]["aigan"]
+    few = compare.evaluate_workdir(folder, num_examples=7, output=str(output))["attacks"]["aigan"]
     assert few["num_examples"] == 7
     assert few["num_attacks"] == 9 * few["num_correct"]
     assert f"The earlier report in {output} will be replaced" in capsys.readouterr().out.splitlines()[0]
@@ -956,13 +951,13 @@ def test_the_exported_generator_is_measured_as_the_trained_one_was(finished, tmp
 @pytest.mark.long
 def test_the_generator_is_compared_with_other_attacks_on_the_same_images(finished, tmp_path, monkeypatch, capsys):
     for name, value in dict(binary_search_steps=2, steps=50, stepsize=0.1).items():
-        monkeypatch.setitem(baselines.CW_SETTINGS, name, value)  # its strength is tested where it is built
+        monkeypatch.setitem(foolbox_attacks.CW_SETTINGS, name, value)  # its strength is tested where it is built
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)
     training.train_advgan(make_config(**TINY), folder, target_classes="3,7", epochs=1)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     names = ("aigan", "aigan_stage1", "advgan", "fgsm", "pgd", "cw")
-    result = comparison.evaluate_workdir(
+    result = compare.evaluate_workdir(
         folder, attacks=names, num_examples=12, save_images=str(tmp_path / "pictures"), transfer_to=("small",)
     )
     rows = result["attacks"]
@@ -1033,7 +1028,7 @@ def test_pictures_are_not_mixed_into_a_folder_that_holds_something(finished, tmp
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.txt").write_text("kept")
     with pytest.raises(InputError, match="expected a new or an empty folder"):
-        comparison.evaluate_workdir(finished[0], save_images=str(tmp_path / "mine"), output=str(tmp_path / "out"))
+        compare.evaluate_workdir(finished[0], save_images=str(tmp_path / "mine"), output=str(tmp_path / "out"))
     assert [entry.name for entry in (tmp_path / "mine").iterdir()] == ["a.txt"]
     assert not (tmp_path / "out").exists()
 
@@ -1050,7 +1045,7 @@ def test_pictures_are_not_mixed_into_a_folder_that_holds_something(finished, tmp
 )
 def test_what_cannot_be_compared_is_refused_in_one_line(arguments, words, finished, tmp_path, capsys):
     with pytest.raises(InputError) as caught:
-        comparison.evaluate_workdir(finished[0], output=str(tmp_path / "out"), **arguments)
+        compare.evaluate_workdir(finished[0], output=str(tmp_path / "out"), **arguments)
     assert "\n" not in str(caught.value)
     assert all(word in str(caught.value) for word in words), caught.value
     assert "Training" not in capsys.readouterr().out  # nor is any other classifier of --transfer_to trained first
@@ -1061,7 +1056,7 @@ def test_a_report_that_could_not_be_written_is_refused_before_anything_is_measur
     (tmp_path / "file").write_text("kept")
     for output in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(InputError, match=r"--output=.*file is a file; expected a writable folder"):
-            comparison.evaluate_workdir(finished[0], output=str(output))
+            compare.evaluate_workdir(finished[0], output=str(output))
     assert "Measuring" not in capsys.readouterr().out
     assert (tmp_path / "file").read_text() == "kept"
 
@@ -1078,7 +1073,7 @@ def test_a_classifier_the_pictures_cannot_be_shown_to_is_refused_before_anything
     keras.Sequential(layers).save(tmp_path / "other" / "classifier.keras")
     (tmp_path / "other" / "digests.json").unlink()  # else it is refused as not the one that was written
     with pytest.raises(InputError, match=f"--transfer_to=.*other: .*{words}"):
-        comparison.evaluate_workdir(finished[0], transfer_to=(str(tmp_path / "other"),), output=str(tmp_path / "out"))
+        compare.evaluate_workdir(finished[0], transfer_to=(str(tmp_path / "other"),), output=str(tmp_path / "out"))
     assert "Measuring" not in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
 
@@ -1090,7 +1085,7 @@ def test_work_folders_with_and_without_a_defence_are_set_side_by_side(finished, 
     training.train_and_export(make_config(**TINY, defense="pgd"), defended)
     assert "under attack (pgd)" in capsys.readouterr().out
     paths = [str(plain), str(defended)]
-    rows = resistance.evaluate_defenses(paths, num_examples=30, output=str(tmp_path / "out"))
+    rows = defences.evaluate_defenses(paths, num_examples=30, output=str(tmp_path / "out"))
     assert list(rows) == paths
     assert [row["defense"] for row in rows.values()] == ["none", "pgd"]
     for path, row in rows.items():
@@ -1122,7 +1117,7 @@ def test_an_ensemble_defence_trains_its_static_classifiers_once(tmp_path, monkey
 def test_an_unknown_attack_is_named(finished):
     for attacks, word in ((("aigan", "deepfool"), "deepfool"), ((), "none")):
         with pytest.raises(InputError, match=f"{word}.*expected some of aigan, aigan_stage1, advgan, fgsm, pgd, cw"):
-            comparison.evaluate_workdir(finished[0], attacks=attacks)
+            compare.evaluate_workdir(finished[0], attacks=attacks)
 
 
 @pytest.mark.parametrize(
@@ -1167,7 +1162,7 @@ def test_a_damaged_work_folder_is_refused_in_one_line(damage, words, sealed, fin
     report = (folder / "report.json").read_bytes()
     damage(folder)
     with pytest.raises(InputError) as caught:
-        comparison.evaluate_workdir(folder, attacks=("aigan", "aigan_stage1"), num_examples=20)
+        compare.evaluate_workdir(folder, attacks=("aigan", "aigan_stage1"), num_examples=20)
     assert "\n" not in str(caught.value)
     assert all(word in str(caught.value) for word in words), caught.value
     assert (folder / "report.json").read_bytes() == report
@@ -1206,10 +1201,10 @@ def test_python_that_a_work_folder_names_is_run_only_if_the_user_names_it_too(
             return training.export_again(folder, export_classifier=True, **named)
         named["output"] = str(tmp_path / "out")
         if use == "set side by side":
-            return resistance.evaluate_defenses([str(finished[0]), str(folder)], num_examples=5, **named)
+            return defences.evaluate_defenses([str(finished[0]), str(folder)], num_examples=5, **named)
         if use == "shown its pictures":
-            return comparison.evaluate_workdir(finished[0], num_examples=5, transfer_to=(str(folder),), **named)
-        return comparison.evaluate_workdir(folder, num_examples=5, **named)
+            return compare.evaluate_workdir(finished[0], num_examples=5, transfer_to=(str(folder),), **named)
+        return compare.evaluate_workdir(folder, num_examples=5, **named)
 
     other = tmp_path / "other.py"
     other.write_text("")
@@ -1255,7 +1250,7 @@ def test_files_of_ones_own_that_changed_since_are_seen(changed, of_somebody_else
     assert set(digests) == set(paths) - {"class_names" if changed == "dataset" else "dataset"}
     set_in_config(folder, digests=digests)
     attempts = [
-        lambda: comparison.evaluate_workdir(folder, num_examples=5, custom_objects=[code]),
+        lambda: compare.evaluate_workdir(folder, num_examples=5, custom_objects=[code]),
         lambda: training.export_again(folder, export_classifier=True, custom_objects=[code]),
         lambda: training.train_and_export(config, folder),
     ]

@@ -7,25 +7,25 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from aigan_tf import classifiers
-from aigan_tf.adoption import first_line, take_weights
-from aigan_tf.batches import evaluation_batches, training_batches
-from aigan_tf.building import build_aigan
-from aigan_tf.callbacks import MetricsHistory, Progress
-from aigan_tf.checkpoints import Checkpoint, state_of
+from aigan_tf.build import build_aigan
+from aigan_tf.classifiers import architectures
+from aigan_tf.classifiers.adversarial_training import AdversarialTraining, GeneratorTraining
+from aigan_tf.classifiers.black_box import BlackBox
+from aigan_tf.classifiers.loading import first_line, take_weights
 from aigan_tf.config import Config
-from aigan_tf.data import ImageDataset
-from aigan_tf.defences import AdversarialTraining, GeneratorTraining
-from aigan_tf.distillation import BlackBox
-from aigan_tf.distribution import Devices
+from aigan_tf.data.batches import evaluation_batches, training_batches
+from aigan_tf.data.datasets import ImageDataset
+from aigan_tf.engine.callbacks import MetricsHistory, Progress
+from aigan_tf.engine.checkpoints import Checkpoint, state_of
+from aigan_tf.engine.distribution import Devices
+from aigan_tf.engine.normalization import with_fused_batch_norm
 from aigan_tf.errors import InputError
 from aigan_tf.files import atomic_file
-from aigan_tf.health import QuietFailures, StopNotFinite
-from aigan_tf.normalization import with_fused_batch_norm
+from aigan_tf.method.failures import QuietFailures, StopNotFinite
 from aigan_tf.preparation import existing_classifier, say, trainable_classifier
 from aigan_tf.workdir import Workdir
 
-HARDENING = classifiers.Recipe(epochs=10, learning_rate=0.02)  # from weights that are good already
+HARDENING = architectures.Recipe(epochs=10, learning_rate=0.02)  # from weights that are good already
 STATIC = ("c", "a", "resnet20", "small", "b")  # of an ensemble defence: the first two others that fit the images
 
 
@@ -39,13 +39,13 @@ def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -
     name = config.classifier.lower()
     mean, std = dataset.train.channel_statistics()
     keras.utils.set_random_seed(config.seed)
-    model = classifiers.build(name, dataset.image_shape, dataset.num_classes, mean, std)
+    model = architectures.build(name, dataset.image_shape, dataset.num_classes, mean, std)
     trainee = with_fused_batch_norm(model)
-    recipe = classifiers.ARCHITECTURES[name].recipe
+    recipe = architectures.ARCHITECTURES[name].recipe
     _train(trainee, recipe, f"Training classifier {config.classifier}", config, dataset, folder)
     model.set_weights(trainee.get_weights())  # Keras's own layers again: loads without this package
     _save(model, folder)
-    return classifiers.frozen(model)
+    return architectures.frozen(model)
 
 
 def hardened_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -> Callable:
@@ -81,7 +81,7 @@ def _train(trainee, recipe, doing, config, dataset, folder):
     elif config.defense:
         static = static_classifiers(config, dataset, folder)
         learner = AdversarialTraining(trainee, config.defense, config.epsilon, static, config.seed)
-    classifiers.compile_for_training(learner, recipe, epochs * steps, soft=dataset.train.labels.ndim == 2)
+    architectures.compile_for_training(learner, recipe, epochs * steps, soft=dataset.train.labels.ndim == 2)
     learner.optimizer.build(trainee.trainable_variables)
     history = MetricsHistory(folder.classifier_metrics)
     checkpoint = Checkpoint(
@@ -133,7 +133,7 @@ def static_classifiers(config: Config, dataset: ImageDataset, folder: Workdir) -
         return []
     own = config.classifier.lower()
     side = min(dataset.image_shape[:2])
-    names = [name for name in STATIC if name != own and classifiers.ARCHITECTURES[name].min_side <= side][:2]
+    names = [name for name in STATIC if name != own and architectures.ARCHITECTURES[name].min_side <= side][:2]
     return [
         trained_classifier(
             dataclasses.replace(config, classifier=name, classifier_epochs=0, defense=""),

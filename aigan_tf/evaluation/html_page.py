@@ -4,7 +4,7 @@ import base64
 import html
 from collections.abc import Mapping, Sequence
 
-from aigan_tf import figures, report
+from aigan_tf.evaluation import figures, tables
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1c1c1c; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
@@ -74,19 +74,19 @@ def comparison_page(result: Mapping, pictures: bytes | None) -> str:
         "Wilson's, as if all attacks were independent. Unrounded is the success before the pictures are rounded.",
         "L2 and SSIM are means and Linf the largest over all attacks, those that fail too, of pixels in [0, 1]; an attack that "
         f"gives up leaves its image as it was. Times are of batches of {result['batch_size']} on {result['processor']}.",
-        *filter(None, [report.black_box_note(result), report.paid_for(result), report.beside_advgan(result)]),
+        *filter(None, [tables.black_box_note(result), tables.paid_for(result), tables.beside_advgan(result)]),
     ]
-    sections = {"Attacks": table(report.comparison_rows(attacks))}
+    sections = {"Attacks": table(tables.comparison_rows(attacks))}
     if result["transfer"]:
         sections["The generator against classifiers it was not trained on"] = table(
-            report.comparison_rows(result["transfer"])
+            tables.comparison_rows(result["transfer"])
         )
     if pictures:
         sections["Pictures"] = figure(
             pictures,
             "What each generator makes of one image of each class. Magnified: grey is no change, black or white all of epsilon.",
         )
-    sections["By class"] = table(report.class_rows(attacks))
+    sections["By class"] = table(tables.class_rows(attacks))
     if first["attack"] == "targeted":
         rates = {name: row["success_by_class"] for name, row in attacks.items()}
         bars = figures.success_by_target(rates, "Success by target")
@@ -114,4 +114,4 @@ def defense_page(rows: Mapping[str, Mapping], warnings: Sequence[str]) -> str:
         "fgsm and pgd is that of untargeted attacks (foolbox; PGD with 40 steps) on all images; success is that of each "
         "attack on the images the classifier gets right, towards the class asked for where it is targeted."
     ]
-    return page("Defences", {"Accuracy and success": table(report.defense_rows(rows))}, notes, warnings)
+    return page("Defences", {"Accuracy and success": table(tables.defense_rows(rows))}, notes, warnings)

@@ -12,15 +12,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf import arrays, evaluation, saved_model
-from aigan_tf.adoption import attackable_model, first_line
+from aigan_tf.classifiers.loading import attackable_model, first_line
 from aigan_tf.config import Config
-from aigan_tf.data import MIN_SIDE, ImageDataset, hold_out
+from aigan_tf.data import arrays
+from aigan_tf.data.datasets import MIN_SIDE, ImageDataset, hold_out
+from aigan_tf.data.splits import Split
+from aigan_tf.engine import saved_model
 from aigan_tf.errors import DivergedError, InputError, graph_refusal, user_path
-from aigan_tf.export import ServedGenerator, export_generator, latest_version
+from aigan_tf.evaluation import measure
 from aigan_tf.preparation import check_accuracy, refuse_too_long_shifts
-from aigan_tf.splits import Split
-from aigan_tf.training import train_generator
+from aigan_tf.serving.export import ServedGenerator, export_generator, latest_version
+from aigan_tf.training.run import train_generator
 from aigan_tf.workdir import Workdir
 
 # Those of train.py's settings that are the method's own; data and classifier are given as they are.
@@ -203,7 +205,7 @@ def fit_generator(
     attacked, names = _with_names(classifier, class_names, images[:16].astype(np.float32) / 255, pixel_range)
     num_classes = len(names)
     if labels is None:
-        labels = evaluation.predictions(attacked, images.astype(np.float32) / 255)
+        labels = measure.predictions(attacked, images.astype(np.float32) / 255)
     else:
         labels = arrays.checked_labels(labels, len(images), num_classes)
         some = slice(None, None, -(-len(images) // MEASURED))  # from end to end: they may be sorted by class
@@ -286,7 +288,7 @@ def evaluate(
         progress: whether progress is shown.
 
     Returns:
-        Name (`"aigan"` for a single generator) to what `aigan_tf.evaluation.evaluate_attack` returns: `success_rate`,
+        Name (`"aigan"` for a single generator) to what `aigan_tf.evaluation.measure.evaluate_attack` returns: `success_rate`,
         `success_interval`, `worst_target`, `mean_l2`, ...
 
     Raises:
@@ -303,7 +305,7 @@ def evaluate(
         raise InputError("no images given; expected at least one: give more")
     measured, names = _with_names(classifier, class_names, images[:16], pixel_range, needs_gradient=False)
     labels = arrays.checked_labels(labels, len(images), len(names))
-    return evaluation.evaluate(
+    return measure.evaluate(
         attacks, measured, images, labels, epsilon,
         class_names=names, targeted=targeted, seed=seed, progress=progress,
     )  # fmt: skip

@@ -5,15 +5,17 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from aigan_tf import baselines, preparation, saved_model
-from aigan_tf.adoption import first_line, has_usable_gradient
-from aigan_tf.building import build_generator
+from aigan_tf import preparation
+from aigan_tf.build import build_generator
+from aigan_tf.classifiers.loading import first_line, has_usable_gradient
 from aigan_tf.config import Config
-from aigan_tf.data import ImageDataset
+from aigan_tf.data.datasets import ImageDataset
+from aigan_tf.engine import saved_model
 from aigan_tf.errors import InputError
-from aigan_tf.evaluation import Attack
-from aigan_tf.export import ServedGenerator, latest_version
+from aigan_tf.evaluation import foolbox_attacks
+from aigan_tf.evaluation.measure import Attack
 from aigan_tf.files import numbered, read_csv
+from aigan_tf.serving.export import ServedGenerator, latest_version
 from aigan_tf.workdir import Workdir
 
 GENERATOR = "aigan"
@@ -24,7 +26,7 @@ OURS = {
     STAGE1: "the generator as it was at the end of stage 1",
     ADVGAN: "AdvGAN, one generator for each target class",
 }
-ATTACKS = (*OURS, *baselines.SETTINGS)
+ATTACKS = (*OURS, *foolbox_attacks.SETTINGS)
 
 
 def contenders(
@@ -41,7 +43,7 @@ def contenders(
         InputError: the work folder does not hold what an attack needs.
     """
     attacks = {}
-    follows_gradient = not baselines.SETTINGS.keys().isdisjoint(names)
+    follows_gradient = not foolbox_attacks.SETTINGS.keys().isdisjoint(names)
     gradient = follows_gradient and has_usable_gradient(classifier, dataset.test.take(slice(0, 16)).as_float())
     for name in names:
         if name == GENERATOR:
@@ -61,8 +63,8 @@ def contenders(
             )
         else:
             attacks[name] = Attack(
-                baselines.baseline(name, classifier, config.epsilon, config.targeted, config.seed),
-                baselines.SETTINGS[name],
+                foolbox_attacks.baseline(name, classifier, config.epsilon, config.targeted, config.seed),
+                foolbox_attacks.SETTINGS[name],
                 targets_per_image=1 if name == "cw" else 0,  # a hundred times as slow as the others
                 bounded=name != "cw",
             )

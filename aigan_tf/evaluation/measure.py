@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from tqdm import tqdm
 
 from aigan_tf.errors import InputError
-from aigan_tf.perturbation import apply_perturbation, l2_norms, linf_norms, quantize
+from aigan_tf.method.perturbation import apply_perturbation, l2_norms, linf_norms, quantize
 
 ALL_TARGETS_UP_TO = 20  # classes; with more, each image gets MANY_TARGETS of the others
 MANY_TARGETS = 10

@@ -13,24 +13,26 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf import classifier_training, classifiers, figures, preparation
-from aigan_tf.aigan import AIGAN, spread_target_classes
-from aigan_tf.batches import evaluation_batches, training_batches
-from aigan_tf.building import build_advgan, build_aigan, steps_per_epoch
-from aigan_tf.callbacks import MetricsHistory, Progress, StageSwitch, events_anew
-from aigan_tf.checkpoints import Checkpoint, state_of
-from aigan_tf.comparison import measure_export
+from aigan_tf import preparation
+from aigan_tf.build import build_advgan, build_aigan, steps_per_epoch
+from aigan_tf.classifiers import architectures, training
+from aigan_tf.classifiers.black_box import BlackBox, DynamicDistillation
 from aigan_tf.config import Config, before_they_existed
-from aigan_tf.contenders import ExportedGenerator
-from aigan_tf.data import ImageDataset
-from aigan_tf.distillation import BlackBox, DynamicDistillation
-from aigan_tf.distribution import Devices
+from aigan_tf.data.batches import evaluation_batches, training_batches
+from aigan_tf.data.datasets import ImageDataset
+from aigan_tf.engine.callbacks import MetricsHistory, Progress, StageSwitch, events_anew
+from aigan_tf.engine.checkpoints import Checkpoint, state_of
+from aigan_tf.engine.distribution import Devices
+from aigan_tf.engine.precision import MixedPrecision
 from aigan_tf.errors import InputError
-from aigan_tf.export import ServedGenerator, export_generator, latest_version
+from aigan_tf.evaluation import figures
+from aigan_tf.evaluation.attacks import ExportedGenerator
+from aigan_tf.evaluation.compare import measure_export
 from aigan_tf.files import atomic_file, write_bytes, write_json
-from aigan_tf.health import QuietFailures, StopNotFinite
-from aigan_tf.precision import MixedPrecision
+from aigan_tf.method.aigan import AIGAN, spread_target_classes
+from aigan_tf.method.failures import QuietFailures, StopNotFinite
 from aigan_tf.preparation import say
+from aigan_tf.serving.export import ServedGenerator, export_generator, latest_version
 from aigan_tf.workdir import Workdir
 
 
@@ -178,10 +180,10 @@ def open_run(
     preparation.refuse_too_long_shifts(config, dataset.image_shape)
     # What does not fit must be refused before the folder is made.
     if config.black_box:
-        classifiers.fitting_architecture(config.black_box, dataset.image_shape)
+        architectures.fitting_architecture(config.black_box, dataset.image_shape)
     adopted = None
     if preparation.is_built_in(config.classifier):
-        classifiers.fitting_architecture(config.classifier, dataset.image_shape)
+        architectures.fitting_architecture(config.classifier, dataset.image_shape)
     else:
         adopted = preparation.adopt_classifier(config, dataset)
         if config.defense:
@@ -200,10 +202,10 @@ def open_run(
         )
         classifier = adopted
         if classifier is None:
-            classifier = classifier_training.trained_classifier(config, dataset, folder)
+            classifier = training.trained_classifier(config, dataset, folder)
             preparation.check_accuracy(classifier, dataset.test, dataset.num_classes)
         elif config.defense:
-            classifier = classifier_training.hardened_classifier(config, dataset, folder)
+            classifier = training.hardened_classifier(config, dataset, folder)
             preparation.check_accuracy(classifier, dataset.test, dataset.num_classes)
         if devices.distributed:
             say(f"The generator is trained on {devices.replicas} devices ({strategy}).")
@@ -219,7 +221,7 @@ def train_generator(
     attacked, distillation, saved = classifier, [], {}
     if config.black_box:
         black_box = BlackBox(classifier)
-        copy, answered = classifier_training.local_copy(config, dataset, folder, black_box)
+        copy, answered = training.local_copy(config, dataset, folder, black_box)
         attacked = functools.partial(copy, training=False)  # not frozen: its weights follow the answers
         optimizer = keras.optimizers.Adam(1e-4)  # the copy is trained already: it only follows the generator
         distillation = [

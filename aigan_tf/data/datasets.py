@@ -9,8 +9,8 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from aigan_tf.data.splits import Split, empty_images, images_at_once
 from aigan_tf.errors import InputError, refuse_pipe, user_path
-from aigan_tf.splits import Split, empty_images, images_at_once
 
 MIN_SIDE = 8  # pixels: two halvings still leave the networks a 2 x 2 map
 VALIDATION_FRACTION = 0.1

@@ -12,8 +12,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from aigan_tf.engine.normalization import with_folded_batch_norm
 from aigan_tf.errors import InputError
-from aigan_tf.normalization import with_folded_batch_norm
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from aigan_tf import saved_model
-from aigan_tf.classifiers import ARCHITECTURES, frozen
+from aigan_tf.classifiers.architectures import ARCHITECTURES, frozen
+from aigan_tf.engine import saved_model
 from aigan_tf.errors import InputError, graph_refusal, refuse_pipe, user_path
 
 LEAST_PROBABILITY = 1e-30  # whose logarithm is still finite in float32

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from aigan_tf.losses import adversarial_loss
-from aigan_tf.perturbation import apply_perturbation, per_image
+from aigan_tf.method.losses import adversarial_loss
+from aigan_tf.method.perturbation import apply_perturbation, per_image
 
 
 def pgd_attack(

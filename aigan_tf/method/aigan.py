@@ -6,10 +6,10 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from aigan_tf.losses import adversarial_loss, discriminator_loss, gan_loss, hinge_loss
-from aigan_tf.metrics import PerturbationL2, PerturbationLinf, SuccessRate
-from aigan_tf.perturbation import apply_perturbation, bounded, l2_norms
-from aigan_tf.replicas import own_rows, own_seed, replica
+from aigan_tf.engine.replicas import own_rows, own_seed, replica
+from aigan_tf.method.losses import adversarial_loss, discriminator_loss, gan_loss, hinge_loss
+from aigan_tf.method.metrics import PerturbationL2, PerturbationLinf, SuccessRate
+from aigan_tf.method.perturbation import apply_perturbation, bounded, l2_norms
 
 
 def draw_target_classes(labels: tf.Tensor, num_classes: int, seed: tf.Tensor) -> tf.Tensor:

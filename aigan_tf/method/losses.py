@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from aigan_tf.perturbation import l2_norms
+from aigan_tf.method.perturbation import l2_norms
 
 
 def adversarial_loss(logits: tf.Tensor, classes: tf.Tensor, targeted: bool) -> tf.Tensor:

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import keras
 
-from aigan_tf.advgan import AdvGAN
-from aigan_tf.aigan import AIGAN
-from aigan_tf.attacks import pgd_attack
 from aigan_tf.config import Config
-from aigan_tf.data import ImageDataset
-from aigan_tf.networks import Discriminator, Generator
-from aigan_tf.optimizers import ConvolutionMuon
-from aigan_tf.precision import with_loss_scaling
+from aigan_tf.data.datasets import ImageDataset
+from aigan_tf.engine.optimizers import ConvolutionMuon
+from aigan_tf.engine.precision import with_loss_scaling
+from aigan_tf.method.advgan import AdvGAN
+from aigan_tf.method.aigan import AIGAN
+from aigan_tf.method.networks import Discriminator, Generator
+from aigan_tf.method.pgd import pgd_attack
 
 
 def build_generator(config: Config, dataset: ImageDataset, num_classes: int | None = None) -> Generator:

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf.aigan import AIGAN
 from aigan_tf.errors import DivergedError
-from aigan_tf.perturbation import l2_norms
+from aigan_tf.method.aigan import AIGAN
+from aigan_tf.method.perturbation import l2_norms
 
 
 class StopNotFinite(keras.callbacks.Callback):

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from aigan_tf.aigan import AIGAN
-from aigan_tf.attacks import pgd_attack
-from aigan_tf.perturbation import apply_perturbation
+from aigan_tf.method.aigan import AIGAN
+from aigan_tf.method.perturbation import apply_perturbation
+from aigan_tf.method.pgd import pgd_attack
 
 PGD_STEPS = 7  # of epsilon / 4, as Madry et al. train on CIFAR-10
 

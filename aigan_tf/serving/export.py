@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
-from aigan_tf import request_checks, saved_model, warmup
+from aigan_tf.engine import saved_model
 from aigan_tf.files import atomic_folder, numbered
-from aigan_tf.perturbation import apply_perturbation, bounded, quantize
+from aigan_tf.method.perturbation import apply_perturbation, bounded, quantize
+from aigan_tf.serving import request_checks, warmup
 
 
 class ServedGenerator(tf.Module):

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from aigan_tf import doubts, page, preparation, report
-from aigan_tf.comparison import COMPARED_EXAMPLES, evaluate_workdir
-from aigan_tf.contenders import GENERATOR
+from aigan_tf import preparation
 from aigan_tf.errors import InputError, user_path
-from aigan_tf.evaluation import interval
+from aigan_tf.evaluation import caveats, html_page, tables
+from aigan_tf.evaluation.attacks import GENERATOR
+from aigan_tf.evaluation.compare import COMPARED_EXAMPLES, evaluate_workdir
+from aigan_tf.evaluation.measure import interval
 from aigan_tf.files import read_csv, report_folder, write_report
 from aigan_tf.workdir import Workdir
 
@@ -79,17 +80,17 @@ def evaluate_defenses(
         }
         # One that was trained here without a defence claims none. A file may have one.
         if config.defense or not preparation.is_built_in(config.classifier):
-            rows[path]["warnings"] += doubts.doubts_of_a_defense(robust["fgsm"], robust["pgd"])
-    print(report.aligned(report.defense_rows(rows)), flush=True)
+            rows[path]["warnings"] += caveats.doubts_of_a_defense(robust["fgsm"], robust["pgd"])
+    print(tables.aligned(tables.defense_rows(rows)), flush=True)
     warnings = [f"{path}: {warning}" for path, row in rows.items() for warning in row["warnings"]]
     for warning in warnings:
         print(f"WARNING: {warning}", flush=True)
-    cells = report.defense_rows(rows)
+    cells = tables.defense_rows(rows)
     write_report(
         output,
         "defenses",
         rows,
         [dict(zip(cells[0], row, strict=True)) for row in cells[1:]],
-        page.defense_page(rows, warnings),
+        html_page.defense_page(rows, warnings),
     )
     return rows

@@ -1,4 +1,4 @@
-"""A small client of a served generator: python -m aigan_tf.client --rest=localhost:8501 --image=cat.png --target=dog --out=adv.png"""
+"""A small client of a served generator: python -m aigan_tf.serving.client --rest=localhost:8501 --image=cat.png --target=dog --out=adv.png"""
 
 import base64
 import http.client
@@ -157,7 +157,7 @@ def _foreign(flag):
 
 
 def main() -> None:
-    """python -m aigan_tf.client, or aigan-client"""
+    """python -m aigan_tf.serving.client, or aigan-client"""
     define(str, "rest", None, "HOST:PORT of TensorFlow Serving's REST interface (usually 8501)")
     define(str, "grpc", None, "HOST:PORT of its gRPC interface, in place of --rest (usually 8500)")
     define(str, "model", MODEL, "name the generator is served under")

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from aigan_tf.normalization import FusedBatchNormalization
+from aigan_tf.engine.normalization import FusedBatchNormalization
 
 
 @keras.saving.register_keras_serializable("aigan_tf")

@@ -10,16 +10,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf import baselines, classifiers, doubts, figures, page, preparation, report
-from aigan_tf.adoption import has_usable_gradient, run_python
-from aigan_tf.classifier_training import trained_classifier
+from aigan_tf import preparation
+from aigan_tf.classifiers import architectures
+from aigan_tf.classifiers.loading import has_usable_gradient, run_python
+from aigan_tf.classifiers.training import trained_classifier
 from aigan_tf.config import Config
-from aigan_tf.contenders import ADVGAN, ATTACKS, GENERATOR, OURS, STAGE1, ExportedGenerator, contenders
-from aigan_tf.data import ImageDataset
+from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.errors import InputError, user_path
-from aigan_tf.evaluation import Attack, EvaluationSet, evaluate_attack, evaluate_attacks
+from aigan_tf.evaluation import caveats, figures, foolbox_attacks, html_page, tables
+from aigan_tf.evaluation.attacks import ADVGAN, ATTACKS, GENERATOR, OURS, STAGE1, ExportedGenerator, contenders
+from aigan_tf.evaluation.image_folder import PictureFolder
+from aigan_tf.evaluation.measure import Attack, EvaluationSet, evaluate_attack, evaluate_attacks
 from aigan_tf.files import report_folder, write_report
-from aigan_tf.pictures import PictureFolder
 from aigan_tf.workdir import Workdir, commit, package_versions
 
 CURVE_POINTS = 8
@@ -114,7 +116,7 @@ def evaluate_workdir(
     _print(result)
     rows = [{"name": name, **_flat(row)} for name, row in (result["attacks"] | result["transfer"]).items()]
     drawn = _drawn(config, examples, dataset.name, chosen) if OURS.keys() & chosen.keys() else None
-    write_report(output, "report", result, rows, page.comparison_page(result, drawn))
+    write_report(output, "report", result, rows, html_page.comparison_page(result, drawn))
     return result
 
 
@@ -152,12 +154,12 @@ def compare(
     rows = evaluate_attacks(
         attacks, examples, config.epsilon, config.targeted, config.seed, COMPARED_BATCH, keep, progress=True
     )
-    warnings = doubts.doubts_of_attacks(rows)
+    warnings = caveats.doubts_of_attacks(rows)
     # Of a black box that no attack here follows, it would say nothing.
-    if not (config.black_box and baselines.SETTINGS.keys().isdisjoint(rows)):
-        warnings += doubts.doubts_of_gradients(examples, config.targeted)
+    if not (config.black_box and foolbox_attacks.SETTINGS.keys().isdisjoint(rows)):
+        warnings += caveats.doubts_of_gradients(examples, config.targeted)
     if untargeted_too and config.targeted:
-        warnings += doubts.doubts_of_gradients(examples, False)
+        warnings += caveats.doubts_of_gradients(examples, False)
     result = {
         "dataset": dataset_name,
         "classifier": config.classifier,
@@ -182,7 +184,7 @@ def compare(
         times = (rows[name]["milliseconds_per_image"] for name in ("pgd", GENERATOR))
         result["images_until_training_is_paid_for"] = images_until_paid_for(training, *times)
     if ADVGAN in rows and GENERATOR in rows:
-        result["mean_success_on_advgan_targets"] = doubts.mean_success(rows, (GENERATOR, ADVGAN))
+        result["mean_success_on_advgan_targets"] = caveats.mean_success(rows, (GENERATOR, ADVGAN))
     return result
 
 
@@ -199,7 +201,7 @@ def images_until_paid_for(training_seconds: float, milliseconds: float, generato
 
 def robust_accuracy(name: str, config: Config, examples: EvaluationSet) -> float:
     """Returns the share of images that the classifier gets right also under foolbox's untargeted attack."""
-    attack = baselines.baseline(name, examples.classifier, config.epsilon, targeted=False, seed=config.seed)
+    attack = foolbox_attacks.baseline(name, examples.classifier, config.epsilon, targeted=False, seed=config.seed)
     measured = evaluate_attack(
         attack,
         examples,
@@ -222,12 +224,12 @@ def measure_export(folder: Workdir, config: Config, dataset: ImageDataset, class
     examples = examples_of(dataset, classifier)
     measured = evaluate_attack(generator, examples, config.epsilon, config.targeted, config.seed)
     result = {**measured, "device": preparation.device_name()}
-    print(report.success_table(result), flush=True)
+    print(tables.success_table(result), flush=True)
     if config.variable_epsilon:
         result["success_by_epsilon"] = _curve(
             GENERATOR, generator.within, config, examples.first_correct(CURVE_EXAMPLES)
         )
-        print(report.epsilon_table(result["success_by_epsilon"]), flush=True)
+        print(tables.epsilon_table(result["success_by_epsilon"]), flush=True)
     return result
 
 
@@ -278,7 +280,7 @@ def _curves(config, examples, attacks):
             )
             curves[name] = curve(
                 name,
-                lambda epsilon, name=name: baselines.baseline(
+                lambda epsilon, name=name: foolbox_attacks.baseline(
                     name, examples.classifier, epsilon, config.targeted, config.seed
                 ),
             )
@@ -299,7 +301,7 @@ def _other_classifiers(names, config, dataset, folder, custom_objects):
             continue
         try:
             if name in trained:
-                classifiers.fitting_architecture(name, dataset.image_shape)
+                architectures.fitting_architecture(name, dataset.image_shape)
             else:
                 other = Workdir(user_path(name))
                 settings = preparation.config_of(other)
@@ -325,12 +327,12 @@ def _trained_classifier(name, config, dataset, folder):
 
 
 def _print(result):
-    print(report.aligned(report.comparison_rows(result["attacks"])), flush=True)
+    print(tables.aligned(tables.comparison_rows(result["attacks"])), flush=True)
     if result["transfer"]:
         print("The same generator's pictures, shown to classifiers it was not trained on:")
-        print(report.aligned(report.comparison_rows(result["transfer"])), flush=True)
+        print(tables.aligned(tables.comparison_rows(result["transfer"])), flush=True)
     warnings = [f"WARNING: {warning}" for warning in result["warnings"]]
-    for line in (*warnings, report.black_box_note(result), report.paid_for(result), report.beside_advgan(result)):
+    for line in (*warnings, tables.black_box_note(result), tables.paid_for(result), tables.beside_advgan(result)):
         if line:
             print(line, flush=True)
 

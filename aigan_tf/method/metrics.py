@@ -3,8 +3,8 @@
 import keras
 import tensorflow as tf
 
-from aigan_tf.perturbation import l2_norms, linf_norms
-from aigan_tf.replicas import replica
+from aigan_tf.engine.replicas import replica
+from aigan_tf.method.perturbation import l2_norms, linf_norms
 
 
 class SuccessRate(keras.metrics.Mean):

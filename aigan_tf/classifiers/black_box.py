@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf.aigan import AIGAN
-from aigan_tf.batches import evaluation_batches
-from aigan_tf.splits import Split
+from aigan_tf.data.batches import evaluation_batches
+from aigan_tf.data.splits import Split
+from aigan_tf.method.aigan import AIGAN
 
 
 class BlackBox:

@@ -9,7 +9,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf.splits import Split
+from aigan_tf.data.splits import Split
 
 
 def training_batches(

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from aigan_tf.aigan import AIGAN
+from aigan_tf.method.aigan import AIGAN
 
 
 class AdvGAN(AIGAN):

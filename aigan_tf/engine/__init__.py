@@ -1,0 +1,1 @@
+"""What Keras and TensorFlow lack; the only package that touches their private API."""

@@ -1,0 +1,1 @@
+"""Measuring attacks and reporting the results."""

@@ -1,0 +1,1 @@
+"""The SavedModel for TensorFlow Serving, and a client."""

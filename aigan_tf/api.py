@@ -12,17 +12,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf.classifiers.loading import attackable_model, first_line
+from aigan_tf.classifiers import accuracy
+from aigan_tf.classifiers.accuracy import check_accuracy
+from aigan_tf.classifiers.loading import attackable_model
 from aigan_tf.config import Config
 from aigan_tf.data import arrays
-from aigan_tf.data.datasets import MIN_SIDE, ImageDataset, hold_out
-from aigan_tf.data.splits import Split
+from aigan_tf.data.batches import refuse_too_long_shifts
+from aigan_tf.data.datasets import MIN_SIDE, ImageDataset
+from aigan_tf.data.splits import Split, hold_out
 from aigan_tf.engine import saved_model
-from aigan_tf.errors import DivergedError, InputError, graph_refusal, user_path
+from aigan_tf.engine.saved_model import first_line
+from aigan_tf.errors import DivergedError, InputError, graph_refusal
 from aigan_tf.evaluation import measure
-from aigan_tf.preparation import check_accuracy, refuse_too_long_shifts
+from aigan_tf.files import user_path
 from aigan_tf.serving.export import ServedGenerator, export_generator, latest_version
-from aigan_tf.training.run import train_generator
+from aigan_tf.training.generator import train_generator
 from aigan_tf.workdir import Workdir
 
 # Those of train.py's settings that are the method's own; data and classifier are given as they are.
@@ -205,7 +209,7 @@ def fit_generator(
     attacked, names = _with_names(classifier, class_names, images[:16].astype(np.float32) / 255, pixel_range)
     num_classes = len(names)
     if labels is None:
-        labels = measure.predictions(attacked, images.astype(np.float32) / 255)
+        labels = accuracy.predictions(attacked, images.astype(np.float32) / 255)
     else:
         labels = arrays.checked_labels(labels, len(images), num_classes)
         some = slice(None, None, -(-len(images) // MEASURED))  # from end to end: they may be sorted by class

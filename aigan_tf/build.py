@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import pathlib
 import random
 from collections.abc import Callable
 
@@ -11,10 +12,13 @@ from aigan_tf.config import Config
 from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.engine.optimizers import ConvolutionMuon
 from aigan_tf.engine.precision import with_loss_scaling
+from aigan_tf.engine.saved_model import first_line
+from aigan_tf.errors import InputError
 from aigan_tf.method.advgan import AdvGAN
 from aigan_tf.method.aigan import AIGAN
 from aigan_tf.method.networks import Discriminator, Generator
 from aigan_tf.method.pgd import pgd_attack
+from aigan_tf.workdir import Workdir
 
 
 def build_generator(config: Config, dataset: ImageDataset, num_classes: int | None = None) -> Generator:
@@ -103,3 +107,29 @@ def objective(config: Config, dataset: ImageDataset, total_steps: int) -> dict:
 def steps_per_epoch(config: Config, dataset: ImageDataset) -> int:
     """Returns training steps an epoch; without a setting, one pass over the training images."""
     return config.steps_per_epoch or len(dataset.train) // config.batch_size
+
+
+def trained_generator(config: Config, dataset: ImageDataset, folder: Workdir) -> Generator:
+    """Returns the generator of a finished run.
+
+    Raises:
+        InputError: its weights are not there, or cannot be loaded.
+    """
+    generator = build_generator(config, dataset)
+    load_weights(generator, folder.weights, "expected the weights of a finished run: finish it with train.py")
+    return generator
+
+
+def load_weights(network: keras.Model, path: pathlib.Path, expected: str) -> None:
+    """Fills a network from a weights file of a work folder.
+
+    Raises:
+        InputError: it is not there, is damaged, or cannot be loaded; `expected` ends the message.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is not there; {expected}")
+    Workdir(path.parent).verify(path)
+    try:
+        network.load_weights(path)
+    except Exception as error:  # of a damaged file HDF5 raises half a dozen kinds
+        raise InputError(f"{path} cannot be loaded ({first_line(error)}); {expected}") from error

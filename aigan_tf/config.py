@@ -21,6 +21,8 @@ MOST = {
     "discriminator_width": 1024,
 }  # beyond these no machine holds the network
 
+# Classifiers that are trained here; `classifiers.architectures` builds them, and must have the same names.
+ARCHITECTURES = ("small", "a", "b", "c", "resnet20", "resnet32", "wrn34_10")
 DEFENSES = ("", "fgsm", "ensemble", "pgd", "aigan")
 
 
@@ -307,3 +309,35 @@ def make_config(**settings) -> Config:
     name = str(settings.get("dataset", "digits")).split(":")[0]  # mnist:3.0.1 is a version of mnist
     preset = PRESETS.get(name, {})
     return Config(**{**preset, **settings})
+
+
+def is_built_in(classifier: str) -> bool:
+    """Whether the name means a classifier that is trained here, not a file."""
+    return classifier.lower() in ARCHITECTURES
+
+
+def refuse_idle_settings(config: Config) -> None:
+    """Refuses settings that would be ignored, so that none is believed to act, and a copy that cannot be built.
+
+    Raises:
+        InputError: there is one.
+    """
+    built_in = is_built_in(config.classifier)
+    idle = (
+        {"input_range": "0,1", "custom_objects": ""} if built_in else {} if config.defense else {"classifier_epochs": 0}
+    )
+    for name, default in idle.items():
+        if getattr(config, name) != default:
+            raise InputError(
+                f"--{name}={getattr(config, name)} has no effect on --classifier={config.classifier}; expected it only with "
+                f"{'a classifier of your own' if built_in else 'a classifier trained here, or with --defense'}: leave it out"
+            )
+    if config.black_box and not is_built_in(config.black_box):
+        raise InputError(
+            f"--black_box={config.black_box}: expected an architecture for the copy, one of "
+            f"{', '.join(ARCHITECTURES)}: choose one"
+        )
+    if config.queries_per_epoch != Config.queries_per_epoch and not config.black_box:
+        raise InputError(
+            f"--queries_per_epoch={config.queries_per_epoch} has no effect; expected it only with --black_box: leave it out"
+        )

@@ -1,8 +1,6 @@
 """What ends a run early: what a user got wrong, a training that went wrong, a request to stop; and paths."""
 
-import contextlib
-import os
-import pathlib
+import functools
 import re
 
 
@@ -28,12 +26,6 @@ def graph_refusal(message: str | None) -> str:
     return re.sub(r"^\[(.*)\] \[(.*)\]$", r"\1 \2", cause)  # what is wrong, and the values
 
 
-def refuse_pipe(path: pathlib.Path) -> None:
-    """Raises OSError where something that is no file has this name: a pipe would be waited for without end."""
-    if path.exists() and not path.is_file():
-        raise OSError(f"{path} is no file")
-
-
 class DivergedError(ArithmeticError):
     """A loss is no finite number any more, so that training cannot go on; the message is one line that says which."""
 
@@ -42,22 +34,4 @@ class Terminated(KeyboardInterrupt):
     """The process was asked to end by SIGTERM: as Ctrl-C, but nobody is watching."""
 
 
-def user_path(path: str | os.PathLike) -> pathlib.Path:
-    """Returns a path as the user meant it, `~` and `~name` replaced by the home folder.
-
-    Raises:
-        InputError: there is no user of that name, or the system takes it for no path at all: one that is too long,
-            holds a null byte, or leads back to itself.
-    """
-    try:
-        expanded = pathlib.Path(path).expanduser()
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.stat(expanded)
-        return expanded
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"path {str(path)!r} cannot be used ({reason}); expected a path: correct it") from error
-    except RuntimeError as error:
-        raise InputError(
-            f"path {str(path)!r} names a user without a home folder; expected a path: give it in full"
-        ) from error
+say = functools.partial(print, flush=True)  # at once, also into a log file

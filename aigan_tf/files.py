@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
-from aigan_tf.errors import InputError, refuse_pipe
+from aigan_tf.errors import InputError
 
 # What the system answers when a file cannot be written.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -197,3 +197,30 @@ def write_report(output: pathlib.Path, name: str, result: dict, rows: list[dict]
             temporary.write_bytes(data)
             _flush(temporary)  # so that none is refused when another has its name already
     print(f"Report written to {output}: {name}.html, {name}.json and {name}.csv.", flush=True)
+
+
+def refuse_pipe(path: pathlib.Path) -> None:
+    """Raises OSError where something that is no file has this name: a pipe would be waited for without end."""
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is no file")
+
+
+def user_path(path: str | os.PathLike) -> pathlib.Path:
+    """Returns a path as the user meant it, `~` and `~name` replaced by the home folder.
+
+    Raises:
+        InputError: there is no user of that name, or the system takes it for no path at all: one that is too long,
+            holds a null byte, or leads back to itself.
+    """
+    try:
+        expanded = pathlib.Path(path).expanduser()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.stat(expanded)
+        return expanded
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"path {str(path)!r} cannot be used ({reason}); expected a path: correct it") from error
+    except RuntimeError as error:
+        raise InputError(
+            f"path {str(path)!r} names a user without a home folder; expected a path: give it in full"
+        ) from error

@@ -8,15 +8,16 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
-from importlib import metadata
+from collections.abc import Collection
 
 import filelock
 
-from aigan_tf.errors import InputError, user_path
-from aigan_tf.files import read_bytes, read_csv, write_json, writing
+from aigan_tf.config import Config, before_they_existed, is_built_in, refuse_idle_settings
+from aigan_tf.data.datasets import ImageDataset
+from aigan_tf.errors import InputError
+from aigan_tf.files import read_bytes, read_csv, user_path, write_json, writing
+from aigan_tf.provenance import commit, package_versions
 
-_PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
 # What `atomic_file`, and `atomic_folder` for an export, call what is not finished yet.
 _UNFINISHED = re.compile(r"\.\d+\.(?P<name>.+)")
 # What a desktop leaves in a folder that is looked at; by name, since an image may be hidden too.
@@ -260,24 +261,6 @@ class Workdir:
         return device if isinstance(device, str) and device.isprintable() else None
 
 
-def package_versions(*others: str) -> dict:
-    """Versions by package, those of `others` too; None for one installed under another name, such as tensorflow-cpu."""
-    versions = dict.fromkeys((*_PACKAGES, *others))
-    for name in versions:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return versions
-
-
-def commit() -> str | None:
-    """The git commit of this code, or None where it is not a checkout."""
-    command = ["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
 def digest_of(path: pathlib.Path) -> str:
     """Returns a digest of a file, or of all files below a folder and their names, without what a desktop leaves behind.
 
@@ -296,3 +279,43 @@ def digest_of(path: pathlib.Path) -> str:
                 f"{file} cannot be read ({error.strerror}); expected a file that can: change that"
             ) from error
     return digest.hexdigest()
+
+
+def config_of(folder: Workdir) -> Config:
+    """Returns the settings of a run from its work folder.
+
+    Raises:
+        InputError: they are not there, or not what train.py wrote.
+    """
+    saved = folder.read_config()
+    missing = [name for name in ("dataset", "classifier", "attack", "epsilon") if name not in saved]
+    if missing:
+        raise InputError(
+            f"{folder.config} has no {missing[0]}; expected the settings train.py writes: restore the file or train again"
+        )
+    try:
+        config = Config(**{name: saved.get(name, value) for name, value in before_they_existed().items()})
+        refuse_idle_settings(config)
+    except InputError as error:
+        raise InputError(f"{folder.config}: {error}") from error
+    return config
+
+
+def digests_of(config: Config, names: Collection[str], dataset: ImageDataset | None = None) -> dict[str, str]:
+    """Returns the digests of the user's own files that settings name, by setting; what is not there has none.
+
+    Args:
+        config: the settings.
+        names: of them: "dataset", "class_names", "classifier", "custom_objects".
+        dataset: with "dataset", what was loaded; only a folder of pictures has a digest.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    own = {name: getattr(config, name) for name in names}
+    if "dataset" in own and dataset.train.files is None:
+        del own["dataset"]
+    if "classifier" in own and is_built_in(config.classifier):
+        del own["classifier"]
+    paths = {name: user_path(value) for name, value in own.items() if value}
+    return {name: digest_of(path) for name, path in paths.items() if path.is_file() or path.is_dir()}

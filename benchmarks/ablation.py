@@ -38,7 +38,7 @@ from aigan_tf.evaluation.measure import EvaluationSet, evaluate_attack
 from aigan_tf.files import write_bytes, write_json
 from aigan_tf.method.aigan import AIGAN
 from aigan_tf.method.networks import Generator
-from aigan_tf.preparation import device_name
+from aigan_tf.provenance import device_name
 
 _CLASSIFIER = flags.DEFINE_string("classifier", "runs/cifar10/classifier.keras", "the classifier under attack")
 _DATASET = flags.DEFINE_string("dataset", "cifar10", "data set, whose preset is the base row")

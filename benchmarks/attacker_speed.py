@@ -19,11 +19,13 @@ import tensorflow as tf
 from absl import app, flags
 from peak_memory import tensors_mib
 
-from aigan_tf import preparation
+from aigan_tf import workdir
+from aigan_tf.classifiers import training
+from aigan_tf.classifiers.accuracy import predictions
+from aigan_tf.data import datasets
 from aigan_tf.engine.precision import MixedPrecision
-from aigan_tf.evaluation.measure import predictions
-from aigan_tf.method.aigan import spread_target_classes
 from aigan_tf.method.pgd import pgd_attack
+from aigan_tf.method.targets import spread_target_classes
 from aigan_tf.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", "pretrained/cifar10", "work folder whose classifier is attacked")
@@ -110,9 +112,9 @@ ATTACKERS = {
 
 def main(_):
     folder = Workdir(_WORKDIR.value)
-    config = preparation.config_of(folder)
-    dataset = preparation.load_dataset(config, _DATA_DIR.value)
-    classifier = preparation.existing_classifier(config, dataset, folder)
+    config = workdir.config_of(folder)
+    dataset = datasets.load_dataset(config, _DATA_DIR.value)
+    classifier = training.existing_classifier(config, dataset, folder)
     _shape[:] = dataset.image_shape
     first = dataset.test.take(slice(0, 4 * _BATCH.value))
     right = np.flatnonzero(predictions(classifier, first.as_float()) == first.labels)[: _BATCH.value]

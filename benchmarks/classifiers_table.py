@@ -18,10 +18,10 @@ from absl import app, flags
 from page_tables import ROOT, into_page, table
 
 from aigan_tf.classifiers import architectures
+from aigan_tf.classifiers.accuracy import accuracy
 from aigan_tf.data.datasets import load
-from aigan_tf.evaluation.measure import accuracy
 from aigan_tf.files import read_csv, write_json
-from aigan_tf.preparation import device_name
+from aigan_tf.provenance import device_name
 from aigan_tf.workdir import Workdir
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "folder of TFDS data sets (default: TFDS's own)")

@@ -22,12 +22,14 @@ from absl import app, flags
 from convolutions import convolutions_of
 from peak_memory import tensors_mib
 
-from aigan_tf import preparation
+from aigan_tf import workdir
 from aigan_tf.build import build_generator
+from aigan_tf.classifiers import training
+from aigan_tf.classifiers.accuracy import predictions
+from aigan_tf.data import datasets
 from aigan_tf.evaluation.attacks import ExportedGenerator
-from aigan_tf.evaluation.measure import predictions
-from aigan_tf.method.aigan import spread_target_classes
 from aigan_tf.method.perturbation import apply_perturbation, quantize
+from aigan_tf.method.targets import spread_target_classes
 from aigan_tf.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", "pretrained/cifar10", "work folder with generator and classifier")
@@ -69,9 +71,9 @@ def in_batches(attack, images, targets, size):
 
 def main(_):
     folder = Workdir(_WORKDIR.value)
-    config = preparation.config_of(folder)
-    dataset = preparation.load_dataset(config, _DATA_DIR.value)
-    classifier = preparation.existing_classifier(config, dataset, folder)
+    config = workdir.config_of(folder)
+    dataset = datasets.load_dataset(config, _DATA_DIR.value)
+    classifier = training.existing_classifier(config, dataset, folder)
     first = dataset.test.take(slice(0, 2 * _IMAGES.value))
     right = np.flatnonzero(predictions(classifier, first.as_float()) == first.labels)[: _IMAGES.value]
     chosen = first.take(right)

@@ -20,10 +20,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from aigan_tf.config import is_built_in
 from aigan_tf.data.datasets import load
 from aigan_tf.files import read_csv, write_bytes, write_json
-from aigan_tf.preparation import config_of, is_built_in
-from aigan_tf.workdir import Workdir
+from aigan_tf.workdir import Workdir, config_of
 
 SEALED = ("classifier.keras", "generator", "generator.weights.h5", "generator_stage1.weights.h5")
 SHIPPED = (*SEALED, "metrics.csv", "report.json", "samples/stage2.png")

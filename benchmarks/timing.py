@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from aigan_tf.files import write_json
-from aigan_tf.preparation import device_name, processor_name
+from aigan_tf.provenance import device_name, processor_name
 
 
 def median_seconds(run: Callable[[], object], repetitions: int, warm_up: int = 2) -> float:

@@ -27,9 +27,9 @@ from aigan_tf.engine import saved_model
 from aigan_tf.files import write_json
 from aigan_tf.method.networks import Generator
 from aigan_tf.method.perturbation import apply_perturbation, bounded, quantize
-from aigan_tf.preparation import config_of, device_name
+from aigan_tf.provenance import device_name, package_versions
 from aigan_tf.serving.export import ServedGenerator, latest_version
-from aigan_tf.workdir import Workdir, package_versions
+from aigan_tf.workdir import Workdir, config_of
 
 PRETRAINED = pathlib.Path(__file__).parents[1] / "pretrained"
 SHIPPED = 0.15

@@ -36,8 +36,8 @@ import tensorflow_datasets as tfds
 from commands import run_in_process
 from PIL import Image
 
-from aigan_tf import cli, preparation
-from aigan_tf.classifiers import architectures, loading
+from aigan_tf import cli, preparation, workdir
+from aigan_tf.classifiers import architectures, black_box, loading, training
 from aigan_tf.classifiers import training as classifier_training
 from aigan_tf.classifiers.black_box import BlackBox
 from aigan_tf.config import Config, before_they_existed, make_config
@@ -47,6 +47,7 @@ from aigan_tf.errors import InputError
 from aigan_tf.evaluation import attacks as contenders
 from aigan_tf.evaluation import compare
 from aigan_tf.files import read_csv, write_json
+from aigan_tf.training import advgan
 from aigan_tf.training import run as training
 from aigan_tf.workdir import Workdir, digest_of
 
@@ -231,7 +232,7 @@ class Fuzz:
         architectures.ARCHITECTURES["small"] = dataclasses.replace(small, recipe=recipe)
         with contextlib.redirect_stdout(io.StringIO()):
             self.measured = trained_on(self.settings, whole / "run")
-            training.train_advgan(self.settings, whole / "run", target_classes="3", epochs=1)
+            advgan.train_advgan(self.settings, whole / "run", target_classes="3", epochs=1)
             self.report = evaluated(whole / "run")
             # Interrupted before its last epoch; what would have come of it.
             with interrupted():
@@ -249,7 +250,7 @@ class Fuzz:
         ):
             for path in whole.glob(unneeded):
                 damage.remove(path)
-        self.classifier = preparation.existing_classifier(self.settings, self.digits, Workdir(whole / "run"))
+        self.classifier = training.existing_classifier(self.settings, self.digits, Workdir(whole / "run"))
         self.exported = contenders.ExportedGenerator(Workdir(whole / "run"), self.settings, (8, 8, 1))
         self.images = self.digits.test.as_float()[:8]
         self.logits = np.asarray(self.classifier(self.images))
@@ -318,7 +319,7 @@ class Fuzz:
 
         def check(text):
             folder.config.write_bytes(text)
-            outcome = judge(lambda: preparation.config_of(folder), read_wrong)
+            outcome = judge(lambda: workdir.config_of(folder), read_wrong)
             continued = judge(lambda: folder.check(settings, defaults, {"dataset": "0"}), continued_wrong)
             if folder.config.read_bytes() != text or len(list(folder.path.iterdir())) != 1:
                 return "the folder was changed"
@@ -551,7 +552,7 @@ class Fuzz:
     def classifiers_beside(self, folder):
         """Returns the answers of a black box, and the logits of its copy and of a defence's static classifier."""
         run, few = Workdir(folder), self.digits.validation.as_float()[:8]
-        copy, answered = classifier_training.local_copy(self.asked, self.digits, run, BlackBox(known_answers))
+        copy, answered = black_box.local_copy(self.asked, self.digits, run, BlackBox(known_answers))
         (static,) = classifier_training.static_classifiers(self.defended, self.digits, run)
         return {
             "train": answered.train.labels, "validation": answered.validation.labels,
@@ -578,7 +579,7 @@ class Fuzz:
             keras.saving.get_custom_objects().clear()
             config = dataclasses.replace(self.settings, class_names=str(folder / "names.txt"))
             with mock.patch.object(preparation, "load", self.load):
-                names = preparation.load_dataset(config, None).class_names
+                names = datasets.load_dataset(config, None).class_names
             model, layers = str(self.whole / "own" / "doubled.keras"), str(folder / "layers.py")
             return names, np.asarray(loading.adopt(model, self.images, 10, custom_objects=layers)(self.images))
 

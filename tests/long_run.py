@@ -26,9 +26,9 @@ from aigan_tf.config import make_config
 from aigan_tf.engine import distribution
 from aigan_tf.evaluation.compare import evaluate_workdir
 from aigan_tf.files import write_json
-from aigan_tf.preparation import device_name
+from aigan_tf.provenance import device_name, package_versions
 from aigan_tf.training import run as training
-from aigan_tf.workdir import Workdir, package_versions
+from aigan_tf.workdir import Workdir
 
 STEPS_PER_EPOCH = 20
 # By how much each may grow, in MB. A leak of one evaluation's graphs would be about 20.

@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 
 from aigan_tf.engine.checkpoints import Checkpoint
-from aigan_tf.method.aigan import draw_epsilons, draw_target_classes, spread_target_classes
 from aigan_tf.method.losses import adversarial_loss, discriminator_loss, gan_loss, hinge_loss
 from aigan_tf.method.networks import Discriminator, Generator
 from aigan_tf.method.pgd import pgd_attack
+from aigan_tf.method.targets import draw_epsilons, draw_target_classes, spread_target_classes
 
 SGD = keras.optimizers.SGD
 

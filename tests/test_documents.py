@@ -130,7 +130,7 @@ def test_every_path_of_the_project_exists(page):
 def stop_before_reading(config, data_dir=None):
     """In place of `load_dataset`: ends a run, with status 0 if data set and classifier are paths or known names."""
     known_dataset = config.dataset in PRESETS or "/" in config.dataset
-    known_classifier = preparation.is_built_in(config.classifier) or "/" in config.classifier
+    known_classifier = config.is_built_in(config.classifier) or "/" in config.classifier
     sys.exit(0 if known_dataset and known_classifier else 2)
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from aigan_tf.classifiers.accuracy import accuracy, predictions
 from aigan_tf.errors import InputError
-from aigan_tf.evaluation.measure import EvaluationSet, accuracy, evaluate, evaluate_attack, predictions
+from aigan_tf.evaluation.measure import EvaluationSet, evaluate, evaluate_attack
 
 NAMES = ("a", "b", "c", "d")
 

@@ -19,7 +19,7 @@ from aigan_tf.errors import InputError
 from aigan_tf.evaluation.image_folder import PictureFolder
 from aigan_tf.method.networks import Generator
 from aigan_tf.serving.export import ServedGenerator, export_generator
-from aigan_tf.training import run as training
+from aigan_tf.training import generator
 from aigan_tf.workdir import Workdir
 
 resource = pytest.importorskip("resource", reason="this system limits no file's size")
@@ -122,13 +122,13 @@ def test_weights_that_do_not_fit_leave_the_old_ones(make_aigan, tmp_path):
     folder = Workdir(tmp_path)
     aigan = make_aigan()
     aigan.generator(tf.zeros((1, 8, 8, 1)), tf.zeros((1,), tf.int32))
-    training.save_generator(aigan, folder.weights)
+    generator.save_generator(aigan, folder.weights)
     before = contents(tmp_path)
     aigan.generator.set_weights([weight + 1 for weight in aigan.generator.get_weights()])
     with pytest.raises(InputError, match=r"generator\.weights\.h5 cannot be written"), largest_file(10_000):
-        training.save_generator(aigan, folder.weights)
+        generator.save_generator(aigan, folder.weights)
     assert contents(tmp_path) == before
-    training.save_generator(aigan, folder.weights)
+    generator.save_generator(aigan, folder.weights)
     folder.verify(folder.weights)
     weights = aigan.generator.get_weights()
     aigan.generator.set_weights([np.zeros_like(weight) for weight in weights])

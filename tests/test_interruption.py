@@ -20,11 +20,11 @@ from aigan_tf.build import build_advgan
 from aigan_tf.classifiers import training as classifier_training
 from aigan_tf.classifiers.black_box import DynamicDistillation
 from aigan_tf.config import make_config
-from aigan_tf.engine.callbacks import MetricsHistory
+from aigan_tf.engine.callbacks import MetricsHistory, StopNotFinite
 from aigan_tf.engine.checkpoints import Checkpoint
 from aigan_tf.errors import DivergedError, Terminated
-from aigan_tf.method.failures import QuietFailures, StopNotFinite
-from aigan_tf.training import run as training
+from aigan_tf.method.failures import QuietFailures
+from aigan_tf.training import generator
 from aigan_tf.workdir import Workdir
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -255,7 +255,7 @@ def test_a_copy_that_diverges_ends_the_run_before_anything_is_written_of_it(
     monkeypatch.setattr(classifier_training, "local_copy", lambda *run: (digit_classifier, digits))
     config = make_config(black_box="small", stage1_epochs=1, steps_per_epoch=2, generator_width=4, generator_blocks=1)
     with pytest.raises(DivergedError, match="copy_loss is nan"):
-        training.train_generator(config, digits, digit_classifier, Workdir(tmp_path))
+        generator.train_generator(config, digits, digit_classifier, Workdir(tmp_path))
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".csv", ".h5", ".png", ".index")]
 
 

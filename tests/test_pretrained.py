@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from aigan_tf.build import trained_generator
 from aigan_tf.classifiers import architectures
-from aigan_tf.config import Config, make_config
+from aigan_tf.config import Config, is_built_in, make_config
 from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.data.splits import Split
 from aigan_tf.evaluation.measure import EvaluationSet, evaluate_attack
 from aigan_tf.method.perturbation import apply_perturbation, bounded
-from aigan_tf.preparation import config_of, is_built_in, trained_generator
-from aigan_tf.workdir import Workdir
+from aigan_tf.workdir import Workdir, config_of
 
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDERS = sorted(path.parent for path in (ROOT / "pretrained").glob("*/config.json"))

@@ -26,7 +26,7 @@ from aigan_tf.method.networks import Generator
 from aigan_tf.method.perturbation import quantize
 from aigan_tf.serving import client
 from aigan_tf.serving.export import ServedGenerator, export_generator
-from aigan_tf.training.run import classes_named
+from aigan_tf.training.advgan import classes_named
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHAPE = (9, 13, 3)

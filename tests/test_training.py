@@ -19,15 +19,19 @@ import pytest
 import tensorflow as tf
 
 from aigan_tf import build as building
-from aigan_tf.classifiers import architectures
+from aigan_tf import workdir
+from aigan_tf.classifiers import accuracy, architectures, black_box
 from aigan_tf.classifiers import training as classifier_training
 from aigan_tf.classifiers.black_box import BlackBox
 from aigan_tf.config import make_config
+from aigan_tf.data import datasets
 from aigan_tf.data.batches import evaluation_batches
 from aigan_tf.engine import callbacks, checkpoints
 from aigan_tf.errors import InputError, Terminated
 from aigan_tf.evaluation import compare, defences, foolbox_attacks
+from aigan_tf.method import stages
 from aigan_tf.method.networks import Discriminator, Generator
+from aigan_tf.training import advgan, generator
 from aigan_tf.training import run as training
 from aigan_tf.workdir import Workdir
 
@@ -284,7 +288,7 @@ def test_a_file_is_sealed_before_it_has_its_name(make_aigan, tmp_path, monkeypat
         original(temporary, path)
 
     monkeypatch.setattr(os, "replace", replace)
-    training.save_generator(aigan, folder.weights)
+    generator.save_generator(aigan, folder.weights)
     assert sealed == ["generator.weights.h5"]
     folder.verify(folder.weights)
 
@@ -441,9 +445,9 @@ def planned(monkeypatch, tmp_path, **settings):
     seen = []
     monkeypatch.setattr(training.AIGAN, "fit", lambda self, *args, **kwargs: seen.append((self, kwargs)))
     config = make_config(**{**TINY, **settings})
-    dataset = training.preparation.load_dataset(config, None)
+    dataset = datasets.load_dataset(config, None)
     keras.utils.set_random_seed(config.seed)
-    training.train_generator(
+    generator.train_generator(
         config, dataset, lambda images: images[:, 0, 0, :1] * tf.ones(10), Workdir(tempfile.mkdtemp(dir=tmp_path))
     )
     return seen[0]
@@ -473,7 +477,7 @@ def test_the_seed_decides_the_first_weights_and_the_batches(tmp_path, monkeypatc
 )
 def test_success_ends_stage1_only_where_asked(settings, success, tmp_path, monkeypatch):
     _, arguments = planned(monkeypatch, tmp_path, **settings)
-    (switch,) = (c for c in arguments["callbacks"] if isinstance(c, callbacks.StageSwitch))
+    (switch,) = (c for c in arguments["callbacks"] if isinstance(c, stages.StageSwitch))
     assert switch.success == success
     assert switch.stage1_epochs == 2
 
@@ -527,7 +531,7 @@ def test_mixed_precision_trains_in_bfloat16_and_measures_in_float32(finished, tm
     with training.open_run(config, run, None) as (folder, dataset, classifier, devices):
         aigan = building.build_aigan(config, dataset, classifier, 12)
         aigan.stage = 2
-        training.fit(aigan, config, dataset, folder, 2, devices, [Watch()])
+        generator.fit(aigan, config, dataset, folder, 2, devices, [Watch()])
     assert set(seen) == {("train", True), ("test", False)}
     assert not option()  # the rest of the process is not touched
 
@@ -563,7 +567,7 @@ class FakeModel:
 )
 def test_stage1_ends_at_the_success_or_after_its_epochs(stage1_epochs, success, measured, stages):
     model, actual, ended = FakeModel(), [], []
-    switch = callbacks.StageSwitch(stage1_epochs, len(measured), success, lambda: ended.append(model.stage))
+    switch = stages.StageSwitch(stage1_epochs, len(measured), success, lambda: ended.append(model.stage))
     switch.set_model(model)
     switch.on_train_begin()
     for epoch, value in enumerate(measured):
@@ -598,7 +602,7 @@ def test_a_classifier_that_is_never_right_is_refused_before_training(tmp_path, m
     model = keras.Model(images, logits)
     model.save(tmp_path / "wrong.keras")
     monkeypatch.setattr(training, "train_generator", lambda *args: pytest.fail("trained against it"))
-    monkeypatch.setattr(training.preparation, "accuracy", lambda *args, **kwargs: 0.0)
+    monkeypatch.setattr(accuracy, "accuracy", lambda *args, **kwargs: 0.0)
     with pytest.raises(InputError):
         training.train_and_export(
             make_config(**{**TINY, "classifier": str(tmp_path / "wrong.keras"), "classifier_epochs": 0}),
@@ -609,21 +613,19 @@ def test_a_classifier_that_is_never_right_is_refused_before_training(tmp_path, m
 def test_class_names_are_taken_from_the_file(tmp_path):
     names = tmp_path / "names.txt"
     names.write_text("\n".join(f"digit {k}" for k in range(10)) + "\n\n")
-    dataset = training.preparation.load_dataset(make_config(class_names=str(names)), None)
+    dataset = datasets.load_dataset(make_config(class_names=str(names)), None)
     assert dataset.class_names == tuple(f"digit {k}" for k in range(10))
     names.write_text("\ufeff" + "\n".join(dataset.class_names), encoding="utf-8")
-    assert (
-        training.preparation.load_dataset(make_config(class_names=str(names)), None).class_names == dataset.class_names
-    )
+    assert datasets.load_dataset(make_config(class_names=str(names)), None).class_names == dataset.class_names
     names.write_text("\n".join(dataset.class_names[:-1]) + "\nni\x1bne")
     with pytest.raises(InputError, match=r"the name 'ni\\x1bne'; expected one that can be printed"):
-        training.preparation.load_dataset(make_config(class_names=str(names)), None)
+        datasets.load_dataset(make_config(class_names=str(names)), None)
     names.write_text("zero\none\n")
     with pytest.raises(InputError, match="2 names; expected 10"):
-        training.preparation.load_dataset(make_config(class_names=str(names)), None)
+        datasets.load_dataset(make_config(class_names=str(names)), None)
     names.write_text("same\n" * 10)
     with pytest.raises(InputError, match="names a class twice"):
-        training.preparation.load_dataset(make_config(class_names=str(names)), None)
+        datasets.load_dataset(make_config(class_names=str(names)), None)
 
 
 def test_a_run_is_not_continued_with_other_settings(finished):
@@ -655,7 +657,7 @@ def test_advgan_is_trained_for_the_classes_asked_for_and_goes_on_where_it_was(fi
     shutil.copytree(finished[0], folder)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     config = make_config(**TINY)
-    training.train_advgan(config, folder, target_classes="3, 7", epochs=2)
+    advgan.train_advgan(config, folder, target_classes="3, 7", epochs=2)
     assert {entry.name for entry in (folder / "advgan").iterdir()} == {"3", "7"}
     for target in ("3", "7"):
         assert len(metrics_rows(folder / "advgan" / target)) == 2
@@ -677,19 +679,19 @@ def test_advgan_is_trained_for_the_classes_asked_for_and_goes_on_where_it_was(fi
     with monkeypatch.context() as patch:
         patch.setattr(callbacks.MetricsHistory, "on_epoch_begin", stop)
         with pytest.raises(Stop):
-            training.train_advgan(config, folder, target_classes="3", epochs=2)
-    training.train_advgan(config, folder, target_classes="3", epochs=2)
+            advgan.train_advgan(config, folder, target_classes="3", epochs=2)
+    advgan.train_advgan(config, folder, target_classes="3", epochs=2)
     for a, b in zip(saved_weights(folder / "advgan" / "3" / "generator.weights.h5"), three, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)  # sums of one embedding's gradient vary in their order
     assert "after step 3 of 6" in capsys.readouterr().out
     with pytest.raises(InputError, match="advgan_epochs=2"):
-        training.train_advgan(config, folder, target_classes="3", epochs=3)
+        advgan.train_advgan(config, folder, target_classes="3", epochs=3)
 
 
 def test_advgan_of_a_class_that_is_none_is_refused_and_of_no_number_left_out(finished, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)
-    training.train_advgan(make_config(**TINY), folder, target_classes="3", epochs=1)
+    advgan.train_advgan(make_config(**TINY), folder, target_classes="3", epochs=1)
     shutil.copytree(folder / "advgan" / "3", folder / "advgan" / "\u00b2")
     (folder / "generator" / "\u00b2").mkdir()
     names = ("aigan", "advgan")
@@ -710,7 +712,7 @@ def test_advgan_never_sees_an_image_of_its_target(finished, tmp_path, monkeypatc
     )
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)
-    training.train_advgan(make_config(**TINY), folder)
+    advgan.train_advgan(make_config(**TINY), folder)
     assert [target for target, _ in seen] == list(range(10))
     for target, dataset in seen:
         assert target not in dataset.train.labels
@@ -730,15 +732,15 @@ def test_advgan_never_sees_an_image_of_its_target(finished, tmp_path, monkeypatc
 )
 def test_advgan_refuses_what_it_cannot_do_before_it_makes_a_folder(settings, arguments, words, tmp_path):
     with pytest.raises(InputError) as caught:
-        training.train_advgan(make_config(**{**TINY, **settings}), tmp_path / "run", **arguments)
+        advgan.train_advgan(make_config(**{**TINY, **settings}), tmp_path / "run", **arguments)
     assert all(word in str(caught.value) for word in words), caught.value
     assert not (tmp_path / "run").exists()
 
 
 def test_classes_are_named_by_number_or_name():
     names = ("cat", "dog", "fish")
-    assert training.classes_named("all", names) == [0, 1, 2]
-    assert training.classes_named("2, cat", names) == [2, 0]
+    assert advgan.classes_named("all", names) == [0, 1, 2]
+    assert advgan.classes_named("2, cat", names) == [2, 0]
 
 
 # --- exported again
@@ -755,7 +757,7 @@ def test_a_finished_run_is_exported_again_with_its_classifier_and_the_first_vers
     assert {path: path.read_bytes() for path in before} == before
     first, second = (tf.saved_model.load(str(folder / "generator" / version)) for version in "12")
     assert set(second.signatures) - set(first.signatures) == {"classify"}
-    dataset = training.preparation.load_dataset(make_config(**TINY), None)
+    dataset = datasets.load_dataset(make_config(**TINY), None)
     inputs = {
         "images": tf.constant(dataset.test.take(slice(0, 20)).as_float()),
         "target_class": tf.constant((dataset.test.labels[:20] + 1) % 10, tf.int32),
@@ -823,7 +825,7 @@ def test_a_black_box_is_attacked_through_a_copy_and_its_queries_are_counted(
     settings = {**TINY, "black_box": "small", "queries_per_epoch": 40, "classifier_epochs": 1}
     config, whole, cut = make_config(**settings), tmp_path / "whole", tmp_path / "cut"
     result = training.train_and_export(config, whole)
-    dataset = training.preparation.load_dataset(config, None)
+    dataset = datasets.load_dataset(config, None)
     assert result["queries"] == len(dataset.train) + len(dataset.validation) + 4 * 40
     assert [row["queries"] for row in metrics_rows(whole)][-1] == str(result["queries"])
     assert "asked about" in capsys.readouterr().out
@@ -889,7 +891,7 @@ def test_damaged_answers_of_a_black_box_are_refused(
     )
     arguments = make_config(black_box="small"), few, Workdir(tmp_path), BlackBox(digit_classifier)
     for _ in range(2):
-        _, answered = classifier_training.local_copy(*arguments)
+        _, answered = black_box.local_copy(*arguments)
         np.testing.assert_allclose(
             answered.train.labels, tf.nn.softmax(digit_classifier(few.train.as_float())), atol=1e-6
         )
@@ -901,7 +903,7 @@ def test_damaged_answers_of_a_black_box_are_refused(
         return
     expected = r"answers\.npz is not what train\.py wrote.*expected" if sealed else f"{words}.*expected the answers on"
     with pytest.raises(InputError, match=expected) as caught:
-        classifier_training.local_copy(*arguments)
+        black_box.local_copy(*arguments)
     assert "\n" not in str(caught.value)
     assert len(learned) == 2
 
@@ -954,7 +956,7 @@ def test_the_generator_is_compared_with_other_attacks_on_the_same_images(finishe
         monkeypatch.setitem(foolbox_attacks.CW_SETTINGS, name, value)  # its strength is tested where it is built
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)
-    training.train_advgan(make_config(**TINY), folder, target_classes="3,7", epochs=1)
+    advgan.train_advgan(make_config(**TINY), folder, target_classes="3,7", epochs=1)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     names = ("aigan", "aigan_stage1", "advgan", "fgsm", "pgd", "cw")
     result = compare.evaluate_workdir(
@@ -1103,7 +1105,7 @@ def test_work_folders_with_and_without_a_defence_are_set_side_by_side(finished, 
 @pytest.mark.long
 def test_an_ensemble_defence_trains_its_static_classifiers_once(tmp_path, monkeypatch):
     config = make_config(**{**TINY, "classifier": "resnet20", "classifier_epochs": 1}, defense="ensemble")
-    dataset = training.preparation.load_dataset(config, None)
+    dataset = datasets.load_dataset(config, None)
     few = dataclasses.replace(dataset, train=dataset.train.take(slice(0, 128)))
     folder = Workdir(tmp_path / "run")
     classifier_training.trained_classifier(config, few, folder)
@@ -1238,15 +1240,15 @@ def test_files_of_ones_own_that_changed_since_are_seen(changed, of_somebody_else
                     (pictures / split / name / f"{k}.png").write_bytes(png)
         settings = dict(dataset=str(pictures))
     set_in_config(folder, **settings)
-    config = training.preparation.config_of(Workdir(folder))
-    dataset = training.preparation.load_dataset(config, None)
+    config = workdir.config_of(Workdir(folder))
+    dataset = datasets.load_dataset(config, None)
     paths = {
         "dataset": pictures / "test" / "a" / "1.png",
         "class_names": names,
         "classifier": own,
         "custom_objects": code,
     }
-    digests = training.preparation.digests_of(config, list(paths), dataset)
+    digests = workdir.digests_of(config, list(paths), dataset)
     assert set(digests) == set(paths) - {"class_names" if changed == "dataset" else "dataset"}
     set_in_config(folder, digests=digests)
     attempts = [

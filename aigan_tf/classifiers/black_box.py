@@ -4,15 +4,23 @@ Dynamic distillation as in the AdvGAN paper (Xiao et al., arXiv 1801.02610, sect
 the answers on clean images first, then, in turn with the generator, those on the generator's own images too.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from aigan_tf.classifiers.training import trained_classifier
+from aigan_tf.config import Config
 from aigan_tf.data.batches import evaluation_batches
+from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.data.splits import Split
+from aigan_tf.engine.saved_model import first_line
+from aigan_tf.errors import InputError
+from aigan_tf.files import atomic_file
 from aigan_tf.method.aigan import AIGAN
+from aigan_tf.workdir import Workdir
 
 
 class BlackBox:
@@ -129,3 +137,50 @@ def attacked_images(aigan: AIGAN, images: np.ndarray, labels: np.ndarray, seed, 
     attack = tf.function(aigan.call, reduce_retracing=True)
     starts = range(0, len(images), batch_size)
     return np.concatenate([attack(images[s : s + batch_size], classes[s : s + batch_size]).numpy() for s in starts])
+
+
+def local_copy(
+    config: Config, dataset: ImageDataset, folder: Workdir, black_box: BlackBox
+) -> tuple[keras.Model, ImageDataset]:
+    """Returns a copy of the classifier that learned its answers on clean images, in local_copy/ of the work folder.
+
+    Every training and validation image is asked about once, also where training was interrupted.
+
+    Returns:
+        The copy, and the data set with the answers, float32 `(n, num_classes)`, for labels.
+    """
+    own = Workdir(folder.path / "local_copy")
+    path = own.path / "answers.npz"
+    splits = {"train": dataset.train, "validation": dataset.validation}
+    if not path.exists():
+        answers = {name: black_box.answers_on(split) for name, split in splits.items()}
+        with atomic_file(path) as temporary:
+            np.savez(temporary, **answers)
+            own.seal(path, temporary)
+    else:
+        black_box.queries.assign(sum(len(split) for split in splits.values()))
+    own.verify(path)
+    try:
+        with np.load(path) as answers:
+            soft = {name: dataclasses.replace(split, labels=answers[name]) for name, split in splits.items()}
+        for split in soft.values():
+            _refuse_other_answers(split, dataset.num_classes)
+    except Exception as error:  # of a damaged file NumPy raises half a dozen kinds
+        raise InputError(
+            f"{path} cannot be used ({first_line(error)}); expected the answers on this data set's images, as train.py wrote them: "
+            f"restore it, or delete {own.path} to ask anew"
+        ) from error
+    answered = dataclasses.replace(dataset, **soft)
+    # Another seed: the black box's own would give the copy its first weights.
+    copy_config = dataclasses.replace(
+        config, classifier=config.black_box, classifier_epochs=0, defense="", seed=config.seed + 2
+    )
+    return trained_classifier(copy_config, answered, own).func, answered
+
+
+def _refuse_other_answers(split, num_classes):
+    answers, expected = split.labels, (len(split.images), num_classes)
+    if answers.shape != expected or answers.dtype != np.float32:
+        raise ValueError(f"{answers.dtype} of {answers.shape} instead of float32 of {expected}")
+    if not (answers.min() >= 0 and np.allclose(answers.sum(axis=1), 1, atol=1e-3)):
+        raise ValueError("answers that are no probabilities")

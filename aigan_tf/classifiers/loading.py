@@ -4,7 +4,6 @@ import contextlib
 import importlib.util
 import logging
 import pathlib
-import re
 import zipfile
 from collections.abc import Callable
 
@@ -15,7 +14,9 @@ from keras import layers
 
 from aigan_tf.classifiers.architectures import ARCHITECTURES, frozen
 from aigan_tf.engine import saved_model
-from aigan_tf.errors import InputError, graph_refusal, refuse_pipe, user_path
+from aigan_tf.engine.saved_model import first_line
+from aigan_tf.errors import InputError
+from aigan_tf.files import refuse_pipe, user_path
 
 LEAST_PROBABILITY = 1e-30  # whose logarithm is still finite in float32
 
@@ -204,17 +205,6 @@ def has_usable_gradient(classifier: Callable[[tf.Tensor], tf.Tensor], images: np
 
 def _are_probabilities(outputs):
     return outputs.min() >= 0 and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3)
-
-
-def first_line(error: Exception) -> str:
-    """Returns what an error says, short enough for a message."""
-    text = error.message if isinstance(error, tf.errors.OpError) else str(error)
-    if of_keras := re.search(r"\x1b\[1m(.*?)\x1b\[0m", text, re.DOTALL):  # which goes on with the call's arguments
-        text = of_keras[1]
-    elif isinstance(error, tf.errors.OpError):
-        text = graph_refusal(text)
-    text = re.sub(r"\{\{.*?\}\}", "", text.rsplit("Exception encountered: ", 1)[-1]).strip()
-    return (text or type(error).__name__).splitlines()[0][:200]
 
 
 def python_file(file: str) -> pathlib.Path:

@@ -2,28 +2,27 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import pathlib
+from collections.abc import Callable, Collection
 
 import keras
-import numpy as np
 
 from aigan_tf.build import build_aigan
 from aigan_tf.classifiers import architectures
 from aigan_tf.classifiers.adversarial_training import AdversarialTraining, GeneratorTraining
-from aigan_tf.classifiers.black_box import BlackBox
-from aigan_tf.classifiers.loading import first_line, take_weights
-from aigan_tf.config import Config
+from aigan_tf.classifiers.loading import adopt, attackable, load_keras, python_file, take_weights, trainable
+from aigan_tf.config import Config, is_built_in
 from aigan_tf.data.batches import evaluation_batches, training_batches
 from aigan_tf.data.datasets import ImageDataset
-from aigan_tf.engine.callbacks import MetricsHistory, Progress
+from aigan_tf.engine.callbacks import MetricsHistory, Progress, StopNotFinite
 from aigan_tf.engine.checkpoints import Checkpoint, state_of
 from aigan_tf.engine.distribution import Devices
 from aigan_tf.engine.normalization import with_fused_batch_norm
-from aigan_tf.errors import InputError
-from aigan_tf.files import atomic_file
-from aigan_tf.method.failures import QuietFailures, StopNotFinite
-from aigan_tf.preparation import existing_classifier, say, trainable_classifier
-from aigan_tf.workdir import Workdir
+from aigan_tf.engine.saved_model import first_line
+from aigan_tf.errors import InputError, say
+from aigan_tf.files import atomic_file, user_path
+from aigan_tf.method.failures import QuietFailures
+from aigan_tf.workdir import Workdir, digests_of
 
 HARDENING = architectures.Recipe(epochs=10, learning_rate=0.02)  # from weights that are good already
 STATIC = ("c", "a", "resnet20", "small", "b")  # of an ensemble defence: the first two others that fit the images
@@ -144,48 +143,76 @@ def static_classifiers(config: Config, dataset: ImageDataset, folder: Workdir) -
     ]
 
 
-def local_copy(
-    config: Config, dataset: ImageDataset, folder: Workdir, black_box: BlackBox
-) -> tuple[keras.Model, ImageDataset]:
-    """Returns a copy of the classifier that learned its answers on clean images, in local_copy/ of the work folder.
+def refuse_unnamed_python(config: Config, folder: Workdir, custom_objects: Collection[str]) -> None:
+    """Refuses a work folder whose classifier would have Python run that the user has not named: somebody else may have made it.
 
-    Every training and validation image is asked about once, also where training was interrupted.
+    Args:
+        config, folder: the work folder and its settings.
+        custom_objects: the Python files that the user names.
 
-    Returns:
-        The copy, and the data set with the answers, float32 `(n, num_classes)`, for labels.
+    Raises:
+        InputError: it would, or a file that the user names is none.
     """
-    own = Workdir(folder.path / "local_copy")
-    path = own.path / "answers.npz"
-    splits = {"train": dataset.train, "validation": dataset.validation}
-    if not path.exists():
-        answers = {name: black_box.answers_on(split) for name, split in splits.items()}
-        with atomic_file(path) as temporary:
-            np.savez(temporary, **answers)
-            own.seal(path, temporary)
-    else:
-        black_box.queries.assign(sum(len(split) for split in splits.values()))
-    own.verify(path)
-    try:
-        with np.load(path) as answers:
-            soft = {name: dataclasses.replace(split, labels=answers[name]) for name, split in splits.items()}
-        for split in soft.values():
-            _refuse_other_answers(split, dataset.num_classes)
-    except Exception as error:  # of a damaged file NumPy raises half a dozen kinds
+    allowed = [python_file(file).resolve() for file in custom_objects]
+    if config.custom_objects and user_path(config.custom_objects).resolve() not in allowed:
         raise InputError(
-            f"{path} cannot be used ({first_line(error)}); expected the answers on this data set's images, as train.py wrote them: "
-            f"restore it, or delete {own.path} to ask anew"
-        ) from error
-    answered = dataclasses.replace(dataset, **soft)
-    # Another seed: the black box's own would give the copy its first weights.
-    copy_config = dataclasses.replace(
-        config, classifier=config.black_box, classifier_epochs=0, defense="", seed=config.seed + 2
+            f"{folder.config} has custom_objects={config.custom_objects}, a Python file that would be run; expected you to name "
+            f"it too: give --custom_objects={config.custom_objects} if you would run it yourself"
+        )
+
+
+def adopt_classifier(
+    config: Config,
+    dataset: ImageDataset,
+    needs_gradient: bool = True,
+    path: pathlib.Path | None = None,
+    flag: str = "--classifier",
+) -> Callable:
+    """Returns the user's own classifier, or what was made of it at `path`, as images to logits.
+
+    As a black box it needs no gradient, unless it is to be hardened. Messages name it with `flag`.
+    """
+    examples = dataset.validation.take(slice(0, 16)).as_float()
+    return adopt(
+        str(path or config.classifier),
+        examples,
+        dataset.num_classes,
+        config.pixel_range,
+        config.custom_objects,
+        needs_gradient=needs_gradient and not (config.black_box and not config.defense),
+        flag=flag,
     )
-    return trained_classifier(copy_config, answered, own).func, answered
 
 
-def _refuse_other_answers(split, num_classes):
-    answers, expected = split.labels, (len(split.images), num_classes)
-    if answers.shape != expected or answers.dtype != np.float32:
-        raise ValueError(f"{answers.dtype} of {answers.shape} instead of float32 of {expected}")
-    if not (answers.min() >= 0 and np.allclose(answers.sum(axis=1), 1, atol=1e-3)):
-        raise ValueError("answers that are no probabilities")
+def trainable_classifier(config: Config, dataset: ImageDataset) -> tuple[keras.Model, keras.Model]:
+    """Returns the user's own classifier to train it further: as it is, and as images in `[0, 1]` to logits.
+
+    Raises:
+        InputError: it cannot be trained.
+    """
+    examples = dataset.validation.take(slice(0, 16)).as_float()
+    return trainable(config.classifier, examples, config.pixel_range, config.custom_objects)
+
+
+def existing_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -> Callable:
+    """Returns the classifier a finished run attacked, as images to logits.
+
+    Raises:
+        InputError: it is not there any more, has changed since, cannot be loaded, or does not fit the data set.
+    """
+    folder.verify(folder.classifier)
+    if not is_built_in(config.classifier):
+        used = ("custom_objects",) if config.defense else ("classifier", "custom_objects")
+        if digests := digests_of(config, used):
+            folder.compare(dataclasses.asdict(config), digests)
+        return adopt_classifier(config, dataset, path=folder.classifier if config.defense else None)
+    try:
+        classifier = architectures.frozen(load_keras(folder.classifier))
+    except Exception as error:  # of a damaged file Keras raises whatever its parts do
+        raise InputError(
+            f"{folder.classifier} cannot be loaded ({first_line(error)}); expected the classifier train.py saved: restore it, or delete it and run "
+            "train.py again"
+        ) from error
+    examples = dataset.validation.take(slice(0, 16)).as_float()
+    attackable(classifier, str(folder.classifier), examples, dataset.num_classes, (0.0, 1.0), needs_gradient=False)
+    return classifier

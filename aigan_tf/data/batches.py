@@ -9,7 +9,9 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from aigan_tf.config import Config
 from aigan_tf.data.splits import Split
+from aigan_tf.errors import InputError
 
 
 def training_batches(
@@ -106,3 +108,16 @@ def _reader(split):
         return tf.cast(images, tf.float32) / split.pixel_max, tf.gather(labels, rows)
 
     return examples_at
+
+
+def refuse_too_long_shifts(config: Config, image_shape: tuple[int, ...]) -> None:
+    """Refuses a `max_shift` that moves images of `(height, width, channels)` out of sight.
+
+    Raises:
+        InputError: it does.
+    """
+    if config.max_shift >= min(image_shape[:2]):
+        raise InputError(
+            f"--max_shift={config.max_shift}: images are {' x '.join(map(str, image_shape))}; expected less than their smaller "
+            "side, or nothing is left of them: lower it"
+        )

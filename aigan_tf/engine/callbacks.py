@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from aigan_tf import files
-from aigan_tf.errors import InputError
+from aigan_tf.errors import DivergedError, InputError
 
 
 class Progress(keras.callbacks.Callback):
@@ -45,46 +45,6 @@ class Progress(keras.callbacks.Callback):
         self.bar.update(
             self.params["steps"], [(name, logs[name]) for name in self.shown if name in logs], finalize=True
         )
-
-
-class StageSwitch(keras.callbacks.Callback):
-    """Ends stage 1 after `stage1_epochs`, or sooner if validation success reaches `success`.
-
-    The attacker is there to show the generator the way. Once the generator reaches a good share
-    of the targets by itself, the attacker's gradient steps, most of a stage-1 step's time, buy
-    little, and a step of stage 2 teaches as much for a fraction of the price.
-
-    Args:
-        stage1_epochs: the most epochs stage 1 may take.
-        epochs: those of both stages.
-        success: validation success rate in `(0, 1]` that ends stage 1 at once; None for never.
-        on_stage1_end: called when stage 1 is over, before the switch.
-    """
-
-    def __init__(self, stage1_epochs: int, epochs: int, success: float | None, on_stage1_end: Callable[[], None]):
-        super().__init__()
-        self.stage1_epochs = stage1_epochs
-        self.epochs = epochs
-        self.success = success
-        self.on_stage1_end = on_stage1_end
-
-    def on_train_begin(self, logs=None):
-        if self.stage1_epochs == 0:
-            self.model.stage = 2
-
-    def on_epoch_end(self, epoch, logs=None):
-        if self.model.stage == 2:
-            return
-        measured = logs[f"val_{self.model.success_rate.name}"]
-        reached = self.success is not None and measured >= self.success
-        if epoch + 1 >= self.stage1_epochs or reached:
-            self.on_stage1_end()
-            if epoch + 1 < self.epochs:
-                self.model.stage = 2
-            reason = (
-                f"validation success {measured:.1%} reached {self.success:.0%}" if reached else "its epochs are over"
-            )
-            print(f"Stage 1 ends after epoch {epoch + 1}: {reason}; the attacker is removed.", flush=True)
 
 
 def events_anew(folder: pathlib.Path, suffix: str = ".v2") -> tf.summary.SummaryWriter:
@@ -179,3 +139,49 @@ def _is_number(cell):
         return not cell or math.isfinite(float(cell))
     except ValueError:
         return False
+
+
+class StopNotFinite(keras.callbacks.Callback):
+    """Ends training at the first loss that is infinite or no number: what follows would only be more of them.
+
+    Put it before the callbacks that write at an epoch's end.
+
+    Args:
+        what_is_kept: returns what there is to go back to, for the message.
+        advice: what to do about it, for the message.
+
+    Raises:
+        DivergedError: from `fit`, naming the step, the losses and the checkpoint.
+    """
+
+    HEAVY = 1e9  # of a term with more weight, gradients and the sums of their squares leave float32
+
+    def __init__(self, what_is_kept: Callable[[], str], advice: str):
+        super().__init__()
+        self.what_is_kept = what_is_kept
+        self.advice = advice
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._check(logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._check(logs)  # of validation too: the last step may have broken the weights
+
+    def _check(self, logs):
+        bad = {name: float(value) for name, value in logs.items() if not math.isfinite(value)}
+        if not bad:
+            return
+        if len(bad) > 1:
+            bad.pop("generator_loss", None)  # the sum of others
+        advice = self.advice
+        aigan = getattr(self.model, "aigan", self.model)  # inside the one that trains a classifier against it
+        for term in ("gan", "hinge"):
+            weight = getattr(aigan, f"{term}_weight", 0)
+            if weight > self.HEAVY:
+                bad[f"{term}_weight"] = f"{weight:g}, more than float32 can carry"
+                advice = f"lower --{term}_weight, in another --workdir"
+        step = int(tf.convert_to_tensor(self.model.optimizer.iterations.value))  # on several replicas no plain number
+        raise DivergedError(
+            f"step {step}: {', '.join(f'{name} is {value}' for name, value in bad.items())}; "
+            f"expected finite losses, {self.what_is_kept()}: {advice}"
+        )

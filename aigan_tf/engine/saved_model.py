@@ -3,11 +3,13 @@
 import contextlib
 import logging
 import pathlib
+import re
 from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 
-from aigan_tf.errors import refuse_pipe
+from aigan_tf.errors import graph_refusal
+from aigan_tf.files import refuse_pipe
 
 
 def save(module: tf.Module, path: pathlib.Path, signatures: Mapping) -> None:
@@ -33,3 +35,14 @@ def _logging_from(level: int, logger: logging.Logger) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
+
+
+def first_line(error: Exception) -> str:
+    """Returns what an error says, short enough for a message."""
+    text = error.message if isinstance(error, tf.errors.OpError) else str(error)
+    if of_keras := re.search(r"\x1b\[1m(.*?)\x1b\[0m", text, re.DOTALL):  # which goes on with the call's arguments
+        text = of_keras[1]
+    elif isinstance(error, tf.errors.OpError):
+        text = graph_refusal(text)
+    text = re.sub(r"\{\{.*?\}\}", "", text.rsplit("Exception encountered: ", 1)[-1]).strip()
+    return (text or type(error).__name__).splitlines()[0][:200]

@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from aigan_tf import preparation
+from aigan_tf import build
 from aigan_tf.build import build_generator
-from aigan_tf.classifiers.loading import first_line, has_usable_gradient
+from aigan_tf.classifiers.loading import has_usable_gradient
 from aigan_tf.config import Config
 from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.engine import saved_model
+from aigan_tf.engine.saved_model import first_line
 from aigan_tf.errors import InputError
 from aigan_tf.evaluation import foolbox_attacks
 from aigan_tf.evaluation.measure import Attack
@@ -143,7 +144,7 @@ def _advgan_generators(folder, config, dataset):
 
 
 def _attack(network, weights, config, dataset, variable_epsilon):
-    preparation.load_weights(network, weights, "expected what train.py wrote: restore it")
+    build.load_weights(network, weights, "expected what train.py wrote: restore it")
     served = ServedGenerator(
         network, dataset.image_shape, dataset.class_names, config.epsilon, config.targeted, variable_epsilon
     )

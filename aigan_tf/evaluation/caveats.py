@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from aigan_tf.evaluation.measure import EvaluationSet
-from aigan_tf.method.aigan import spread_target_classes
+from aigan_tf.method.targets import spread_target_classes
 
 GRADIENT_EXAMPLES = 100
 UNDONE = 0.05  # share of the successes before rounding to 8 bits from which on it is said that rounding undoes them

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -10,23 +9,23 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf import preparation
-from aigan_tf.classifiers import architectures
-from aigan_tf.classifiers.loading import has_usable_gradient, run_python
-from aigan_tf.classifiers.training import trained_classifier
+from aigan_tf import provenance
+from aigan_tf.classifiers import accuracy, training
+from aigan_tf.classifiers.loading import has_usable_gradient
 from aigan_tf.config import Config
+from aigan_tf.data import datasets
 from aigan_tf.data.datasets import ImageDataset
-from aigan_tf.errors import InputError, user_path
+from aigan_tf.errors import InputError
 from aigan_tf.evaluation import caveats, figures, foolbox_attacks, html_page, tables
 from aigan_tf.evaluation.attacks import ADVGAN, ATTACKS, GENERATOR, OURS, STAGE1, ExportedGenerator, contenders
+from aigan_tf.evaluation.curves import CURVE_EXAMPLES, success_curve, success_curves
 from aigan_tf.evaluation.image_folder import PictureFolder
 from aigan_tf.evaluation.measure import Attack, EvaluationSet, evaluate_attack, evaluate_attacks
-from aigan_tf.files import report_folder, write_report
-from aigan_tf.workdir import Workdir, commit, package_versions
+from aigan_tf.evaluation.transfer import transfer_classifiers
+from aigan_tf.files import report_folder, user_path, write_report
+from aigan_tf.provenance import commit, package_versions
+from aigan_tf.workdir import Workdir
 
-CURVE_POINTS = 8
-CURVE_EXAMPLES = 1000  # test images of a generator's success-against-epsilon curve
-COMPARED_CURVE_EXAMPLES = 100  # those of other attacks' curves: one target each, and still a second for ten
 COMPARED_BATCH = 100  # images a batch, of every attack: milliseconds an image depend on it
 COMPARED_EXAMPLES = 1000  # test images of a comparison: the other attacks take a hundred times as long
 
@@ -55,7 +54,7 @@ def evaluate_workdir(
             those that can be trained here.
         save_images: folder for the adversarial pictures and their manifest; it must be new or empty.
         robust_against: foolbox's attacks, by name, under which the classifier's accuracy is measured too, untargeted.
-        custom_objects: Python files that the classifiers may have run, as in `preparation.refuse_unnamed_python`.
+        custom_objects: Python files that the classifiers may have run, as in `training.refuse_unnamed_python`.
 
     Returns:
         What was measured, as in report.json.
@@ -64,8 +63,8 @@ def evaluate_workdir(
         InputError: the folder, its files or the output cannot be used.
     """
     folder = Workdir(workdir)
-    config = preparation.config_of(folder)
-    preparation.refuse_unnamed_python(config, folder, custom_objects)
+    config = workdir.config_of(folder)
+    training.refuse_unnamed_python(config, folder, custom_objects)
     unknown = [name for name in attacks if name not in ATTACKS]
     if unknown or not attacks:
         raise InputError(
@@ -79,23 +78,23 @@ def evaluate_workdir(
     if transfer_to and GENERATOR not in attacks:
         raise InputError(f"--transfer_to without {GENERATOR} in --attacks: expected both, it is what is shown: add it")
     output = report_folder(user_path(output) if output else folder.evaluation, "report")
-    dataset = preparation.existing_dataset(config, data_dir, folder)
+    dataset = datasets.existing_dataset(config, data_dir, folder)
     pictures = contextlib.nullcontext()
     if save_images:
         pictures = PictureFolder(user_path(save_images), dataset.class_names, config.targeted, dataset.test.files)
     # One graph for all attacks, each of which would make its own.
-    classifier = tf.function(preparation.existing_classifier(config, dataset, folder), reduce_retracing=True)
+    classifier = tf.function(training.existing_classifier(config, dataset, folder), reduce_retracing=True)
     dataset = dataclasses.replace(dataset, test=dataset.test.take(slice(0, num_examples or None)))
-    preparation.check_accuracy(classifier, dataset.test, dataset.num_classes)
+    accuracy.check_accuracy(classifier, dataset.test, dataset.num_classes)
     chosen = contenders(attacks, folder, config, dataset, classifier)
     if robust_against and not has_usable_gradient(classifier, dataset.test.take(slice(0, 16)).as_float()):
         raise InputError(
             f"--workdir={folder.path}: its classifier has no usable gradient; expected one to measure how it holds against "
             f"{' and '.join(robust_against)}: leave it out"
         )
-    others = _other_classifiers(transfer_to, config, dataset, folder, custom_objects)
+    others = transfer_classifiers(transfer_to, config, dataset, folder, custom_objects)
     for name, other in others.items():  # said, and refused where it gets nothing right, before hours are spent
-        preparation.check_accuracy(
+        accuracy.check_accuracy(
             other, dataset.test, dataset.num_classes, f"test images ({name})", "the range of its input"
         )
     examples = examples_of(dataset, classifier)
@@ -167,8 +166,8 @@ def compare(
         "black_box": config.black_box,
         "queries": queries,
         "workdir": str(folder.path),
-        "device": preparation.device_name(),
-        "processor": preparation.processor_name(),
+        "device": provenance.device_name(),
+        "processor": provenance.processor_name(),
         "batch_size": COMPARED_BATCH,
         "versions": package_versions("foolbox"),
         "commit": commit(),
@@ -177,7 +176,7 @@ def compare(
         "generator_training_seconds": training,
         "generator_training_device": folder.training_device(),
         "attacks": rows,
-        "success_by_epsilon": _curves(config, examples, attacks),
+        "success_by_epsilon": success_curves(config, examples, attacks),
         "transfer": {},
     }
     if "pgd" in rows and GENERATOR in rows:
@@ -223,107 +222,14 @@ def measure_export(folder: Workdir, config: Config, dataset: ImageDataset, class
     generator = ExportedGenerator(folder, config, dataset.image_shape)
     examples = examples_of(dataset, classifier)
     measured = evaluate_attack(generator, examples, config.epsilon, config.targeted, config.seed)
-    result = {**measured, "device": preparation.device_name()}
+    result = {**measured, "device": provenance.device_name()}
     print(tables.success_table(result), flush=True)
     if config.variable_epsilon:
-        result["success_by_epsilon"] = _curve(
+        result["success_by_epsilon"] = success_curve(
             GENERATOR, generator.within, config, examples.first_correct(CURVE_EXAMPLES)
         )
         print(tables.epsilon_table(result["success_by_epsilon"]), flush=True)
     return result
-
-
-def _curve(name, attack_at, config, examples, **settings):
-    """Success at each budget of an attack that `attack_at` makes for it."""
-    kept = ("epsilon", "num_attacks", "success_rate", "mean_l2")
-    points = []
-    for share in range(1, CURVE_POINTS + 1):
-        epsilon = config.epsilon * share / CURVE_POINTS
-        measured = evaluate_attack(
-            attack_at(epsilon),
-            examples,
-            epsilon,
-            config.targeted,
-            config.seed,
-            progress=f"{name} within {255 * epsilon:.3g}/255",
-            **settings,
-        )
-        points.append({key: measured[key] for key in kept})
-    return points
-
-
-def _curves(config, examples, attacks):
-    """Success at each budget of those attacks that take one, on one drawn target an image."""
-    curve = functools.partial(
-        _curve,
-        config=config,
-        examples=examples.first_correct(COMPARED_CURVE_EXAMPLES),
-        batch_size=100,
-        targets_per_image=1,
-    )
-    curves = {}
-    if GENERATOR in attacks:
-        generator = attacks[GENERATOR].run
-
-        def scaled(epsilon):
-            share = epsilon / config.epsilon
-            return lambda images, classes: images + share * (generator(images, classes) - images)
-
-        if config.variable_epsilon:
-            curves[GENERATOR] = curve(GENERATOR, generator.within)
-        else:
-            curves[f"{GENERATOR}, perturbation scaled down"] = curve(GENERATOR, scaled)
-    for name in ("fgsm", "pgd"):
-        if name in attacks:
-            print(
-                f"Measuring {name} at {CURVE_POINTS} budgets, on at most {COMPARED_CURVE_EXAMPLES} images.", flush=True
-            )
-            curves[name] = curve(
-                name,
-                lambda epsilon, name=name: foolbox_attacks.baseline(
-                    name, examples.classifier, epsilon, config.targeted, config.seed
-                ),
-            )
-    return curves
-
-
-def _other_classifiers(names, config, dataset, folder, custom_objects):
-    """Classifiers the generator was not trained on, by name; none is trained before all names are known to be good."""
-    trained = [name for name in names if preparation.is_built_in(name) and not _is_workdir(name)]
-    found = {}
-    for name in names:
-        if name not in trained and not _is_workdir(name):  # a file
-            other = dataclasses.replace(config, classifier=name, classifier_epochs=0, defense="", custom_objects="")
-            for file in custom_objects:
-                run_python(file)
-            # It is only shown pictures.
-            found[name] = preparation.adopt_classifier(other, dataset, needs_gradient=False, flag="--transfer_to")
-            continue
-        try:
-            if name in trained:
-                architectures.fitting_architecture(name, dataset.image_shape)
-            else:
-                other = Workdir(user_path(name))
-                settings = preparation.config_of(other)
-                preparation.refuse_unnamed_python(settings, other, custom_objects)
-                found[name] = preparation.existing_classifier(settings, dataset, other)
-        except InputError as error:
-            raise InputError(f"--transfer_to={name}: {error}") from error
-    found |= {name: _trained_classifier(name, config, dataset, folder) for name in trained}
-    return {name: found[name] for name in names}
-
-
-def _is_workdir(name):
-    return (user_path(name) / "config.json").exists()
-
-
-def _trained_classifier(name, config, dataset, folder):
-    """One that is trained in transfer/NAME here, where it is not there yet."""
-    # Another seed: the run's own would train its very classifier once more, if it is of this architecture.
-    other = dataclasses.replace(config, classifier=name, classifier_epochs=0, defense="", seed=config.seed + 1)
-    own = Workdir(folder.path / "transfer" / name.lower())
-    with own.locked():
-        return trained_classifier(other, dataset, own)
 
 
 def _print(result):

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from aigan_tf import preparation
-from aigan_tf.errors import InputError, user_path
+from aigan_tf import workdir
+from aigan_tf.errors import InputError
 from aigan_tf.evaluation import caveats, html_page, tables
 from aigan_tf.evaluation.attacks import GENERATOR
 from aigan_tf.evaluation.compare import COMPARED_EXAMPLES, evaluate_workdir
 from aigan_tf.evaluation.measure import interval
-from aigan_tf.files import read_csv, report_folder, write_report
+from aigan_tf.files import read_csv, report_folder, user_path, write_report
 from aigan_tf.workdir import Workdir
 
 
@@ -37,7 +37,7 @@ def evaluate_defenses(
         InputError: a folder, its files or the output cannot be used.
     """
     configs = {
-        str(path): preparation.config_of(Workdir(path)) for path in workdirs
+        str(path): workdir.config_of(Workdir(path)) for path in workdirs
     }  # all of them, before hours are spent on one
     for name in ("dataset", "epsilon", "attack"):
         values = {getattr(config, name) for config in configs.values()}
@@ -79,7 +79,7 @@ def evaluate_defenses(
             **{name: result[name] for name in ("device", "processor", "batch_size", "versions", "commit")},
         }
         # One that was trained here without a defence claims none. A file may have one.
-        if config.defense or not preparation.is_built_in(config.classifier):
+        if config.defense or not config.is_built_in(config.classifier):
             rows[path]["warnings"] += caveats.doubts_of_a_defense(robust["fgsm"], robust["pgd"])
     print(tables.aligned(tables.defense_rows(rows)), flush=True)
     warnings = [f"{path}: {warning}" for path, row in rows.items() for warning in row["warnings"]]

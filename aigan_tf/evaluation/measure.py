@@ -10,6 +10,7 @@ import tensorflow as tf
 from scipy.stats import binomtest
 from tqdm import tqdm
 
+from aigan_tf.classifiers.accuracy import predictions
 from aigan_tf.errors import InputError
 from aigan_tf.method.perturbation import apply_perturbation, l2_norms, linf_norms, quantize
 
@@ -18,25 +19,9 @@ MANY_TARGETS = 10
 ROUNDING = 1e-6  # float32's error in adding and subtracting pixels
 
 
-def accuracy(classifier: Callable, images: np.ndarray, labels: np.ndarray, batch_size: int = 500) -> float:
-    """Share of images that the classifier answers with their label, all of them counted."""
-    return float(np.mean(predictions(classifier, images, batch_size) == labels))
-
-
 def interval(successes: int, trials: int) -> list[float]:
     """Wilson's interval of 95 % for a rate, as if all trials were independent: its low and its high end."""
     return list(binomtest(successes, trials).proportion_ci(method="wilson"))
-
-
-def predictions(classifier: Callable, images: np.ndarray, batch_size: int = 500) -> np.ndarray:
-    """Returns the class the classifier answers for each image, int32 `(n,)`."""
-
-    def predict(batch):
-        return tf.argmax(classifier(batch), -1, tf.int32)
-
-    if len(images) > 3 * batch_size:  # fewer are answered before a graph is traced
-        predict = tf.function(predict, input_signature=[tf.TensorSpec((None, *images.shape[1:]), tf.float32)])
-    return np.concatenate([predict(images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
 
 
 class EvaluationSet:

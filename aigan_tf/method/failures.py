@@ -1,61 +1,13 @@
 """Whether training is worth going on with."""
 
 import math
-from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf.errors import DivergedError
 from aigan_tf.method.aigan import AIGAN
 from aigan_tf.method.perturbation import l2_norms
-
-
-class StopNotFinite(keras.callbacks.Callback):
-    """Ends training at the first loss that is infinite or no number: what follows would only be more of them.
-
-    Put it before the callbacks that write at an epoch's end.
-
-    Args:
-        what_is_kept: returns what there is to go back to, for the message.
-        advice: what to do about it, for the message.
-
-    Raises:
-        DivergedError: from `fit`, naming the step, the losses and the checkpoint.
-    """
-
-    HEAVY = 1e9  # of a term with more weight, gradients and the sums of their squares leave float32
-
-    def __init__(self, what_is_kept: Callable[[], str], advice: str):
-        super().__init__()
-        self.what_is_kept = what_is_kept
-        self.advice = advice
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._check(logs)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._check(logs)  # of validation too: the last step may have broken the weights
-
-    def _check(self, logs):
-        bad = {name: float(value) for name, value in logs.items() if not math.isfinite(value)}
-        if not bad:
-            return
-        if len(bad) > 1:
-            bad.pop("generator_loss", None)  # the sum of others
-        advice = self.advice
-        aigan = getattr(self.model, "aigan", self.model)  # inside the one that trains a classifier against it
-        for term in ("gan", "hinge"):
-            weight = getattr(aigan, f"{term}_weight", 0)
-            if weight > self.HEAVY:
-                bad[f"{term}_weight"] = f"{weight:g}, more than float32 can carry"
-                advice = f"lower --{term}_weight, in another --workdir"
-        step = int(tf.convert_to_tensor(self.model.optimizer.iterations.value))  # on several replicas no plain number
-        raise DivergedError(
-            f"step {step}: {', '.join(f'{name} is {value}' for name, value in bad.items())}; "
-            f"expected finite losses, {self.what_is_kept()}: {advice}"
-        )
 
 
 class QuietFailures(keras.callbacks.Callback):

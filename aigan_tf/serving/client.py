@@ -9,9 +9,9 @@ import urllib.request
 
 from absl import flags
 
-from aigan_tf.cli import define, run
-from aigan_tf.errors import InputError, graph_refusal, user_path
-from aigan_tf.files import write_bytes
+from aigan_tf.errors import InputError, graph_refusal
+from aigan_tf.files import user_path, write_bytes
+from aigan_tf.flags import define, run
 
 MODEL = "aigan"
 

@@ -1,0 +1,49 @@
+"""Where a result comes from: versions, commit, processor, device."""
+
+import contextlib
+import os
+import pathlib
+import platform
+import subprocess
+from importlib import metadata
+
+import tensorflow as tf
+
+
+def processor_name() -> str:
+    """The processor's own name, as Linux knows it; elsewhere its kind."""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def device_name() -> str:
+    """What the numbers are measured on."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        return ", ".join(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # Linux: those allowed
+    return f"CPU, {cores} core{'s' if cores > 1 else ''}"
+
+
+_PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
+
+
+def package_versions(*others: str) -> dict:
+    """Versions by package, those of `others` too; None for one installed under another name, such as tensorflow-cpu."""
+    versions = dict.fromkeys((*_PACKAGES, *others))
+    for name in versions:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
+
+
+def commit() -> str | None:
+    """The git commit of this code, or None where it is not a checkout."""
+    command = ["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from aigan_tf.classifiers import accuracy
 from aigan_tf.classifiers.accuracy import check_accuracy
-from aigan_tf.classifiers.loading import attackable_model
+from aigan_tf.classifiers.loading import as_classifier
 from aigan_tf.config import Config
 from aigan_tf.data import arrays
 from aigan_tf.data.batches import refuse_too_long_shifts
@@ -36,7 +36,7 @@ SETTINGS = (
     "learning_rate", "discriminator_learning_rate", "mixed_precision", "flip", "max_shift", "generator_width", "generator_blocks",
     "class_maps", "discriminator_width", "seed",
 )  # fmt: skip
-MEASURED = 2000  # at most so many of the images given say how good the classifier is
+MAX_ACCURACY_IMAGES = 2000  # at most so many of the images given say how good the classifier is
 
 
 @contextlib.contextmanager
@@ -91,7 +91,7 @@ class TrainedGenerator:
         """
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size}: expected at least 1: correct it")
-        images = arrays.floats(images)
+        images = arrays.as_float_images(images)
         classes = self._numbers(target_classes)
         if classes.ndim == 0:
             classes = np.repeat(classes, len(images))
@@ -199,7 +199,7 @@ def fit_generator(
     config = Config(epsilon=epsilon, **settings)
     pixel_range = _checked_range(input_range)
     _refuse_no_callable(classifier)
-    images, labels = arrays.bytes_and_labels(images_or_dataset, labels)
+    images, labels = arrays.as_uint8_images_and_labels(images_or_dataset, labels)
     if images.ndim != 4 or min(images.shape[1:3]) < MIN_SIDE or images.shape[3] not in (1, 3):
         raise InputError(
             f"images have the shape {images.shape}; expected (n, height, width, channels), sides from {MIN_SIDE} and 1 or 3 "
@@ -212,7 +212,7 @@ def fit_generator(
         labels = accuracy.predictions(attacked, images.astype(np.float32) / 255)
     else:
         labels = arrays.checked_labels(labels, len(images), num_classes)
-        some = slice(None, None, -(-len(images) // MEASURED))  # from end to end: they may be sorted by class
+        some = slice(None, None, -(-len(images) // MAX_ACCURACY_IMAGES))  # from end to end: they may be sorted by class
         check_accuracy(attacked, Split(images, labels).take(some), num_classes, "images", "input_range")
     train, validation = hold_out(Split(images, labels))
     if config.batch_size > len(train):
@@ -304,7 +304,7 @@ def evaluate(
     attacks = {name: _measurable(name, given, epsilon, targeted) for name, given in attacks.items()}
     pixel_range = _checked_range(input_range)
     _refuse_no_callable(classifier)
-    images = arrays.floats(images)
+    images = arrays.as_float_images(images)
     if not len(images):
         raise InputError("no images given; expected at least one: give more")
     measured, names = _with_names(classifier, class_names, images[:16], pixel_range, needs_gradient=False)
@@ -364,7 +364,7 @@ def _with_names(classifier, class_names, examples, pixel_range, needs_gradient=T
     """Returns a classifier as images in `[0, 1]` to logits, and the name of each class: those given, or their numbers."""
     names = _checked_names(class_names)
     count = None if names is None else len(names)
-    logits_of = attackable_model(classifier, examples, count, pixel_range, needs_gradient)
+    logits_of = as_classifier(classifier, examples, count, pixel_range, needs_gradient)
     return logits_of, names or tuple(map(str, range(int(logits_of(tf.constant(examples)).shape[-1]))))
 
 

@@ -1,4 +1,4 @@
-"""The networks and models of a run, with fresh weights, as its settings say."""
+"""The networks and models of a run, built from its settings."""
 
 import contextlib
 import dataclasses
@@ -32,16 +32,14 @@ def build_generator(config: Config, dataset: ImageDataset, num_classes: int | No
         class_maps=config.class_maps,
         map_size=min(32, max(dataset.image_shape[:2])),  # of a thousand classes and 8 channels that is 32 MB
         budget_input=config.variable_epsilon,
-        activation="tanh" if config.bound == "tanh" else "linear",
     )
 
 
 @contextlib.contextmanager
-def first_weights(seed: int):
-    """Within its block layers take their first weights by `seed`, whatever was drawn before; a caller's own draws go on
-    after it as if there had been none."""
+def seeded_initializers(seed: int):
+    """Seeds weight initialisation inside the block and restores the caller's random state afterwards."""
     state = random.getstate()
-    random.seed(seed)  # from which Keras takes the seed of each initializer that has none
+    random.seed(seed)  # Keras draws the seeds of initializers from it
     try:
         yield
     finally:
@@ -52,15 +50,15 @@ def build_aigan(
     config: Config, dataset: ImageDataset, classifier: Callable, total_steps: int, model: type[AIGAN] = AIGAN
 ) -> AIGAN:
     """Returns the model of a run, compiled, with fresh weights; `total_steps` is the length of the cosine schedule."""
-    with first_weights(config.seed):
+    with seeded_initializers(config.seed):
         generator = build_generator(config, dataset)
         discriminator = Discriminator(dataset.image_shape[-1], config.discriminator_width)
         aigan = model(generator, discriminator, classifier, dataset.num_classes, config.attack, config.seed)
 
-    def attacker(classifier, images, classes, epsilon, seed):
+    def attacker(classifier, images, targets, epsilon, seed):
         step_size = epsilon * (config.step_size / config.epsilon)  # the same share of every budget
         return pgd_attack(
-            classifier, images, classes, epsilon=epsilon, step_size=step_size, num_steps=config.attack_steps,
+            classifier, images, targets, epsilon=epsilon, step_size=step_size, num_steps=config.attack_steps,
             targeted=config.targeted, seed=seed,
         )  # fmt: skip
 
@@ -72,7 +70,7 @@ def build_aigan(
 
 def build_advgan(config: Config, dataset: ImageDataset, classifier: Callable, target_class: int, epochs: int) -> AdvGAN:
     """Returns the model of AdvGAN for one target class, compiled, with fresh weights."""
-    with first_weights(config.seed):
+    with seeded_initializers(config.seed):
         generator = build_generator(dataclasses.replace(config, variable_epsilon=False), dataset, num_classes=1)
         discriminator = Discriminator(dataset.image_shape[-1], config.discriminator_width)
     advgan = AdvGAN(generator, discriminator, classifier, dataset.num_classes, target_class, config.seed)
@@ -84,11 +82,7 @@ def objective(config: Config, dataset: ImageDataset, total_steps: int) -> dict:
     """Returns what both methods are compiled with: the optimizers, the budget and the weights of the terms."""
     schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, total_steps)
     # beta_1 = 0.5, as is usual for GANs: the other network moves, so old gradients mislead.
-    generator_optimizer = (
-        ConvolutionMuon(schedule, adam_beta_1=0.5)
-        if config.optimizer == "muon"
-        else keras.optimizers.Adam(schedule, beta_1=0.5)
-    )
+    generator_optimizer = ConvolutionMuon(schedule, adam_beta_1=0.5)
     discriminator_optimizer = keras.optimizers.Adam(config.discriminator_learning_rate, beta_1=0.5)
     if config.mixed_precision:
         generator_optimizer, discriminator_optimizer = map(
@@ -105,7 +99,7 @@ def objective(config: Config, dataset: ImageDataset, total_steps: int) -> dict:
 
 
 def steps_per_epoch(config: Config, dataset: ImageDataset) -> int:
-    """Returns training steps an epoch; without a setting, one pass over the training images."""
+    """Returns training steps per epoch; 0 in the settings is one pass over the training images."""
     return config.steps_per_epoch or len(dataset.train) // config.batch_size
 
 
@@ -113,23 +107,28 @@ def trained_generator(config: Config, dataset: ImageDataset, folder: Workdir) ->
     """Returns the generator of a finished run.
 
     Raises:
-        InputError: its weights are not there, or cannot be loaded.
+        InputError: its weights are missing or cannot be loaded.
     """
     generator = build_generator(config, dataset)
-    load_weights(generator, folder.weights, "expected the weights of a finished run: finish it with train.py")
+    load_weights(generator, folder.weights, "the weights of a finished run", "finish it with train.py")
     return generator
 
 
-def load_weights(network: keras.Model, path: pathlib.Path, expected: str) -> None:
-    """Fills a network from a weights file of a work folder.
+def load_weights(network: keras.Model, path: pathlib.Path, expected: str, fix: str) -> None:
+    """Loads the weights of a network from a file of a run's folder.
+
+    Args:
+        network: built.
+        path: the file.
+        expected, fix: end the message of an error.
 
     Raises:
-        InputError: it is not there, is damaged, or cannot be loaded; `expected` ends the message.
+        InputError: the file is missing, is not what its digest says, or cannot be loaded.
     """
     if not path.is_file():
-        raise InputError(f"{path} is not there; {expected}")
+        raise InputError(f"{path} does not exist", expected, fix)
     Workdir(path.parent).verify(path)
     try:
         network.load_weights(path)
-    except Exception as error:  # of a damaged file HDF5 raises half a dozen kinds
-        raise InputError(f"{path} cannot be loaded ({first_line(error)}); {expected}") from error
+    except Exception as error:  # for a damaged file HDF5 raises half a dozen kinds
+        raise InputError(f"{path} cannot be loaded ({first_line(error)})", expected, fix) from error

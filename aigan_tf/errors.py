@@ -1,37 +1,96 @@
-"""What ends a run early: what a user got wrong, a training that went wrong, a request to stop; and paths."""
+"""What ends a run early, as data. Each interface words it: `--epsilon=8` on the command line, `epsilon=8` in Python."""
 
 import functools
 import re
+from collections.abc import Callable
+
+_MAX_SHOWN = 300  # characters of what was received
+
+say = functools.partial(print, flush=True)  # flushed, so that a log file shows it at once
 
 
-class InputError(ValueError):
-    """Something the user gave (a flag, a file, a folder, a model) cannot be used.
+def shown_value(value: object) -> str:
+    """Returns a setting's value as a user would write it: `8/255`, `true`, `0,255`."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    if isinstance(value, float):
+        return min(f"{value:.15g}", f"{value * 255:.15g}/255", key=len)
+    if isinstance(value, tuple | list):
+        return ",".join(map(shown_value, value))
+    return str(value)
 
-    The message is one line that says what was received, what is expected and how to fix it;
-    the command line prints it alone, without a traceback, and exits with status 2.
+
+class _Described:
+    """An error in three parts: what was received, what is expected, and the one next step."""
+
+    def __init__(
+        self,
+        received: object,
+        expected: str,
+        fix: str,
+        *,
+        setting: str | None = None,
+        problem: str = "",
+        place: str = "",
+    ):
+        self.received = received
+        self.expected = expected
+        self.fix = fix
+        self.setting = setting
+        self.problem = problem
+        self.place = place
+        super().__init__(received, expected, fix)
+
+    def __str__(self):
+        return self.message()
+
+    def message(self, name_of: Callable[[str], str] = str) -> str:
+        """Returns one line; `name_of` says how a setting's name is written. What cannot be printed is escaped."""
+
+        def named(text):
+            return re.sub(r"`(\w+)`", lambda name: name_of(name[1]), text)
+
+        subject = shown_value(self.received)
+        if len(subject) > _MAX_SHOWN:
+            subject = f"{subject[:_MAX_SHOWN]}..."
+        if self.setting is not None:
+            subject = f"{self.setting if self.place else name_of(self.setting)}={subject}"
+        parts = [f"{self.place}: " if self.place else "", subject, f" {named(self.problem)}" if self.problem else ""]
+        line = "".join(parts) + f": expected {named(self.expected)}; {named(self.fix)}"
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+    def within(self, place: object):
+        """Returns the same error, found in a file or folder."""
+        return type(self)(
+            self.received, self.expected, self.fix, setting=self.setting, problem=self.problem, place=str(place)
+        )
+
+
+class InputError(_Described, ValueError):
+    """Something the user gave (a setting, a file, a folder, a model) cannot be used.
+
+    The command line prints one line without a traceback and exits with status 2.
 
     Args:
-        message: that line. Line breaks and whatever else cannot be printed, in what was received, are escaped.
+        received: the setting's value; without a setting, a phrase that says what is wrong: "the data set is empty".
+        expected: what could be used, a noun phrase. Other settings are named in backticks, here and in `fix`.
+        fix: the one next step, an imperative: "give `image_size`, e.g. 32,32".
+        setting: the setting or argument that was given.
+        problem: with a setting, what is wrong with its value: "cannot be read (permission denied)".
+        place: the file or folder in which it was found.
     """
 
-    def __init__(self, message: str):
-        shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-        super().__init__("".join(shown))
 
-
-def graph_refusal(message: str | None) -> str:
-    """Returns why a SavedModel refuses its inputs, from the message of TensorFlow's error, which also says where in the graph."""
-    lines = [line.strip() for line in (message or "").partition("[[{{node")[0].strip().splitlines()]
-    cause = lines[-1].rpartition("assertion failed: ")[-1] if lines else "no reason given"
-    return re.sub(r"^\[(.*)\] \[(.*)\]$", r"\1 \2", cause)  # what is wrong, and the values
-
-
-class DivergedError(ArithmeticError):
-    """A loss is no finite number any more, so that training cannot go on; the message is one line that says which."""
+class DivergedError(_Described, ArithmeticError):
+    """A loss or a weight became NaN or infinite, so that training cannot continue. Arguments as for `InputError`."""
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end by SIGTERM: as Ctrl-C, but nobody is watching."""
+    """The process received SIGTERM: like Ctrl-C, but nobody is watching."""
 
 
-say = functools.partial(print, flush=True)  # at once, also into a log file
+def graph_refusal(message: str | None) -> str:
+    """Returns why a SavedModel refuses its inputs: TensorFlow's message without the place in the graph."""
+    lines = [line.strip() for line in (message or "").partition("[[{{node")[0].strip().splitlines()]
+    cause = lines[-1].rpartition("assertion failed: ")[-1] if lines else "no reason given"
+    return re.sub(r"^\[(.*)\] \[(.*)\]$", r"\1 \2", cause)  # the message and the received values

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and one line of why where they cannot."""
+"""Files and folders that appear whole or not at all, and one line of why if they cannot."""
 
 import contextlib
 import csv
@@ -12,71 +12,108 @@ import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
-from aigan_tf.errors import InputError
+from aigan_tf.errors import InputError, say
 
-# What the system answers when a file cannot be written.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NOT_ALLOWED = (
+# The system's answers if a file cannot be written.
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_ALLOWED = {
     errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY,
-)  # fmt: skip
+}  # fmt: skip
+_FULL = 2**20  # bytes free below which a failed write is put down to a full disk
+
+
+def user_path(path: str | os.PathLike) -> pathlib.Path:
+    """Returns a path with `~` and `~name` replaced by the home folder.
+
+    Raises:
+        InputError: there is no user of that name, or the system does not accept the path: it is too long, holds a null
+            byte, or is a link that leads back to itself.
+    """
+    try:
+        expanded = pathlib.Path(path).expanduser()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.stat(expanded)
+        return expanded
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"path {str(path)!r} cannot be used ({reason})", "a path", "correct it") from error
+    except RuntimeError as error:
+        raise InputError(
+            f"path {str(path)!r} names a user without a home folder", "a path", "give it in full"
+        ) from error
+
+
+def require_regular_file(path: pathlib.Path) -> pathlib.Path:
+    """Returns `path`.
+
+    Raises:
+        OSError: it exists and is not a regular file. Reading a FIFO would block forever.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a file", str(path))
+    return path
 
 
 def read_bytes(path: pathlib.Path) -> bytes:
-    """Returns what a file holds; a pipe, which would be waited for, is refused."""
-    refuse_pipe(path)
-    return path.read_bytes()
+    """Returns the content of a regular file."""
+    return require_regular_file(path).read_bytes()
 
 
 def numbered(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Returns what in a folder is called by a number, in their order."""
+    """Returns the entries of a folder whose names are numbers, in numeric order."""
     named = [path for path in folder.glob("*") if re.fullmatch("[0-9]+", path.name)]
     return sorted(named, key=lambda path: int(path.name))
 
 
 @contextlib.contextmanager
-def writing(place: str | os.PathLike, folder: pathlib.Path):
-    """Makes a folder, and says in one line where the disk is full or may not be written while the block lasts.
+def writing(path: pathlib.Path, folder: pathlib.Path, setting: str | None = None):
+    """Creates `folder`, and turns a full disk and missing permission within the block into an InputError.
 
     Args:
-        place: what the block writes, for the message.
-        folder: where it lies; made if need be.
+        path: what the block writes, for the message.
+        folder: where it writes; created if it does not exist.
+        setting: the setting that named `path`, if one did.
 
     Raises:
-        InputError: the folder cannot be made, or the system refused to write there; whichever library wrote has wrapped
-            that in an error of its own.
+        InputError: the folder cannot be created, or the system refused to write there.
     """
-    made = False
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        made = True
         yield
     except InputError:
         raise
     except Exception as error:
-        # By the text: h5py, zipfile and TensorFlow all quote the system, and only some keep its number.
-        here = str(folder) in str(error)
-        elsewhere = not here and getattr(error, "filename", None) is not None
-        no_room = _quoted(_NO_ROOM, error)
-        # Many that find no room do not say where; one that is not allowed something may be about anything.
-        reason = None if elsewhere else no_room or (_quoted(_NOT_ALLOWED, error) if here else None)
-        if not made:
-            reason = error.strerror
+        reason, no_room = _why_not_written(error, folder)
         if reason is None:
             raise
-        expected = "room for it: make room" if no_room else "a place that may be written: change that"
+        problem = f"cannot be written ({reason})"
+        expected = "room for it" if no_room else "a writable place"
         raise InputError(
-            f"{place} cannot be written ({reason}); expected {expected} and repeat the command, or choose another place"
+            path if setting else f"{path} {problem}",
+            expected,
+            f"{'make room' if no_room else 'change that'} and repeat the command, or choose another place",
+            setting=setting,
+            problem=problem if setting else "",
         ) from error
 
 
-def _quoted(numbers, error):
-    """The system's words for the first of some error numbers that an error quotes, or None."""
-    said = str(error).lower()  # TensorFlow has words of its own: it "is not a directory"
-    return next((text for text in map(os.strerror, numbers) if text.lower() in said), None)
+def _why_not_written(error, folder):
+    """Returns the system's reason if an error means that `folder` could not be written, and whether the disk is full."""
+    if isinstance(error, OSError) and error.errno is not None:
+        elsewhere = error.filename is not None and not pathlib.Path(error.filename).is_relative_to(folder)
+        if elsewhere and error.filename != str(folder) and not folder.is_relative_to(pathlib.Path(error.filename)):
+            return None, False
+        known = error.errno in _NO_ROOM | _NOT_ALLOWED
+        return (error.strerror, error.errno in _NO_ROOM) if known else (None, False)
+    # TensorFlow's and HDF5's errors keep no errno: the disk itself tells.
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if shutil.disk_usage(existing).free < _FULL:
+        return os.strerror(errno.ENOSPC), True
+    return (None if os.access(existing, os.W_OK | os.X_OK) else os.strerror(errno.EACCES)), False
 
 
 def _flush(path):
-    with open(path, "rb+") as file:  # Windows flushes only what is open for writing
+    with open(path, "rb+") as file:  # Windows flushes only files that are open for writing
         os.fsync(file.fileno())
 
 
@@ -88,13 +125,12 @@ def atomic_file(path: pathlib.Path):
         InputError: it cannot be written.
     """
     temporary = path.with_name(f".{os.getpid()}.{path.name}")  # Keras insists on the endings .keras, .weights.h5
-    with writing(path, path.parent):
-        try:
-            yield temporary
-            _flush(temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with contextlib.ExitStack() as cleanup:
+        cleanup.callback(temporary.unlink, missing_ok=True)
+        cleanup.enter_context(writing(path, path.parent))  # left first: the disk is still as full as it was
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, path)
 
 
 @contextlib.contextmanager
@@ -104,18 +140,18 @@ def atomic_folder(path: pathlib.Path):
     Raises:
         InputError: it cannot be written.
     """
-    with writing(path, path.parent):
+    with contextlib.ExitStack() as cleanup:
+        removed = cleanup.enter_context(contextlib.ExitStack())
+        cleanup.enter_context(writing(path, path.parent))
         temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        try:
-            yield temporary
-            with ThreadPoolExecutor(16) as pool:  # pictures may be thousands, and a disk flushes many at a time
-                list(pool.map(_flush, filter(pathlib.Path.is_file, temporary.rglob("*"))))
-            temporary.chmod(0o755)  # mkdtemp's 0700 would shut out a server that runs as another user
-            with contextlib.suppress(FileNotFoundError):
-                path.rmdir()
-            os.replace(temporary, path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        removed.callback(shutil.rmtree, temporary, ignore_errors=True)
+        yield temporary
+        with ThreadPoolExecutor(16) as pool:  # images may be thousands, and a disk flushes many at a time
+            list(pool.map(_flush, filter(pathlib.Path.is_file, temporary.rglob("*"))))
+        temporary.chmod(0o755)  # mkdtemp's 0700 would shut out a server that runs as another user
+        with contextlib.suppress(FileNotFoundError):
+            path.rmdir()
+        os.replace(temporary, path)
 
 
 def write_bytes(path: pathlib.Path, data: bytes) -> None:
@@ -148,79 +184,52 @@ def _csv(rows):
 
 
 def read_csv(path: pathlib.Path) -> list[dict]:
-    """Returns the rows of a CSV file as strings by column name; no rows where there is no file.
+    """Returns the rows of a CSV file as strings by column name; no rows if there is no file.
 
     Raises:
-        InputError: it is no CSV file, or a row has more or fewer cells than the header.
+        InputError: it is not a CSV file, or a row has more or fewer cells than the header.
     """
     try:
         rows = list(csv.DictReader(io.StringIO(read_bytes(path).decode(), newline="")))
     except FileNotFoundError:
         return []
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read; expected the CSV file train.py wrote: restore it") from error
+        raise InputError(f"{path} cannot be read", "the CSV file train.py wrote", "restore it") from error
     for number, row in enumerate(rows, 1):
-        if None in row or None in row.values():  # as DictReader tells of cells too many, and too few
+        if None in row or None in row.values():  # DictReader's signs of too many cells, and of too few
+            more = "more" if None in row else "fewer"
             raise InputError(
-                f"{path}: row {number} has {'more' if None in row else 'fewer'} cells than the header; expected the CSV file "
-                "train.py wrote: restore it"
+                f"{path}: row {number} has {more} cells than the header", "the CSV file train.py wrote", "restore it"
             )
     return rows
 
 
 def report_folder(path: pathlib.Path, name: str) -> pathlib.Path:
-    """Returns the folder a report is to go to, once it is sure that it can: measuring may take hours.
+    """Returns the folder of a report after checking that it can be written, since measuring may take hours.
 
-    Says so where `write_report` will replace an earlier one of that name.
+    Says so if `write_report` will replace an earlier report of that name.
 
     Raises:
         InputError: it is, or lies in, a file or a folder that cannot be written.
     """
     existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     if not existing.is_dir():
-        reason = f"{existing} is a file"
+        problem = f"cannot be a folder: {existing} is a file"
     elif not os.access(existing, os.W_OK | os.X_OK):
-        reason = f"{existing} may not be written"
+        problem = f"cannot be written: {existing} is read-only"
     else:
         if (path / f"{name}.json").exists():
-            print(f"The earlier report in {path} will be replaced.", flush=True)
+            say(f"The earlier report in {path} will be replaced.")
         return path
-    raise InputError(f"--output={path}: {reason}; expected a writable folder for the report: choose another")
+    raise InputError(path, "a writable folder for the report", "choose another", setting="output", problem=problem)
 
 
 def write_report(output: pathlib.Path, name: str, result: dict, rows: list[dict], html: str) -> None:
-    """Writes a report as JSON, its rows as CSV, and the page; where one of them finds no room, none."""
+    """Writes a report as JSON, its rows as CSV, and the page; all three or none."""
     contents = {"json": _json(result), "csv": _csv(rows), "html": html.encode()}
     with contextlib.ExitStack() as all_written:  # at its end they get their names
         for ending, data in contents.items():
             temporary = all_written.enter_context(atomic_file(output / f"{name}.{ending}"))
             temporary.write_bytes(data)
-            _flush(temporary)  # so that none is refused when another has its name already
-    print(f"Report written to {output}: {name}.html, {name}.json and {name}.csv.", flush=True)
-
-
-def refuse_pipe(path: pathlib.Path) -> None:
-    """Raises OSError where something that is no file has this name: a pipe would be waited for without end."""
-    if path.exists() and not path.is_file():
-        raise OSError(f"{path} is no file")
-
-
-def user_path(path: str | os.PathLike) -> pathlib.Path:
-    """Returns a path as the user meant it, `~` and `~name` replaced by the home folder.
-
-    Raises:
-        InputError: there is no user of that name, or the system takes it for no path at all: one that is too long,
-            holds a null byte, or leads back to itself.
-    """
-    try:
-        expanded = pathlib.Path(path).expanduser()
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.stat(expanded)
-        return expanded
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"path {str(path)!r} cannot be used ({reason}); expected a path: correct it") from error
-    except RuntimeError as error:
-        raise InputError(
-            f"path {str(path)!r} names a user without a home folder; expected a path: give it in full"
-        ) from error
+            _flush(temporary)  # so that none is refused once another has its name
+    say(f"Report written to {output}: {name}.html, {name}.json and {name}.csv.")

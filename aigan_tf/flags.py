@@ -1,18 +1,22 @@
-"""absl's flags, so that --help shows defaults and an error is one line."""
+"""Command-line flags by absl: help by groups, positional arguments, and errors in one line."""
 
+import contextlib
 import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Sequence
 
-from absl import app, flags, logging
+from absl import flags, logging
 
-from aigan_tf.errors import DivergedError, InputError, Terminated
+from aigan_tf.errors import DivergedError, InputError, Terminated, shown_value
+
+WIDTH = 80
 
 
 class _Number(flags.FloatParser):
-    """Takes 8/255 too."""
+    """A number, also as a fraction: 8/255."""
 
     def convert(self, argument):
         dividend, slash, divisor = str(argument).partition("/")
@@ -22,101 +26,154 @@ class _Number(flags.FloatParser):
             raise ValueError("division by zero") from error
 
 
-def _define_number(name, default, help, flag_values, **bounds):
-    flags.DEFINE(_Number(**bounds), name, default, help, flag_values)
+class _Pair(flags.ArgumentParser):
+    """Numbers separated by commas: 0,255."""
+
+    def __init__(self, number: Callable):
+        self.number = number
+
+    def parse(self, argument):
+        return tuple(self.number(part) for part in argument.split(","))
+
+    def flag_type(self):
+        return "numbers by comma"
 
 
-_DEFINE = {
-    bool: flags.DEFINE_bool,
-    int: flags.DEFINE_integer,
-    float: _define_number,
-    str: flags.DEFINE_string,
-    list: flags.DEFINE_list,
+_PARSERS = {
+    int: flags.IntegerParser,
+    float: _Number,
+    str: flags.ArgumentParser,
+    list: flags.ListParser,
+    tuple[int, int]: lambda: _Pair(int),
+    tuple[float, float]: lambda: _Pair(float),
 }
 
 
-def define(kind: Callable, name: str, default, help_text: str, shown: str = "", **others) -> None:
-    """Defines a flag that --help lists, with its default.
+class Flags:
+    """The flags of one command.
 
     Args:
-        kind: bool, int, float, str, list (by comma), or another of absl's functions.
-        default: its value where it is not given.
-        shown: what --help says of that, where the value itself says too little.
-        **others: what absl's function takes besides.
-    """
-    _DEFINE.get(kind, kind)(name=name, default=default, help=help_text, flag_values=flags.FLAGS, **others)
-    flag = flags.FLAGS[name]
-    flag.default_as_str = shown or shown_value(default)  # absl would quote numbers and show nothing for None
-    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # else only --helpfull lists it
-
-
-def shown_value(value: bool | int | float | str | None) -> str:
-    """Returns a value as one would say it, such as 8/255."""
-    if isinstance(value, float):
-        return min(f"{value:.15g}", f"{value * 255:.15g}/255", key=len)
-    return str(value).lower() if isinstance(value, bool | None) else str(value) or "empty"
-
-
-def run(main: Callable[[], None], going_on: str = "") -> None:
-    """Runs `main()` under absl; what ends it early becomes one line and an exit status.
-
-    2 for an `InputError`, 1 for a `DivergedError`, and as shells have it 130 for Ctrl-C and 143 for SIGTERM.
-
-    Args:
-        main: what to do; --help begins with its docstring.
-        going_on: what the line of an interruption says besides.
+        usage: what `--help` begins with.
+        positional: names of the positional arguments, for messages; the last may be repeated if it ends in "...".
     """
 
-    def guarded(arguments):
-        logging.set_verbosity(logging.WARNING)  # TensorFlow's notes on how it saves are no news to a user
-        # Python's own answer to SIGTERM would leave half-written files behind.
-        before = signal.signal(signal.SIGTERM, terminate)
+    def __init__(self, usage: str, positional: Sequence[str] = ()):
+        self.usage = inspect.cleandoc(usage)
+        self.positional = positional
+        self.values = flags.FlagValues()
+        self.groups: dict[str, list[str]] = {}
+
+    def add(
+        self,
+        kind: type,
+        name: str,
+        default,
+        help_text: str,
+        group: str = "",
+        default_text: str = "",
+        choices: Sequence[str] | None = None,
+    ) -> None:
+        """Adds a flag.
+
+        Args:
+            kind: bool, int, float, str, list (by comma) or a tuple of two numbers.
+            default: the value if the flag is not given.
+            help_text: one line; other flags are named in backticks.
+            group: heading of `--help` below which it stands.
+            default_text: what `--help` shows as the default, if the value itself says too little.
+            choices: the only values of a str.
+        """
+        text = f"{help_text}{': ' + ', '.join(choices) if choices else ''}".replace("`", "")
+        if kind is bool:
+            flags.DEFINE_bool(name, default, text, self.values)
+        elif choices:
+            flags.DEFINE_enum(name, default, choices, text, self.values)
+        else:
+            flags.DEFINE(_PARSERS[kind](), name, default, text, self.values)
+        self.values[name].default_as_str = default_text or shown_value(default)
+        self.groups.setdefault(group, []).append(name)
+
+    def parse(self, arguments: Sequence[str] | None = None) -> tuple[list[str], flags.FlagValues]:
+        """Returns positional arguments and flags; `--help` and `--version` print and exit with status 0.
+
+        Args:
+            arguments: None for those of the process.
+
+        Raises:
+            InputError: an argument is unknown, cannot be parsed, or is empty.
+        """
+        arguments = sys.argv[1:] if arguments is None else list(arguments)
+        if {"--help", "-h", "-help", "--helpshort", "--helpfull"} & set(arguments):
+            _print_and_exit(self.help())
         try:
-            if len(arguments) > 1:
-                raise InputError(f"unexpected argument {arguments[1]!r}; expected only --flag=value: see --help")
-            main()
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
-        except DivergedError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
-        except Terminated:
-            print(f"\nterminated{going_on}", file=sys.stderr)
-            sys.exit(143)
-        except KeyboardInterrupt:
-            print(f"\ninterrupted{going_on}", file=sys.stderr)
-            sys.exit(130)
-        finally:
-            signal.signal(signal.SIGTERM, before)
+            given = self.values(["command", *arguments])[1:]
+        except flags.Error as error:
+            raise InputError(str(error).rstrip("."), "flags and values as --help lists them", "correct it") from error
+        if len(given) > len(self.positional) and not (self.positional and self.positional[-1].endswith("...")):
+            expected = " ".join(self.positional) or "flags alone, as --flag=value"
+            raise InputError(f"unexpected argument {given[-1]!r}", expected, "see --help")
+        for name in self.values:
+            if self.values[name].value in ("", []):
+                raise InputError("", "a value", "give one, or leave it out", setting=name)
+        return given, self.values
+
+    def help(self) -> str:
+        """Returns the text of `--help`, at most 80 columns wide."""
+        parts = [self.usage]
+        for group, names in self.groups.items():
+            parts.append(f"{group or 'flags'}:")
+            for name in names:
+                flag = self.values[name]
+                shown = f"--{'[no]' if flag.boolean else ''}{name}: {flag.help} (default: {flag.default_as_str})"
+                parts[-1] += "\n" + textwrap.fill(
+                    shown, WIDTH, initial_indent="  ", subsequent_indent="    ", break_long_words=False,
+                    break_on_hyphens=False,
+                )  # fmt: skip
+        return "\n\n".join(parts)
+
+
+def _print_and_exit(text):
+    with contextlib.suppress(BrokenPipeError):
+        print(text, flush=True)
+        sys.exit(0)
+    # `--help | head`: at its end Python would report what it could not write.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)
+
+
+@contextlib.contextmanager
+def exit_status(resume_hint: str = ""):
+    """Turns what ends a command early into one line and an exit status.
+
+    2 for an `InputError`, 1 for a `DivergedError`, and as in shells 130 for Ctrl-C and 143 for SIGTERM.
+
+    Args:
+        resume_hint: what the line of an interruption ends with.
+    """
 
     def terminate(number, frame):
         raise Terminated
 
-    sys.set_int_max_str_digits(0)  # a number of any length is refused by its size, in a message that shows it
-    # Where absl looks for it; the script of an installed command has none.
-    sys.modules["__main__"].__doc__ = inspect.getdoc(main)
-    app.run(guarded, flags_parser=_parse)
+    def end(line, status):
+        print(line, file=sys.stderr)
+        sys.exit(status)
 
-
-def _parse(arguments: list[str]) -> list[str]:
-    """Parses the flags and answers --help; a mistyped one is answered in one line too."""
+    sys.set_int_max_str_digits(0)  # a number of any length is refused by its size
+    logging.set_verbosity(logging.WARNING)  # without TensorFlow's notes on how it saves
+    before = signal.signal(signal.SIGTERM, terminate)  # Python's own handler would leave half-written files behind
     try:
-        return flags.FLAGS(arguments)
-    except flags.Error as error:
-        refused = InputError(f"{error}; expected the flags that --help lists: correct it")
-        print(f"error: {refused}", file=sys.stderr)
-        sys.exit(2)
-    except (SystemExit, OSError):  # after --help, for which absl's status is 1; or `--help | head`
-        try:
-            sys.stdout.flush()
-        except OSError:  # at the end of the process Python would report what it cannot write
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        yield
+    except InputError as error:
+        end(f"error: {error.message(_as_flag)}", 2)
+    except DivergedError as error:
+        end(f"error: {error.message(_as_flag)}", 1)
+    except Terminated:
+        end(f"\nterminated{resume_hint}", 143)
+    except KeyboardInterrupt:
+        end(f"\ninterrupted{resume_hint}", 130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-def refuse_empty(values, *names):
-    """Refuses flags that are given, but without a value."""
-    for name in names:
-        if values[name].value in ("", []):
-            raise InputError(f"--{name} is empty; expected a value: give one, or leave the flag out")
+def _as_flag(setting):
+    return f"--{setting}"

@@ -25,7 +25,7 @@ from aigan_tf.classifiers.accuracy import predictions
 from aigan_tf.data import datasets
 from aigan_tf.engine.precision import MixedPrecision
 from aigan_tf.method.pgd import pgd_attack
-from aigan_tf.method.targets import spread_target_classes
+from aigan_tf.method.targets import spread_targets
 from aigan_tf.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", "pretrained/cifar10", "work folder whose classifier is attacked")
@@ -120,7 +120,7 @@ def main(_):
     right = np.flatnonzero(predictions(classifier, first.as_float()) == first.labels)[: _BATCH.value]
     chosen = first.take(right)
     images, labels = tf.constant(chosen.as_float()), tf.constant(chosen.labels)
-    targets = spread_target_classes(labels, dataset.num_classes)
+    targets = spread_targets(labels, dataset.num_classes)
     rows = {}
     for name, make in ATTACKERS.items():
         attack = make(classifier, config.epsilon)

@@ -28,8 +28,8 @@ from aigan_tf.classifiers import training
 from aigan_tf.classifiers.accuracy import predictions
 from aigan_tf.data import datasets
 from aigan_tf.evaluation.attacks import ExportedGenerator
-from aigan_tf.method.perturbation import apply_perturbation, quantize
-from aigan_tf.method.targets import spread_target_classes
+from aigan_tf.method.threat_model import apply_perturbation, quantize
+from aigan_tf.method.targets import spread_targets
 from aigan_tf.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", "pretrained/cifar10", "work folder with generator and classifier")
@@ -78,7 +78,7 @@ def main(_):
     right = np.flatnonzero(predictions(classifier, first.as_float()) == first.labels)[: _IMAGES.value]
     chosen = first.take(right)
     images, labels = tf.constant(chosen.as_float()), tf.constant(chosen.labels)
-    targets = spread_target_classes(labels, dataset.num_classes)
+    targets = spread_targets(labels, dataset.num_classes)
 
     def success(adversarial, bounded=True):
         adversarial = tf.constant(adversarial)

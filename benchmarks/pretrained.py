@@ -66,7 +66,7 @@ def seal(folder: pathlib.Path) -> None:
 def write_test_images(folder: pathlib.Path) -> None:
     """Puts the first test image of each class side by side, in the order of the classes, into one picture."""
     config = config_of(Workdir(folder))
-    dataset = load(config.dataset, image_size=config.size)
+    dataset = load(config.dataset, image_size=config.image_size)
     first = [np.flatnonzero(dataset.test.labels == number)[0] for number in range(dataset.num_classes)]
     strip = np.concatenate(dataset.test.images[first], axis=1)
     write_bytes(folder / "samples" / "test_images.png", tf.io.encode_png(strip).numpy())

@@ -18,7 +18,7 @@ import sys
 from page_tables import ROOT, into_page, table  # before the package: it puts the checkout on the path
 
 from aigan_tf.config import before_they_existed, make_config
-from aigan_tf.evaluation.tables import comparison_rows, defense_rows
+from aigan_tf.evaluation.tables import comparison_rows, defence_rows
 from aigan_tf.files import read_csv
 
 RESULTS = ROOT / "docs" / "results"
@@ -118,7 +118,7 @@ def defence_table(files: list[pathlib.Path]) -> str:
     """Returns what evaluate.py measured on several work folders, a file after another, as one table."""
     cells = []
     for file in files:
-        header, *rows = defense_rows(json.loads(file.read_text()))
+        header, *rows = defence_rows(json.loads(file.read_text()))
         cells += [[pathlib.Path(path).name, *row] for path, *row in rows]
     return table(header, cells)
 

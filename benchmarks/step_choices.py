@@ -78,7 +78,7 @@ def measured(choice: Choice) -> dict[str, float]:
     from aigan_tf.method import losses
     from aigan_tf.method.aigan import AIGAN
     from aigan_tf.method.networks import UpsampledConvolution
-    from aigan_tf.method.perturbation import apply_perturbation
+    from aigan_tf.method.threat_model import apply_perturbation
 
     class Apart(AIGAN):
         """Each network in a pass of its own, as GANs are usually trained."""
@@ -86,7 +86,7 @@ def measured(choice: Choice) -> dict[str, float]:
         def train_step(self, data):
             images, labels = data
             seeds = tf.random.split(tf.stack([np.int64(self.seed), self.generator_optimizer.iterations.value]))
-            classes, epsilons = self.choose_classes(labels, seeds[0]), self.greatest_epsilons(images)
+            classes, epsilons = self.choose_targets(labels, seeds[0]), self.max_epsilons(images)
             real_images = tf.cond(
                 tf.equal(self.stage_variable, 1),
                 lambda: self.attacker(self.classifier, images, classes, epsilon=epsilons, seed=seeds[1]),

@@ -152,8 +152,8 @@ def touched(gradients) -> tf.Tensor:
 def measured_parts(aigan, batch, attack_steps: int) -> tuple[dict[str, float], dict[str, float]]:
     """Returns the median times of a step's parts, forward and backward, and of the steps; and their peak memory in MiB."""
     images, labels = batch
-    classes = aigan.choose_classes(labels)
-    epsilons = aigan.greatest_epsilons(images)
+    classes = aigan.choose_targets(labels)
+    epsilons = aigan.max_epsilons(images)
 
     @tf.function
     def generator():

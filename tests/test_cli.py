@@ -61,8 +61,8 @@ def assert_refused(status, stderr, words, folder):
         (["--target_class=3"], ["--target_class=3", "no effect", "--method=advgan"]),
         (["--method=advgan", "--target_class=12"], ["--target_class=12", "'12'", "0 to 9"]),
         (["--method=advgan", "--target_class=3", "--batch_size=1300"], ["--batch_size=1300", "AdvGAN for 3", "lower"]),
-        (["--export_again"], ["--export_again with no --workdir", "expected"]),
-        (["--export_again", "--workdir=runs/x", "--dataset=mnist"], ["--export_again with --dataset", "expected"]),
+        (["--export_run"], ["--export_run with no --workdir", "expected"]),
+        (["--export_run", "--workdir=runs/x", "--dataset=mnist"], ["--export_run with --dataset", "expected"]),
         (["--method=advgan", "--export_classifier"], ["--export_classifier has no effect", "leave it out"]),
         (["--black_box=vgg"], ["--black_box=vgg", "resnet20", "choose"]),
         (["--queries_per_epoch=10"], ["--queries_per_epoch=10", "no effect", "--black_box"]),
@@ -142,10 +142,10 @@ def test_flags_become_the_settings(run_in_process, monkeypatch, tmp_path):
 
 def test_an_export_takes_its_settings_from_the_run(run_in_process, monkeypatch):
     calls = []
-    monkeypatch.setattr(training, "export_again", lambda *args: calls.append(args))
-    assert run_in_process("--export_again", "--workdir=runs/x")[0] == 0
-    assert run_in_process("--export_again", "--workdir=runs/x", "--data_dir=d", "--export_classifier")[0] == 0
-    assert run_in_process("--export_again", "--workdir=runs/x", "--custom_objects=layers.py")[0] == 0
+    monkeypatch.setattr(training, "export_run", lambda *args: calls.append(args))
+    assert run_in_process("--export_run", "--workdir=runs/x")[0] == 0
+    assert run_in_process("--export_run", "--workdir=runs/x", "--data_dir=d", "--export_classifier")[0] == 0
+    assert run_in_process("--export_run", "--workdir=runs/x", "--custom_objects=layers.py")[0] == 0
     assert calls == [
         ("runs/x", None, False, ()), ("runs/x", "d", True, ()), ("runs/x", None, False, ("layers.py",))
     ]  # fmt: skip
@@ -202,7 +202,7 @@ RUN = {
     "advgan_epochs",
     "strategy",
     "export_classifier",
-    "export_again",
+    "export_run",
 }
 HELP = {  # a command's sentence and its flags
     "train.py": ("Trains a classifier", SETTINGS | RUN),
@@ -253,7 +253,7 @@ def test_help_says_defaults_as_a_user_would(help_of):
     assert "(default: 8/255; digits, mnist, fashion_mnist: 0.3)" in train["epsilon"]
     assert "(default: 0; digits: 1; mnist, fashion_mnist: 2)" in train["max_shift"]
     assert "(default: false; cifar10, cifar100: true)" in train["flip"]
-    assert "(default: false)" in train["export_again"]
+    assert "(default: false)" in train["export_run"]
     assert "(default: empty)" in train["image_size"]
     assert "(default: all)" in train["target_class"]
     assert "(default: 60)" in help_of("-maigan_tf.client")[1]["timeout"]

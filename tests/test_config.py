@@ -54,8 +54,8 @@ def test_what_follows_from_the_settings():
     config = make_config(epsilon=0.2, attack_step_size=0.0, input_range="-1,1", image_size="32,48", attack="untargeted")
     assert config.step_size == pytest.approx(0.05)
     assert make_config(attack_step_size=0.01).step_size == 0.01
-    assert config.pixel_range == (-1.0, 1.0)
-    assert config.size == (32, 48)
+    assert config.input_range == (-1.0, 1.0)
+    assert config.image_size == (32, 48)
     assert make_config().size is None
     assert not config.targeted
     assert make_config().targeted
@@ -197,9 +197,9 @@ def test_any_values_give_a_usable_config_or_an_input_error(values):
     assert config.batch_size >= 1
     assert 0 <= config.seed < 2**31
     assert config.step_size > 0
-    low, high = config.pixel_range
+    low, high = config.input_range
     assert low < high
     assert math.isfinite(high - low)
-    assert config.size is None or min(config.size) >= 1
+    assert config.image_size is None or min(config.image_size) >= 1
     assert config.hinge_limit((8, 8, 1)) > 0
     assert isinstance(config.targeted, bool)

@@ -142,7 +142,7 @@ def stopped(monkeypatch, tmp_path):
     monkeypatch.setattr(preparation, "config_of", lambda folder, *given: Config())
     monkeypatch.setattr(preparation, "load_dataset", stop_before_reading)
     monkeypatch.setattr(client, "user_path", lambda path: pathlib.Path(os.devnull))
-    monkeypatch.setattr(client, "attack_picture", mock.Mock(side_effect=SystemExit(0)))
+    monkeypatch.setattr(client, "attack_image", mock.Mock(side_effect=SystemExit(0)))
 
 
 def status_of(name, *arguments):

@@ -16,7 +16,7 @@ from kill_and_resume import SETTINGS, differences, state
 
 from aigan_tf import files
 from aigan_tf.errors import InputError
-from aigan_tf.evaluation.image_folder import PictureFolder
+from aigan_tf.evaluation.image_folder import ImageFolder
 from aigan_tf.method.networks import Generator
 from aigan_tf.serving.export import ServedGenerator, export_generator
 from aigan_tf.training import generator
@@ -159,11 +159,11 @@ def test_pictures_that_do_not_fit_leave_nothing(size, tmp_path):
     batch["index"] = np.arange(count)
     batch["pictures"] = np.zeros((count, 8, 8, 1), np.uint8)
     refused = pytest.raises(InputError, match="mine cannot be written")
-    with refused, largest_file(size), PictureFolder(tmp_path / "mine", ("zero",), targeted=True) as pictures:
+    with refused, largest_file(size), ImageFolder(tmp_path / "mine", ("zero",), targeted=True) as pictures:
         pictures.keep("aigan", batch)
     assert os.listdir(tmp_path) == ["mine"]
     assert not os.listdir(tmp_path / "mine")
-    with PictureFolder(tmp_path / "mine", ("zero",), targeted=True) as pictures:
+    with ImageFolder(tmp_path / "mine", ("zero",), targeted=True) as pictures:
         pictures.keep("aigan", batch)
     assert len(contents(tmp_path / "mine")) == count + 1
 
@@ -254,7 +254,7 @@ def test_training_refused_goes_on_once_there_is_room(missing, size, place, finis
 @pytest.mark.parametrize(
     ("script", "arguments", "place"),
     [
-        ("train.py", ["--export_again"], "{}/generator/2"),
+        ("train.py", ["--export_run"], "{}/generator/2"),
         ("evaluate.py", ["--num_examples=20"], "{}/evaluation/report.html"),
         ("evaluate.py", ["--num_examples=300", "--save_images={}/pictures"], "{}/pictures"),
     ],

@@ -16,7 +16,7 @@ from aigan_tf.config import Config, is_built_in, make_config
 from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.data.splits import Split
 from aigan_tf.evaluation.measure import EvaluationSet, evaluate_attack
-from aigan_tf.method.perturbation import apply_perturbation, bounded
+from aigan_tf.method.threat_model import apply_perturbation, bounded
 from aigan_tf.workdir import Workdir, config_of
 
 ROOT = pathlib.Path(__file__).parents[1]

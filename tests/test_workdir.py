@@ -72,7 +72,7 @@ def test_what_a_killed_run_left_unfinished_is_removed_and_nothing_else(tmp_path)
     left = (
         ".4711.generator.weights.h5", ".4711.report.json", "samples/.4711.stage1.png", "generator/.1.abcd1234/saved_model.pb",
         "advgan/3/.4711.config.json", "advgan/3/samples/.4711.stage2.png", "ensemble/c/.4711.classifier.keras",
-        "local_copy/.4711.answers.npz", "local_copy/checkpoints/classifier/ckpt-2_temp/part",
+        "surrogate/.4711.answers.npz", "surrogate/checkpoints/classifier/ckpt-2_temp/part",
     )  # fmt: skip
     kept = (
         "generator.weights.h5", "generator/1/saved_model.pb", ".notes", ".git/.4711.index", "notes/.4711.txt",

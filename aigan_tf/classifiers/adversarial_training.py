@@ -7,8 +7,8 @@ import keras
 import tensorflow as tf
 
 from aigan_tf.method.aigan import AIGAN
-from aigan_tf.method.perturbation import apply_perturbation
 from aigan_tf.method.pgd import pgd_attack
+from aigan_tf.method.threat_model import apply_perturbation
 
 PGD_STEPS = 7  # of epsilon / 4, as Madry et al. train on CIFAR-10
 
@@ -134,7 +134,7 @@ class GeneratorTraining(AdversarialTraining):
 
     def attacked(self, images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         """Returns the images to train on, each attacked by the generator and a step; as `AdversarialTraining.attacked`."""
-        start = self.opponent(images, self.aigan.choose_classes(labels, seeds[0]))
+        start = self.opponent(images, self.aigan.choose_targets(labels, seeds[0]))
         moved = pgd_attack(
             self.sources()[0], start, labels, epsilon=self.epsilon, step_size=self.epsilon, num_steps=1,
             random_start=False, targeted=False,

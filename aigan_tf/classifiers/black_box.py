@@ -133,23 +133,23 @@ def attacked_images(aigan: AIGAN, images: np.ndarray, labels: np.ndarray, seed, 
         seed: two integers.
         batch_size: images at once.
     """
-    classes = aigan.choose_classes(tf.constant(labels), tf.constant(seed, tf.int64))
+    classes = aigan.choose_targets(tf.constant(labels), tf.constant(seed, tf.int64))
     attack = tf.function(aigan.call, reduce_retracing=True)
     starts = range(0, len(images), batch_size)
     return np.concatenate([attack(images[s : s + batch_size], classes[s : s + batch_size]).numpy() for s in starts])
 
 
-def local_copy(
+def train_surrogate(
     config: Config, dataset: ImageDataset, folder: Workdir, black_box: BlackBox
 ) -> tuple[keras.Model, ImageDataset]:
-    """Returns a copy of the classifier that learned its answers on clean images, in local_copy/ of the work folder.
+    """Returns a copy of the classifier that learned its answers on clean images, in surrogate/ of the work folder.
 
     Every training and validation image is asked about once, also where training was interrupted.
 
     Returns:
         The copy, and the data set with the answers, float32 `(n, num_classes)`, for labels.
     """
-    own = Workdir(folder.path / "local_copy")
+    own = Workdir(folder.path / "surrogate")
     path = own.path / "answers.npz"
     splits = {"train": dataset.train, "validation": dataset.validation}
     if not path.exists():
@@ -173,7 +173,7 @@ def local_copy(
     answered = dataclasses.replace(dataset, **soft)
     # Another seed: the black box's own would give the copy its first weights.
     copy_config = dataclasses.replace(
-        config, classifier=config.black_box, classifier_epochs=0, defense="", seed=config.seed + 2
+        config, classifier=config.black_box, classifier_epochs=None, defense=None, seed=config.seed + 2
     )
     return trained_classifier(copy_config, answered, own).func, answered
 

@@ -16,12 +16,12 @@ from aigan_tf.classifiers.architectures import ARCHITECTURES, frozen
 from aigan_tf.engine import saved_model
 from aigan_tf.engine.saved_model import first_line
 from aigan_tf.errors import InputError
-from aigan_tf.files import refuse_pipe, user_path
+from aigan_tf.files import require_regular_file, user_path
 
 LEAST_PROBABILITY = 1e-30  # whose logarithm is still finite in float32
 
 
-def adopt(
+def load_classifier(
     path: str,
     example_images: np.ndarray,
     num_classes: int,
@@ -58,10 +58,10 @@ def adopt(
         outputs_of = _load_saved_model(source, flag)
     else:
         outputs_of = frozen(_without_softmax(_load_keras(source, example_images.shape[1:], flag)))
-    return attackable(outputs_of, f"{flag}={path}", example_images, num_classes, pixel_range, needs_gradient)
+    return checked_classifier(outputs_of, f"{flag}={path}", example_images, num_classes, pixel_range, needs_gradient)
 
 
-def trainable(
+def load_for_training(
     path: str,
     example_images: np.ndarray,
     pixel_range: tuple[float, float] = (0.0, 1.0),
@@ -70,11 +70,11 @@ def trainable(
     """Loads a classifier that was trained elsewhere to train it further.
 
     Args:
-        path, example_images, pixel_range, custom_objects: as in `adopt`, which has accepted it.
+        path, example_images, pixel_range, custom_objects: as in `load_classifier`, which has accepted it.
 
     Returns:
         The model as it lies in the file, and one of images in `[0, 1]` to logits around its layers. Once that is
-        trained, `take_weights` brings all it learned into the first.
+        trained, `copy_weights_back` brings all it learned into the first.
 
     Raises:
         InputError: it is no .keras file, or has nothing to train.
@@ -101,7 +101,7 @@ def trainable(
     return model, logits
 
 
-def take_weights(model: keras.Model, logits: keras.Model) -> None:
+def copy_weights_back(model: keras.Model, logits: keras.Model) -> None:
     """Gives the model that `trainable` loaded what its companion learned; they share all layers but a split last one."""
     inner = next(layer for layer in logits.layers if isinstance(layer, keras.Model))
     if inner is not model:
@@ -110,14 +110,14 @@ def take_weights(model: keras.Model, logits: keras.Model) -> None:
             last.set_weights(linear.get_weights())
 
 
-def attackable_model(
+def as_classifier(
     model: keras.Model | Callable[[tf.Tensor], tf.Tensor],
     example_images: np.ndarray,
     num_classes: int | None,
     pixel_range: tuple[float, float] = (0.0, 1.0),
     needs_gradient: bool = True,
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """As `adopt`, of a model in memory, which stays as it is; or of any callable from images to logits.
+    """As `load_classifier`, of a model in memory, which stays as it is; or of any callable from images to logits.
 
     `num_classes` None takes as many as it has outputs.
     """
@@ -126,10 +126,10 @@ def attackable_model(
         with contextlib.suppress(Exception):  # what it does not take is said below, where it is called
             model.built or model.build((None, *example_images.shape[1:]))
         outputs_of = frozen(_without_softmax(model))
-    return attackable(outputs_of, "the classifier", example_images, num_classes, pixel_range, needs_gradient)
+    return checked_classifier(outputs_of, "the classifier", example_images, num_classes, pixel_range, needs_gradient)
 
 
-def attackable(
+def checked_classifier(
     outputs_of: Callable[[tf.Tensor], tf.Tensor],
     name: str,
     example_images: np.ndarray,
@@ -142,7 +142,7 @@ def attackable(
     Args:
         outputs_of: from images in `pixel_range`.
         name: what messages call it.
-        example_images, num_classes, pixel_range, needs_gradient: as in `adopt`.
+        example_images, num_classes, pixel_range, needs_gradient: as in `load_classifier`.
 
     Returns:
         A callable from float32 images in `[0, 1]` to logits `(batch, num_classes)`.
@@ -244,7 +244,7 @@ def load_keras(path: pathlib.Path) -> keras.Model:
     Raises:
         Exception: whatever Keras raises, or `zipfile.BadZipFile` where the file is damaged.
     """
-    refuse_pipe(path)
+    require_regular_file(path)
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()

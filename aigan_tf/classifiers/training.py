@@ -10,7 +10,14 @@ import keras
 from aigan_tf.build import build_aigan
 from aigan_tf.classifiers import architectures
 from aigan_tf.classifiers.adversarial_training import AdversarialTraining, GeneratorTraining
-from aigan_tf.classifiers.loading import adopt, attackable, load_keras, python_file, take_weights, trainable
+from aigan_tf.classifiers.loading import (
+    checked_classifier,
+    copy_weights_back,
+    load_classifier,
+    load_for_training,
+    load_keras,
+    python_file,
+)
 from aigan_tf.config import Config, is_built_in
 from aigan_tf.data.batches import evaluation_batches, training_batches
 from aigan_tf.data.datasets import ImageDataset
@@ -58,10 +65,10 @@ def hardened_classifier(config: Config, dataset: ImageDataset, folder: Workdir) 
     """
     if not folder.classifier.exists():
         keras.utils.set_random_seed(config.seed)
-        model, logits = trainable_classifier(config, dataset)
+        model, logits = own_trainable_classifier(config, dataset)
         recipe = dataclasses.replace(HARDENING, max_shift=config.max_shift)
         _train(logits, recipe, f"Hardening {config.classifier}", config, dataset, folder)
-        take_weights(model, logits)
+        copy_weights_back(model, logits)
         _save(model, folder)
     return existing_classifier(config, dataset, folder)
 
@@ -112,7 +119,7 @@ def _train(trainee, recipe, doing, config, dataset, folder):
             validation_data=evaluation_batches(dataset.validation, 500),
             callbacks=[
                 Progress(["loss", "accuracy", "generator_success_rate", "val_accuracy"], epochs),
-                StopNotFinite(checkpoint.what_is_kept, "train anew with another --seed, in another --workdir"),
+                StopNotFinite(checkpoint.checkpoint_hint, "train anew with another --seed, in another --workdir"),
                 *watch,
                 history,
                 checkpoint,
@@ -135,7 +142,7 @@ def static_classifiers(config: Config, dataset: ImageDataset, folder: Workdir) -
     names = [name for name in STATIC if name != own and architectures.ARCHITECTURES[name].min_side <= side][:2]
     return [
         trained_classifier(
-            dataclasses.replace(config, classifier=name, classifier_epochs=0, defense=""),
+            dataclasses.replace(config, classifier=name, classifier_epochs=None, defense=None),
             dataset,
             Workdir(folder.path / "ensemble" / name),
         )
@@ -161,7 +168,7 @@ def refuse_unnamed_python(config: Config, folder: Workdir, custom_objects: Colle
         )
 
 
-def adopt_classifier(
+def own_classifier(
     config: Config,
     dataset: ImageDataset,
     needs_gradient: bool = True,
@@ -173,25 +180,25 @@ def adopt_classifier(
     As a black box it needs no gradient, unless it is to be hardened. Messages name it with `flag`.
     """
     examples = dataset.validation.take(slice(0, 16)).as_float()
-    return adopt(
+    return load_classifier(
         str(path or config.classifier),
         examples,
         dataset.num_classes,
-        config.pixel_range,
+        config.input_range,
         config.custom_objects,
         needs_gradient=needs_gradient and not (config.black_box and not config.defense),
         flag=flag,
     )
 
 
-def trainable_classifier(config: Config, dataset: ImageDataset) -> tuple[keras.Model, keras.Model]:
+def own_trainable_classifier(config: Config, dataset: ImageDataset) -> tuple[keras.Model, keras.Model]:
     """Returns the user's own classifier to train it further: as it is, and as images in `[0, 1]` to logits.
 
     Raises:
         InputError: it cannot be trained.
     """
     examples = dataset.validation.take(slice(0, 16)).as_float()
-    return trainable(config.classifier, examples, config.pixel_range, config.custom_objects)
+    return load_for_training(config.classifier, examples, config.input_range, config.custom_objects)
 
 
 def existing_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -> Callable:
@@ -205,7 +212,7 @@ def existing_classifier(config: Config, dataset: ImageDataset, folder: Workdir) 
         used = ("custom_objects",) if config.defense else ("classifier", "custom_objects")
         if digests := digests_of(config, used):
             folder.compare(dataclasses.asdict(config), digests)
-        return adopt_classifier(config, dataset, path=folder.classifier if config.defense else None)
+        return own_classifier(config, dataset, path=folder.classifier if config.defense else None)
     try:
         classifier = architectures.frozen(load_keras(folder.classifier))
     except Exception as error:  # of a damaged file Keras raises whatever its parts do
@@ -214,5 +221,7 @@ def existing_classifier(config: Config, dataset: ImageDataset, folder: Workdir) 
             "train.py again"
         ) from error
     examples = dataset.validation.take(slice(0, 16)).as_float()
-    attackable(classifier, str(folder.classifier), examples, dataset.num_classes, (0.0, 1.0), needs_gradient=False)
+    checked_classifier(
+        classifier, str(folder.classifier), examples, dataset.num_classes, (0.0, 1.0), needs_gradient=False
+    )
     return classifier

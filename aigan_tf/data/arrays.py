@@ -21,13 +21,13 @@ def _pixels(images):
     return images
 
 
-def floats(images):
+def as_float_images(images):
     """Returns images as float32; uint8 becomes `[0, 1]`."""
     images = _pixels(images)
     return images.astype(np.float32) / (255.0 if images.dtype == np.uint8 else 1.0)
 
 
-def bytes_and_labels(images_or_dataset, labels):
+def as_uint8_images_and_labels(images_or_dataset, labels):
     """Returns uint8 images and their labels, or None where there are none."""
     if isinstance(images_or_dataset, tf.data.Dataset):
         images, found = _read(images_or_dataset)

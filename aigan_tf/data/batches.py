@@ -53,7 +53,7 @@ def training_batches(
     passes = tf.data.Dataset.range(first_step // steps_a_pass, 2**62)
     indices = passes.flat_map(indices_of).skip(first_step % steps_a_pass)
     steps = tf.data.Dataset.range(first_step, 2**62)
-    return _untuned(tf.data.Dataset.zip(steps, indices).map(read, num_parallel_calls=1).prefetch(2))
+    return without_autotune(tf.data.Dataset.zip(steps, indices).map(read, num_parallel_calls=1).prefetch(2))
 
 
 def _augment(images, seed, max_shift, flip):
@@ -79,10 +79,10 @@ def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
         A data set of `(float32 (batch, height, width, channels) in [0, 1], int32 (batch,))`.
     """
     rows = tf.data.Dataset.range(len(split), output_type=tf.int32).batch(batch_size)
-    return _untuned(rows.map(_reader(split), num_parallel_calls=1).prefetch(2))
+    return without_autotune(rows.map(_reader(split), num_parallel_calls=1).prefetch(2))
 
 
-def _untuned(batches):
+def without_autotune(batches):
     """The same without the thread that tunes what is left to it, which is nothing here.
 
     An iterator ends only once that thread wakes, and its naps double from 10 ms to a minute: whoever stopped reading after

@@ -10,7 +10,7 @@ from aigan_tf.data.from_folder import load_folder
 from aigan_tf.data.from_tfds import load_tfds
 from aigan_tf.data.splits import IN_MEMORY, Split, empty_images, hold_out, resize
 from aigan_tf.errors import InputError, say
-from aigan_tf.files import refuse_pipe, user_path
+from aigan_tf.files import require_regular_file, user_path
 from aigan_tf.workdir import Workdir, digests_of
 
 MIN_SIDE = 8  # pixels: two halvings still leave the networks a 2 x 2 map
@@ -34,6 +34,11 @@ class ImageDataset:
     def image_shape(self) -> tuple[int, int, int]:
         """`(height, width, channels)` of every image."""
         return self.train.images.shape[1:]
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the images are files of a folder."""
+        return self.train.files is not None
 
     @property
     def num_classes(self) -> int:
@@ -119,7 +124,7 @@ def load_dataset(config: Config, data_dir: str | None) -> ImageDataset:
     Raises:
         InputError: the data cannot be had, or the names do not fit.
     """
-    dataset = load(config.dataset, data_dir, config.size)
+    dataset = load(config.dataset, data_dir, config.image_size)
     most = IN_MEMORY // (4 * math.prod(dataset.image_shape))
     if most < len(dataset.test):
         say(
@@ -130,7 +135,7 @@ def load_dataset(config: Config, data_dir: str | None) -> ImageDataset:
         return dataset
     file = user_path(config.class_names)
     try:
-        refuse_pipe(file)
+        require_regular_file(file)
         text = file.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     except (OSError, ValueError) as error:
         raise InputError(
@@ -160,5 +165,5 @@ def existing_dataset(config: Config, data_dir: str | None, folder: Workdir) -> I
         InputError: also where pictures or class names have changed since.
     """
     dataset = load_dataset(config, data_dir)
-    folder.compare(dataclasses.asdict(config), digests_of(config, ("dataset", "class_names"), dataset))
+    folder.compare(dataclasses.asdict(config), digests_of(config, ["class_names", *(["dataset"] if dataset.is_folder else [])]))
     return dataset

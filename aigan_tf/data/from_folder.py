@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from aigan_tf.data.splits import Split, empty_images, images_at_once, resize
 from aigan_tf.errors import InputError
-from aigan_tf.files import refuse_pipe
+from aigan_tf.files import require_regular_file
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def _in_colour(images):
 def _read_image(path, image_size):
     """Decodes one file to uint8 `(height, width, 1 or 3)`, as many channels as the file has."""
     try:
-        refuse_pipe(path)
+        require_regular_file(path)
         data = path.read_bytes()
         image = tf.io.decode_image(data, expand_animations=False)
         if image.shape[-1] not in (1, 3):  # an alpha channel says nothing a classifier sees

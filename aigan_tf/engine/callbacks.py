@@ -47,7 +47,7 @@ class Progress(keras.callbacks.Callback):
         )
 
 
-def events_anew(folder: pathlib.Path, suffix: str = ".v2") -> tf.summary.SummaryWriter:
+def fresh_event_writer(folder: pathlib.Path, suffix: str = ".v2") -> tf.summary.SummaryWriter:
     """Returns a writer of TensorBoard's events that replaces what an earlier one with this suffix wrote into a folder.
 
     Events can only be added: of what a continued run does once more there would be two.
@@ -92,7 +92,7 @@ class MetricsHistory(keras.callbacks.Callback):
                     f"it: restore the file, or delete {self.path.with_name('checkpoints')} to train anew"
                 )
         if self.logs:
-            self.events = {part: events_anew(self.logs / part) for part in ("train", "validation")}
+            self.events = {part: fresh_event_writer(self.logs / part) for part in ("train", "validation")}
             for row in self.rows:
                 self._log(row)
 
@@ -147,7 +147,7 @@ class StopNotFinite(keras.callbacks.Callback):
     Put it before the callbacks that write at an epoch's end.
 
     Args:
-        what_is_kept: returns what there is to go back to, for the message.
+        checkpoint_hint: returns what there is to go back to, for the message.
         advice: what to do about it, for the message.
 
     Raises:
@@ -156,9 +156,9 @@ class StopNotFinite(keras.callbacks.Callback):
 
     HEAVY = 1e9  # of a term with more weight, gradients and the sums of their squares leave float32
 
-    def __init__(self, what_is_kept: Callable[[], str], advice: str):
+    def __init__(self, checkpoint_hint: Callable[[], str], advice: str):
         super().__init__()
-        self.what_is_kept = what_is_kept
+        self.checkpoint_hint = checkpoint_hint
         self.advice = advice
 
     def on_train_batch_end(self, batch, logs=None):
@@ -183,5 +183,5 @@ class StopNotFinite(keras.callbacks.Callback):
         step = int(tf.convert_to_tensor(self.model.optimizer.iterations.value))  # on several replicas no plain number
         raise DivergedError(
             f"step {step}: {', '.join(f'{name} is {value}' for name, value in bad.items())}; "
-            f"expected finite losses, {self.what_is_kept()}: {advice}"
+            f"expected finite losses, {self.checkpoint_hint()}: {advice}"
         )

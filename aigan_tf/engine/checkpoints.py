@@ -73,7 +73,7 @@ class Checkpoint(keras.callbacks.Callback):
             )
         return 0
 
-    def what_is_kept(self) -> str:
+    def checkpoint_hint(self) -> str:
         """Says which checkpoint there is to go back to; all that are saved are finite."""
         return f"the last good checkpoint is {self.newest}" if self.newest else "no checkpoint was saved before"
 
@@ -135,7 +135,7 @@ class Checkpoint(keras.callbacks.Callback):
         for name, variables in self.variables.items():
             if not all(bool(tf.reduce_all(tf.math.is_finite(each))) for each in variables if each.dtype.is_floating):
                 raise DivergedError(
-                    f"after step {self.steps_done} {name} is not finite any more; expected finite weights, {self.what_is_kept()}: "
+                    f"after step {self.steps_done} {name} is not finite any more; expected finite weights, {self.checkpoint_hint()}: "
                     "train anew in another --workdir, with a lower rate or another --seed"
                 )
         self.steps.assign(self.steps_done)

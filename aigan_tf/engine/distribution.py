@@ -64,23 +64,23 @@ class Devices:
         return self.strategy.num_replicas_in_sync
 
     @contextlib.contextmanager
-    def together(self):
+    def synchronized(self):
         """Of several processes, waits until all are at the block's beginning, and again at its end.
 
         Raises:
             InputError: another process has ended meanwhile.
         """
         try:
-            self._meet()
+            self._barrier()
             yield
-            self._meet()
+            self._barrier()
         except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
             raise InputError(
                 "another process of --strategy=multiworker has ended; expected all of them to stay: its own output says why, "
                 "correct that and start all of them again"
             ) from error
 
-    def _meet(self):
+    def _barrier(self):
         def arrive():
             return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.ones(()))
 

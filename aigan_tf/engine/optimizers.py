@@ -1,7 +1,30 @@
-"""How the generator learns: Muon for its convolutions, Adam for everything else."""
+"""Optimizer steps: descent shared by replicas, and Muon for convolutions."""
 
 import keras
+import tensorflow as tf
 from keras import ops
+
+from aigan_tf.engine.replicas import replica
+
+
+def descend(
+    tape: tf.GradientTape, loss: tf.Tensor, network: keras.Model, optimizer: keras.optimizers.Optimizer
+) -> None:
+    """Moves the trainable variables of one network one step down the gradient of `loss`.
+
+    Optimizers add up the gradients of all replicas, each of which has the mean over its part of the batch: every replica
+    contributes its share. The loss scale of float16, if the optimizer has one, is applied here too.
+
+    Args:
+        tape: has recorded the pass from the variables to `loss`.
+        loss: float scalar.
+        network: whose variables move; no other's do.
+        optimizer: of that network.
+    """
+    variables = network.trainable_variables
+    share = optimizer.scale_loss(tf.cast(1 / replica()[0], loss.dtype))
+    gradients = tape.gradient(loss, variables, output_gradients=share)
+    optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
 
 @keras.saving.register_keras_serializable("aigan_tf")

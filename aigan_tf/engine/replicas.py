@@ -11,7 +11,7 @@ def replica() -> tuple[int, int | tf.Tensor]:
     return (1, 0) if context is None else (context.num_replicas_in_sync, context.replica_id_in_sync_group)
 
 
-def own_rows(draw: Callable[[tf.Tensor], tf.Tensor], count: tf.Tensor) -> tf.Tensor:
+def replica_rows(draw: Callable[[tf.Tensor], tf.Tensor], count: tf.Tensor) -> tf.Tensor:
     """Returns this replica's `count` rows of what `draw` makes for the whole batch, as one device would have them."""
     number, own = replica()
     if number == 1:
@@ -21,7 +21,7 @@ def own_rows(draw: Callable[[tf.Tensor], tf.Tensor], count: tf.Tensor) -> tf.Ten
     return draw(tf.reduce_sum(counts))[first : first + count]
 
 
-def own_seed(seed: tf.Tensor) -> tf.Tensor:
+def replica_seed(seed: tf.Tensor) -> tf.Tensor:
     """Returns the seed (two integers) of what this replica draws by itself; that of the only one is `seed`."""
     number, own = replica()
     return seed if number == 1 else tf.random.split(seed, number)[own]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import tensorflow as tf
 
 from aigan_tf.errors import graph_refusal
-from aigan_tf.files import refuse_pipe
+from aigan_tf.files import require_regular_file
 
 
 def save(module: tf.Module, path: pathlib.Path, signatures: Mapping) -> None:
@@ -22,7 +22,7 @@ def load(path: pathlib.Path):
     """`tf.saved_model.load`, without the traceback of a fingerprint that cannot be read."""
     for file in path.rglob("*"):
         if not file.is_dir():
-            refuse_pipe(file)
+            require_regular_file(file)
     with _logging_from(logging.CRITICAL, logging.getLogger("absl")):
         return tf.saved_model.load(str(path))
 

@@ -22,15 +22,15 @@ from aigan_tf.workdir import Workdir
 GENERATOR = "aigan"
 STAGE1 = "aigan_stage1"
 ADVGAN = "advgan"
-OURS = {
+GENERATOR_ATTACKS = {
     GENERATOR: "the exported generator",
     STAGE1: "the generator as it was at the end of stage 1",
     ADVGAN: "AdvGAN, one generator for each target class",
 }
-ATTACKS = (*OURS, *foolbox_attacks.SETTINGS)
+ATTACKS = (*GENERATOR_ATTACKS, *foolbox_attacks.SETTINGS)
 
 
-def contenders(
+def build_attacks(
     names: Sequence[str], folder: Workdir, config: Config, dataset: ImageDataset, classifier: Callable
 ) -> dict[str, Attack]:
     """Returns the named attacks on a run's classifier.
@@ -48,19 +48,19 @@ def contenders(
     gradient = follows_gradient and has_usable_gradient(classifier, dataset.test.take(slice(0, 16)).as_float())
     for name in names:
         if name == GENERATOR:
-            attacks[name] = Attack(ExportedGenerator(folder, config, dataset.image_shape), OURS[name])
+            attacks[name] = Attack(ExportedGenerator(folder, config, dataset.image_shape), GENERATOR_ATTACKS[name])
         elif name == STAGE1:
-            attacks[name] = Attack(_stage1(folder, config, dataset), OURS[name])
+            attacks[name] = Attack(_stage1(folder, config, dataset), GENERATOR_ATTACKS[name])
         elif name == ADVGAN:
             generators = _advgan_generators(folder, config, dataset)
             targets = list(generators)
             effort = (f"{dataset.class_names[k]} ({_effort(folder, k)})" for k in targets)
-            description = f"{OURS[name]}: {', '.join(effort)}"
+            description = f"{GENERATOR_ATTACKS[name]}: {', '.join(effort)}"
             attacks[name] = Attack(_by_class(generators), description, target_classes=targets)
         elif not gradient:
             raise InputError(
                 f"--attacks has {name}, which follows the classifier's gradient, and this one has no usable one; expected only "
-                f"attacks that need none ({', '.join(OURS)}): leave it out"
+                f"attacks that need none ({', '.join(GENERATOR_ATTACKS)}): leave it out"
             )
         else:
             attacks[name] = Attack(

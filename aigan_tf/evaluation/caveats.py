@@ -5,10 +5,12 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from aigan_tf.evaluation.measure import EvaluationSet
-from aigan_tf.method.targets import spread_target_classes
+from aigan_tf.method.targets import spread_targets
 
 GRADIENT_EXAMPLES = 100
-UNDONE = 0.05  # share of the successes before rounding to 8 bits from which on it is said that rounding undoes them
+ROUNDING_LOSS_WARNING = (
+    0.05  # share of the successes before rounding to 8 bits from which on it is said that rounding undoes them
+)
 HIDDEN_GRADIENTS = 0.1  # accuracy that fgsm leaves and pgd takes away, from which on a defence is doubtful
 
 
@@ -24,7 +26,7 @@ def mean_success(rows: Mapping[str, Mapping], names: tuple[str, ...]) -> dict[st
     return {name: sum(rates[name][label] for label in common) / len(common) for name in names} if common else {}
 
 
-def doubts_of_attacks(rows: Mapping[str, Mapping]) -> list[str]:
+def comparison_warnings(rows: Mapping[str, Mapping]) -> list[str]:
     """Returns where a weaker attack beats a stronger one, and where rounding to 8 bits undoes what an attack found.
 
     Args:
@@ -47,7 +49,7 @@ def doubts_of_attacks(rows: Mapping[str, Mapping]) -> list[str]:
         )
     for name, row in rows.items():
         before, after = row["success_rate_float"], row["success_rate"]
-        if before - after > UNDONE * before:
+        if before - after > ROUNDING_LOSS_WARNING * before:
             found.append(
                 f"{name} succeeds on {before:.1%} before its pictures are rounded to 8 bits and on {after:.1%} after: they lie so "
                 "close to the class's boundary that rounding undoes them."
@@ -55,7 +57,7 @@ def doubts_of_attacks(rows: Mapping[str, Mapping]) -> list[str]:
     return found
 
 
-def doubts_of_gradients(examples: EvaluationSet, targeted: bool) -> list[str]:
+def gradient_masking_warnings(examples: EvaluationSet, targeted: bool) -> list[str]:
     """Returns whether the loss that attacks follow has no gradient at some of the images.
 
     Args:
@@ -64,7 +66,7 @@ def doubts_of_gradients(examples: EvaluationSet, targeted: bool) -> list[str]:
     """
     right = examples.first_correct(GRADIENT_EXAMPLES)
     images, labels = tf.constant(right.images), tf.constant(right.labels)
-    classes = spread_target_classes(labels, len(examples.class_names)) if targeted else labels
+    classes = spread_targets(labels, len(examples.class_names)) if targeted else labels
     with tf.GradientTape() as tape:
         tape.watch(images)
         loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
@@ -81,7 +83,7 @@ def doubts_of_gradients(examples: EvaluationSet, targeted: bool) -> list[str]:
     ]
 
 
-def doubts_of_a_defense(fgsm: float, pgd: float) -> list[str]:
+def defence_warnings(fgsm: float, pgd: float) -> list[str]:
     """Returns whether the accuracies that fgsm and pgd leave a defended classifier speak of hidden gradients."""
     # Several steps always do more than one; where they undo most of what one leaves, that one step was misled.
     if fgsm > pgd + HIDDEN_GRADIENTS and pgd < fgsm / 2:

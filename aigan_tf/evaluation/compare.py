@@ -17,9 +17,17 @@ from aigan_tf.data import datasets
 from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.errors import InputError
 from aigan_tf.evaluation import caveats, figures, foolbox_attacks, html_page, tables
-from aigan_tf.evaluation.attacks import ADVGAN, ATTACKS, GENERATOR, OURS, STAGE1, ExportedGenerator, contenders
+from aigan_tf.evaluation.attacks import (
+    ADVGAN,
+    ATTACKS,
+    GENERATOR,
+    GENERATOR_ATTACKS,
+    STAGE1,
+    ExportedGenerator,
+    build_attacks,
+)
 from aigan_tf.evaluation.curves import CURVE_EXAMPLES, success_curve, success_curves
-from aigan_tf.evaluation.image_folder import PictureFolder
+from aigan_tf.evaluation.image_folder import ImageFolder
 from aigan_tf.evaluation.measure import Attack, EvaluationSet, evaluate_attack, evaluate_attacks
 from aigan_tf.evaluation.transfer import transfer_classifiers
 from aigan_tf.files import report_folder, user_path, write_report
@@ -72,7 +80,7 @@ def evaluate_workdir(
             f"{', '.join(ATTACKS)}, by comma: correct it"
         )
     if num_examples is None:
-        num_examples = 0 if set(attacks) <= OURS.keys() else COMPARED_EXAMPLES
+        num_examples = 0 if set(attacks) <= GENERATOR_ATTACKS.keys() else COMPARED_EXAMPLES
     if num_examples < 0:
         raise InputError(f"--num_examples={num_examples}: expected 0 (all) or more; give e.g. 1000")
     if transfer_to and GENERATOR not in attacks:
@@ -81,12 +89,12 @@ def evaluate_workdir(
     dataset = datasets.existing_dataset(config, data_dir, folder)
     pictures = contextlib.nullcontext()
     if save_images:
-        pictures = PictureFolder(user_path(save_images), dataset.class_names, config.targeted, dataset.test.files)
+        pictures = ImageFolder(user_path(save_images), dataset.class_names, config.targeted, dataset.test.files)
     # One graph for all attacks, each of which would make its own.
     classifier = tf.function(training.existing_classifier(config, dataset, folder), reduce_retracing=True)
     dataset = dataclasses.replace(dataset, test=dataset.test.take(slice(0, num_examples or None)))
     accuracy.check_accuracy(classifier, dataset.test, dataset.num_classes)
-    chosen = contenders(attacks, folder, config, dataset, classifier)
+    chosen = build_attacks(attacks, folder, config, dataset, classifier)
     if robust_against and not has_usable_gradient(classifier, dataset.test.take(slice(0, 16)).as_float()):
         raise InputError(
             f"--workdir={folder.path}: its classifier has no usable gradient; expected one to measure how it holds against "
@@ -114,7 +122,7 @@ def evaluate_workdir(
     result["robust_accuracy"] = {name: robust_accuracy(name, config, examples) for name in robust_against}
     _print(result)
     rows = [{"name": name, **_flat(row)} for name, row in (result["attacks"] | result["transfer"]).items()]
-    drawn = _drawn(config, examples, dataset.name, chosen) if OURS.keys() & chosen.keys() else None
+    drawn = _drawn(config, examples, dataset.name, chosen) if GENERATOR_ATTACKS.keys() & chosen.keys() else None
     write_report(output, "report", result, rows, html_page.comparison_page(result, drawn))
     return result
 
@@ -153,12 +161,12 @@ def compare(
     rows = evaluate_attacks(
         attacks, examples, config.epsilon, config.targeted, config.seed, COMPARED_BATCH, keep, progress=True
     )
-    warnings = caveats.doubts_of_attacks(rows)
+    warnings = caveats.comparison_warnings(rows)
     # Of a black box that no attack here follows, it would say nothing.
     if not (config.black_box and foolbox_attacks.SETTINGS.keys().isdisjoint(rows)):
-        warnings += caveats.doubts_of_gradients(examples, config.targeted)
+        warnings += caveats.gradient_masking_warnings(examples, config.targeted)
     if untargeted_too and config.targeted:
-        warnings += caveats.doubts_of_gradients(examples, False)
+        warnings += caveats.gradient_masking_warnings(examples, False)
     result = {
         "dataset": dataset_name,
         "classifier": config.classifier,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from aigan_tf import workdir
+from aigan_tf.config import is_built_in
 from aigan_tf.errors import InputError
 from aigan_tf.evaluation import caveats, html_page, tables
 from aigan_tf.evaluation.attacks import GENERATOR
@@ -12,7 +13,7 @@ from aigan_tf.files import read_csv, report_folder, user_path, write_report
 from aigan_tf.workdir import Workdir
 
 
-def evaluate_defenses(
+def compare_defences(
     workdirs: Sequence[str],
     data_dir: str | None = None,
     attacks: Sequence[str] = (GENERATOR,),
@@ -79,18 +80,18 @@ def evaluate_defenses(
             **{name: result[name] for name in ("device", "processor", "batch_size", "versions", "commit")},
         }
         # One that was trained here without a defence claims none. A file may have one.
-        if config.defense or not config.is_built_in(config.classifier):
-            rows[path]["warnings"] += caveats.doubts_of_a_defense(robust["fgsm"], robust["pgd"])
-    print(tables.aligned(tables.defense_rows(rows)), flush=True)
+        if config.defense or not is_built_in(config.classifier):
+            rows[path]["warnings"] += caveats.defence_warnings(robust["fgsm"], robust["pgd"])
+    print(tables.aligned(tables.defence_rows(rows)), flush=True)
     warnings = [f"{path}: {warning}" for path, row in rows.items() for warning in row["warnings"]]
     for warning in warnings:
         print(f"WARNING: {warning}", flush=True)
-    cells = tables.defense_rows(rows)
+    cells = tables.defence_rows(rows)
     write_report(
         output,
         "defenses",
         rows,
         [dict(zip(cells[0], row, strict=True)) for row in cells[1:]],
-        html_page.defense_page(rows, warnings),
+        html_page.defence_page(rows, warnings),
     )
     return rows

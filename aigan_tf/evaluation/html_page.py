@@ -106,12 +106,12 @@ def comparison_page(result: Mapping, pictures: bytes | None) -> str:
     return page(f"Attacks on {result['dataset']}", sections, notes, result["warnings"])
 
 
-def defense_page(rows: Mapping[str, Mapping], warnings: Sequence[str]) -> str:
-    """Returns the page of what `evaluate_defenses` measured."""
+def defence_page(rows: Mapping[str, Mapping], warnings: Sequence[str]) -> str:
+    """Returns the page of what `compare_defences` measured."""
     first = next(iter(rows.values()))
     notes = [
         f"Epsilon {first['epsilon']:.4g}, {first['num_examples']:,} images of the test split, {first['device']}. Accuracy under "
         "fgsm and pgd is that of untargeted attacks (foolbox; PGD with 40 steps) on all images; success is that of each "
         "attack on the images the classifier gets right, towards the class asked for where it is targeted."
     ]
-    return page("Defences", {"Accuracy and success": table(tables.defense_rows(rows))}, notes, warnings)
+    return page("Defences", {"Accuracy and success": table(tables.defence_rows(rows))}, notes, warnings)

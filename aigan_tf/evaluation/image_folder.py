@@ -16,7 +16,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-class PictureFolder:
+class ImageFolder:
     """A folder of pictures that appears whole, when the block ends without an error.
 
     manifest.csv has a line a picture: its file, attack, index in the test split, source (the clean image's file in an

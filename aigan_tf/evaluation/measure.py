@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from aigan_tf.classifiers.accuracy import predictions
 from aigan_tf.errors import InputError
-from aigan_tf.method.perturbation import apply_perturbation, l2_norms, linf_norms, quantize
+from aigan_tf.method.threat_model import apply_perturbation, l2_norms, linf_norms, quantize
 
 ALL_TARGETS_UP_TO = 20  # classes; with more, each image gets MANY_TARGETS of the others
 MANY_TARGETS = 10
@@ -199,15 +199,15 @@ def evaluate_attacks(
         if attack.bounded:
             measure(name, attack.run, attack, True)
             continue
-        remembered = _Remembered(attack.run)
+        remembered = CachedAttack(attack.run)
         measure(name, remembered, attack, False)
         moved = f"{name}, moved into epsilon"
-        measure(moved, remembered.moved_into(epsilon), attack, True)
+        measure(moved, remembered.projected_into(epsilon), attack, True)
         results[moved]["milliseconds_per_image"] = results[name]["milliseconds_per_image"]
     return results
 
 
-class _Remembered:
+class CachedAttack:
     """An attack whose answers are kept, so that the same pictures can be measured again, moved into a budget."""
 
     def __init__(self, attack: Callable):
@@ -218,7 +218,7 @@ class _Remembered:
         self.answers.append(self.attack(images, classes))
         return self.answers[-1]
 
-    def moved_into(self, epsilon: float) -> Callable:
+    def projected_into(self, epsilon: float) -> Callable:
         """Returns an attack that answers the same images, asked for in the same order."""
         answers = iter(self.answers)
         return lambda images, classes: apply_perturbation(images, next(answers) - images, epsilon)

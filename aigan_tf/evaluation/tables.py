@@ -84,8 +84,8 @@ def class_rows(attacks: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
     return [(kind, *by_class)] + [(name, *(cell(rates[name]) for rates in by_class.values())) for name in classes]
 
 
-def defense_rows(rows: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
-    """Returns what `evaluate_defenses` measured as cells, one work folder a row after a header."""
+def defence_rows(rows: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
+    """Returns what `compare_defences` measured as cells, one work folder a row after a header."""
     attacks = list(next(iter(rows.values()))["success_rate"])
     header = ("work folder", "classifier", "defense", "clean accuracy", "under fgsm", "under pgd")
     cells = [(*header, *(f"{name}: success" for name in attacks))]

@@ -17,11 +17,13 @@ def transfer_classifiers(names, config, dataset, folder, custom_objects):
     found = {}
     for name in names:
         if name not in trained and not _is_workdir(name):  # a file
-            other = dataclasses.replace(config, classifier=name, classifier_epochs=0, defense="", custom_objects="")
+            other = dataclasses.replace(
+                config, classifier=name, classifier_epochs=None, defense=None, custom_objects=None
+            )
             for file in custom_objects:
                 run_python(file)
             # It is only shown pictures.
-            found[name] = training.adopt_classifier(other, dataset, needs_gradient=False, flag="--transfer_to")
+            found[name] = training.own_classifier(other, dataset, needs_gradient=False, flag="--transfer_to")
             continue
         try:
             if name in trained:
@@ -44,7 +46,7 @@ def _is_workdir(name):
 def _trained_classifier(name, config, dataset, folder):
     """One that is trained in transfer/NAME here, where it is not there yet."""
     # Another seed: the run's own would train its very classifier once more, if it is of this architecture.
-    other = dataclasses.replace(config, classifier=name, classifier_epochs=0, defense="", seed=config.seed + 1)
+    other = dataclasses.replace(config, classifier=name, classifier_epochs=None, defense=None, seed=config.seed + 1)
     own = Workdir(folder.path / "transfer" / name.lower())
     with own.locked():
         return trained_classifier(other, dataset, own)

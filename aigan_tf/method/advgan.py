@@ -36,12 +36,12 @@ class AdvGAN(AIGAN):
 
     def compile(self, *arguments, **kwargs):
         """As `AIGAN.compile`, without an attacker."""
-        super().compile(*arguments, attacker=lambda classifier, images, classes, **budget: images, **kwargs)
+        super().compile(*arguments, attacker=lambda classifier, images, targets, **budget: images, **kwargs)
 
-    def choose_classes(self, labels: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
-        """Returns the target class for every image."""
+    def choose_targets(self, labels: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns the target class for every image, int32 `(batch,)`."""
         return tf.fill(tf.shape(labels), self.target_class)
 
-    def perturb(self, images: tf.Tensor, classes: tf.Tensor, epsilons: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """G(x): perturbations within epsilon, before clipping to `[0, 1]`; the class is not looked at."""
-        return super().perturb(images, tf.zeros_like(classes), epsilons, training)
+    def perturb(self, images, targets, epsilons, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+        """G(x) and x + G(x), as in `AIGAN.perturb`; the generator knows one class, 0."""
+        return super().perturb(images, tf.zeros_like(targets), epsilons, training)

@@ -2,33 +2,79 @@
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
-from aigan_tf.engine.replicas import own_seed, replica
+from aigan_tf.engine.optimizers import descend
+from aigan_tf.engine.replicas import replica_seed
 from aigan_tf.method.losses import adversarial_loss, discriminator_loss, gan_loss, hinge_loss
 from aigan_tf.method.metrics import PerturbationL2, PerturbationLinf, SuccessRate
-from aigan_tf.method.perturbation import apply_perturbation, bounded, l2_norms
-from aigan_tf.method.targets import draw_epsilons, draw_target_classes, spread_target_classes
+from aigan_tf.method.targets import draw_epsilons, draw_targets, spread_targets
+from aigan_tf.method.threat_model import l2_norms, perturb
+
+
+class Attack(NamedTuple):
+    """The generator's attack on a batch: what goes in, and what each network makes of it.
+
+    Args:
+        images: float32 `(batch, height, width, channels)` in `[0, 1]`, clean.
+        targets: int32 `(batch,)`, t: the classes to reach; of an untargeted attack the labels.
+        epsilons: float32 `(batch,)`, the budget of each image.
+        perturbations: shape of `images`, G(x, t), within epsilon, before clipping to `[0, 1]`.
+        adversarial_images: shape of `images`, x + G(x, t), in `[0, 1]`.
+        logits: float32 `(batch, num_classes)`, the classifier's on the adversarial images.
+        fake_logits: float32 `(batch,)`, the discriminator's on the adversarial images.
+    """
+
+    images: tf.Tensor
+    targets: tf.Tensor
+    epsilons: tf.Tensor
+    perturbations: tf.Tensor
+    adversarial_images: tf.Tensor
+    logits: tf.Tensor
+    fake_logits: tf.Tensor
+
+
+class GeneratorLoss(NamedTuple):
+    """L and its three terms, each a float scalar."""
+
+    total: tf.Tensor
+    adversarial: tf.Tensor
+    gan: tf.Tensor
+    hinge: tf.Tensor
 
 
 class AIGAN(keras.Model):
-    """Trains a generator and a discriminator jointly, with an attacker in stage 1 and without it in stage 2.
+    """Trains a generator G and a discriminator D jointly against a frozen classifier C.
 
-    Use it as any Keras model: `compile`, then `fit` on batches of `(images, labels)` with stock
-    callbacks. `stage` starts at 1; a callback sets it to 2. The stage is a variable: changing it
-    retraces nothing, and it is saved with the weights.
+        L        = L_adv + gan_weight * L_GAN + hinge_weight * L_hinge
+        L_adv    = E l_C(x + G(x, t), t)              l_C: the classifier's training loss, cross-entropy
+        stage 1  L_GAN = E log D(A(x, t)) + E log(1 - D(x + G(x, t)))
+        stage 2  L_GAN = E log D(x)       + E log(1 - D(x + G(x, t)))
+        L_hinge  = E max(0, ||G(x, t)||_2 - c)
+
+    D maximises L_GAN; G minimises L. A is the attacker, targeted PGD on C, with the same x and t as G; it is removed in
+    stage 2. The target t is drawn uniformly from the classes other than the label, afresh for each image and step. An
+    untargeted attack takes the label in place of t, and L_adv = E -log(1 - p_label). Differs from the paper: G uses the
+    non-saturating form of its GAN term (`losses.gan_loss`).
+
+    Use it as any Keras model: `compile`, then `fit` on batches of `(images, labels)` with stock callbacks. `stage`
+    starts at 1; a callback sets it to 2 (`StageSwitch`). It is a variable: changing it retraces nothing, and checkpoints
+    hold it.
 
     Args:
-        generator: images and classes to directions `(batch, height, width, channels)` in units of the budget.
-        discriminator: images to logits `(batch,)`.
-        classifier: the model under attack, a callable from images in `[0, 1]` to logits
-            `(batch, num_classes)`. It is never changed; a Keras model is called in inference mode.
+        generator: images, targets and budgets to directions `(batch, height, width, channels)` in units of the budget.
+        discriminator: images to logits `(batch,)`, high for "real".
+        classifier: C, a callable from images in `[0, 1]` to logits `(batch, num_classes)`. It is never changed; a Keras
+            model is called in inference mode.
         num_classes: classes of the classifier.
-        attack: `"targeted"` (the generator is given the class to reach) or `"untargeted"` (it is
-            given the label to leave).
+        attack: `"targeted"` (reach the target) or `"untargeted"` (leave the label).
         seed: with the step counter it decides every random choice of training.
+
+    Raises:
+        ValueError: `attack` is neither of the two.
     """
 
     def __init__(
@@ -55,15 +101,160 @@ class AIGAN(keras.Model):
         self.stage_variable = self.add_weight(
             shape=(), dtype="int32", initializer="ones", trainable=False, name="stage"
         )
-        self.losses_seen = {
-            name: keras.metrics.Mean(name=name)
-            for name in ("generator_loss", "adversarial_loss", "gan_loss", "hinge_loss", "discriminator_loss")
-        }
+        self.loss_metrics = GeneratorLoss(
+            *(
+                keras.metrics.Mean(name=name)
+                for name in ("generator_loss", "adversarial_loss", "gan_loss", "hinge_loss")
+            )
+        )
+        self.discriminator_loss = keras.metrics.Mean(name="discriminator_loss")
         self.success_rate = SuccessRate(self.targeted)
         self.perturbation_l2 = PerturbationL2(name="perturbation_l2")
         self.perturbation_linf = PerturbationLinf(name="perturbation_linf")
         self.hinge_active = keras.metrics.Mean(name="hinge_active")
         self.built = True
+
+    def compile(
+        self,
+        generator_optimizer: keras.optimizers.Optimizer,
+        discriminator_optimizer: keras.optimizers.Optimizer,
+        epsilon: float,
+        attacker: Callable[..., tf.Tensor],
+        gan_weight: float = 1.0,
+        hinge_weight: float = 1.0,
+        hinge_threshold: float = 0.0,
+        variable_epsilon: bool = False,
+        **kwargs,
+    ):
+        """Sets what training needs. Builds both optimizers, so that a checkpoint restores all of them.
+
+        Args:
+            generator_optimizer, discriminator_optimizer: two different Keras optimizers.
+            epsilon: L-infinity budget as a fraction of the pixel range.
+            attacker: called as `attacker(classifier, images, targets, epsilon=epsilons, seed=two_integers)` in stage 1;
+                returns the attacker's images. See `pgd_attack`.
+            gan_weight: lambda, the weight of L_GAN.
+            hinge_weight: gamma, the weight of L_hinge.
+            hinge_threshold: c, the L2 norm of a perturbation up to which the hinge is silent, at the budget `epsilon`;
+                smaller budgets lower it in proportion.
+            variable_epsilon: whether each image is trained with a budget of its own up to `epsilon`, which the generator
+                is told, so that one generator serves all of them.
+            **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, as in Keras.
+        """
+        # XLA halves the speed of convolutions on a CPU, so Keras's "auto" is not taken.
+        super().compile(optimizer=generator_optimizer, **{"jit_compile": False, **kwargs})
+        self.generator_optimizer = generator_optimizer
+        self.discriminator_optimizer = discriminator_optimizer
+        networks = {self.generator: generator_optimizer, self.discriminator: discriminator_optimizer}
+        for network, optimizer in networks.items():
+            if not optimizer.built:
+                optimizer.build(network.trainable_variables)
+        self.epsilon = epsilon
+        self.attacker = attacker
+        self.gan_weight = gan_weight
+        self.hinge_weight = hinge_weight
+        self.hinge_threshold = hinge_threshold
+        self.variable_epsilon = variable_epsilon
+
+    def train_step(self, data):
+        """One update of both networks, in the order of the paper's algorithm."""
+        images, labels = data
+        target_seed, attacker_seed, epsilon_seed = self.step_seeds()
+        targets = self.choose_targets(labels, target_seed)
+        epsilons = self.max_epsilons(images)
+        if self.variable_epsilon:
+            epsilons = draw_epsilons(tf.shape(images)[0], self.epsilon, epsilon_seed)
+
+        # What the discriminator takes for real: the attacker's images in stage 1, the clean images in stage 2.
+        real_images = tf.cond(
+            tf.equal(self.stage_variable, 1),
+            lambda: self.attacker(self.classifier, images, targets, epsilon=epsilons, seed=replica_seed(attacker_seed)),
+            lambda: images,
+        )
+        # One forward pass for both networks; each loss moves its own network alone.
+        with tf.GradientTape(persistent=True) as tape:
+            real_logits = self.discriminator(real_images, training=True)
+            attack = self.attack(images, targets, epsilons, training=True)
+            generator_loss = self.generator_loss(attack)
+            d_loss = discriminator_loss(real_logits, attack.fake_logits)
+
+        descend(tape, generator_loss.total, self.generator, self.generator_optimizer)
+        descend(tape, d_loss, self.discriminator, self.discriminator_optimizer)
+        del tape
+
+        self._update_metrics(attack, generator_loss)
+        self._update_mean(self.discriminator_loss, d_loss, images)
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    def test_step(self, data):
+        """Success on the images the classifier gets right, each with one fixed target; the attacker is not run."""
+        images, labels = data
+        attack = self.attack(images, self.choose_targets(labels), self.max_epsilons(images))
+        correct = tf.equal(tf.argmax(self.classifier(images), -1, tf.int32), labels)
+        self._update_metrics(attack, self.generator_loss(attack), correct)
+        return {metric.name: metric.result() for metric in self.attack_metrics}
+
+    def attack(self, images, targets, epsilons, training: bool = False) -> Attack:
+        """Perturbs a batch and shows it to the classifier and the discriminator; arguments as in `Attack`."""
+        perturbations, adversarial_images = self.perturb(images, targets, epsilons, training)
+        return Attack(
+            images, targets, epsilons, perturbations, adversarial_images,
+            logits=self.classifier(adversarial_images),
+            fake_logits=self.discriminator(adversarial_images, training=training),
+        )  # fmt: skip
+
+    def perturb(self, images, targets, epsilons, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns perturbations and adversarial images; see `threat_model.perturb`."""
+        return perturb(self.generator, images, targets, epsilons, self.epsilon, training)
+
+    def call(self, images, targets, epsilons=None):
+        """Returns adversarial images.
+
+        Args:
+            images: float32 `(batch, height, width, channels)` in `[0, 1]`.
+            targets: int32 `(batch,)`, target classes; of an untargeted attack the labels.
+            epsilons: float32 `(batch,)`, budgets of a generator that takes them; None for the largest.
+
+        Returns:
+            float32, shape of `images`, in `[0, 1]` and within the budget.
+        """
+        _, adversarial_images = self.perturb(
+            images, targets, self.max_epsilons(images) if epsilons is None else epsilons
+        )
+        return adversarial_images
+
+    def generator_loss(self, attack: Attack) -> GeneratorLoss:
+        """L = L_adv + gan_weight * L_GAN + hinge_weight * L_hinge, and its terms."""
+        adversarial = adversarial_loss(attack.logits, attack.targets, self.targeted)
+        gan = gan_loss(attack.fake_logits)
+        hinge = hinge_loss(attack.perturbations, self.hinge_thresholds(attack.epsilons))
+        total = adversarial + self.gan_weight * gan + self.hinge_weight * hinge
+        return GeneratorLoss(total, adversarial, gan, hinge)
+
+    def choose_targets(self, labels: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns t for each label, int32 `(batch,)`: drawn with a seed (two integers), spread evenly without one.
+
+        An untargeted attack gets the labels.
+        """
+        if not self.targeted:
+            return labels
+        return (
+            spread_targets(labels, self.num_classes) if seed is None else draw_targets(labels, self.num_classes, seed)
+        )
+
+    def step_seeds(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns the seeds of this step's targets, of its attacker and of its budgets, two integers each."""
+        step = self.generator_optimizer.iterations.value
+        targets, attacker = tf.unstack(tf.random.split(tf.stack([tf.constant(self.seed, tf.int64), step])))
+        return targets, attacker, tf.random.fold_in(targets, 1)
+
+    def max_epsilons(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns the largest budget for each image, float `(batch,)`."""
+        return tf.fill(tf.shape(images)[:1], tf.cast(self.epsilon, images.dtype))
+
+    def hinge_thresholds(self, epsilons: tf.Tensor) -> tf.Tensor:
+        """Returns c for each image's budget, float32 `(batch,)`."""
+        return self.hinge_threshold * (epsilons / self.epsilon)
 
     @property
     def stage(self) -> int:
@@ -84,186 +275,26 @@ class AIGAN(keras.Model):
     @property
     def metrics(self):
         """Reset at the start of every epoch; their names are the keys of the logs."""
+        return [*self.attack_metrics, self.discriminator_loss]
+
+    @property
+    def attack_metrics(self):
+        """The metrics that validation has too."""
         return [
-            *self.losses_seen.values(),
-            self.success_rate,
-            self.perturbation_l2,
-            self.perturbation_linf,
-            self.hinge_active,
-        ]
+            *self.loss_metrics, self.success_rate, self.perturbation_l2, self.perturbation_linf, self.hinge_active
+        ]  # fmt: skip
 
-    def compile(
-        self,
-        generator_optimizer: keras.optimizers.Optimizer,
-        discriminator_optimizer: keras.optimizers.Optimizer,
-        epsilon: float,
-        attacker: Callable[..., tf.Tensor],
-        gan_weight: float = 1.0,
-        hinge_weight: float = 1.0,
-        hinge_threshold: float = 0.0,
-        variable_epsilon: bool = False,
-        **kwargs,
-    ):
-        """Sets what training needs. Both optimizers are built here, so that a checkpoint restores all of them.
-
-        Args:
-            generator_optimizer, discriminator_optimizer: two different Keras optimizers.
-            epsilon: L-infinity budget as a fraction of the pixel range.
-            attacker: called as `attacker(classifier, images, classes, epsilon=epsilon, seed=two_integers)` in
-                stage 1; returns the attacker's images. See `pgd_attack`.
-            variable_epsilon: whether each image is trained with a budget of its own up to `epsilon`, which
-                the generator is told, so that one generator serves all of them.
-            gan_weight: lambda, the weight of L_GAN.
-            hinge_weight: gamma, the weight of L_hinge.
-            hinge_threshold: c, the L2 norm of a perturbation up to which the hinge is silent, at the budget
-                `epsilon`; smaller budgets lower it in proportion.
-            **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, as in Keras.
-        """
-        # XLA halves the speed of convolutions on a CPU, so Keras's "auto" is not taken.
-        super().compile(optimizer=generator_optimizer, **{"jit_compile": False, **kwargs})
-        self.generator_optimizer = generator_optimizer
-        self.discriminator_optimizer = discriminator_optimizer
-        for optimizer, network in (
-            (generator_optimizer, self.generator),
-            (discriminator_optimizer, self.discriminator),
-        ):
-            if not optimizer.built:
-                optimizer.build(network.trainable_variables)
-        self.epsilon = epsilon
-        self.attacker = attacker
-        self.gan_weight = gan_weight
-        self.hinge_weight = hinge_weight
-        self.hinge_threshold = hinge_threshold
-        self.variable_epsilon = variable_epsilon
-
-    def choose_classes(self, labels: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
-        """Returns the class each image is driven to, drawn with a seed and spread evenly without; untargeted: its label.
-
-        Args:
-            labels: int32 `(batch,)`.
-            seed: two integers, or None.
-
-        Returns:
-            int32 `(batch,)`.
-        """
-        if not self.targeted:
-            return labels
-        if seed is None:
-            return spread_target_classes(labels, self.num_classes)
-        return draw_target_classes(labels, self.num_classes, seed)
-
-    def perturb(self, images: tf.Tensor, classes: tf.Tensor, epsilons: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """G(x, t): perturbations of `images` towards `classes`, within epsilon, before clipping to `[0, 1]`.
-
-        `training` also says which gradient the bound has: see `bounded`.
-        """
-        budgets = {"budgets": epsilons / self.epsilon} if self.variable_epsilon else {}
-        return bounded(self.generator(images, classes, **budgets, training=training), epsilons, training)
-
-    def call(self, images, classes, epsilons=None):
-        """Returns adversarial images.
-
-        Args:
-            images: float32 `(batch, height, width, channels)` in `[0, 1]`.
-            classes: int32 `(batch,)`, target classes, or labels if untargeted.
-            epsilons: float32 `(batch,)`, budgets of a generator that takes them; None for the greatest.
-
-        Returns:
-            float32, shape of `images`, in `[0, 1]` and within the budget.
-        """
-        if epsilons is None:
-            epsilons = self.greatest_epsilons(images)
-        return apply_perturbation(images, self.perturb(images, classes, epsilons), epsilons)
-
-    def hinge_thresholds(self, epsilons: tf.Tensor) -> tf.Tensor:
-        """Returns c for each image's budget, float32 `(batch,)`."""
-        return self.hinge_threshold * (epsilons / self.epsilon)
-
-    def greatest_epsilons(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns the largest budget for each image, float `(batch,)`."""
-        return tf.fill(tf.shape(images)[:1], tf.cast(self.epsilon, images.dtype))
-
-    def train_step(self, data):
-        """One update of both networks; the order is that of the paper's algorithm."""
-        images, labels = data
-        seeds = tf.random.split(tf.stack([tf.constant(self.seed, tf.int64), self.generator_optimizer.iterations.value]))
-
-        # Which class each image is driven to (or from, if untargeted).
-        classes = self.choose_classes(labels, seeds[0])
-
-        # How far each image may be changed.
-        epsilons = self.greatest_epsilons(images)
-        if self.variable_epsilon:
-            epsilons = draw_epsilons(tf.shape(images)[0], self.epsilon, tf.random.fold_in(seeds[0], 1))
-
-        # What the discriminator takes for real: stage 1 the attacker's images, stage 2 the clean ones.
-        real_images = tf.cond(
-            tf.equal(self.stage_variable, 1),
-            lambda: self.attacker(self.classifier, images, classes, epsilon=epsilons, seed=own_seed(seeds[1])),
-            lambda: images,
-        )
-
-        with tf.GradientTape(persistent=True) as tape:
-            perturbations = self.perturb(images, classes, epsilons, training=True)
-            adversarial_images = apply_perturbation(images, perturbations, epsilons, training=True)
-            logits = self.classifier(adversarial_images)
-            real_logits = self.discriminator(real_images, training=True)
-            fake_logits = self.discriminator(adversarial_images, training=True)
-            losses = self.generator_losses(logits, classes, fake_logits, perturbations, epsilons)
-            losses["discriminator_loss"] = discriminator_loss(real_logits, fake_logits)
-
-        # Each loss moves its own network alone, though both hang on the same forward pass. The optimizers add up the
-        # gradients of all replicas, each of which has the mean over its part of the batch.
-        share = tf.cast(1 / replica()[0], losses["generator_loss"].dtype)
-        for loss, network, optimizer in (
-            ("generator_loss", self.generator, self.generator_optimizer),
-            ("discriminator_loss", self.discriminator, self.discriminator_optimizer),
-        ):
-            variables = network.trainable_variables
-            gradients = tape.gradient(losses[loss], variables, output_gradients=optimizer.scale_loss(share))
-            optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        del tape
-
-        return self.update_metrics(losses, images, adversarial_images, perturbations, epsilons, logits, classes)
-
-    def test_step(self, data):
-        """Success over the images the classifier gets right, each with one fixed target; the attacker is not run."""
-        images, labels = data
-        classes = self.choose_classes(labels)
-        epsilons = self.greatest_epsilons(images)
-        perturbations = self.perturb(images, classes, epsilons)
-        adversarial_images = apply_perturbation(images, perturbations, epsilons)
-        logits = self.classifier(adversarial_images)
-        fake_logits = self.discriminator(adversarial_images, training=False)
-        losses = self.generator_losses(logits, classes, fake_logits, perturbations, epsilons)
-        correct = tf.equal(tf.argmax(self.classifier(images), -1, tf.int32), labels)
-        return self.update_metrics(
-            losses, images, adversarial_images, perturbations, epsilons, logits, classes, correct
-        )
-
-    def generator_losses(self, logits, classes, fake_logits, perturbations, epsilons) -> dict[str, tf.Tensor]:
-        """L = L_adv + lambda * L_GAN + gamma * L_hinge, and its terms, each a float scalar."""
-        losses = {
-            "adversarial_loss": adversarial_loss(logits, classes, self.targeted),
-            "gan_loss": gan_loss(fake_logits),
-            "hinge_loss": hinge_loss(perturbations, self.hinge_thresholds(epsilons)),
-        }
-        losses["generator_loss"] = (
-            losses["adversarial_loss"] + self.gan_weight * losses["gan_loss"] + self.hinge_weight * losses["hinge_loss"]
-        )
-        return losses
-
-    def update_metrics(
-        self, losses, images, adversarial_images, perturbations, epsilons, logits, classes, weights=None
-    ):
+    def _update_metrics(self, attack, loss, weights=None):
         """Adds a batch to the metrics; `weights` (bool, `(batch,)`) leaves images out of success and norms."""
-        count = tf.shape(images)[0]  # the last batch may be smaller: means are over images, not batches
-        for name, loss in losses.items():
-            # A replica that got no image of the last batch has no mean either.
-            self.losses_seen[name].update_state(tf.where(count > 0, loss, 0.0), count)
-        self.success_rate.update_state(logits, classes, weights)
-        self.perturbation_l2.update_state(images, adversarial_images, weights)
-        self.perturbation_linf.update_state(images, adversarial_images)
-        self.hinge_active.update_state(l2_norms(perturbations) > self.hinge_thresholds(epsilons))
-        silent = {"discriminator_loss"} - losses.keys()  # not measured in validation: no number rather than a zero
-        return {metric.name: metric.result() for metric in self.metrics if metric.name not in silent}
+        for metric, value in zip(self.loss_metrics, loss, strict=True):
+            self._update_mean(metric, value, attack.images)
+        self.success_rate.update_state(attack.logits, attack.targets, weights)
+        self.perturbation_l2.update_state(attack.images, attack.adversarial_images, weights)
+        self.perturbation_linf.update_state(attack.images, attack.adversarial_images)
+        self.hinge_active.update_state(l2_norms(attack.perturbations) > self.hinge_thresholds(attack.epsilons))
+
+    @staticmethod
+    def _update_mean(metric, loss, images):
+        """Adds a loss as a mean over images: the last batch may be smaller, and a replica may have none of it."""
+        count = tf.shape(images)[0]
+        metric.update_state(tf.where(count > 0, loss, 0.0), count)

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from aigan_tf.method.aigan import AIGAN
-from aigan_tf.method.perturbation import l2_norms
+from aigan_tf.method.threat_model import l2_norms
 
 
 class QuietFailures(keras.callbacks.Callback):
@@ -57,8 +57,10 @@ class QuietFailures(keras.callbacks.Callback):
 
     def difference(self) -> float:
         """Mean L2 distance of the perturbations towards two classes, as a share of their mean L2 norm."""
-        budgets = self.aigan.greatest_epsilons(self.images)
-        first, second = (self.aigan.perturb(self.images, tf.fill(budgets.shape, target), budgets) for target in (0, 1))
+        budgets = self.aigan.max_epsilons(self.images)
+        first, second = (
+            self.aigan.perturb(self.images, tf.fill(budgets.shape, target), budgets)[0] for target in (0, 1)
+        )
         length = tf.reduce_mean(l2_norms(first) + l2_norms(second)) / 2
         return float(tf.reduce_mean(l2_norms(first - second)) / tf.maximum(length, 1e-12))
 

@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
-from aigan_tf.method.perturbation import l2_norms
+from aigan_tf.method.threat_model import l2_norms
 
 
-def adversarial_loss(logits: tf.Tensor, classes: tf.Tensor, targeted: bool) -> tf.Tensor:
+def adversarial_loss(logits: tf.Tensor, targets: tf.Tensor, targeted: bool) -> tf.Tensor:
     """L_adv (section 3.2): what makes the classifier wrong.
 
     Targeted: `E l_C(x + G(x, t), t)`, the classifier's own cross-entropy towards the target.
@@ -13,15 +13,15 @@ def adversarial_loss(logits: tf.Tensor, classes: tf.Tensor, targeted: bool) -> t
 
     Args:
         logits: float `(batch, num_classes)`, the classifier's on adversarial images.
-        classes: int `(batch,)`, target classes if `targeted`, else true labels.
+        targets: int `(batch,)`, target classes if `targeted`, else true labels.
         targeted: which of the two.
 
     Returns:
         float scalar, at least 0.
     """
     if targeted:
-        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(classes, logits))
-    is_label = tf.one_hot(classes, logits.shape[-1], on_value=True, off_value=False, dtype=tf.bool)
+        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits))
+    is_label = tf.one_hot(targets, logits.shape[-1], on_value=True, off_value=False, dtype=tf.bool)
     others = tf.where(is_label, logits.dtype.min, logits)
     return tf.reduce_mean(tf.reduce_logsumexp(logits, axis=-1) - tf.reduce_logsumexp(others, axis=-1))
 

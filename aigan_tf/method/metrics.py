@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from aigan_tf.engine.replicas import replica
-from aigan_tf.method.perturbation import l2_norms, linf_norms
+from aigan_tf.method.threat_model import l2_norms, linf_norms
 
 
 class SuccessRate(keras.metrics.Mean):
@@ -21,16 +21,16 @@ class SuccessRate(keras.metrics.Mean):
         super().__init__(name=name or f"{'' if targeted else 'un'}targeted_success_rate")
         self.targeted = targeted
 
-    def update_state(self, logits, classes, sample_weight=None):
+    def update_state(self, logits, targets, sample_weight=None):
         """Adds a batch.
 
         Args:
             logits: float `(batch, num_classes)` of the adversarial images.
-            classes: int `(batch,)`, target classes, or labels if untargeted.
+            targets: int `(batch,)`, target classes, or labels if untargeted.
             sample_weight: bool or float `(batch,)`; zero leaves an image out, such as one the
                 classifier misses without any attack.
         """
-        hit = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.cast(classes, tf.int32))
+        hit = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.cast(targets, tf.int32))
         success = hit if self.targeted else tf.logical_not(hit)
         super().update_state(tf.cast(success, tf.float32), sample_weight)
 

@@ -111,7 +111,6 @@ class Generator(keras.Model):
         class_maps: channels of a class's learned map; 0 for none.
         map_size: height and width of that map, which is enlarged or cut to the image's.
         budget_input: whether the budget is an input too, so that one generator serves every epsilon.
-        activation: of the output: linear, or tanh, which keeps it within `[-1, 1]` by itself.
     """
 
     def __init__(
@@ -125,7 +124,6 @@ class Generator(keras.Model):
         class_maps: int = 0,
         map_size: int = 32,
         budget_input: bool = False,
-        activation: str = "linear",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -139,7 +137,6 @@ class Generator(keras.Model):
             "class_maps": class_maps,
             "map_size": map_size,
             "budget_input": budget_input,
-            "activation": activation,
         }
         self.embedding = layers.Embedding(num_classes, embedding_dim, embeddings_initializer="random_normal")
         self.maps = layers.Embedding(num_classes, map_size * map_size * class_maps) if class_maps else None
@@ -154,32 +151,32 @@ class Generator(keras.Model):
         self.ups = [ConditionalBlock(width * 2**i, upsample=True) for i in reversed(range(halvings))]
         # Starts near zero perturbation, far from the bound.
         small = keras.initializers.RandomNormal(0.0, 0.02)
-        self.head = layers.Conv2D(channels, 3, padding="same", activation=activation, kernel_initializer=small)
+        self.head = layers.Conv2D(channels, 3, padding="same", kernel_initializer=small)
         # Makes every variable at once, so that weights can be loaded; they do not depend on the image size.
         self(tf.zeros((1, 8, 8, channels)), tf.zeros((1,), tf.int32), tf.ones((1,)) if budget_input else None)
 
     def get_config(self):
         return {**super().get_config(), **self.settings}
 
-    def call(self, images, classes, budgets=None, training=None):
-        """Maps images and classes to directions.
+    def call(self, images, targets, budgets=None, training=None):
+        """Maps images and targets to directions.
 
         Args:
             images: float32 `(batch, height, width, channels)` in `[0, 1]`.
-            classes: int32 `(batch,)`, target classes (the labels, for an untargeted attack).
-            budgets: float32 `(batch,)` in `(0, 1]`, each image's epsilon as a share of the greatest; needed
-                with `budget_input`, unused without.
+            targets: int32 `(batch,)`, target classes; of an untargeted attack the labels.
+            budgets: float32 `(batch,)` in `(0, 1]`, each image's epsilon as a share of the largest; used only with
+                `budget_input`.
             training: whether batch normalisation uses the batch's statistics.
 
         Returns:
-            float32 `(batch, height, width, channels)`, in units of the budget; unbounded, unless the activation is.
+            float32 `(batch, height, width, channels)`, in units of the budget, unbounded.
         """
-        condition = self.embedding(classes)
+        condition = self.embedding(targets)
         if self.budget_embedding is not None:
             condition += self.budget_embedding(budgets[:, tf.newaxis])
         inputs = 2.0 * images - 1.0
         if self.maps is not None:
-            maps = self.class_map(classes, *tf.unstack(tf.shape(images)[1:3]))
+            maps = self.class_map(targets, *tf.unstack(tf.shape(images)[1:3]))
             inputs = tf.concat([inputs, tf.cast(maps, inputs.dtype)], axis=-1)
         features = self.stem(inputs, condition, training=training)
         skips = []
@@ -192,10 +189,10 @@ class Generator(keras.Model):
             features = up(features, condition, skip, training=training)
         return tf.cast(self.head(features), self.variable_dtype)
 
-    def class_map(self, classes, height, width):
-        """The learned maps of int32 `(batch,)` classes, float `(batch, height, width, class_maps)`."""
+    def class_map(self, targets, height, width):
+        """The learned maps of int32 `(batch,)` targets, float `(batch, height, width, class_maps)`."""
         size = self.settings["map_size"]
-        maps = tf.reshape(self.maps(classes), (-1, size, size, self.settings["class_maps"]))
+        maps = tf.reshape(self.maps(targets), (-1, size, size, self.settings["class_maps"]))
         times = -(-tf.maximum(height, width) // size)
         return tf.repeat(tf.repeat(maps, times, axis=1), times, axis=2)[:, :height, :width]
 

@@ -5,13 +5,13 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from aigan_tf.method.losses import adversarial_loss
-from aigan_tf.method.perturbation import apply_perturbation, per_image
+from aigan_tf.method.threat_model import apply_perturbation, per_image
 
 
 def pgd_attack(
     classifier: Callable[[tf.Tensor], tf.Tensor],
     images: tf.Tensor,
-    classes: tf.Tensor,
+    targets: tf.Tensor,
     *,
     epsilon: float | tf.Tensor,
     step_size: float | tf.Tensor,
@@ -25,12 +25,12 @@ def pgd_attack(
     Args:
         classifier: images to logits, in inference mode.
         images: float32 `(batch, height, width, channels)` in `[0, 1]`.
-        classes: int32 `(batch,)`, the target classes to approach if `targeted`, else the labels to leave.
+        targets: int32 `(batch,)`, the classes to approach if `targeted`, else the labels to leave.
         epsilon, step_size: L-infinity budget and length of one step, fractions of the pixel range; floats, or
             one an image, float32 `(batch,)`.
         num_steps: number of gradient steps.
         random_start: start from a uniform draw inside the budget instead of the image.
-        targeted: descend the cross-entropy towards `classes`, or ascend it.
+        targeted: descend the cross-entropy of `targets`, or ascend it.
         seed: two integers that decide the random start.
 
     Returns:
@@ -40,13 +40,13 @@ def pgd_attack(
     if random_start:
         noise = tf.random.stateless_uniform(tf.shape(images), seed, -1.0, 1.0)
         start = apply_perturbation(images, per_image(epsilon, noise.dtype) * noise, epsilon)
-    # Both kinds use the cross-entropy of `classes`: down it, or up.
+    # Both kinds use the cross-entropy of `targets`: down it, or up.
     direction = per_image(step_size, images.dtype) * (-1.0 if targeted else 1.0)
 
     def step(index, adversarial_images):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(adversarial_images)
-            loss = adversarial_loss(classifier(adversarial_images), classes, targeted=True)
+            loss = adversarial_loss(classifier(adversarial_images), targets, targeted=True)
         gradients = tape.gradient(loss, adversarial_images)  # its scale does not matter: only the sign is used
         moved = adversarial_images + direction * tf.sign(gradients)
         return index + 1, apply_perturbation(images, moved - images, epsilon)

@@ -1,12 +1,12 @@
-"""What is drawn for each image: its target class and its budget."""
+"""What is drawn for each image of a step: its target class and its budget."""
 
 import tensorflow as tf
 
-from aigan_tf.engine.replicas import own_rows
+from aigan_tf.engine.replicas import replica_rows
 
 
-def draw_target_classes(labels: tf.Tensor, num_classes: int, seed: tf.Tensor) -> tf.Tensor:
-    """Draws a target for each image, uniformly from the classes other than its label.
+def draw_targets(labels: tf.Tensor, num_classes: int, seed: tf.Tensor) -> tf.Tensor:
+    """Draws a target class for each image, uniformly from the classes other than its label.
 
     Args:
         labels: int32 `(batch,)`.
@@ -14,14 +14,14 @@ def draw_target_classes(labels: tf.Tensor, num_classes: int, seed: tf.Tensor) ->
         seed: two integers that decide the draw.
 
     Returns:
-        int32 `(batch,)`.
+        int32 `(batch,)`, never the label.
     """
-    steps = own_rows(lambda n: tf.random.stateless_uniform((n,), seed, 1, num_classes, tf.int32), tf.size(labels))
+    steps = replica_rows(lambda n: tf.random.stateless_uniform((n,), seed, 1, num_classes, tf.int32), tf.size(labels))
     return (labels + steps) % num_classes
 
 
-def spread_target_classes(labels: tf.Tensor, num_classes: int) -> tf.Tensor:
-    """Gives the images of a batch the other classes in turn: the same targets at every evaluation.
+def spread_targets(labels: tf.Tensor, num_classes: int) -> tf.Tensor:
+    """Assigns the other classes in turn to the images of a batch, so that every evaluation has the same targets.
 
     Args:
         labels: int32 `(batch,)`.
@@ -30,23 +30,23 @@ def spread_target_classes(labels: tf.Tensor, num_classes: int) -> tf.Tensor:
     Returns:
         int32 `(batch,)`, never the label.
     """
-    rows = own_rows(tf.range, tf.size(labels))
+    rows = replica_rows(tf.range, tf.size(labels))
     return (labels + 1 + rows % (num_classes - 1)) % num_classes
 
 
-def draw_epsilons(count: tf.Tensor, greatest: float, seed: tf.Tensor) -> tf.Tensor:
-    """Draws a budget for each image: half of them the greatest, the others uniform below it.
+def draw_epsilons(count: tf.Tensor, max_epsilon: float, seed: tf.Tensor) -> tf.Tensor:
+    """Draws a budget for each image: the largest for about half of them, uniform below it for the others.
 
-    Half, since the greatest budget is where the generator is measured first, and small ones teach it least.
+    Half, since the generator is measured at the largest budget first, and small budgets teach it least.
 
     Args:
-        count: int scalar, how many.
-        greatest: the largest epsilon.
+        count: int scalar, number of images.
+        max_epsilon: the largest budget, a fraction of the pixel range.
         seed: two integers that decide the draw.
 
     Returns:
-        float32 `(count,)` in `(0, greatest]`.
+        float32 `(count,)` in `(0, max_epsilon]`.
     """
     # 1 - u lies in (0, 1]: a budget of zero would have no attack.
-    drawn = own_rows(lambda n: tf.random.stateless_uniform((n,), seed), count)
-    return greatest * tf.minimum(2.0 * (1.0 - drawn), 1.0)
+    drawn = replica_rows(lambda n: tf.random.stateless_uniform((n,), seed), count)
+    return max_epsilon * tf.minimum(2.0 * (1.0 - drawn), 1.0)

@@ -48,12 +48,12 @@ class RestServer:
                 outputs = json.load(response)["outputs"]
             return [base64.b64decode(value["b64"]) if isinstance(value, dict) else value for value in outputs]
         except urllib.error.HTTPError as error:
-            raise _refused(self.flag, _message(error)) from error
+            raise _request_refused(self.flag, _message(error)) from error
         except (OSError, http.client.InvalidURL) as error:
             reason = getattr(error, "reason", error)
-            raise _silent(self.flag, getattr(reason, "strerror", None) or reason) from error
+            raise _no_answer(self.flag, getattr(reason, "strerror", None) or reason) from error
         except (http.client.HTTPException, ValueError, KeyError, TypeError) as error:
-            raise _foreign(self.flag) from error
+            raise _not_tf_serving(self.flag) from error
 
 
 class GrpcServer:
@@ -93,15 +93,15 @@ class GrpcServer:
             outputs = self.stub.Predict(request, timeout=self.timeout).outputs
         except grpc.RpcError as error:
             if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                raise _silent(self.flag, error.code().name.lower()) from error
-            raise _refused(self.flag, error.details()) from error
+                raise _no_answer(self.flag, error.code().name.lower()) from error
+            raise _request_refused(self.flag, error.details()) from error
         if len(outputs) != 1:
-            raise _foreign(self.flag)
+            raise _not_tf_serving(self.flag)
         (output,) = outputs.values()
         return tf.make_ndarray(output).tolist()
 
 
-def attack_picture(
+def attack_image(
     server: RestServer | GrpcServer, image: bytes, target: str, class_input: str = "target_class"
 ) -> bytes:
     """Returns the adversarial picture, a PNG file, that a served generator makes of a picture.
@@ -123,7 +123,7 @@ def attack_picture(
 def _only(server, kind, signature, inputs):
     values = server.predict(signature, inputs)
     if len(values) != 1 or not isinstance(values[0], kind):
-        raise _foreign(server.flag)
+        raise _not_tf_serving(server.flag)
     return values[0]
 
 
@@ -140,19 +140,19 @@ def _message(error):
     return message if isinstance(message, str) else f"status {error.code}"  # another server's may be anything
 
 
-def _refused(flag, message):
+def _request_refused(flag, message):
     return InputError(
         f"{flag} refuses the request: {graph_refusal(message)}; expected one that the served generator takes: correct it"
     )
 
 
-def _silent(flag, reason):
+def _no_answer(flag, reason):
     return InputError(
         f"{flag} does not answer ({reason}); expected HOST:PORT of a TensorFlow Serving: start it or correct the address"
     )
 
 
-def _foreign(flag):
+def _not_tf_serving(flag):
     return InputError(f"{flag} does not answer as TensorFlow Serving does; expected its address: correct it")
 
 
@@ -187,7 +187,7 @@ def main() -> None:
                 f"--image={values.image} cannot be read ({error.strerror}); expected a PNG or JPEG file: correct the path"
             ) from error
         server = RestServer if values.rest else GrpcServer
-        adversarial = attack_picture(
+        adversarial = attack_image(
             server(values.rest or values.grpc, values.model, values.timeout),
             image,
             values.target or values.label,

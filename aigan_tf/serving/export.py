@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from aigan_tf.engine import saved_model
 from aigan_tf.files import atomic_folder, numbered
-from aigan_tf.method.perturbation import apply_perturbation, bounded, quantize
+from aigan_tf.method.threat_model import perturb, quantize
 from aigan_tf.serving import request_checks, warmup
 
 
@@ -39,7 +39,7 @@ class ServedGenerator(tf.Module):
         super().__init__()
         # The variables are tracked, so that they are saved; the model is not: Keras would add signatures of its own.
         self.generator_variables = [variable.value for variable in generator.variables]
-        self.directions = functools.partial(generator, training=False)
+        self.generator = functools.partial(generator)
         self.image_shape = tuple(image_shape)
         self.class_names = tuple(class_names)
         self.epsilon = epsilon
@@ -60,9 +60,8 @@ class ServedGenerator(tf.Module):
         """Returns adversarial images float32, unchecked; `epsilons` float32 `(batch,)`, None for the greatest."""
         if epsilons is None:
             epsilons = tf.fill(tf.shape(classes), self.epsilon)
-        budgets = {"budgets": epsilons / self.epsilon} if self.variable_epsilon else {}
-        perturbations = bounded(self.directions(images, classes, **budgets), epsilons)
-        return apply_perturbation(images, perturbations, epsilons)
+        _, adversarial_images = perturb(self.generator, images, classes, epsilons, self.epsilon)
+        return adversarial_images
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """Returns the signatures by name; the first dimension of all inputs and outputs is the batch.

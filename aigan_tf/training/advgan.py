@@ -1,4 +1,4 @@
-"""Training the AdvGAN baseline beside a run's AI-GAN."""
+"""Training AdvGAN, the method AI-GAN is compared with, beside the AI-GAN of a run."""
 
 import dataclasses
 import os
@@ -7,97 +7,109 @@ from collections.abc import Sequence
 import numpy as np
 
 from aigan_tf.build import build_advgan
-from aigan_tf.config import Config
-from aigan_tf.data import datasets
+from aigan_tf.classifiers.training import refuse_unnamed_python
+from aigan_tf.data.datasets import load_dataset
 from aigan_tf.errors import InputError, say
 from aigan_tf.training.generator import fit, save_generator
 from aigan_tf.training.run import open_run
-from aigan_tf.workdir import Workdir
+from aigan_tf.workdir import Workdir, config_of
 
 
 def train_advgan(
-    config: Config,
     workdir: str | os.PathLike,
-    data_dir: str | None = None,
-    target_classes: str = "all",
+    target_classes: Sequence[str] = (),
     epochs: int | None = None,
+    data_dir: str | None = None,
     strategy: str = "none",
+    custom_objects: Sequence[str] = (),
 ) -> None:
-    """Trains AdvGAN, one generator for each target class, beside the AI-GAN of a work folder.
+    """Trains one generator for each target class, in advgan/CLASS (its number) of a run's folder.
 
-    Each lies in advgan/CLASS (its number) of the folder and attacks the folder's classifier. Interrupted
-    training is continued, finished training is left as it is.
+    They attack the run's classifier with the run's settings. Interrupted training continues, finished training is left
+    as it is.
 
     Args:
-        config: as in `train_and_export`; the same settings as the folder's.
-        workdir, data_dir: as in `train_and_export`.
-        target_classes: "all", or numbers or names of classes, by comma.
-        epochs: how many each generator is trained; None for as many as both of AI-GAN's stages.
-        strategy: what each is trained on; see `Devices`.
+        workdir: folder of a run that has at least begun.
+        target_classes: names or numbers of classes; empty for all.
+        epochs: epochs of each generator; None for as many as both of AI-GAN's stages.
+        data_dir: folder of TFDS data sets; None for TFDS's default.
+        strategy: what each is trained on, none or mirrored; see `Devices`.
+        custom_objects: the Python files that the run may execute.
 
     Raises:
         InputError: something the user gave cannot be used.
+        DivergedError: a loss became NaN or infinite.
     """
-    if not config.targeted:
-        raise InputError(
-            "--method=advgan with --attack=untargeted: expected targeted, AdvGAN has a target class: change one"
-        )
-    if config.black_box:
-        raise InputError(
-            "--method=advgan with --black_box: expected one of them, AdvGAN follows gradients here: leave one out"
-        )
+    run = Workdir(workdir)
+    config = config_of(run)
+    refuse_unnamed_python(config, run, custom_objects)
+    for setting, fits in (("attack", config.targeted), ("black_box", config.black_box is None)):
+        if not fits:
+            raise InputError(
+                getattr(config, setting),
+                "a targeted run whose classifier's gradient is used",
+                "choose another run",
+                setting=setting,
+                place=str(run.config),
+            )
     if epochs is not None and epochs < 1:
-        raise InputError(f"--advgan_epochs={epochs}: expected 1 or more; give e.g. {config.epochs}")
+        raise InputError(epochs, "1 or more", f"give e.g. {config.epochs}", setting="epochs")
     epochs = epochs or config.epochs
-    if strategy == "multiworker":
-        raise InputError(
-            "--method=advgan with --strategy=multiworker: expected none or mirrored, a generator of one class is soon trained: "
-            "choose one of them"
-        )
-    # Before the folder is made, so that a mistyped class leaves nothing behind.
-    dataset = datasets.load_dataset(config, data_dir)
+    # Before anything is made, so that a mistyped class leaves nothing behind.
+    dataset = load_dataset(config, data_dir)
     targets = classes_named(target_classes, dataset.class_names)
     for target in targets:
-        left = int((dataset.train.labels != target).sum())
-        if left < config.batch_size:
-            raise InputError(
-                f"--batch_size={config.batch_size}: AdvGAN for {dataset.class_names[target]} trains on the {left} training "
-                "images of other classes; expected no more than that: lower it"
-            )
+        _refuse_large_batches(config, dataset, target)
     with open_run(config, workdir, data_dir, strategy) as (folder, dataset, classifier, devices):
         for target in targets:
             own = Workdir(folder.advgan / str(target))
-            settings = {"target_class": target, "advgan_epochs": epochs}
-            own.open(settings, settings, {})
+            own.open({"target_class": target, "epochs": epochs}, {})
             say(f"AdvGAN for target class {dataset.class_names[target]}, {epochs} epochs, in {own.path}.")
-
-            def others(split, target=target):
-                return split.take(np.flatnonzero(split.labels != target))
-
-            images = dataclasses.replace(dataset, train=others(dataset.train), validation=others(dataset.validation))
+            images = _without_class(dataset, target)
             with devices.strategy.scope():
-                advgan = build_advgan(config, images, classifier, target, epochs)
-            if fit(advgan, config, images, own, epochs, devices):
-                save_generator(advgan, own.weights)
+                model = build_advgan(config, images, classifier, target, epochs)
+            if fit(model, config, images, own, epochs, devices):
+                save_generator(model, own.weights)
 
 
-def classes_named(text: str, class_names: Sequence[str]) -> list[int]:
-    """Returns the classes that `text` names: "all", or their numbers or names by comma.
+def _without_class(dataset, target):
+    """Returns the data set with training and validation images of the other classes alone."""
+
+    def others(split):
+        return split.take(np.flatnonzero(split.labels != target))
+
+    return dataclasses.replace(dataset, train=others(dataset.train), validation=others(dataset.validation))
+
+
+def _refuse_large_batches(config, dataset, target):
+    left = int((dataset.train.labels != target).sum())
+    if left < config.batch_size:
+        raise InputError(
+            config.batch_size,
+            f"at most the {left} training images of other classes than {dataset.class_names[target]}",
+            "choose another class, or another run",
+            setting="batch_size",
+        )
+
+
+def classes_named(given: Sequence[str], class_names: Sequence[str]) -> list[int]:
+    """Returns the numbers of classes given by name or number; all of them if none is given.
 
     Raises:
         InputError: there is no such class.
     """
-    if text == "all":
+    if not given:
         return list(range(len(class_names)))
     numbers = []
-    for name in (part.strip() for part in text.split(",")):
+    for name in given:
         if name in class_names:
             numbers.append(class_names.index(name))
         elif name.isdecimal() and int(name) < len(class_names):
             numbers.append(int(name))
         else:
             raise InputError(
-                f"--target_class={text}: there is no class {name!r}; expected all, or names or numbers from 0 to "
-                f"{len(class_names) - 1}, by comma: correct it"
+                f"there is no class {name!r}",
+                f"names of classes, or numbers from 0 to {len(class_names) - 1}",
+                "correct it",
             )
     return list(dict.fromkeys(numbers))

@@ -1,4 +1,4 @@
-"""Training the generator: both stages, checkpoints, pictures."""
+"""Training the generator: both stages, checkpoints, and a surrogate in place of a black box."""
 
 import contextlib
 import functools
@@ -8,53 +8,38 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
-import numpy as np
-import tensorflow as tf
 
-from aigan_tf import build
-from aigan_tf.build import build_aigan, steps_per_epoch
-from aigan_tf.classifiers.black_box import BlackBox, DynamicDistillation
+from aigan_tf.build import build_aigan, load_weights, steps_per_epoch
+from aigan_tf.classifiers.black_box import BlackBox, DynamicDistillation, train_surrogate
 from aigan_tf.config import Config
 from aigan_tf.data.batches import evaluation_batches, training_batches
 from aigan_tf.data.datasets import ImageDataset
-from aigan_tf.engine.callbacks import MetricsHistory, Progress, StopNotFinite, events_anew
+from aigan_tf.engine.callbacks import MetricsHistory, Progress, StopNotFinite
 from aigan_tf.engine.checkpoints import Checkpoint, state_of
 from aigan_tf.engine.distribution import Devices
 from aigan_tf.engine.precision import MixedPrecision
-from aigan_tf.errors import say
-from aigan_tf.evaluation import figures
-from aigan_tf.files import atomic_file, write_bytes
+from aigan_tf.errors import say, shown_value
+from aigan_tf.files import atomic_file
 from aigan_tf.method.aigan import AIGAN
 from aigan_tf.method.failures import QuietFailures
 from aigan_tf.method.stages import StageSwitch
-from aigan_tf.method.targets import spread_target_classes
+from aigan_tf.training.samples import write_samples
 from aigan_tf.workdir import Workdir
 
 
 def train_generator(
     config: Config, dataset: ImageDataset, classifier: Callable, folder: Workdir, devices: Devices | None = None
 ) -> AIGAN:
-    """Runs both stages, or what is left of them, and returns the trained model; `devices` None is one device."""
+    """Runs both stages, or what is left of them, and returns the trained model; `devices` None is one device.
+
+    Raises:
+        InputError: the folder's files cannot be used.
+        DivergedError: a loss became NaN or infinite.
+    """
     devices = devices or Devices()
     attacked, distillation, saved = classifier, [], {}
     if config.black_box:
-        black_box = BlackBox(classifier)
-        copy, answered = black_box.local_copy(config, dataset, folder, black_box)
-        attacked = functools.partial(copy, training=False)  # not frozen: its weights follow the answers
-        optimizer = keras.optimizers.Adam(1e-4)  # the copy is trained already: it only follows the generator
-        distillation = [
-            DynamicDistillation(
-                copy,
-                optimizer,
-                black_box,
-                answered.train,
-                dataset.train.labels,
-                config.queries_per_epoch,
-                seed=config.seed,
-            )
-        ]
-        saved = {"copy": copy, "copy_optimizer": optimizer, "queries": black_box.queries}
-        say(f"The generator is trained against the copy; its success in training is that against {config.black_box}.")
+        attacked, distillation, saved = _surrogate(config, dataset, classifier, folder)
     with devices.strategy.scope():
         aigan = build_aigan(config, dataset, attacked, config.epochs * steps_per_epoch(config, dataset))
 
@@ -63,14 +48,34 @@ def train_generator(
             save_generator(aigan, folder.stage1_weights)
             write_samples(aigan, dataset, folder)
 
-    automatic = config.switch == "auto" and config.stage2_epochs > 0
-    success = config.switch_success if automatic else None
+    # Without a stage 2 there is nothing to switch to, however early stage 1 succeeds.
+    success = config.switch_success if config.stage2_epochs > 0 else None
     switch = StageSwitch(config.stage1_epochs, config.epochs, success, end_stage1)
     trained = fit(aigan, config, dataset, folder, config.epochs, devices, [switch], saved, distillation)
     if trained and devices.is_chief:
         write_samples(aigan, dataset, folder)
         save_generator(aigan, folder.weights)
     return aigan
+
+
+def _surrogate(config, dataset, classifier, folder):
+    """Returns a surrogate of the black box, the callback that keeps it up to date, and what its checkpoint needs."""
+    black_box = BlackBox(classifier)
+    surrogate, answered = train_surrogate(config, dataset, folder, black_box)
+    optimizer = keras.optimizers.Adam(1e-4)  # the surrogate is trained already: it only follows the generator
+    distillation = DynamicDistillation(
+        surrogate,
+        optimizer,
+        black_box,
+        answered.train,
+        dataset.train.labels,
+        config.queries_per_epoch,
+        seed=config.seed,
+    )
+    say(f"The generator is trained against the surrogate; success in training is that against {config.black_box}.")
+    saved = {"surrogate": surrogate, "surrogate_optimizer": optimizer, "queries": black_box.queries}
+    # Called as it is, not frozen: its weights follow the answers.
+    return functools.partial(surrogate, training=False), [distillation], saved
 
 
 def fit(
@@ -84,16 +89,22 @@ def fit(
     saved: Mapping[str, object] | None = None,
     distillation: Sequence[keras.callbacks.Callback] = (),
 ) -> bool:
-    """Trains a model up to `epochs`, going on after the last step that `folder` holds.
+    """Trains a model up to `epochs`, from the last checkpoint in `folder` on.
 
-    `distillation` has losses of its own: it comes before what looks at them, `callbacks` and what else writes after.
+    Args:
+        aigan: compiled, made in the strategy's scope.
+        config, dataset, devices: of the run.
+        folder: where checkpoints and histories lie; only the chief writes.
+        epochs: how many the run has, those before included.
+        callbacks: come before those that write.
+        saved: what a checkpoint holds besides the model's own state.
+        distillation: callbacks that add losses to the logs, so they come before those that check losses.
 
     Returns:
-        True where it trained: the caller then writes `folder.weights`, last of all. False where they are there; they are
-        loaded. Only the chief writes.
+        True if training ran: the caller must save `folder.weights`, last of all. False if finished weights were loaded.
     """
     if folder.weights.exists():  # written last: training is over, whatever has become of its checkpoints
-        build.load_weights(aigan.generator, folder.weights, "expected what train.py wrote: restore it")
+        load_weights(aigan.generator, folder.weights, "the weights train.py wrote", "restore the file")
         return False
     history = MetricsHistory(folder.metrics, folder.logs)
     checkpoint = Checkpoint(
@@ -105,12 +116,10 @@ def fit(
         history.restore(steps_done // steps)
     if steps_done:
         say(f"Continuing the generator after step {steps_done} of {epochs * steps}, in stage {aigan.stage}.")
-    success = aigan.success_rate.name
-    say(f"Training the generator: {config.attack}, epsilon {config.epsilon:.4g}, {steps} steps an epoch.")
+    say(f"Training the generator: {config.attack}, epsilon {shown_value(config.epsilon)}, {steps} steps per epoch.")
     began = time.perf_counter()
-    batches_from = functools.partial(
-        training_batches, dataset.train, config.batch_size, config.seed, max_shift=config.max_shift, flip=config.flip
-    )
+    success = aigan.success_rate.name
+    shown = ["generator_loss", success, "perturbation_l2", f"val_{success}", "val_perturbation_l2"]
     with (
         MixedPrecision(config.mixed_precision, (aigan.generator, aigan.discriminator)) as precision,
         checkpoint if devices.is_chief else contextlib.nullcontext(),
@@ -118,31 +127,30 @@ def fit(
     ):
         devices.fit(
             aigan,
-            batches_from,
+            functools.partial(
+                training_batches, dataset.train, config.batch_size, config.seed, max_shift=config.max_shift,
+                flip=config.flip,
+            ),
             steps_per_epoch=steps,
             steps_done=steps_done,
             epochs=epochs,
             validation_data=evaluation_batches(dataset.validation, 500),
             callbacks=[
                 precision,
-                Progress(
-                    ["generator_loss", success, "perturbation_l2", f"val_{success}", "val_perturbation_l2"],
-                    epochs,
-                    show_stage=len(callbacks) > 0,
-                ),
+                Progress(shown, epochs, show_stage=len(callbacks) > 0),
                 *distillation,
-                StopNotFinite(checkpoint.what_is_kept, "lower --learning_rate, in another --workdir"),
+                StopNotFinite(checkpoint.checkpoint_hint, "train again with a lower `learning_rate`"),
                 QuietFailures(aigan, dataset.validation.take(slice(0, 16)).as_float()),
                 *callbacks,
                 *([history, checkpoint] if devices.is_chief else []),
             ],
-        )
+        )  # fmt: skip
     say(f"Trained for {time.perf_counter() - began:.0f} s.")
     return True
 
 
 def save_generator(aigan: AIGAN, path: pathlib.Path) -> None:
-    """Writes the generator's weights into a work folder, whole or not at all."""
+    """Writes the generator's weights into a run's folder, whole or not at all, with their digest."""
     weights = _WeightsInMemory()
     aigan.generator.save_weights(weights)
     with atomic_file(path) as temporary:
@@ -151,35 +159,7 @@ def save_generator(aigan: AIGAN, path: pathlib.Path) -> None:
 
 
 class _WeightsInMemory(io.BytesIO):
-    """Where Keras writes weights in place of a file: HDF5 crashes the process when a disk is full."""
+    """Where Keras writes weights in place of a file: HDF5 crashes the process if the disk is full."""
 
     def __str__(self):
         return "generator.weights.h5"  # Keras insists on the ending
-
-
-def write_samples(aigan: AIGAN, dataset: ImageDataset, folder: Workdir) -> None:
-    """Draws one validation image of each of up to ten classes, as PNG and for TensorBoard."""
-    split = dataset.validation
-    shown = [int(np.argmax(split.labels == k)) for k in range(dataset.num_classes) if (split.labels == k).any()][:10]
-    images, labels = split.take(np.array(shown)).as_float(), split.labels[shown]
-    classes = spread_target_classes(tf.constant(labels), dataset.num_classes) if aigan.targeted else tf.constant(labels)
-    adversarial_images = aigan(images, classes).numpy()
-    answers = np.argmax(aigan.classifier(adversarial_images), axis=-1)
-    names = dataset.class_names
-    aims = [f"aim: {names[k]}" if aigan.targeted else f"aim: not {names[k]}" for k in classes.numpy()]
-    titles = [
-        f"{names[label]}\n{aim}\nanswer: {names[answer]}"
-        for label, aim, answer in zip(labels, aims, answers, strict=True)
-    ]
-    heading = f"{dataset.name}, end of stage {aigan.stage}: epsilon {aigan.epsilon:.3g}"
-    rows = {
-        "clean": images,
-        "perturbation,\nmagnified": figures.magnified(images, adversarial_images, aigan.epsilon),
-        "adversarial": adversarial_images,
-    }
-    png = figures.picture_grid(rows, titles, heading)
-    write_bytes(folder.samples / f"stage{aigan.stage}.png", png)
-    events = events_anew(folder.logs / "samples", f".stage{aigan.stage}")
-    with events.as_default():
-        tf.summary.image(f"stage{aigan.stage}", tf.io.decode_png(png)[tf.newaxis], step=aigan.steps_done)
-    events.close()

@@ -1,4 +1,4 @@
-"""A whole run: the classifier, stage 1, stage 2, the evaluation, the export."""
+"""train.py: the classifier, both stages, the export and its evaluation."""
 
 import contextlib
 import dataclasses
@@ -8,11 +8,20 @@ from collections.abc import Callable, Iterator, Sequence
 
 import keras
 
-from aigan_tf import build
-from aigan_tf.classifiers import accuracy, architectures, training
-from aigan_tf.config import Config, before_they_existed
-from aigan_tf.data import batches, datasets
-from aigan_tf.data.datasets import ImageDataset
+from aigan_tf.build import trained_generator
+from aigan_tf.classifiers.accuracy import check_accuracy
+from aigan_tf.classifiers.architectures import fitting_architecture
+from aigan_tf.classifiers.training import (
+    existing_classifier,
+    hardened_classifier,
+    own_classifier,
+    own_trainable_classifier,
+    refuse_unnamed_python,
+    trained_classifier,
+)
+from aigan_tf.config import FORMAT, Config, is_built_in, refuse_idle_settings
+from aigan_tf.data.batches import refuse_too_long_shifts
+from aigan_tf.data.datasets import ImageDataset, existing_dataset, load_dataset
 from aigan_tf.engine.distribution import Devices
 from aigan_tf.errors import InputError, say
 from aigan_tf.evaluation.attacks import ExportedGenerator
@@ -20,7 +29,7 @@ from aigan_tf.evaluation.compare import measure_export
 from aigan_tf.files import write_json
 from aigan_tf.serving.export import ServedGenerator, export_generator, latest_version
 from aigan_tf.training.generator import train_generator
-from aigan_tf.workdir import Workdir
+from aigan_tf.workdir import Workdir, config_of, digests_of
 
 
 def train_and_export(
@@ -30,14 +39,14 @@ def train_and_export(
     export_classifier: bool = False,
     strategy: str = "none",
 ) -> dict | None:
-    """Trains a generator against a classifier and writes everything into a work folder.
+    """Trains a generator against a classifier and writes everything into a folder.
 
-    A run that was interrupted in the same folder is continued after what it saved last.
+    An interrupted run in the same folder continues from its last checkpoint.
 
     Args:
-        config: what to do.
-        workdir: the work folder; created if need be.
-        data_dir: where TFDS data sets lie; None for TFDS's default.
+        config: the settings.
+        workdir: the folder of the run; created if it does not exist.
+        data_dir: folder of TFDS data sets; None for TFDS's default.
         export_classifier: whether the SavedModel holds the classifier too, for its signature classify.
         strategy: what the generator is trained on; see `Devices`.
 
@@ -46,44 +55,50 @@ def train_and_export(
 
     Raises:
         InputError: something the user gave cannot be used.
+        DivergedError: a loss became NaN or infinite.
     """
     with open_run(config, workdir, data_dir, strategy) as (folder, dataset, classifier, devices):
-        if export_classifier and latest_version(folder.exports):  # of this command, stopped later, or of another
-            served = ExportedGenerator(folder, config, dataset.image_shape).loaded.signatures
-            if "classify" not in served:
-                raise InputError(
-                    f"--export_classifier: {workdir} holds an export without the classifier; expected a new run, or --export_again "
-                    "to add a version"
-                )
+        if export_classifier and latest_version(folder.exports):
+            _require_exported_classifier(folder, config, dataset)
         generator = train_generator(config, dataset, classifier, folder, devices).generator
         if not devices.is_chief:
             return None
-        if devices.distributed:  # out of the strategy's variables
-            generator = build.trained_generator(config, dataset, folder)
+        if devices.distributed:  # a copy outside the strategy, whose variables cannot be exported
+            generator = trained_generator(config, dataset, folder)
         exported = latest_version(folder.exports) or export(
             generator, config, dataset, folder, classifier if export_classifier else None
         )
         # What is measured is what is served: the exported files, loaded again.
-        result = measure_export(folder, config, dataset, classifier)
+        result = {"format": FORMAT, **measure_export(folder, config, dataset, classifier)}
         if config.black_box:
             result["queries"] = folder.training_cost(black_box=True)[1]
-            say(f"The classifier was asked about {result['queries']:,} images; its gradients were not used.")
+            say(f"The classifier answered {result['queries']:,} queries; its gradients were not used.")
         write_json(folder.report, result)
-        say(f"Generator exported to {exported}; pictures are in {folder.samples}.")
+        say(f"Generator exported to {exported}; images are in {folder.samples}.")
         return result
 
 
-def export_again(
+def _require_exported_classifier(folder, config, dataset):
+    """An export of an earlier command, or one that was stopped later, may lack the classifier."""
+    if "classify" not in ExportedGenerator(folder, config, dataset.image_shape).loaded.signatures:
+        raise InputError(
+            f"{folder.exports} holds an export without the classifier",
+            "a new run with `export_classifier`",
+            f"give another `workdir`, or add a version: python -m aigan_tf export {folder.path} with `export_classifier`",
+        )
+
+
+def export_run(
     workdir: str | os.PathLike,
     data_dir: str | None = None,
     export_classifier: bool = False,
     custom_objects: Sequence[str] = (),
 ) -> pathlib.Path:
-    """Exports a finished work folder's generator as the next version; the earlier ones stay.
+    """Exports the generator of a finished run as the next version; earlier versions stay.
 
     Args:
         workdir, data_dir, export_classifier: as in `train_and_export`.
-        custom_objects: the Python files that the folder may have run, with export_classifier.
+        custom_objects: the Python files that the run may execute, with `export_classifier`.
 
     Returns:
         The new version's folder.
@@ -92,12 +107,12 @@ def export_again(
         InputError: the folder does not hold a finished run, or its files cannot be used.
     """
     folder = Workdir(workdir)
-    config = workdir.config_of(folder)
+    config = config_of(folder)
     if export_classifier:
-        training.refuse_unnamed_python(config, folder, custom_objects)
-    dataset = datasets.existing_dataset(config, data_dir, folder)
-    generator = build.trained_generator(config, dataset, folder)
-    classifier = training.existing_classifier(config, dataset, folder) if export_classifier else None
+        refuse_unnamed_python(config, folder, custom_objects)
+    dataset = existing_dataset(config, data_dir, folder)
+    generator = trained_generator(config, dataset, folder)
+    classifier = existing_classifier(config, dataset, folder) if export_classifier else None
     with folder.locked():
         exported = export(generator, config, dataset, folder, classifier)
     say(f"Generator exported to {exported}.")
@@ -107,7 +122,7 @@ def export_again(
 def export(
     generator: keras.Model, config: Config, dataset: ImageDataset, folder: Workdir, classifier: Callable | None
 ) -> pathlib.Path:
-    """Writes the next version of the work folder's SavedModel and returns its path; the classifier, if given, is in it."""
+    """Writes the next version of the run's SavedModel, with the classifier if one is given, and returns its path."""
     served = ServedGenerator(
         generator,
         dataset.image_shape,
@@ -117,7 +132,7 @@ def export(
         config.variable_epsilon,
         classifier,
     )
-    # Files of this machine are known by their names alone.
+    # Files of this machine go by their names alone.
     names = {name: pathlib.Path(getattr(config, name)).name for name in ("dataset", "classifier")}
     preset = dataclasses.asdict(config) | names | {"image_shape": dataset.image_shape}
     for path in ("class_names", "custom_objects"):
@@ -129,10 +144,10 @@ def export(
 def open_run(
     config: Config, workdir: str | os.PathLike, data_dir: str | None, strategy: str = "none"
 ) -> Iterator[tuple[Workdir, ImageDataset, Callable, Devices]]:
-    """Yields the work folder, claimed for these settings, the data set, the classifier, trained if need be, and the devices.
+    """Claims the folder for these settings; yields it, the data set, the classifier (trained if need be) and the devices.
 
-    No other run may use the folder while the block lasts. Of several processes the chief does all this, and the others,
-    which must see the same folder, only read it once the chief is ready; all leave the block together.
+    No other run may use the folder while the block lasts. Of several processes the chief does all this; the others must
+    see the same folder and read it once the chief is ready. All leave the block together.
 
     Raises:
         InputError: something the user gave cannot be used.
@@ -141,60 +156,70 @@ def open_run(
     folder = Workdir(workdir)
     if not devices.is_chief:
         say(f"Waiting for the first process, which prepares {folder.path}.")
-        with devices.together():
-            dataset = datasets.load_dataset(config, data_dir)
-            yield folder, dataset, training.existing_classifier(config, dataset, folder), devices
+        with devices.synchronized():
+            dataset = load_dataset(config, data_dir)
+            yield folder, dataset, existing_classifier(config, dataset, folder), devices
         return
-    settings, defaults = dataclasses.asdict(config), before_they_existed()
-    folder.check(settings, defaults)
-    config.refuse_idle_settings(config)
+    settings = dataclasses.asdict(config)
+    folder.check(settings)
+    refuse_idle_settings(config)
+    _refuse_unfit_devices(config, devices, strategy)
+    dataset = load_dataset(config, data_dir)
+    own = _fitting_classifier(config, dataset)
+    # If the user's own files are part of the run, it is another run once they change.
+    files = ["class_names", "classifier", "custom_objects", *(["dataset"] if dataset.is_folder else [])]
+    with folder.locked():
+        continued = folder.open(settings, digests_of(config, files))
+        say(f"Continuing the run in {folder.path}." if continued else f"Working in {folder.path}.")
+        say(
+            f"{dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} validation and "
+            f"{len(dataset.test)} test images of {' x '.join(map(str, dataset.image_shape))}, {dataset.num_classes} classes."
+        )
+        classifier = own
+        if own is None or config.defense:
+            train = trained_classifier if own is None else hardened_classifier
+            classifier = train(config, dataset, folder)
+            check_accuracy(classifier, dataset.test, dataset.num_classes)
+        if devices.distributed:
+            say(f"The generator is trained on {devices.replicas} devices ({strategy}).")
+        with devices.synchronized():
+            yield folder, dataset, classifier, devices
+
+
+def _refuse_unfit_devices(config, devices, strategy):
     if devices.distributed and config.black_box:
         raise InputError(
-            f"--strategy={strategy} with --black_box: expected one of them, the local copy is trained on one device: leave "
-            "one out"
+            strategy,
+            "it without `black_box`, whose surrogate is trained on one device",
+            "leave one of them out",
+            setting="strategy",
         )
     if config.batch_size % devices.replicas:
         raise InputError(
-            f"--batch_size={config.batch_size} on {devices.replicas} devices: expected a multiple of their number, so that each "
-            "trains on as many images: change it"
+            config.batch_size,
+            f"a multiple of the {devices.replicas} devices, so that each trains on as many images",
+            "change it",
+            setting="batch_size",
         )
-    dataset = datasets.load_dataset(config, data_dir)
+
+
+def _fitting_classifier(config, dataset):
+    """Refuses what does not fit the data set, before the folder is made; returns the user's own classifier, or None."""
     if config.batch_size > len(dataset.train):
         raise InputError(
-            f"--batch_size={config.batch_size}: {config.dataset} has {len(dataset.train)} training images; expected no more "
-            "than that: lower it"
+            config.batch_size,
+            f"at most the {len(dataset.train)} training images of {config.dataset}",
+            "lower it",
+            setting="batch_size",
         )
-    batches.refuse_too_long_shifts(config, dataset.image_shape)
-    # What does not fit must be refused before the folder is made.
+    refuse_too_long_shifts(config, dataset.image_shape)
     if config.black_box:
-        architectures.fitting_architecture(config.black_box, dataset.image_shape)
-    adopted = None
-    if config.is_built_in(config.classifier):
-        architectures.fitting_architecture(config.classifier, dataset.image_shape)
-    else:
-        adopted = training.adopt_classifier(config, dataset)
-        if config.defense:
-            training.trainable_classifier(config, dataset)
-        accuracy.check_accuracy(adopted, dataset.test, dataset.num_classes)
-    # Where the user's own files are part of the run, it is another run once they change.
-    digests = workdir.digests_of(config, ("dataset", "class_names", "classifier", "custom_objects"), dataset)
-    with folder.locked():
-        if folder.open(settings, defaults, digests):
-            say(f"Continuing in {folder.path}: it holds a run with the same settings.")
-        else:
-            say(f"Working in {folder.path}.")
-        say(
-            f"{dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} validation and {len(dataset.test)} test "
-            f"images of {' x '.join(map(str, dataset.image_shape))}, {dataset.num_classes} classes."
-        )
-        classifier = adopted
-        if classifier is None:
-            classifier = training.trained_classifier(config, dataset, folder)
-            accuracy.check_accuracy(classifier, dataset.test, dataset.num_classes)
-        elif config.defense:
-            classifier = training.hardened_classifier(config, dataset, folder)
-            accuracy.check_accuracy(classifier, dataset.test, dataset.num_classes)
-        if devices.distributed:
-            say(f"The generator is trained on {devices.replicas} devices ({strategy}).")
-        with devices.together():
-            yield folder, dataset, classifier, devices
+        fitting_architecture(config.black_box, dataset.image_shape)
+    if is_built_in(config.classifier):
+        fitting_architecture(config.classifier, dataset.image_shape)
+        return None
+    classifier = own_classifier(config, dataset)
+    if config.defense:
+        own_trainable_classifier(config, dataset)
+    check_accuracy(classifier, dataset.test, dataset.num_classes)
+    return classifier

@@ -19,7 +19,7 @@ import time
 import venv
 from xml.etree import ElementTree
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
 RESOLUTIONS = {"lowest": "lowest-direct", "highest": "highest"}  # pip itself cannot look for the lowest
 

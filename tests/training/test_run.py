@@ -750,9 +750,9 @@ def test_a_finished_run_is_exported_again_with_its_classifier_and_the_first_vers
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "digests.json"}
-    with pytest.raises(InputError, match="--export_again"):
+    with pytest.raises(InputError, match="--export_run"):
         training.train_and_export(make_config(**TINY), folder, export_classifier=True)
-    assert training.export_again(folder, export_classifier=True) == folder / "generator" / "2"
+    assert training.export_run(folder, export_classifier=True) == folder / "generator" / "2"
     assert "generator/2" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in before} == before
     first, second = (tf.saved_model.load(str(folder / "generator" / version)) for version in "12")
@@ -804,7 +804,7 @@ def test_an_unfinished_run_is_not_exported_again(finished, tmp_path):
     shutil.copytree(finished[0], folder)
     (folder / "generator.weights.h5").unlink()
     with pytest.raises(InputError, match=r"generator\.weights\.h5 is not there; expected .* a finished run"):
-        training.export_again(folder)
+        training.export_run(folder)
 
 
 # --- a classifier that only answers
@@ -831,7 +831,7 @@ def test_a_black_box_is_attacked_through_a_copy_and_its_queries_are_counted(
     assert "asked about" in capsys.readouterr().out
     assert json.loads((whole / "report.json").read_text())["queries"] == result["queries"]
     # What is measured is the classifier itself, not the copy.
-    copy, classifier = (keras.models.load_model(path / "classifier.keras") for path in (whole / "local_copy", whole))
+    copy, classifier = (keras.models.load_model(path / "classifier.keras") for path in (whole / "surrogate", whole))
     assert any((a != b).any() for a, b in zip(copy.get_weights(), classifier.get_weights(), strict=True))
     again = compare.evaluate_workdir(whole, output=str(tmp_path / "out"))
     assert again["attacks"]["aigan"]["success_rate"] == result["success_rate"]
@@ -891,19 +891,19 @@ def test_damaged_answers_of_a_black_box_are_refused(
     )
     arguments = make_config(black_box="small"), few, Workdir(tmp_path), BlackBox(digit_classifier)
     for _ in range(2):
-        _, answered = black_box.local_copy(*arguments)
+        _, answered = black_box.train_surrogate(*arguments)
         np.testing.assert_allclose(
             answered.train.labels, tf.nn.softmax(digit_classifier(few.train.as_float())), atol=1e-6
         )
-    path = tmp_path / "local_copy" / "answers.npz"
+    path = tmp_path / "surrogate" / "answers.npz"
     damage(path)
     if not sealed:
-        (tmp_path / "local_copy" / "digests.json").unlink()
+        (tmp_path / "surrogate" / "digests.json").unlink()
     if words is None and not sealed:
         return
     expected = r"answers\.npz is not what train\.py wrote.*expected" if sealed else f"{words}.*expected the answers on"
     with pytest.raises(InputError, match=expected) as caught:
-        black_box.local_copy(*arguments)
+        black_box.train_surrogate(*arguments)
     assert "\n" not in str(caught.value)
     assert len(learned) == 2
 
@@ -1087,7 +1087,7 @@ def test_work_folders_with_and_without_a_defence_are_set_side_by_side(finished, 
     training.train_and_export(make_config(**TINY, defense="pgd"), defended)
     assert "under attack (pgd)" in capsys.readouterr().out
     paths = [str(plain), str(defended)]
-    rows = defences.evaluate_defenses(paths, num_examples=30, output=str(tmp_path / "out"))
+    rows = defences.compare_defences(paths, num_examples=30, output=str(tmp_path / "out"))
     assert list(rows) == paths
     assert [row["defense"] for row in rows.values()] == ["none", "pgd"]
     for path, row in rows.items():
@@ -1200,10 +1200,10 @@ def test_python_that_a_work_folder_names_is_run_only_if_the_user_names_it_too(
 
     def attempt(**named):
         if use == "exported again":
-            return training.export_again(folder, export_classifier=True, **named)
+            return training.export_run(folder, export_classifier=True, **named)
         named["output"] = str(tmp_path / "out")
         if use == "set side by side":
-            return defences.evaluate_defenses([str(finished[0]), str(folder)], num_examples=5, **named)
+            return defences.compare_defences([str(finished[0]), str(folder)], num_examples=5, **named)
         if use == "shown its pictures":
             return compare.evaluate_workdir(finished[0], num_examples=5, transfer_to=(str(folder),), **named)
         return compare.evaluate_workdir(folder, num_examples=5, **named)
@@ -1253,7 +1253,7 @@ def test_files_of_ones_own_that_changed_since_are_seen(changed, of_somebody_else
     set_in_config(folder, digests=digests)
     attempts = [
         lambda: compare.evaluate_workdir(folder, num_examples=5, custom_objects=[code]),
-        lambda: training.export_again(folder, export_classifier=True, custom_objects=[code]),
+        lambda: training.export_run(folder, export_classifier=True, custom_objects=[code]),
         lambda: training.train_and_export(config, folder),
     ]
     if changed != "dataset":
@@ -1278,10 +1278,10 @@ def test_exchanged_weights_are_seen_and_an_earlier_version_s_taken(finished, tmp
     shutil.copytree(finished[0], folder)
     shutil.copy(folder / "generator_stage1.weights.h5", folder / "generator.weights.h5")
     with pytest.raises(InputError, match=r"generator\.weights\.h5 is not what train\.py wrote.*expected.*restore"):
-        training.export_again(folder)
+        training.export_run(folder)
     assert [entry.name for entry in (folder / "generator").iterdir()] == ["1"]
     (folder / "digests.json").unlink()
-    training.export_again(folder)
+    training.export_run(folder)
     assert len(list((folder / "generator").iterdir())) == 2
 
 

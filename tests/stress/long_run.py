@@ -16,7 +16,7 @@ import tempfile
 import time
 from unittest import mock
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
 import aigan_tf  # noqa: F401 isort: skip (before TensorFlow, which reads its settings on import)
 import keras

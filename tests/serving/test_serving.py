@@ -23,12 +23,12 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from aigan_tf.errors import InputError
 from aigan_tf.method.networks import Generator
-from aigan_tf.method.perturbation import quantize
+from aigan_tf.method.threat_model import quantize
 from aigan_tf.serving import client
 from aigan_tf.serving.export import ServedGenerator, export_generator
 from aigan_tf.training.advgan import classes_named
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 SHAPE = (9, 13, 3)
 NAMES = ("cat", "dog", "a ship", "tree", "bird")
 EPSILON = 8 / 255
@@ -449,7 +449,7 @@ def test_the_client_writes_the_picture_that_the_model_makes(flag, model, tmp_pat
 def test_the_client_passes_a_refusal_on_in_one_line(picture, target, words, rest, grpc):
     for server in (client.RestServer(rest), client.GrpcServer(grpc)):
         with pytest.raises(InputError) as caught:
-            client.attack_picture(server, picture, target)
+            client.attack_image(server, picture, target)
         assert "\n" not in str(caught.value)
         assert all(word in str(caught.value) for word in words), caught.value
 
@@ -471,13 +471,13 @@ def test_the_client_names_a_server_that_answers_something_else(body):
         serving_double.answering(body.encode()) as address,
         pytest.raises(InputError, match=f"--rest={address} does not answer as TensorFlow Serving does"),
     ):
-        client.attack_picture(client.RestServer(address), files(1)[0], "dog")
+        client.attack_image(client.RestServer(address), files(1)[0], "dog")
 
 
 def test_the_client_names_a_port_of_the_other_protocol(rest, grpc):
     for server in (client.RestServer(grpc, timeout=5), client.GrpcServer(rest, timeout=2)):
         with pytest.raises(InputError, match="does not answer") as caught:
-            client.attack_picture(server, files(1)[0], "dog")
+            client.attack_image(server, files(1)[0], "dog")
         assert str(caught.value).isprintable()
 
 
@@ -488,7 +488,7 @@ def test_another_servers_refusal_is_said_by_its_status(body, monkeypatch):
 
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
     with pytest.raises(InputError, match="refuses the request: status 404"):
-        client.attack_picture(client.RestServer("127.0.0.1:9"), files(1)[0], "1")
+        client.attack_image(client.RestServer("127.0.0.1:9"), files(1)[0], "1")
 
 
 def test_the_client_says_what_grpc_needs(monkeypatch):
@@ -500,10 +500,10 @@ def test_the_client_says_what_grpc_needs(monkeypatch):
 def test_the_client_names_a_server_that_does_not_answer(rest, grpc):
     for server in (client.RestServer("127.0.0.1:9", timeout=5), client.GrpcServer("127.0.0.1:9", timeout=2)):
         with pytest.raises(InputError, match=r"does not answer.*expected HOST:PORT"):
-            client.attack_picture(server, files(1)[0], "dog")
+            client.attack_image(server, files(1)[0], "dog")
     for server in (client.RestServer(rest, "other"), client.GrpcServer(grpc, "other")):
         with pytest.raises(InputError, match="refuses the request: Servable not found"):
-            client.attack_picture(server, files(1)[0], "1")
+            client.attack_image(server, files(1)[0], "1")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework.test_util import IsMklEnabled
 
 from aigan_tf.method.networks import Generator
-from aigan_tf.method.perturbation import apply_perturbation, bounded
+from aigan_tf.method.threat_model import apply_perturbation, bounded
 from aigan_tf.serving.export import ServedGenerator, export_generator
 
 SHAPE = (9, 13, 3)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from aigan_tf.method.perturbation import apply_perturbation, bounded, l2_norms, linf_norms, project, quantize
+from aigan_tf.method.threat_model import apply_perturbation, bounded, l2_norms, linf_norms, project, quantize
 
 EPSILONS = (8 / 255, 0.3, 1.0, 1 / 255, 0.001)
 SHAPE = (2, 3, 3, 1)

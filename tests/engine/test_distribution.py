@@ -15,7 +15,7 @@ from aigan_tf.engine.distribution import Devices
 from aigan_tf.errors import InputError
 from aigan_tf.training import run as training
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
 from aigan_tf import cli
 

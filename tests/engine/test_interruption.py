@@ -27,7 +27,7 @@ from aigan_tf.method.failures import QuietFailures
 from aigan_tf.training import generator
 from aigan_tf.workdir import Workdir
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 class Counter(keras.Model):
@@ -182,7 +182,7 @@ def test_a_loss_that_is_no_number_ends_training_and_is_named(saved, tmp_path):
     model.compile(optimizer=keras.optimizers.SGD(), jit_compile=False)
     batches = tf.data.Dataset.from_tensors(tf.zeros((1, 1))).repeat()
     with pytest.raises(DivergedError) as caught:
-        model.fit(batches, steps_per_epoch=9, verbose=0, callbacks=[StopNotFinite(checkpoint.what_is_kept, "lower it")])
+        model.fit(batches, steps_per_epoch=9, verbose=0, callbacks=[StopNotFinite(checkpoint.checkpoint_hint, "lower it")])
     message = str(caught.value)
     assert message.startswith("step 3: gan_loss is nan; expected")
     assert "hinge_loss" not in message
@@ -194,7 +194,7 @@ def test_a_loss_that_is_no_number_ends_training_and_is_named(saved, tmp_path):
 def test_an_infinite_loss_of_validation_is_caught_before_the_epoch_is_saved(tmp_path):
     model = Broken()
     model.compile(optimizer=keras.optimizers.SGD(), jit_compile=False)
-    stop = StopNotFinite(Checkpoint(tmp_path).what_is_kept, "lower it")
+    stop = StopNotFinite(Checkpoint(tmp_path).checkpoint_hint, "lower it")
     stop.set_model(model)
     stop.on_epoch_end(0, {"generator_loss": 1.0, "val_generator_loss": 2.0})
     with pytest.raises(DivergedError, match="val_generator_loss is inf"):
@@ -252,7 +252,7 @@ def test_a_copy_that_diverges_ends_the_run_before_anything_is_written_of_it(
         logs["copy_loss"] = math.nan
 
     monkeypatch.setattr(DynamicDistillation, "on_epoch_end", no_number)
-    monkeypatch.setattr(classifier_training, "local_copy", lambda *run: (digit_classifier, digits))
+    monkeypatch.setattr(classifier_training, "surrogate", lambda *run: (digit_classifier, digits))
     config = make_config(black_box="small", stage1_epochs=1, steps_per_epoch=2, generator_width=4, generator_blocks=1)
     with pytest.raises(DivergedError, match="copy_loss is nan"):
         generator.train_generator(config, digits, digit_classifier, Workdir(tmp_path))

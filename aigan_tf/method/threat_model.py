@@ -1,4 +1,6 @@
-"""The threat model, once: what a perturbation may be, how large it is, and its 8-bit picture."""
+"""The threat model: what a perturbation may be, how large it is, and its 8-bit image."""
+
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -74,6 +76,32 @@ def apply_perturbation(
     limit = per_image(epsilon, perturbations.dtype)
     limited = project if training else tf.clip_by_value
     return limited(images + limited(perturbations, -limit, limit), 0.0, 1.0)
+
+
+def perturb(
+    generator: Callable[..., tf.Tensor],
+    images: tf.Tensor,
+    targets: tf.Tensor,
+    epsilons: tf.Tensor,
+    max_epsilon: float,
+    training: bool = False,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """G(x, t) and x + G(x, t), within the threat model: the one forward pass of training, validation and serving.
+
+    Args:
+        generator: images, targets and budgets (shares of the largest) to directions, in units of the budget.
+        images: float32 `(batch, height, width, channels)` in `[0, 1]`.
+        targets: int32 `(batch,)`, target classes; of an untargeted attack the labels.
+        epsilons: float32 `(batch,)`, the L-infinity budget of each image, a fraction of the pixel range.
+        max_epsilon: the largest budget of the generator.
+        training: whether the generator learns from this pass; also selects the gradient of the bounds, see `bounded`.
+
+    Returns:
+        `(perturbations, adversarial_images)`, the shape of `images`: before clipping to `[0, 1]`, and after.
+    """
+    directions = generator(images, targets, epsilons / max_epsilon, training=training)
+    perturbations = bounded(directions, epsilons, training)
+    return perturbations, apply_perturbation(images, perturbations, epsilons, training)
 
 
 def l2_norms(perturbations: tf.Tensor) -> tf.Tensor:

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from aigan_tf.classifiers.loading import take_weights, trainable
+from aigan_tf.classifiers.loading import copy_weights_back, trainable
 from aigan_tf.classifiers.training import hardened_classifier
 from aigan_tf.config import make_config
 from aigan_tf.engine.checkpoints import Checkpoint
@@ -65,7 +65,7 @@ def test_what_the_companion_learns_is_in_the_model(top, batch, tmp_path):
     before = model(images * 255).numpy()
     logits.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     logits.fit(images, labels, epochs=3, verbose=0)
-    take_weights(model, logits)
+    copy_weights_back(model, logits)
     outputs = model(images * 255).numpy()
     assert np.abs(outputs - before).max() > 1e-3
     expected = logits(images)

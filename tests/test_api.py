@@ -169,10 +169,10 @@ def test_a_tf_dataset_is_taken_in_batches_or_one_by_one():
     for columns in ((images,), (images, labels)):
         dataset = tf.data.Dataset.from_tensor_slices(columns if len(columns) > 1 else images)
         for form in (dataset, dataset.batch(2)):
-            taken, known = arrays.bytes_and_labels(form, None)
+            taken, known = arrays.as_uint8_images_and_labels(form, None)
             np.testing.assert_array_equal(taken, images)
             assert (known is None) if len(columns) == 1 else (known == labels).all()
-    taken, known = arrays.bytes_and_labels(tf.data.Dataset.from_tensor_slices({"image": images, "label": labels}), None)
+    taken, known = arrays.as_uint8_images_and_labels(tf.data.Dataset.from_tensor_slices({"image": images, "label": labels}), None)
     np.testing.assert_array_equal(taken, images)
     np.testing.assert_array_equal(known, labels)
 
@@ -253,7 +253,7 @@ def test_a_classifier_that_is_wrong_about_the_images_is_noticed(classifier, digi
 
 
 def test_the_accuracy_is_that_of_images_from_end_to_end(classifier, digits, monkeypatch, capsys):
-    monkeypatch.setattr(api, "MEASURED", 20)
+    monkeypatch.setattr(api, "MAX_ACCURACY_IMAGES", 20)
     order = np.argsort(digits[1], kind="stable")  # as a folder of classes is read
     wrong_on_zeros = np.where(digits[1] == 0, 1, digits[1])
     short = {**FEW, "steps_per_epoch": 1, "stage1_epochs": 0, "stage2_epochs": 1}

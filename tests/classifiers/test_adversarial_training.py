@@ -143,7 +143,7 @@ def test_a_generator_in_the_loop_learns_beside_the_classifier(make_classifier, d
         assert any(not np.array_equal(a, b) for a, b in zip(network.get_weights(), weights, strict=True))
     assert int(aigan.generator_optimizer.iterations) == 20
     attacked = trainer.attacked(tf.constant(images), tf.constant(labels), SEEDS).numpy()
-    start = aigan(images, aigan.choose_classes(tf.constant(labels), SEEDS[0]))
+    start = aigan(images, aigan.choose_targets(tf.constant(labels), SEEDS[0]))
     with tf.GradientTape() as tape:
         tape.watch(start)
         loss = keras.losses.sparse_categorical_crossentropy(labels, classifier(start, training=False), from_logits=True)

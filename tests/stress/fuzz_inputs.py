@@ -24,7 +24,7 @@ from collections.abc import Callable
 from importlib import metadata
 from unittest import mock
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
 import aigan_tf  # noqa: F401 isort: skip (before TensorFlow: it sets oneDNN)
 import damage
@@ -44,7 +44,7 @@ from aigan_tf.config import Config, before_they_existed, make_config
 from aigan_tf.data import datasets
 from aigan_tf.engine import callbacks
 from aigan_tf.errors import InputError
-from aigan_tf.evaluation import attacks as contenders
+from aigan_tf.evaluation import attacks as build_attacks
 from aigan_tf.evaluation import compare
 from aigan_tf.files import read_csv, write_json
 from aigan_tf.training import advgan
@@ -251,7 +251,7 @@ class Fuzz:
             for path in whole.glob(unneeded):
                 damage.remove(path)
         self.classifier = training.existing_classifier(self.settings, self.digits, Workdir(whole / "run"))
-        self.exported = contenders.ExportedGenerator(Workdir(whole / "run"), self.settings, (8, 8, 1))
+        self.exported = build_attacks.ExportedGenerator(Workdir(whole / "run"), self.settings, (8, 8, 1))
         self.images = self.digits.test.as_float()[:8]
         self.logits = np.asarray(self.classifier(self.images))
         model = keras.models.load_model(whole / "run" / "classifier.keras", compile=False)
@@ -372,7 +372,7 @@ class Fuzz:
 
     def train_flags(self):
         fields = {field.name: field.type for field in dataclasses.fields(Config)}
-        parsed = {**fields, "export_again": bool}
+        parsed = {**fields, "export_run": bool}
 
         def wrong_with(taken, arguments):
             given = {}
@@ -382,7 +382,7 @@ class Fuzz:
                     given[name] = PARSE[parsed[name]](text) if equals else True
                 elif name.removeprefix("no") in parsed:
                     given[name.removeprefix("no")] = False
-            expected = self.settings if given.pop("export_again", False) else make_config(**given)
+            expected = self.settings if given.pop("export_run", False) else make_config(**given)
             return "other settings than given" if taken[0] != expected else settings_wrong(dataclasses.asdict(taken[0]))
 
         others = {
@@ -409,14 +409,14 @@ class Fuzz:
             (training, "fit", lambda model, config, *others: accept(config)),
             (training, "export", lambda generator, config, *others: accept(config)),
         ]
-        return self.commands(cli.train, [*fields, *of_the_run, "export_again"], others, wrong_with, stubs)
+        return self.commands(cli.train, [*fields, *of_the_run, "export_run"], others, wrong_with, stubs)
 
     def evaluate_flags(self):
         def wrong_with(taken, arguments):
             given = dict(argument.lstrip("-").split("=", 1) for argument in arguments if "=" in argument)
             if PARSE[int](given.get("num_examples", "0")) < 0:
                 return "a negative number of examples"
-            unknown = taken[3].keys() - set(contenders.ATTACKS)
+            unknown = taken[3].keys() - set(build_attacks.ATTACKS)
             return f"attacks {unknown}" if unknown or not taken[3] else None
 
         others = {
@@ -433,7 +433,7 @@ class Fuzz:
             (preparation, "existing_classifier", lambda *run: self.classifier),
             (preparation, "check_accuracy", lambda *run: 1.0),
             (compare, "trained_classifier", lambda *run: self.classifier),
-            (contenders, "ExportedGenerator", lambda *run: self.exported),
+            (build_attacks, "ExportedGenerator", lambda *run: self.exported),
             (compare, "compare", accept),
         ]
         strategy, check = self.commands(cli.evaluate, names, others, wrong_with, stubs)
@@ -494,7 +494,7 @@ class Fuzz:
         graph = (self.whole / "own" / "saved" / "saved_model.pb").read_bytes()
 
         def use(folder):
-            return [np.asarray(loading.adopt(str(folder / name), self.images, 10)(self.images)) for name in names]
+            return [np.asarray(loading.load_classifier(str(folder / name), self.images, 10)(self.images)) for name in names]
 
         def wrong_with(answers, folder):
             other = [
@@ -545,14 +545,14 @@ class Fuzz:
 
     def interrupted_folders(self):
         return self.folders(
-            "asked", [*READ, *WRITTEN, "local_copy", "local_copy/*"], lambda folder: trained_on(self.asked, folder),
+            "asked", [*READ, *WRITTEN, "surrogate", "surrogate/*"], lambda folder: trained_on(self.asked, folder),
             lambda report, folder: first_difference(report, self.gone_on_with),
         )  # fmt: skip
 
     def classifiers_beside(self, folder):
         """Returns the answers of a black box, and the logits of its copy and of a defence's static classifier."""
         run, few = Workdir(folder), self.digits.validation.as_float()[:8]
-        copy, answered = black_box.local_copy(self.asked, self.digits, run, BlackBox(known_answers))
+        copy, answered = black_box.train_surrogate(self.asked, self.digits, run, BlackBox(known_answers))
         (static,) = classifier_training.static_classifiers(self.defended, self.digits, run)
         return {
             "train": answered.train.labels, "validation": answered.validation.labels,
@@ -563,7 +563,7 @@ class Fuzz:
         def wrong_with(found, folder):
             differs = [name for name in found if not np.allclose(found[name], self.beside[name], atol=1e-4)]
             for name, path in (
-                ("copy", "local_copy"),
+                ("copy", "surrogate"),
                 ("static", "ensemble/small"),
             ):  # what was removed is trained again
                 files = [root / path / "classifier.keras" for root in (folder, self.whole / "beside")]
@@ -571,7 +571,7 @@ class Fuzz:
                     differs.remove(name)
             return f"another {differs[0]}" if differs else None
 
-        patterns = ["*", "local_copy/*", "local_copy/answers.npz", "ensemble/*", "ensemble/small/*"]
+        patterns = ["*", "surrogate/*", "surrogate/answers.npz", "ensemble/*", "ensemble/small/*"]
         return self.folders("beside", patterns, self.classifiers_beside, wrong_with)
 
     def named_files(self):
@@ -581,7 +581,7 @@ class Fuzz:
             with mock.patch.object(preparation, "load", self.load):
                 names = datasets.load_dataset(config, None).class_names
             model, layers = str(self.whole / "own" / "doubled.keras"), str(folder / "layers.py")
-            return names, np.asarray(loading.adopt(model, self.images, 10, custom_objects=layers)(self.images))
+            return names, np.asarray(loading.load_classifier(model, self.images, 10, custom_objects=layers)(self.images))
 
         def wrong_with(found, folder):
             names, logits = found

@@ -181,7 +181,7 @@ def test_weight_decay_shrinks_kernels_alone():
 
 
 def test_the_shipped_classifier_is_a_resnet32_in_kerass_own_layers():
-    path = pathlib.Path(__file__).parents[1] / "pretrained" / "cifar10" / "classifier.keras"
+    path = pathlib.Path(__file__).parents[2] / "pretrained" / "cifar10" / "classifier.keras"
     model = keras.models.load_model(path, compile=False)
     assert model.input_shape == (None, 32, 32, 3)
     assert model.output_shape == (None, 10)

@@ -25,7 +25,7 @@ import time
 import h5py
 import numpy as np
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 SETTINGS = (
     "--classifier_epochs=2", "--stage1_epochs=3", "--stage2_epochs=1", "--steps_per_epoch=6", "--batch_size=32",
     "--attack_steps=2", "--generator_width=4", "--generator_blocks=1", "--switch=auto", "--switch_success=0.01",

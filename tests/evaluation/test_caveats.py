@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from aigan_tf.evaluation.caveats import doubts_of_a_defense, doubts_of_attacks, doubts_of_gradients, mean_success
+from aigan_tf.evaluation.caveats import defence_warnings, comparison_warnings, gradient_masking_warnings, mean_success
 from aigan_tf.evaluation.compare import images_until_paid_for
 from aigan_tf.evaluation.measure import EvaluationSet
 
@@ -19,15 +19,15 @@ def row(success, before=None, **by_class):
 
 def test_attacks_in_their_order_raise_no_doubt():
     rows = {"fgsm": row(0.3), "aigan": row(0.95), "advgan": row(0.96), "pgd": row(0.99), "cw": row(0.97, 1.0)}
-    assert doubts_of_attacks(rows) == []
-    assert doubts_of_attacks({"aigan": row(0.95)}) == []
+    assert comparison_warnings(rows) == []
+    assert comparison_warnings({"aigan": row(0.95)}) == []
 
 
 @pytest.mark.parametrize(
     ("name", "words"), [("fgsm", "hide its gradients"), ("aigan", "too few steps"), ("advgan", "pgd")]
 )
 def test_a_weaker_attack_that_beats_pgd_is_said(name, words):
-    (doubt,) = doubts_of_attacks({name: row(0.9), "pgd": row(0.8)})
+    (doubt,) = comparison_warnings({name: row(0.9), "pgd": row(0.8)})
     assert doubt.startswith(f"{name} succeeds more often (90.0%) than pgd (80.0%)")
     assert words in doubt
 
@@ -35,14 +35,14 @@ def test_a_weaker_attack_that_beats_pgd_is_said(name, words):
 def test_attacks_are_compared_on_the_targets_that_both_were_asked_for():
     rows = {"advgan": row(0.9, a=0.9, b=None), "pgd": row(0.8, a=0.95, b=0.65)}
     assert mean_success(rows, ("advgan", "pgd")) == {"advgan": 0.9, "pgd": 0.95}
-    assert doubts_of_attacks(rows) == []
+    assert comparison_warnings(rows) == []
     assert mean_success({"x": row(1.0, a=None, b=1.0), "y": row(1.0, a=1.0, b=None)}, ("x", "y")) == {}
 
 
 def test_an_early_end_of_cw_and_what_rounding_undoes_are_said():
-    (doubt,) = doubts_of_attacks({"pgd": row(0.9), "cw": row(0.8)})
+    (doubt,) = comparison_warnings({"pgd": row(0.9), "cw": row(0.8)})
     assert "cw is stopped too early" in doubt
-    (doubt,) = doubts_of_attacks({"pgd": row(0.9), "cw": row(0.7, 1.0)})
+    (doubt,) = comparison_warnings({"pgd": row(0.9), "cw": row(0.7, 1.0)})
     assert "100.0% before its pictures are rounded to 8 bits and on 70.0% after" in doubt
 
 
@@ -61,9 +61,9 @@ def examples(digits, digit_classifier):
 
 @pytest.mark.parametrize("targeted", [True, False])
 def test_gradients_that_vanish_are_counted(examples, targeted):
-    assert doubts_of_gradients(examples(1.0), targeted) == []
+    assert gradient_masking_warnings(examples(1.0), targeted) == []
     flat = examples(0.0)
-    (doubt,) = doubts_of_gradients(flat, targeted)
+    (doubt,) = gradient_masking_warnings(flat, targeted)
     assert f"is zero on {flat.correct.sum()} of {flat.correct.sum()} images" in doubt
 
 
@@ -72,7 +72,7 @@ def test_gradients_are_looked_at_where_the_first_hundred_images_are_all_wrong(di
     images, labels = digits.train.as_float()[right], digits.train.labels[right].copy()
     labels[:100] = (labels[:100] + 1) % 10
     mostly_wrong = EvaluationSet(digit_classifier, images, labels, digits.class_names)
-    assert doubts_of_gradients(mostly_wrong, True) == []
+    assert gradient_masking_warnings(mostly_wrong, True) == []
     few = mostly_wrong.first_correct(7)
     np.testing.assert_array_equal(few.images, images[100:107])
     assert few.correct.all()
@@ -82,15 +82,15 @@ def test_a_saturated_classifier_has_no_untargeted_gradient(examples):
     # The label's cross-entropy is flat where the classifier is sure; another class's is not.
     saturated = examples(1e7)
     right = int(saturated.correct.sum())
-    (doubt,) = doubts_of_gradients(saturated, targeted=False)
+    (doubt,) = gradient_masking_warnings(saturated, targeted=False)
     assert f"is zero on {right} of {right} images" in doubt
-    assert doubts_of_gradients(saturated, targeted=True) == []
+    assert gradient_masking_warnings(saturated, targeted=True) == []
 
 
 def test_a_defense_that_hides_its_gradients_is_seen():
-    assert "hides its gradients" in doubts_of_a_defense(0.5475, 0.0004)[0]  # a public FGSM-trained ResNet-32
-    assert "mislead" in doubts_of_a_defense(0.5, 0.6)[0]
-    assert doubts_of_a_defense(0.69, 0.57) == []
+    assert "hides its gradients" in defence_warnings(0.5475, 0.0004)[0]  # a public FGSM-trained ResNet-32
+    assert "mislead" in defence_warnings(0.5, 0.6)[0]
+    assert defence_warnings(0.69, 0.57) == []
 
 
 def test_training_is_paid_for_once_the_time_saved_is_as_much():

@@ -48,6 +48,6 @@ def test_the_generators_images_are_those_of_its_attack(make_aigan, batch):
     images, labels = batch
     aigan = make_aigan()
     made = attacked_images(aigan, images, labels, seed=(0, 3), batch_size=5)
-    classes = aigan.choose_classes(tf.constant(labels), tf.constant((0, 3), tf.int64))
+    classes = aigan.choose_targets(tf.constant(labels), tf.constant((0, 3), tf.int64))
     assert (classes.numpy() != labels).all()
     np.testing.assert_allclose(made, aigan(images, classes), atol=1e-6)

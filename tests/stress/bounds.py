@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
 import aigan_tf  # noqa: F401 isort: skip (before TensorFlow, which reads its settings on import)
 import keras
@@ -26,12 +26,12 @@ from aigan_tf.data import datasets
 from aigan_tf.engine import saved_model
 from aigan_tf.files import write_json
 from aigan_tf.method.networks import Generator
-from aigan_tf.method.perturbation import apply_perturbation, bounded, quantize
+from aigan_tf.method.threat_model import apply_perturbation, bounded, quantize
 from aigan_tf.provenance import device_name, package_versions
 from aigan_tf.serving.export import ServedGenerator, latest_version
 from aigan_tf.workdir import Workdir, config_of
 
-PRETRAINED = pathlib.Path(__file__).parents[1] / "pretrained"
+PRETRAINED = pathlib.Path(__file__).parents[2] / "pretrained"
 SHIPPED = 0.15
 BATCH = 500
 TOLERANCE = 1e-6  # float32's error in adding and subtracting pixels

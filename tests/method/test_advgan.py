@@ -33,7 +33,7 @@ def test_every_image_is_driven_to_the_one_target(make_advgan):
     labels = tf.constant([0, 1, 2, 4])
     advgan = make_advgan(3)
     for seed in (None, tf.constant([0, 1])):
-        np.testing.assert_array_equal(advgan.choose_classes(labels, seed), [3, 3, 3, 3])
+        np.testing.assert_array_equal(advgan.choose_targets(labels, seed), [3, 3, 3, 3])
 
 
 def test_the_class_asked_for_changes_nothing(make_advgan, batch):

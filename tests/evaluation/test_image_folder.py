@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from aigan_tf.evaluation.image_folder import PictureFolder
+from aigan_tf.evaluation.image_folder import ImageFolder
 
 ODD = os.fsdecode(b"test/cat/\xff.png")  # a name of any file system
 
@@ -16,7 +16,7 @@ def test_the_manifest_names_the_file_each_picture_came_from(sources, tmp_path):
     index = np.array([2, 1])
     batch = {"index": index, "label": index - 1, "class": 2 - index, "answer": index}
     norms = dict.fromkeys(("l2", "linf", "ssim"), np.zeros(2))
-    with PictureFolder(tmp_path / "kept", ("cat", "dog"), True, sources) as pictures:
+    with ImageFolder(tmp_path / "kept", ("cat", "dog"), True, sources) as pictures:
         pictures.keep("aigan", {**batch, **norms, "pictures": np.zeros((2, 8, 8, 1), np.uint8)})
     with open(tmp_path / "kept" / "manifest.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = list(csv.DictReader(file))

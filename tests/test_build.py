@@ -33,7 +33,7 @@ def build(dataset, **settings):
 def test_the_attacker_is_the_one_of_the_settings(attack, dataset):
     images, labels = tf.constant(dataset.train.as_float()), tf.constant(dataset.train.labels)
     aigan = build(dataset, attack=attack, attack_steps=2, attack_step_size=0.02)
-    epsilons = aigan.greatest_epsilons(images)
+    epsilons = aigan.max_epsilons(images)
 
     def attacked(seed):
         return aigan.attacker(classifier, images, labels, epsilon=epsilons, seed=tf.constant(seed))

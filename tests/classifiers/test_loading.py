@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from aigan_tf.classifiers.loading import adopt, attackable_model, has_usable_gradient
+from aigan_tf.classifiers.loading import load_classifier, as_classifier, has_usable_gradient
 from aigan_tf.errors import InputError
 
 SHAPE = (8, 8, 1)
@@ -129,7 +129,7 @@ def assert_same_classifier(adopted, reference, images):
 def test_the_logits_before_a_softmax_are_attacked(make, images, tmp_path, caplog):
     model, logits = make()
     model.save(tmp_path / "model.keras")
-    adopted = adopt(str(tmp_path / "model.keras"), images, CLASSES)
+    adopted = load_classifier(str(tmp_path / "model.keras"), images, CLASSES)
     np.testing.assert_allclose(adopted(tf.constant(images)), logits(images, training=False), atol=1e-6)
     assert_same_classifier(adopted, logits, images)
     assert not [record for record in caplog.records if record.name.startswith("aigan_tf")]
@@ -142,7 +142,7 @@ def test_a_saturated_softmax_still_has_gradients(images, tmp_path):
         network.layers[-1].set_weights([500 * kernel, bias])
     assert np.asarray(model(images, training=False)).max(axis=-1).min() == 1.0  # no gradient is left in it
     model.save(tmp_path / "model.keras")
-    adopted = adopt(str(tmp_path / "model.keras"), images, CLASSES)
+    adopted = load_classifier(str(tmp_path / "model.keras"), images, CLASSES)
     np.testing.assert_allclose(adopted(tf.constant(images)), logits(images, training=False), rtol=1e-4, atol=1e-2)
 
 
@@ -150,9 +150,9 @@ def test_pixels_are_scaled_to_the_input_range(images, tmp_path):
     logits = logits_model()
     inputs = keras.Input(SHAPE)
     keras.Model(inputs, logits(inputs / 255.0)).save(tmp_path / "bytes.keras")
-    assert_same_classifier(adopt(str(tmp_path / "bytes.keras"), images, CLASSES, (0.0, 255.0)), logits, images)
+    assert_same_classifier(load_classifier(str(tmp_path / "bytes.keras"), images, CLASSES, (0.0, 255.0)), logits, images)
     keras.Model(inputs, logits(inputs / 2.0 + 0.5)).save(tmp_path / "signed.keras")
-    assert_same_classifier(adopt(str(tmp_path / "signed.keras"), images, CLASSES, (-1.0, 1.0)), logits, images)
+    assert_same_classifier(load_classifier(str(tmp_path / "signed.keras"), images, CLASSES, (-1.0, 1.0)), logits, images)
 
 
 def test_a_subclassed_model_is_attacked_through_log_probabilities(images, tmp_path, restored_registry, caplog):
@@ -170,7 +170,7 @@ def test_a_subclassed_model_is_attacked_through_log_probabilities(images, tmp_pa
     model = Subclassed()
     model(images)
     model.save(tmp_path / "model.keras")
-    adopted = adopt(str(tmp_path / "model.keras"), images, CLASSES)
+    adopted = load_classifier(str(tmp_path / "model.keras"), images, CLASSES)
     assert "logarithms" in caplog.text
     assert_same_classifier(adopted, lambda x, training: model.top(model.flatten(x)), images)
 
@@ -182,12 +182,12 @@ def test_the_reason_why_a_model_fails_is_said_not_where(images):
 
     model = keras.Sequential([layers.Lambda(lambda x: x), Reshaping()])
     with pytest.raises(InputError, match=r"fails on images of .* \(.*reshape.*\); expected a model"):
-        attackable_model(model, images, None)
+        as_classifier(model, images, None)
 
 
 def test_a_model_that_was_never_called_is_attackable(images, caplog):
     model = keras.Sequential([layers.Flatten(), layers.Dense(CLASSES), layers.Softmax()])
-    attacked = attackable_model(model, images, CLASSES)
+    attacked = as_classifier(model, images, CLASSES)
     assert "logarithms" not in caplog.text
     np.testing.assert_allclose(tf.nn.softmax(attacked(tf.constant(images))), model(images), atol=1e-5)
 
@@ -195,7 +195,7 @@ def test_a_model_that_was_never_called_is_attackable(images, caplog):
 def test_the_classifier_of_a_work_folder_is_pointed_at(images, tmp_path):
     (tmp_path / "classifier.keras").touch()
     with pytest.raises(InputError, match=r"is a work folder; .* give .*classifier\.keras"):
-        adopt(str(tmp_path), images, CLASSES)
+        load_classifier(str(tmp_path), images, CLASSES)
 
 
 def test_a_custom_last_layer_with_a_softmax_is_attacked_through_log_probabilities(
@@ -216,7 +216,7 @@ def test_a_custom_last_layer_with_a_softmax_is_attacked_through_log_probabilitie
 
     model = keras.Sequential([keras.Input(images.shape[1:]), layers.Flatten(), Head(CLASSES)])
     model.save(tmp_path / "model.keras")
-    adopted = adopt(str(tmp_path / "model.keras"), images, CLASSES)
+    adopted = load_classifier(str(tmp_path / "model.keras"), images, CLASSES)
     assert "logarithms" in caplog.text
     assert_same_classifier(adopted, lambda x, training: model.layers[-1].dense(model.layers[0](x)), images)
 
@@ -224,7 +224,7 @@ def test_a_custom_last_layer_with_a_softmax_is_attacked_through_log_probabilitie
 def test_a_saved_model_with_softmax_is_attacked_through_log_probabilities(images, tmp_path, caplog):
     model, logits = with_dense_softmax()
     model.export(tmp_path / "served", verbose=False)
-    adopted = adopt(str(tmp_path / "served"), images, CLASSES)
+    adopted = load_classifier(str(tmp_path / "served"), images, CLASSES)
     assert "logarithms" in caplog.text
     assert_same_classifier(adopted, logits, images)
 
@@ -233,7 +233,7 @@ def test_a_saved_model_of_logits_and_bytes(images, tmp_path, caplog):
     logits = logits_model()
     inputs = keras.Input(SHAPE)
     keras.Model(inputs, logits(inputs / 255.0)).export(tmp_path / "served", verbose=False)
-    adopted = adopt(str(tmp_path / "served"), images, CLASSES, (0.0, 255.0))
+    adopted = load_classifier(str(tmp_path / "served"), images, CLASSES, (0.0, 255.0))
     assert_same_classifier(tf.function(adopted), logits, images)
     assert not [record for record in caplog.records if record.name.startswith("aigan_tf")]
 
@@ -253,10 +253,10 @@ def test_a_model_without_a_gradient_is_refused(images, tmp_path):
     keras.Model(inputs, layers.Dense(CLASSES)(flat)).save(tmp_path / "rounds.keras")
     for name, pixel_range in (("bytes", (0.0, 255.0)), ("rounds.keras", (0.0, 1.0))):
         with pytest.raises(InputError, match="no usable gradient") as caught:
-            adopt(str(tmp_path / name), images, CLASSES, pixel_range)
+            load_classifier(str(tmp_path / name), images, CLASSES, pixel_range)
         assert "\n" not in str(caught.value)
         # As a black box it is only asked.
-        asked = adopt(str(tmp_path / name), images, CLASSES, pixel_range, needs_gradient=False)
+        asked = load_classifier(str(tmp_path / name), images, CLASSES, pixel_range, needs_gradient=False)
         assert asked(tf.constant(images)).shape == (len(images), CLASSES)
         assert not has_usable_gradient(asked, images)
 
@@ -266,7 +266,7 @@ def test_a_mixed_precision_classifier_answers_in_float32(images, tmp_path):
     x = layers.Flatten()(inputs)
     logits = layers.Dense(CLASSES, dtype="mixed_float16")(x)
     keras.Model(inputs, layers.Activation("softmax", dtype="float32")(logits)).save(tmp_path / "model.keras")
-    outputs = adopt(str(tmp_path / "model.keras"), images, CLASSES)(tf.constant(images))
+    outputs = load_classifier(str(tmp_path / "model.keras"), images, CLASSES)(tf.constant(images))
     assert outputs.dtype == tf.float32  # the losses mix it with float32 terms
 
 
@@ -281,13 +281,13 @@ def test_a_custom_layer_needs_the_file_that_registers_it(images, tmp_path, resto
     restored_registry.clear()
 
     with pytest.raises(InputError) as caught:
-        adopt(str(tmp_path / "model.keras"), images, CLASSES)
+        load_classifier(str(tmp_path / "model.keras"), images, CLASSES)
     message = str(caught.value)
     assert "\n" not in message
     assert "Doubling" in message
     assert "--custom_objects" in message
 
-    adopted = adopt(str(tmp_path / "model.keras"), images, CLASSES, custom_objects=str(source))
+    adopted = load_classifier(str(tmp_path / "model.keras"), images, CLASSES, custom_objects=str(source))
     assert_same_classifier(adopted, model, images)
 
 
@@ -306,7 +306,7 @@ def test_a_bad_custom_objects_file_is_named(name, text, expected, images, tmp_pa
         (tmp_path / name).write_text(text)
     already_logits()[0].save(tmp_path / "model.keras")
     with pytest.raises(InputError, match=expected) as caught:
-        adopt(str(tmp_path / "model.keras"), images, CLASSES, custom_objects=str(tmp_path / name))
+        load_classifier(str(tmp_path / "model.keras"), images, CLASSES, custom_objects=str(tmp_path / name))
     assert "\n" not in str(caught.value)
     assert name in str(caught.value)
 
@@ -316,7 +316,7 @@ def test_a_lambda_layer_is_not_executed(images, tmp_path):
     x = layers.Lambda(lambda x: x * 3.0)(inputs)
     keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(x))).save(tmp_path / "model.keras")
     with pytest.raises(InputError, match="`Lambda`") as caught:
-        adopt(str(tmp_path / "model.keras"), images, CLASSES)
+        load_classifier(str(tmp_path / "model.keras"), images, CLASSES)
     assert "\n" not in str(caught.value)
 
 
@@ -325,32 +325,32 @@ def test_a_model_for_other_images_is_refused(images, tmp_path):
     model.save(tmp_path / "model.keras")
     for shape in ((5, 9, 8, 1), (5, 8, 8, 3)):
         with pytest.raises(InputError, match=r"\(8, 8, 1\)") as caught:
-            adopt(str(tmp_path / "model.keras"), np.zeros(shape, np.float32), CLASSES)
+            load_classifier(str(tmp_path / "model.keras"), np.zeros(shape, np.float32), CLASSES)
         assert str(shape[1:]) in str(caught.value)
         assert ("--image_size" in str(caught.value)) == (shape[-1] == 1)  # resizing makes no channels
     keras.Sequential([keras.Input((64,)), layers.Dense(CLASSES)]).save(tmp_path / "flat.keras")
     with pytest.raises(InputError, match="64"):
-        adopt(str(tmp_path / "flat.keras"), images, CLASSES)
+        load_classifier(str(tmp_path / "flat.keras"), images, CLASSES)
 
 
 def test_a_saved_model_for_other_images_is_refused(tmp_path):
     already_logits()[0].export(tmp_path / "served", verbose=False)
     with pytest.raises(InputError, match="--image_size") as caught:
-        adopt(str(tmp_path / "served"), np.zeros((5, 9, 8, 1), np.float32), CLASSES)
+        load_classifier(str(tmp_path / "served"), np.zeros((5, 9, 8, 1), np.float32), CLASSES)
     assert "\n" not in str(caught.value)
 
 
 def test_another_number_of_classes_is_refused(images, tmp_path):
     already_logits()[0].save(tmp_path / "model.keras")
     with pytest.raises(InputError, match=r"\(4,\) an image; expected \(10,\)"):
-        adopt(str(tmp_path / "model.keras"), images, 10)
+        load_classifier(str(tmp_path / "model.keras"), images, 10)
 
 
 def test_an_output_that_is_not_one_vector_an_image_is_refused(images, tmp_path):
     inputs = keras.Input(SHAPE)
     keras.Model(inputs, layers.Conv2D(CLASSES, 3)(inputs)).save(tmp_path / "maps.keras")
     with pytest.raises(InputError, match=r"\(6, 6, 4\)"):
-        adopt(str(tmp_path / "maps.keras"), images, CLASSES)
+        load_classifier(str(tmp_path / "maps.keras"), images, CLASSES)
 
 
 def test_nan_outputs_are_refused(images, tmp_path):
@@ -359,7 +359,7 @@ def test_nan_outputs_are_refused(images, tmp_path):
     model.layers[-1].set_weights([kernel, np.full_like(bias, np.nan)])
     model.save(tmp_path / "model.keras")
     with pytest.raises(InputError, match="NaN"):
-        adopt(str(tmp_path / "model.keras"), images, CLASSES)
+        load_classifier(str(tmp_path / "model.keras"), images, CLASSES)
 
 
 def test_files_that_are_no_model_are_refused(images, tmp_path):
@@ -373,7 +373,7 @@ def test_files_that_are_no_model_are_refused(images, tmp_path):
     (tmp_path / "folder").mkdir()
     for name in ("truncated.keras", "empty.keras", "text.h5", "other.keras", "folder", "missing.keras"):
         with pytest.raises(InputError) as caught:
-            adopt(str(tmp_path / name), images, CLASSES)
+            load_classifier(str(tmp_path / name), images, CLASSES)
         message = str(caught.value)
         assert name in message
         assert "expected" in message
@@ -388,13 +388,13 @@ def test_a_damaged_weight_is_seen(images, tmp_path):
     data[weights.header_offset + weights.file_size // 2] ^= 1
     (tmp_path / "model.keras").write_bytes(data)
     with pytest.raises(InputError, match=r"model\.weights\.h5 in it is damaged.*expected"):
-        adopt(str(tmp_path / "model.keras"), images, CLASSES)
+        load_classifier(str(tmp_path / "model.keras"), images, CLASSES)
 
 
 def test_a_fingerprint_that_cannot_be_read_is_no_traceback(images, tmp_path, caplog):
     already_logits()[0].export(tmp_path / "model", verbose=False)
     (tmp_path / "model" / "fingerprint.pb").write_bytes(b"no")
-    adopt(str(tmp_path / "model"), images, CLASSES)
+    load_classifier(str(tmp_path / "model"), images, CLASSES)
     assert not [record for record in caplog.records if record.exc_info]
 
 
@@ -407,4 +407,4 @@ def test_a_signature_with_two_outputs_is_refused(images, tmp_path):
 
     tf.saved_model.save(module, str(tmp_path / "two"), signatures={"serving_default": serve})
     with pytest.raises(InputError, match="1 inputs and 2 outputs"):
-        adopt(str(tmp_path / "two"), images, CLASSES)
+        load_classifier(str(tmp_path / "two"), images, CLASSES)

@@ -11,7 +11,7 @@ from aigan_tf.engine.checkpoints import Checkpoint
 from aigan_tf.method.losses import adversarial_loss, discriminator_loss, gan_loss, hinge_loss
 from aigan_tf.method.networks import Discriminator, Generator
 from aigan_tf.method.pgd import pgd_attack
-from aigan_tf.method.targets import draw_epsilons, draw_target_classes, spread_target_classes
+from aigan_tf.method.targets import draw_epsilons, draw_targets, spread_targets
 
 SGD = keras.optimizers.SGD
 
@@ -76,7 +76,7 @@ class ConstantGenerator(keras.Model):
 def test_drawn_targets_are_uniform_over_the_other_classes(num_classes):
     count = 4000 * num_classes
     labels = tf.range(count) % num_classes
-    targets = draw_target_classes(labels, num_classes, [1, 2])
+    targets = draw_targets(labels, num_classes, [1, 2])
 
     assert targets.dtype == tf.int32
     pairs = np.zeros((num_classes, num_classes))
@@ -85,14 +85,14 @@ def test_drawn_targets_are_uniform_over_the_other_classes(num_classes):
     others = pairs[~np.eye(num_classes, dtype=bool)]
     share = 1 / (num_classes - 1)
     assert np.abs(others - 4000 * share).max() <= 5 * np.sqrt(4000 * share * (1 - share))
-    assert not np.array_equal(targets, draw_target_classes(labels, num_classes, [1, 3])) or num_classes == 2
+    assert not np.array_equal(targets, draw_targets(labels, num_classes, [1, 3])) or num_classes == 2
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 10])
 def test_spread_targets_take_the_other_classes_in_turn(num_classes):
     for label in range(num_classes):
         labels = tf.fill((2 * (num_classes - 1),), label)
-        targets = spread_target_classes(labels, num_classes).numpy()
+        targets = spread_targets(labels, num_classes).numpy()
 
         assert targets.dtype == np.int32
         others = sorted(set(range(num_classes)) - {label})
@@ -268,7 +268,7 @@ def test_a_step_reports_the_losses_of_the_papers_terms(make_aigan, make_classifi
         attack="untargeted",
     )
     aigan.stage = stage
-    perturbations = aigan.perturb(images, labels, aigan.greatest_epsilons(images), training=True)
+    perturbations = aigan.perturb(images, labels, aigan.max_epsilons(images), training=True)
     adversarial_images = tf.clip_by_value(images + perturbations, 0, 1)
     real_images = 1.0 - images if stage == 1 else images
     fake_logits = aigan.discriminator(adversarial_images)
@@ -524,7 +524,7 @@ def reference(run):
     answers = np.argmax(run.classifier(images), -1)
     right = [0, 1, 4]
     labels = np.where(np.isin(np.arange(6), right), answers, (answers + 1) % 10).astype(np.int32)
-    targets = np.concatenate([spread_target_classes(labels[:4], 10), spread_target_classes(labels[4:], 10)])
+    targets = np.concatenate([spread_targets(labels[:4], 10), spread_targets(labels[4:], 10)])
 
     adversarial_images = run.aigan(images, targets).numpy()
     change = (adversarial_images - images).reshape(6, -1)
@@ -536,7 +536,7 @@ def reference(run):
         "hinge_active": 1.0,
         "adversarial_loss": adversarial_loss(logits, targets, True),
         "gan_loss": gan_loss(run.aigan.discriminator(adversarial_images)),
-        "hinge_loss": hinge_loss(run.aigan.perturb(images, targets, run.aigan.greatest_epsilons(images)), 0.0),
+        "hinge_loss": hinge_loss(run.aigan.perturb(images, targets, run.aigan.max_epsilons(images)), 0.0),
     }
     expected["generator_loss"] = sum(expected[name] for name in ("adversarial_loss", "gan_loss", "hinge_loss"))
     return tf.data.Dataset.from_tensor_slices((images, labels)).batch(4), expected

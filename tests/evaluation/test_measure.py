@@ -23,8 +23,8 @@ def attack(images, classes):
     return tf.stack([first, images[:, 0, 1, 0]], axis=1)[:, tf.newaxis, :, tf.newaxis]
 
 
-def make_images(classes, attackable):
-    pixels = np.stack([(np.array(classes) + 0.5) / 10, np.array(attackable, np.float32)], axis=1)
+def make_images(classes, checked_classifier):
+    pixels = np.stack([(np.array(classes) + 0.5) / 10, np.array(checked_classifier, np.float32)], axis=1)
     return pixels[:, np.newaxis, :, np.newaxis].astype(np.float32)
 
 

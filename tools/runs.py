@@ -1,6 +1,7 @@
 """Reads the runs of docs/results: settings, report, history of the epochs, and the command that repeats a run.
 
-Settings are read as they stand in config.json. No `Config` is made from them, since earlier versions had other settings.
+Settings are read as they stand in config.json. No `Config` is made from them, since earlier versions had other
+settings.
 """
 
 import dataclasses

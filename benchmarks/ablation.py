@@ -1,15 +1,14 @@
-"""What each part of the method is worth: the same budget with one thing changed, as a table.
+"""Ablation: what each part of the method is worth, as a table. Each row has the same budget and one change.
 
     python benchmarks/ablation.py --classifier=runs/cifar10/classifier.keras --output=docs/results/ablation.json
 
-Every row trains a generator (on CIFAR-10, or what `--dataset` names, by its preset; `--generator_width=16`
-where that one would take too long) from the same first weights and measures it on the validation
-split, on each image the classifier gets right, towards all other
-classes, after quantising: after stage 1 and at the end. The base row takes `--stage1_steps` and
-`--stage2_steps`. A row that leaves out a stage gets as many more steps of the other as fit into the
-base row's time, from step times measured first; one keeps the attacker for as many steps as the base
-row has. Other batch sizes see as many images. Rows already in the output (with the same settings) are kept, so that an interrupted study
-goes on; `--rows` chooses some.
+Each row trains a generator from the same initial weights, by the preset of CIFAR-10 or of `--dataset`
+(`--generator_width=16` if that takes too long). It is measured after stage 1 and at the end, on the validation images
+that the classifier gets right, towards all other classes, after rounding to 8 bits. The base row takes `--stage1_steps`
+and `--stage2_steps`. A row without one of the stages gets as many steps of the other as fit into the base row's time,
+by step times measured first; one row keeps the attacker for as many steps as the base row has. Rows with other batch
+sizes see as many images. Rows already in the output with the same settings are kept, so that an interrupted study continues;
+`--rows` selects some.
 """
 
 import dataclasses
@@ -24,7 +23,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import aigan_tf  # noqa: F401 isort: skip (before TensorFlow: it sets oneDNN)
 import keras
 import numpy as np
-import page_tables
 import tensorflow as tf
 from absl import app, flags
 
@@ -39,6 +37,7 @@ from aigan_tf.files import write_bytes, write_json
 from aigan_tf.method.aigan import AIGAN
 from aigan_tf.method.networks import Generator
 from aigan_tf.provenance import device_name
+from tools.markdown import table
 
 _CLASSIFIER = flags.DEFINE_string("classifier", "runs/cifar10/classifier.keras", "the classifier under attack")
 _DATASET = flags.DEFINE_string("dataset", "cifar10", "data set, whose preset is the base row")
@@ -57,7 +56,7 @@ _ROWS = flags.DEFINE_list("rows", [], "names of the rows to run, by comma; empty
 
 # What the JSON keeps of the base settings.
 _TUNED = (
-    "gan_weight", "hinge_weight", "hinge_threshold", "bound", "attack_steps", "attack_step_size", "batch_size", "optimizer", "learning_rate",
+    "gan_weight", "hinge_weight", "hinge_threshold", "attack_steps", "attack_step_size", "batch_size", "learning_rate",
     "discriminator_learning_rate", "mixed_precision", "flip", "max_shift", "generator_width", "generator_blocks", "class_maps", "discriminator_width",
 )  # fmt: skip
 
@@ -135,9 +134,6 @@ ROWS = {
     "batches of 32": Row(dict(batch_size=32)),
     "batches of 64": Row(dict(batch_size=64)),
     "batches of 128": Row(dict(batch_size=128)),
-    "Adam": Row(dict(optimizer="adam", learning_rate=5e-3)),
-    "Adam, learning rate 2e-3": Row(dict(optimizer="adam", learning_rate=2e-3)),
-    "tanh bound": Row(dict(bound="tanh")),
     "learning rate 5e-3": Row(dict(learning_rate=5e-3)),
     "learning rate 2e-2": Row(dict(learning_rate=2e-2)),
     "width 16": Row(dict(generator_width=16)),
@@ -209,7 +205,7 @@ def run(row: Row, config, dataset, examples, seconds) -> dict:
     return result
 
 
-def table(results: dict) -> str:
+def study_table(results: dict) -> str:
     """Returns the study as a Markdown table, best first."""
     columns = ("change", "success", "worst target", "mean L2", "after stage 1: success, L2", "steps 1 + 2", "seconds")
     rows = []
@@ -227,7 +223,7 @@ def table(results: dict) -> str:
                 f"{sum(stage['seconds'] for stage in row['stages']):.0f}",
             )
         )
-    return page_tables.table(columns, rows)
+    return table(columns, rows)
 
 
 def main(_):
@@ -270,9 +266,9 @@ def main(_):
             continue  # measured before, or what the data set's preset has anyway
         study["rows"][name] = run(ROWS[name], config, dataset, examples, seconds)
         write_json(output, study)
-        write_bytes(output.with_suffix(".md"), table(study["rows"]).encode())
+        write_bytes(output.with_suffix(".md"), study_table(study["rows"]).encode())
         print(name, json.dumps(study["rows"][name]["stages"][-1]), flush=True)
-    print(table(study["rows"]))
+    print(study_table(study["rows"]))
 
 
 if __name__ == "__main__":

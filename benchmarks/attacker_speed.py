@@ -14,7 +14,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import timing  # isort: skip (before TensorFlow: the package sets oneDNN)
 import numpy as np
-import page_tables
 import tensorflow as tf
 from absl import app, flags
 from peak_memory import tensors_mib
@@ -27,6 +26,7 @@ from aigan_tf.engine.precision import MixedPrecision
 from aigan_tf.method.pgd import pgd_attack
 from aigan_tf.method.targets import spread_targets
 from aigan_tf.workdir import Workdir
+from tools.performance import attackers_table
 
 _WORKDIR = flags.DEFINE_string("workdir", "pretrained/cifar10", "work folder whose classifier is attacked")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "folder of TFDS data sets (default: TFDS's own)")
@@ -154,7 +154,7 @@ def main(_):
         "times_as_fast_as_the_fastest_library": ratios,
         "goal": GOAL,
     }
-    print(page_tables.attackers(rows))
+    print(attackers_table(rows))
     for name, ratio in ratios.items():
         print(f"{name}: {ratio:.2f} times as fast as the fastest library; goal {GOAL}")
     timing.save(result, _OUTPUT.value)

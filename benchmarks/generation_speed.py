@@ -1,4 +1,4 @@
-"""Pictures a second of an exported generator beside foolbox's attacks on the same classifier, with each one's success.
+"""Images per second of an exported generator beside foolbox's attacks on the same classifier, with each one's success.
 
     python benchmarks/generation_speed.py --workdir=pretrained/cifar10 --output=docs/results/performance/generation.json
 
@@ -16,7 +16,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import timing  # isort: skip (before TensorFlow: the package sets oneDNN)
 import foolbox
 import numpy as np
-import page_tables
 import tensorflow as tf
 from absl import app, flags
 from convolutions import convolutions_of
@@ -31,6 +30,7 @@ from aigan_tf.evaluation.attacks import ExportedGenerator
 from aigan_tf.method.threat_model import apply_perturbation, quantize
 from aigan_tf.method.targets import spread_targets
 from aigan_tf.workdir import Workdir
+from tools.performance import attacks_table
 
 _WORKDIR = flags.DEFINE_string("workdir", "pretrained/cifar10", "work folder with generator and classifier")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "folder of TFDS data sets (default: TFDS's own)")
@@ -122,7 +122,7 @@ def main(_):
         print(name, rows[f"foolbox {name}"], flush=True)
     fastest = rows[f"generator, batch {min(GENERATOR_BATCHES[-1], len(images))}"]["milliseconds_per_image"]
     ratios = {name: rows[f"foolbox {name}"]["milliseconds_per_image"] / fastest for name in ("FGSM", *GOALS)}
-    print(page_tables.attacks(rows))
+    print(attacks_table(rows))
     for name, goal in GOALS.items():
         verdict = "met" if ratios[name] >= goal else "missed"
         print(

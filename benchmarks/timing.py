@@ -1,4 +1,4 @@
-"""Medians of repeated runs, and writing a benchmark's result as JSON with the machine it was measured on."""
+"""Median times of repeated runs, and a benchmark's result as JSON, with the machine it was measured on."""
 
 import os
 import pathlib

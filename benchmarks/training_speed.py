@@ -24,7 +24,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import timing  # isort: skip (before TensorFlow: the package sets oneDNN)
 import keras
 import numpy as np
-import page_tables
 import tensorflow as tf
 from absl import app, flags
 from convolutions import Convolution, convolutions_of
@@ -37,6 +36,7 @@ from aigan_tf.data.batches import training_batches
 from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.data.splits import Split
 from aigan_tf.engine.precision import MixedPrecision
+from tools.markdown import table
 
 PRECISIONS = {"float32": False, "mixed precision": True}
 
@@ -258,7 +258,7 @@ def main(_):
         (f"{stage}: times its convolutions", *(f"{result['times_the_floor'][name][stage]:.2f}" for name in seconds))
         for stage in passes
     ]
-    print(page_tables.table(("ms", *seconds), rows))
+    print(table(("ms", *seconds), rows))
     print(
         f"goals: {', '.join(f'{stage} {1000 * goal:.0f} ms' for stage, goal in GOALS.items())}; {FLOOR_GOAL} times its convolutions"
     )

@@ -29,7 +29,7 @@ from aigan_tf.training import run as training
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NAME = re.compile(r"(?<![\w./])(?:aigan_tf|keras)(?:\.[A-Za-z_]\w*)+")
-PATH = re.compile(r"(?<![\w./-])(?:aigan_tf|benchmarks|docs|notebooks|pretrained|serving|tests)/[\w./*-]+")
+PATH = re.compile(r"(?<![\w./-])(?:aigan_tf|benchmarks|docs|notebooks|pretrained|serving|tests|tools)/[\w./*-]+")
 PROGRAMS = {"train.py": cli.train, "evaluate.py": cli.evaluate, "aigan_tf.serving.client": client.main}
 
 

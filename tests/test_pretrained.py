@@ -50,7 +50,7 @@ def test_a_shipped_folder_is_small_whole_and_says_what_it_is(folder):
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_the_command_of_a_card_has_the_settings_of_its_run(folder):
-    """Also after a preset has changed: `python benchmarks/pretrained.py` writes the cards anew."""
+    """Also after a preset has changed: `python tools/pretrained.py` writes the cards anew."""
     (command,) = re.findall(r"\| command \| `python train.py (.*)` \|", (folder / "README.md").read_text())
     given = dict(flag.removeprefix("--").split("=") for flag in command.split())
     assert given.pop("classifier") == f"pretrained/{folder.name}/classifier.keras"

@@ -1,0 +1,103 @@
+"""The committed figures, tables and cards are what the scripts in tools/ write."""
+
+import json
+import re
+
+import matplotlib
+import pytest
+
+from aigan_tf.config import make_config
+from tools import figures, pretrained, runs, tables
+from tools.markdown import section
+
+EACH_SECTION = [(page, name) for name, pages in tables.SECTIONS.items() for page in pages]
+EACH_FILE = {path: make for made in tables.WHOLE_FILES.values() for path, make in made.items()}
+
+
+@pytest.mark.parametrize(("page", "name"), EACH_SECTION)
+def test_table_is_what_tables_py_writes(page, name):
+    assert section((runs.ROOT / page).read_text(), name) == tables.SECTIONS[name][page]()
+
+
+@pytest.mark.parametrize("path", EACH_FILE)
+def test_file_is_what_tables_py_writes(path):
+    assert (runs.ROOT / path).read_text() == EACH_FILE[path]()
+
+
+@pytest.mark.parametrize("folder", [path.parent for path in runs.ROOT.glob("pretrained/*/config.json")], ids=str)
+def test_card_is_what_pretrained_py_writes(folder):
+    assert (folder / "README.md").read_text() == pretrained.card(folder)
+
+
+def test_each_archived_run_names_the_run_that_supersedes_it():
+    archived, current = ({run.name for run in found()} for found in (runs.archived_runs, runs.current_runs))
+    assert set(runs.superseded_by()) == archived
+    assert set(runs.superseded_by().values()) <= current
+    assert not archived & current
+
+
+def test_no_current_run_has_a_setting_that_is_gone():
+    assert not any(runs.GONE.keys() & runs.changed_settings(run.config).keys() for run in runs.current_runs())
+
+
+@pytest.mark.parametrize(
+    ("changed", "flags"),
+    [
+        ({}, ""),
+        ({"variable_epsilon": True, "gan_weight": 0.0}, " --gan_weight=0 --variable_epsilon"),
+        ({"epsilon": 4 / 255, "seed": 1}, " --epsilon=4/255 --seed=1"),
+        ({"hinge_threshold": 0, "image_size": [32, 32]}, " --image_size=32,32"),
+        ({"switch": "fixed", "stage1_epochs": 9}, " --stage1_epochs=9 --switch_success=1"),
+        ({"bound": "tanh"}, " --bound=tanh"),
+    ],
+)
+def test_command_has_what_differs_from_the_preset(changed, flags):
+    saved = {"dataset": "cifar10", "bound": "projection", "optimizer": "muon", "discriminator_width": 16}
+    saved |= {"mixed_precision": True, "class_maps": 8, **dict(sorted(changed.items()))}
+    assert runs.command(saved, "cifar10") == f"python train.py --dataset=cifar10{flags}"
+
+
+def test_early_run_had_the_defaults_of_its_time():
+    command = runs.command({"dataset": "mnist", "seed": make_config().seed}, "early")
+    settings = "--bound=tanh --optimizer=adam --mixed_precision=false --class_maps=0 --discriminator_width=32"
+    assert command == f"python train.py --dataset=mnist {settings} --workdir=runs/early"
+
+
+def test_page_of_a_comparison(tmp_path):
+    tables.write_page(runs.RESULTS / "cifar10", tmp_path / "new" / "page.html")
+    page = (tmp_path / "new" / "page.html").read_text()
+    attacks = json.loads((runs.RESULTS / "cifar10" / tables.COMPARISON).read_text())["attacks"]
+    assert all(f"<td>{name}</td>" in page for name in attacks)
+    assert "<h2>Success against epsilon</h2>" in page
+
+
+def test_collecting_a_run_replaces_an_earlier_one_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "RESULTS", tmp_path / "results")
+    workdir, kept = tmp_path / "digits", tmp_path / "results" / "digits"
+    for folder, names in ((workdir, ["config.json", tables.COMPARISON]), (kept, ["config.json", "metrics.csv"])):
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(str(folder))
+    tables.collect([workdir])
+    assert {path.relative_to(kept).as_posix() for path in kept.rglob("*.*")} == {"config.json", tables.COMPARISON}
+    assert (kept / "config.json").read_text() == str(workdir)
+
+
+def test_each_drawn_figure_has_its_runs():
+    assert set(figures.COMMITTED) == {path.name for path in figures.IMAGES.glob("*.svg")}
+
+
+def test_figures_come_out_the_same(tmp_path):
+    figures.draw_committed(tmp_path)
+    for name in figures.COMMITTED:
+        drawn, committed = (tmp_path / name).read_text(), (figures.IMAGES / name).read_text()
+        texts, committed_texts = (re.findall("<!-- (.*) -->", file) for file in (drawn, committed))
+        assert texts == committed_texts
+        if f"Matplotlib v{matplotlib.__version__}," in committed:
+            assert drawn == committed
+
+
+def test_control_must_begin_as_its_run():
+    run, control = (runs.read_run(runs.RESULTS / name) for name in ("mnist_B", "cifar10_control"))
+    with pytest.raises(SystemExit, match="cifar10_control does not begin as"):
+        figures.stages(run, control)

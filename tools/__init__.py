@@ -1,0 +1,1 @@
+"""Scripts that publish what was measured: figures, tables, and the shipped generators."""

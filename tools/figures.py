@@ -1,0 +1,173 @@
+"""Draws the figures of docs/results.md from the runs in docs/results.
+
+    python tools/figures.py  # all of them, into docs/images
+    python tools/figures.py curves docs/images/curves.svg docs/results/cifar10 docs/results/cifar100
+    python tools/figures.py epsilon docs/images/epsilon.svg docs/results/digits_variable_epsilon
+    python tools/figures.py stages docs/images/stages_mnist.svg docs/results/mnist_B docs/results/mnist_B_control
+
+curves: success against minutes of training, one line per run, on a logit axis, which shows 97 and 99 % as far apart as
+50 and 75 %. epsilon: success against epsilon, one line per generator trained with --variable_epsilon. stages: success
+against L2 of each epoch, of a run and of a control that keeps the attacker. Curves and stages are measured on the
+validation split after every epoch, epsilon on the test split.
+"""
+
+import argparse
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
+
+from tools.runs import RESULTS, ROOT, Run, classifier_name, read_run
+
+IMAGES = ROOT / "docs" / "images"
+TICKS = (0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
+
+# The figures of docs/images that are drawn here: kind, and the runs in docs/results.
+COMMITTED = {
+    "curves.svg": ("curves", ("mnist", "mnist_A", "mnist_B", "cifar10", "cifar100")),
+    "epsilon.svg": (
+        "epsilon",
+        (
+            "digits_variable_epsilon",
+            "digits_variable_epsilon_seed1",
+            "digits_variable_epsilon_seed2",
+            "cifar10_variable_epsilon",
+        ),
+    ),
+    "stages_mnist.svg": ("stages", ("mnist_B", "mnist_B_control")),
+    "stages_cifar10.svg": ("stages", ("cifar10_two_stages", "cifar10_control")),
+    "stages_cifar100.svg": ("stages", ("cifar100_two_stages", "cifar100_control")),
+}
+
+
+def curves(*runs: Run) -> Figure:
+    """Draws success against minutes since training began."""
+    figure = Figure(figsize=(7.5, 5.2), layout="constrained")
+    axis = figure.subplots()
+    for run in runs:
+        minutes, success = _over_time(run)
+        classifier = f"{classifier_name(run.config['classifier'])} ({run.report['clean_accuracy']:.1%})"
+        label = f"{run.name}: {classifier}, {run.report['device']}; ends at {success[-1]:.1%}"
+        axis.plot(minutes, success, "-", linewidth=1.6, label=label)
+    axis.set_yscale("logit")
+    axis.yaxis.set_major_locator(FixedLocator(TICKS))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}"))
+    axis.set_xlim(left=0)
+    axis.set_xlabel("minutes of the generator's training")
+    axis.set_ylabel("targeted success, % of validation attacks")
+    axis.grid(alpha=0.3)
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", frameon=False, fontsize=9)
+    return figure
+
+
+def _over_time(run: Run) -> tuple[list[float], list[float]]:
+    """Returns minutes and success at the end of each epoch."""
+    minutes, success, seconds = [], [], 0.0
+    for epoch in run.epochs:
+        seconds += float(epoch["seconds"])
+        minutes.append(seconds / 60)
+        success.append(float(epoch["val_targeted_success_rate"]))
+    return minutes, success
+
+
+def epsilon(*runs: Run) -> Figure:
+    """Draws success against epsilon, as a share of the largest budget."""
+    figure = Figure(figsize=(6.5, 3.8), layout="constrained")
+    axis = figure.subplots()
+    for run in runs:
+        points, largest = run.report.get("success_by_epsilon"), run.config["epsilon"]
+        if not points:
+            sys.exit(f"error: {run.folder} has no success by epsilon; expected a run with --variable_epsilon")
+        budgets, rates = ([point[key] for point in points] for key in ("epsilon", "success_rate"))
+        label = f"{run.data_set}, seed {run.config['seed']}: up to {largest:.3g}, {points[-1]['num_attacks']:,} attacks"
+        axis.plot([budget / largest for budget in budgets], rates, "o-", markersize=4, label=label)
+    axis.set_xlim(0, 1.03)
+    axis.set_ylim(0, 1)
+    axis.xaxis.set_major_formatter(PercentFormatter(1))
+    axis.yaxis.set_major_formatter(PercentFormatter(1))
+    axis.set_xlabel("epsilon, of the greatest that the generator was trained for")
+    axis.set_ylabel("targeted success")
+    axis.set_title("One generator at every epsilon, test images", fontsize=11)
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def stages(run: Run, control: Run) -> Figure:
+    """Draws both stages of a run, and the control, which must have the same first epochs and no stage 2."""
+    stage1, stage2, kept = _over_l2(run, 1), _over_l2(run, 2), _over_l2(control, 1)
+    shared = len(stage1[0])
+    if [values[:shared] for values in kept] != stage1:
+        sys.exit(f"error: {control.folder} does not begin as {run.folder}; expected the same settings up to stage 2")
+    stage2 = [[*before[-1:], *after] for before, after in zip(stage1, stage2, strict=True)]
+    kept = [values[shared - 1 :] for values in kept]
+    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
+    axis = figure.subplots()
+    for (l2, success), line, color, what in (
+        (stage1, "o-", "tab:gray", "stage 1, with the attacker"),
+        (stage2, "o-", "tab:blue", "stage 2, without it"),
+        (kept, "s--", "tab:orange", "control: the attacker stays"),
+    ):
+        label = f"{what}; ends at {success[-1]:.1f} %, {l2[-1]:.2f}"
+        axis.plot(l2, success, line, color=color, markersize=4, label=label)
+        axis.plot(l2[-1], success[-1], line[0], color=color, markersize=9)
+    axis.set_xlabel("mean L2 of the perturbations (pixels in [0, 1])")
+    axis.set_ylabel("targeted success, %")
+    axis.set_title(
+        f"{run.data_set}, epsilon {run.config['epsilon']:.3g}: one point an epoch, validation images", fontsize=11
+    )
+    axis.margins(x=0.08, y=0.14)
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def _over_l2(run: Run, stage: int) -> list[list[float]]:
+    """Returns mean L2, and success in per cent, of the epochs of a stage."""
+    epochs = run.of_stage(stage)
+    return [
+        [float(epoch["val_perturbation_l2"]) for epoch in epochs],
+        [100 * float(epoch["val_targeted_success_rate"]) for epoch in epochs],
+    ]
+
+
+KINDS = {"curves": curves, "epsilon": epsilon, "stages": stages}
+
+
+def save(figure: Figure, output: pathlib.Path) -> None:
+    """Writes a figure. An SVG holds neither the time nor random names, so that the same runs give the same file."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with rc_context({"svg.hashsalt": "aigan_tf"}):
+        figure.savefig(output, metadata={"Date": None} if output.suffix == ".svg" else None)
+
+
+def draw_committed(folder: pathlib.Path) -> None:
+    """Draws all figures of `COMMITTED` into a folder."""
+    for name, (kind, runs) in COMMITTED.items():
+        save(KINDS[kind](*(read_run(RESULTS / run) for run in runs)), folder / name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    kinds = parser.add_subparsers(dest="kind", metavar="KIND", help="curves, epsilon or stages; left out: all figures")
+    for kind in KINDS:
+        own = kinds.add_parser(kind)
+        own.add_argument("output", type=pathlib.Path, help="file to write, .svg or .png")
+        own.add_argument("run", type=pathlib.Path, nargs=1 if kind == "stages" else "+", help="folder in docs/results")
+        if kind == "stages":
+            own.add_argument("control", type=pathlib.Path, nargs=1, help="folder of the run that keeps the attacker")
+    given = parser.parse_args()
+    if given.kind is None:
+        draw_committed(IMAGES)
+    else:
+        folders = [*given.run, *getattr(given, "control", [])]
+        save(KINDS[given.kind](*map(read_run, folders)), given.output)
+
+
+if __name__ == "__main__":
+    main()

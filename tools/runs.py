@@ -1,0 +1,141 @@
+"""Reads the runs of docs/results: settings, report, history of the epochs, and the command that repeats a run.
+
+Settings are read as they stand in config.json. No `Config` is made from them, since earlier versions had other
+settings.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterable
+
+from aigan_tf.config import make_config
+from aigan_tf.files import read_csv
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results"
+ARCHIVE = RESULTS / "archive"
+FILES = ("config.json", "report.json", "metrics.csv", "classifier_metrics.csv")
+
+# What a setting was in runs older than the setting itself.
+BEFORE = {"bound": "tanh", "optimizer": "adam", "mixed_precision": False, "class_maps": 0, "discriminator_width": 32}
+# Settings of earlier versions, with the value that stands for what train.py does today.
+GONE = {"bound": "projection", "optimizer": "muon"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One finished run.
+
+    Args:
+        folder: where it lies; its name is that of the run.
+        config: the settings, as in config.json.
+        report: what was measured on the test split.
+        epochs: rows of metrics.csv, as text.
+        classifier_epochs: rows of classifier_metrics.csv; empty if the classifier was given.
+    """
+
+    folder: pathlib.Path
+    config: dict
+    report: dict
+    epochs: list[dict[str, str]]
+    classifier_epochs: list[dict[str, str]]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def data_set(self) -> str:
+        return self.config["dataset"]
+
+    def of_stage(self, stage: int) -> list[dict[str, str]]:
+        """Returns the epochs of one stage."""
+        return [epoch for epoch in self.epochs if epoch["stage"] == str(stage)]
+
+
+def read_run(folder: pathlib.Path) -> Run:
+    """Reads the files of a run; the two histories may be missing."""
+    config, report = (json.loads((folder / name).read_text()) for name in FILES[:2])
+    return Run(folder, config, report, *(read_csv(folder / name) for name in FILES[2:]))
+
+
+def current_runs() -> list[Run]:
+    """Returns the runs that no other one supersedes, by data set and name."""
+    return _runs_in(RESULTS)
+
+
+def archived_runs() -> list[Run]:
+    """Returns the superseded runs, by data set and name."""
+    return _runs_in(ARCHIVE)
+
+
+def superseded_by() -> dict[str, str]:
+    """Returns the name of each archived run, and of the run that supersedes it."""
+    return json.loads((ARCHIVE / "superseded_by.json").read_text())
+
+
+def _runs_in(folder: pathlib.Path) -> list[Run]:
+    runs = (read_run(path.parent) for path in folder.glob("*/report.json"))
+    return sorted(runs, key=lambda run: (run.data_set, run.name))
+
+
+def epsilon_text(epsilon: float) -> str:
+    """Returns a budget as `8/255` if it is a whole number of grey levels, else as a fraction such as `0.3`."""
+    levels = round(255 * epsilon)
+    return f"{levels}/255" if abs(255 * epsilon - levels) < 1e-6 else f"{epsilon:g}"
+
+
+def minutes(epochs: Iterable[dict[str, str]]) -> str:
+    """Returns the time of the epochs together; empty if there are none."""
+    seconds = [float(epoch["seconds"]) for epoch in epochs]
+    return f"{sum(seconds) / 60:.1f}" if seconds else ""
+
+
+def classifier_name(classifier: str) -> str:
+    """Returns an architecture as it is, and a classifier's file without folders and ending."""
+    path = pathlib.PurePath(classifier)
+    return f"{path.parent.name}/{path.name}" if path.stem == "classifier" else path.stem
+
+
+def changed_settings(config: dict) -> dict[str, str]:
+    """Returns the settings of a run that differ from its data set's preset, as train.py takes them."""
+    preset = GONE | dataclasses.asdict(make_config(dataset=config["dataset"]))
+    settings = config | {name: value for name, value in BEFORE.items() if name not in config}
+    if settings.get("switch") == "fixed":  # stage 1 took all of its epochs
+        settings["switch_success"] = 1.0
+    compared = preset.keys() - {"dataset", "switch"}
+    return {
+        name: _as_text(name, value)
+        for name, value in settings.items()
+        if name in compared and not _is_same(name, value, preset[name])
+    }
+
+
+def flags(config: dict) -> list[str]:
+    """Returns `changed_settings` as flags."""
+    return [f"--{name}" if value == "true" else f"--{name}={value}" for name, value in changed_settings(config).items()]
+
+
+def command(config: dict, name: str) -> str:
+    """Returns the command of a run whose work folder is called `name`."""
+    data_set = [f"--dataset={config['dataset']}"] if config["dataset"] != "digits" else []
+    workdir = [f"--workdir=runs/{name}"] if name != config["dataset"] else []
+    return " ".join(["python train.py", *data_set, *flags(config), *workdir])
+
+
+def _is_same(name: str, value: object, preset: object) -> bool:
+    """Whether a run has the preset's value; 0 and the empty text, in early runs, are None."""
+    return _as_text(name, value) == _as_text(name, preset) or (preset is None and not value)
+
+
+def _as_text(name: str, value: object) -> str:
+    if name == "epsilon":
+        return epsilon_text(value)
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return ",".join(f"{part:g}" for part in value)
+    return f"{value:.12g}" if isinstance(value, float) else str(value)

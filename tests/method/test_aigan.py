@@ -114,7 +114,7 @@ def test_each_step_draws_new_targets_for_generator_and_attacker(make_aigan, few)
 
     images, labels = few
     assert len(given) == len(SpyGenerator.seen) == 4
-    for (attacked, attacked_targets, _), (perturbed, targets) in zip(given, SpyGenerator.seen, strict=True):
+    for (attacked, attacked_targets, _), (perturbed, targets, _) in zip(given, SpyGenerator.seen, strict=True):
         np.testing.assert_array_equal(perturbed, images)
         np.testing.assert_array_equal(attacked, images)
         np.testing.assert_array_equal(attacked_targets, targets)

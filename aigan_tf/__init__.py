@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 # The model's training steps are TensorFlow's, whatever backend keras.json or the environment names.
 os.environ["KERAS_BACKEND"] = "tensorflow"
-# Must be set before TensorFlow is imported. TensorFlow turns oneDNN on by itself only on the newest
+# Must be set before TensorFlow is imported. TensorFlow turns on oneDNN by itself only on the newest
 # processors; on an AMD EPYC without AVX-512 it makes a training step of a ResNet-20 1.75 times as fast.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # TensorFlow's notes on missing GPUs and graph rewrites it gave up; real errors reach Python as exceptions. What it says of its

@@ -243,7 +243,7 @@ def evaluate(
 
     Returns:
         Name (`"aigan"` for a single generator) to a dictionary: `success_rate`, `success_interval`, `worst_target`,
-        `mean_l2`, ...; `aigan_tf.evaluation.measure.evaluate_attack` lists them.
+        `mean_l2`, ..., as in report.json.
 
     Raises:
         InputError: the classifier, the images or an attack cannot be used.

@@ -105,7 +105,7 @@ def test_a_class_is_a_number_or_a_name_for_one_image_or_all(generator, test):
         (lambda x: x[0], [1] * 8, "shape"),
         (lambda x: x[:0], 1, "at least one image"),
         (lambda x: "digits.png", 1, "array"),
-        (lambda x: [x[0], x[0, :7]], 1, "array"),
+        (lambda x: [x[0], x[0, :7]], 1, "size"),
     ],
 )
 def test_images_that_cannot_be_attacked_are_refused_in_one_line(images, target, words, generator, test):

@@ -42,26 +42,17 @@ class Model:
         return {name: value.numpy() for name, value in self.loaded.signatures[signature](**tensors).items()}
 
     def rest(self, body):
-        """Returns the JSON that answers a request's."""
+        """Returns the JSON that answers a request's; inputs must be given by name."""
         signature = body.get("signature_name", "serving_default")
-        names = list(self.specs(signature))
         if "instances" in body:
             rows = body["instances"]
-            if len(names) == 1 and not all(isinstance(row, dict) and row.keys() != {"b64"} for row in rows):
-                rows = [{names[0]: row} for row in rows]
-            inputs = {name: [decoded(row[name]) for row in rows] for name in rows[0]}
+            outputs = self.run(signature, {name: [decoded(row[name]) for row in rows] for name in rows[0]})
         else:
-            columns = body["inputs"]
-            inputs = decoded(
-                columns if isinstance(columns, dict) and columns.keys() != {"b64"} else {names[0]: columns}
-            )
-        outputs = self.run(signature, inputs)
+            outputs = self.run(signature, decoded(body["inputs"]))
         values = {name: encoded(value, name.endswith("_bytes")) for name, value in outputs.items()}
         alone = next(iter(values.values())) if len(values) == 1 else None
         if "inputs" in body:
             return {"outputs": values if alone is None else alone}
-        if len({len(value) for value in values.values()}) != 1:
-            raise ValueError("outputs have different first dimensions")
         rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
         return {"predictions": rows if alone is None else alone}
 

@@ -161,15 +161,6 @@ def test_encoded_images_are_those_of_the_default_signature_in_8_bits(model):
     np.testing.assert_array_equal(adversarial, quantize(floats(), default["adversarial_images"], EPSILON)[1])
 
 
-def test_a_jpeg_is_taken_as_its_decoder_gives_it(model):
-    file = tf.io.encode_jpeg(pictures(1)[0], quality=90).numpy()
-    outputs = model.run("encoded", {"image_bytes": [file], "target_class": [1]})
-    change = (
-        tf.io.decode_png(outputs["adversarial_image_bytes"][0]).numpy().astype(int) - tf.io.decode_image(file).numpy()
-    )
-    assert 4 < np.abs(change).max() <= 8
-
-
 def test_class_names_become_the_numbers_of_the_other_signatures(model):
     numbers = model.run("class_number", {"class_name": ["bird", "a ship", "cat", "3"]})["target_class"]
     np.testing.assert_array_equal(numbers, [4, 2, 0, 3])
@@ -271,14 +262,6 @@ def test_an_empty_batch_is_refused(signature, inputs, model):
         model.run(signature, inputs)
 
 
-def test_a_refusal_fails_all_requests_that_were_merged_into_a_batch(model):
-    """What server-side batching does: why it is off in serving/docker-compose.yml."""
-    assert model.run("serving_default", {"images": floats(1), "target_class": [1]})["perturbation"].any()
-    merged = np.concatenate([floats(1), np.full((1, *SHAPE), 2.0, np.float32)])
-    with pytest.raises(tf.errors.InvalidArgumentError, match="images must lie in"):
-        model.run("serving_default", {"images": merged, "target_class": [1, 1]})
-
-
 SPECIAL = st.sampled_from([0.0, 1.0, -0.0, 1e-45, 0.5, 1.0001, -1e-6, float("nan"), float("inf"), -float("inf")])
 ANY = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -367,17 +350,6 @@ def test_versions_are_numbered_from_one(served, tmp_path, monkeypatch):
     assert export_generator(folder, served, PRESET) == folder / "11"
     assert oct((folder / "11").stat().st_mode & 0o777) == "0o755"  # a server of another user reads it
     assert sorted(entry.name for entry in folder.iterdir()) == ["1", "10", "11", "2", "notes.txt"]
-
-
-def test_a_failed_save_leaves_no_version(served, tmp_path, monkeypatch):
-    def fail(module, path, signatures):
-        fake_save(module, path, signatures)
-        raise OSError("disk full")
-
-    monkeypatch.setattr(tf.saved_model, "save", fail)
-    with pytest.raises(OSError, match="disk full"):
-        export_generator(tmp_path / "generator", served, PRESET)
-    assert not list((tmp_path / "generator").iterdir())
 
 
 def test_names_and_preset_travel_with_the_model(exported):

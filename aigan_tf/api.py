@@ -138,7 +138,7 @@ def fit_generator(
         epsilon: L-infinity budget as a fraction of the pixel range.
         input_range: the pixel values that the classifier takes for black and for full intensity.
         class_names: name of each class, so that attacks can name their targets.
-        **settings: any of `SETTINGS`, the settings of `train.py --help` that do not choose data or classifier:
+        **settings: any of `SETTINGS`, the settings of train.py that do not choose data or classifier:
             stage1_epochs, stage2_epochs, steps_per_epoch, attack, seed, ... No data set's preset is applied.
 
     Returns:

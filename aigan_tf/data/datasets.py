@@ -8,7 +8,7 @@ import numpy as np
 from aigan_tf.config import Config
 from aigan_tf.data.from_folder import load_folder
 from aigan_tf.data.from_tfds import load_tfds
-from aigan_tf.data.splits import MAX_IN_MEMORY, Split, empty_images, hold_out, resize
+from aigan_tf.data.splits import MAX_IN_MEMORY, Split, empty_images, hold_out, images_at_once, resize
 from aigan_tf.errors import InputError, say
 from aigan_tf.files import read_bytes, user_path
 from aigan_tf.workdir import Workdir, digests_of
@@ -119,8 +119,9 @@ def _load_digits(image_size):
     if image_size is not None:
         small = np.round(images * (255 / 16)).astype(np.uint8)
         images, pixel_max = empty_images(len(small), (*image_size, 1)), 255
-        for i, image in enumerate(small):  # one by one, since the resized ones may exceed the memory
-            images[i] = resize(image, image_size)
+        step = images_at_once(images.shape[1:])
+        for start in range(0, len(small), step):
+            images[start : start + step] = resize(small[start : start + step], image_size)
     split = Split(images, bunch.target.astype(np.int32), pixel_max)
     return split.take(slice(None, -300)), split.take(slice(-300, None)), [str(digit) for digit in range(10)]
 

@@ -101,7 +101,7 @@ class TrainedGenerator:
                     setting="epsilon",
                 )
             signature = "with_epsilon"
-            inputs["epsilon"] = arrays.budgets(epsilon, len(images))
+            inputs["epsilon"] = arrays.per_image_epsilons(epsilon, len(images))
         return _in_batches(self.signatures[signature], inputs, batch_size)
 
     def export(self, folder: str | os.PathLike) -> pathlib.Path:

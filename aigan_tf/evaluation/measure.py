@@ -149,8 +149,8 @@ def measure_attack(
         seconds.append(spent / len(batch["index"]))
         if keep:
             keep(batch)
-        del batch["pictures"]  # those of ten thousand images with nine targets each would not fit
-        batches.append(batch)
+        # Without the images: those of ten thousand with nine targets each would not fit.
+        batches.append({name: value for name, value in batch.items() if name != "pictures"})
     measured = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     # Without the first batch, in which graphs are traced, if there are others.
     milliseconds = float(np.median(seconds[1:] or seconds)) * 1000

@@ -1,8 +1,8 @@
-"""A stand-in for tensorflow_model_server, which cannot be installed by pip: its documented mapping, on loopback.
+"""A stand-in for tensorflow_model_server, which pip cannot install: its documented protocols, on loopback.
 
-REST as TensorFlow's page "RESTful API" of TFX Serving says: row format ("instances" to "predictions") and column
-format ("inputs" to "outputs"), base64 as {"b64": ...}, outputs whose names end in _bytes as base64, errors as
-{"error": ...}. gRPC by the official messages and service.
+REST as TFX Serving's page "RESTful API" describes it: row format ("instances" to "predictions") and column format ("inputs"
+to "outputs"), base64 as {"b64": ...}, outputs whose names end in _bytes as base64, errors as {"error": ...}. gRPC by the
+official messages and service.
 """
 
 import base64
@@ -42,7 +42,7 @@ class Model:
         return {name: value.numpy() for name, value in self.loaded.signatures[signature](**tensors).items()}
 
     def rest(self, body):
-        """A request's JSON to its answer's."""
+        """Returns the JSON that answers a request's."""
         signature = body.get("signature_name", "serving_default")
         names = list(self.specs(signature))
         if "instances" in body:
@@ -103,7 +103,7 @@ def rest_server(model):
 
 
 def answering(body):
-    """A context that yields HOST:PORT of a server that knows one answer, bytes."""
+    """A context that yields HOST:PORT of a server that gives one answer, bytes, to every request."""
     return http_server(lambda path, request: (200, body))
 
 

@@ -21,7 +21,8 @@ from aigan_tf.data.splits import Split, hold_out
 from aigan_tf.engine import saved_model
 from aigan_tf.engine.saved_model import first_line
 from aigan_tf.errors import InputError, graph_refusal
-from aigan_tf.evaluation import measure
+from aigan_tf.evaluation.evaluation_set import EvaluationSet
+from aigan_tf.evaluation.measure import measure_attacks
 from aigan_tf.files import user_path
 from aigan_tf.serving.export import ServedGenerator, export_generator, latest_version
 from aigan_tf.training.generator import train_generator
@@ -243,7 +244,7 @@ def evaluate(
 
     Returns:
         Name (`"aigan"` for a single generator) to a dictionary: `success_rate`, `success_interval`, `worst_target`,
-        `mean_l2`, ..., as in report.json.
+        `mean_l2`, ...; `aigan_tf.evaluation.results.AttackResult` documents them.
 
     Raises:
         InputError: the classifier, the images or an attack cannot be used.
@@ -259,10 +260,9 @@ def evaluate(
         raise InputError("there are no images", "at least one image", "give more")
     measured, names = _named_classifier(classifier, class_names, images[:16], pixel_range, needs_gradient=False)
     labels = arrays.checked_labels(labels, len(images), len(names))
-    return measure.evaluate(
-        attacks, measured, images, labels, epsilon,
-        class_names=names, targeted=targeted, seed=seed, progress=progress,
-    )  # fmt: skip
+    examples = EvaluationSet(measured, images, labels, names)
+    results = measure_attacks(attacks, examples, epsilon, targeted, seed, progress=progress)
+    return {name: result.to_dict() for name, result in results.items()}
 
 
 def _in_batches(signature, inputs, batch_size):

@@ -1,6 +1,7 @@
 """Command-line flags by absl: help by groups, positional arguments, and errors in one line."""
 
 import contextlib
+import difflib
 import inspect
 import os
 import signal
@@ -33,7 +34,8 @@ class _Pair(flags.ArgumentParser):
         self.number = number
 
     def parse(self, argument):
-        return tuple(self.number(part) for part in argument.split(","))
+        parts = argument.split(",") if isinstance(argument, str) else argument  # absl parses defaults too
+        return tuple(map(self.number, parts))
 
     def flag_type(self):
         return "numbers by comma"
@@ -107,8 +109,12 @@ class Flags:
             _print_and_exit(self.help())
         try:
             given = self.values(["command", *arguments])[1:]
+        except flags.UnrecognizedFlagError as error:
+            close = difflib.get_close_matches(error.flagname, list(self.values), 1)
+            fix = f"did you mean --{close[0]}?" if close else "see --help"
+            raise InputError(f"unknown flag --{error.flagname}", "a flag that --help lists", fix) from error
         except (flags.Error, ValueError) as error:  # ValueError: --noflip=1, a flag file that is not text
-            raise InputError(str(error).rstrip("."), "flags and values as --help lists them", "correct it") from error
+            raise InputError(str(error).rstrip("."), "a value as --help describes it", "correct it") from error
         if len(given) > len(self.positional) and not (self.positional and self.positional[-1].endswith("...")):
             expected = " ".join(self.positional) or "flags alone, as --flag=value"
             raise InputError(f"unexpected argument {given[-1]!r}", expected, "see --help")

@@ -165,5 +165,7 @@ def existing_dataset(config: Config, data_dir: str | None, folder: Workdir) -> I
         InputError: also where pictures or class names have changed since.
     """
     dataset = load_dataset(config, data_dir)
-    folder.compare(dataclasses.asdict(config), digests_of(config, ["class_names", *(["dataset"] if dataset.is_folder else [])]))
+    folder.compare(
+        dataclasses.asdict(config), digests_of(config, ["class_names", *(["dataset"] if dataset.is_folder else [])])
+    )
     return dataset

@@ -150,9 +150,13 @@ def test_pixels_are_scaled_to_the_input_range(images, tmp_path):
     logits = logits_model()
     inputs = keras.Input(SHAPE)
     keras.Model(inputs, logits(inputs / 255.0)).save(tmp_path / "bytes.keras")
-    assert_same_classifier(load_classifier(str(tmp_path / "bytes.keras"), images, CLASSES, (0.0, 255.0)), logits, images)
+    assert_same_classifier(
+        load_classifier(str(tmp_path / "bytes.keras"), images, CLASSES, (0.0, 255.0)), logits, images
+    )
     keras.Model(inputs, logits(inputs / 2.0 + 0.5)).save(tmp_path / "signed.keras")
-    assert_same_classifier(load_classifier(str(tmp_path / "signed.keras"), images, CLASSES, (-1.0, 1.0)), logits, images)
+    assert_same_classifier(
+        load_classifier(str(tmp_path / "signed.keras"), images, CLASSES, (-1.0, 1.0)), logits, images
+    )
 
 
 def test_a_subclassed_model_is_attacked_through_log_probabilities(images, tmp_path, restored_registry, caplog):

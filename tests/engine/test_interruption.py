@@ -182,7 +182,9 @@ def test_a_loss_that_is_no_number_ends_training_and_is_named(saved, tmp_path):
     model.compile(optimizer=keras.optimizers.SGD(), jit_compile=False)
     batches = tf.data.Dataset.from_tensors(tf.zeros((1, 1))).repeat()
     with pytest.raises(DivergedError) as caught:
-        model.fit(batches, steps_per_epoch=9, verbose=0, callbacks=[StopNotFinite(checkpoint.checkpoint_hint, "lower it")])
+        model.fit(
+            batches, steps_per_epoch=9, verbose=0, callbacks=[StopNotFinite(checkpoint.checkpoint_hint, "lower it")]
+        )
     message = str(caught.value)
     assert message.startswith("step 3: gan_loss is nan; expected")
     assert "hinge_loss" not in message

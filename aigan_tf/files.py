@@ -36,11 +36,9 @@ def user_path(path: str | os.PathLike) -> pathlib.Path:
         return expanded
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"path {str(path)!r} cannot be used ({reason})", "a path", "correct it") from error
+        raise InputError(f"a path cannot be used ({reason}): {str(path)!r}", "another", "correct it") from error
     except RuntimeError as error:
-        raise InputError(
-            f"path {str(path)!r} names a user without a home folder", "a path", "give it in full"
-        ) from error
+        raise InputError(f"there is no home folder for {str(path)!r}", "a path", "give it in full") from error
 
 
 def require_regular_file(path: pathlib.Path) -> pathlib.Path:

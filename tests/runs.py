@@ -1,6 +1,7 @@
 """Tiny runs on digits, and what tests read from their folders."""
 
 import csv
+import json
 import pathlib
 import shutil
 
@@ -71,6 +72,11 @@ def train(config: Config, folder: pathlib.Path, **arguments) -> None:
         patch.setattr(run, "measure_export", stop)
         with pytest.raises(Stop):
             run.train_and_export(config, folder, **arguments)
+
+
+def change_config(folder: pathlib.Path, **settings) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
 
 
 def metrics_rows(folder: pathlib.Path, *without: str, name: str = "metrics.csv") -> list[dict]:

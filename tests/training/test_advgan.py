@@ -5,18 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
-from runs import Stop, contents, differ, metrics_rows, saved_weights
+from runs import Stop, change_config, contents, differ, metrics_rows, saved_weights
 
 from aigan_tf.engine import callbacks
 from aigan_tf.errors import InputError
 from aigan_tf.evaluation.compare import evaluate_workdir
 from aigan_tf.training import advgan
 from aigan_tf.training.advgan import classes_named, train_advgan
-
-
-def change_config(folder, **settings):
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
 
 
 @pytest.mark.long

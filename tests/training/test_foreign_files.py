@@ -1,10 +1,10 @@
 """Folders made by someone else, and the user's own files that changed since a run began."""
 
-import json
 import shutil
 
 import pytest
 import tensorflow as tf
+from runs import change_config
 
 from aigan_tf.errors import InputError
 from aigan_tf.evaluation.compare import evaluate_workdir
@@ -12,11 +12,6 @@ from aigan_tf.evaluation.defences import compare_defences
 from aigan_tf.training.advgan import train_advgan
 from aigan_tf.training.run import export_run, train_and_export
 from aigan_tf.workdir import Workdir, config_of, digests_of
-
-
-def change_config(folder, **settings):
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
 
 
 @pytest.fixture
@@ -94,11 +89,11 @@ def test_own_files_that_changed_since_are_seen(changed, foreign, tmp_path):
     if changed == "dataset":
         (images / "test" / "a" / "1.png").write_bytes(tf.io.encode_png(tf.zeros((8, 8, 1), tf.uint8)).numpy())
     else:
-        harmless = {
+        replacements = {
             "class_names": names.read_bytes()[::-1],
             "custom_objects": code.read_bytes().replace(b"ran", b"ran again"),
         }
-        paths[changed].write_bytes(harmless.get(changed, own.read_bytes() + b"\0"))
+        paths[changed].write_bytes(replacements.get(changed, own.read_bytes() + b"\0"))
     for attempt in attempts[: 1 if changed == "dataset" else 3]:
         assert not (folder / "ran again").exists()
         with pytest.raises(InputError, match="changed since") as error:

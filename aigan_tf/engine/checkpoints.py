@@ -7,6 +7,7 @@ import threading
 import keras
 import tensorflow as tf
 
+from aigan_tf.engine.file_errors import file_errors
 from aigan_tf.errors import DivergedError, InputError, Terminated
 
 
@@ -140,6 +141,7 @@ class Checkpoint(keras.callbacks.Callback):
                 )
         self.steps.assign(self.steps_done)
         saved = self.folder / f"ckpt-{self.steps_done}"
-        self.checkpoint.write(str(saved))
+        with file_errors():
+            self.checkpoint.write(str(saved))
         self._keep({path.name for path in (saved, self.newest) if path})
         self.newest = saved

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 
+from aigan_tf.engine.file_errors import file_errors
 from aigan_tf.errors import graph_refusal
 from aigan_tf.files import require_regular_file
 
 
 def save(module: tf.Module, path: pathlib.Path, signatures: Mapping) -> None:
     """`tf.saved_model.save`, without a note on the folder, which is a temporary one."""
-    with _logging_from(logging.WARNING, tf.get_logger()):
+    with _logging_from(logging.WARNING, tf.get_logger()), file_errors():
         tf.saved_model.save(module, str(path), signatures=signatures)
 
 

@@ -102,7 +102,7 @@ class TrainedGenerator:
         if epsilon is None:
             signature, extra = self.signatures["serving_default"], {}
         elif "with_epsilon" in self.signatures:
-            signature, extra = self.signatures["with_epsilon"], {"epsilon": arrays.budgets(epsilon, len(images))}
+            signature, extra = self.signatures["with_epsilon"], {"epsilon": arrays.per_image_epsilons(epsilon, len(images))}
         else:
             raise InputError(
                 f"epsilon={epsilon}: this generator has one budget; expected none: train one with variable_epsilon=True"

@@ -213,7 +213,7 @@ def fit_generator(
     else:
         labels = arrays.checked_labels(labels, len(images), num_classes)
         some = slice(None, None, -(-len(images) // MAX_ACCURACY_IMAGES))  # from end to end: they may be sorted by class
-        check_accuracy(attacked, Split(images, labels).take(some), num_classes, "images", "input_range")
+        check_accuracy(attacked, Split(images, labels).take(some), num_classes, "images")
     train, validation = hold_out(Split(images, labels))
     if config.batch_size > len(train):
         raise InputError(f"batch_size={config.batch_size}: expected at most the {len(train)} training images: lower it")

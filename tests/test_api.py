@@ -1,7 +1,6 @@
 """The method in a few lines of Python."""
 
 import json
-import os
 import random
 import re
 import subprocess
@@ -324,13 +323,6 @@ def test_what_is_no_generator_is_not_loaded_as_one(classifier, tmp_path):
     classifier.export(tmp_path / "classifier", verbose=False)
     with pytest.raises(InputError, match=r"cannot be loaded \(.*\); expected a generator"):
         aigan_tf.load_generator(tmp_path / "classifier")
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
-def test_a_pipe_in_the_place_of_a_saved_model_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "saved_model.pb")
-    with pytest.raises(InputError, match=r"cannot be loaded \(.*is no file\); expected a generator"):
-        aigan_tf.load_generator(tmp_path)
 
 
 def test_the_names_are_there_without_importing_tensorflow():

@@ -102,9 +102,7 @@ def evaluate_workdir(
         )
     others = transfer_classifiers(transfer_to, config, dataset, folder, custom_objects)
     for name, other in others.items():  # said, and refused where it gets nothing right, before hours are spent
-        accuracy.check_accuracy(
-            other, dataset.test, dataset.num_classes, f"test images ({name})", "the range of its input"
-        )
+        accuracy.check_accuracy(other, dataset.test, dataset.num_classes, f"test images ({name})")
     examples = examples_of(dataset, classifier)
     with pictures:
         keep = pictures.keep if save_images else None

@@ -23,11 +23,11 @@ def transfer_classifiers(names, config, dataset, folder, custom_objects):
             for file in custom_objects:
                 run_python(file)
             # It is only shown pictures.
-            found[name] = training.own_classifier(other, dataset, needs_gradient=False, flag="--transfer_to")
+            found[name] = training.own_classifier(other, dataset, needs_gradient=False, setting="transfer_to")
             continue
         try:
             if name in trained:
-                architectures.fitting_architecture(name, dataset.image_shape)
+                architectures.fitting_architecture(name, dataset.image_shape, "transfer_to")
             else:
                 other = Workdir(user_path(name))
                 settings = workdir.config_of(other)

@@ -214,7 +214,7 @@ def _fitting_classifier(config, dataset):
         )
     refuse_too_long_shifts(config, dataset.image_shape)
     if config.black_box:
-        fitting_architecture(config.black_box, dataset.image_shape)
+        fitting_architecture(config.black_box, dataset.image_shape, "black_box")
     if is_built_in(config.classifier):
         fitting_architecture(config.classifier, dataset.image_shape)
         return None

@@ -115,8 +115,8 @@ class Config:
         False, "threat model", "train one generator for every budget up to `epsilon`; it takes the budget as an input"
     )
 
-    gan_weight: float = _setting(0.02, "objective", "lambda, the weight of the generator's GAN term", low=0)
-    hinge_weight: float = _setting(0.1, "objective", "gamma, the weight of the hinge term", low=0)
+    gan_weight: float = _setting(0.02, "objective", "lambda, the weight of the generator's GAN term", low=0, high=1e9)
+    hinge_weight: float = _setting(0.1, "objective", "gamma, the weight of the hinge term", low=0, high=1e9)
     hinge_threshold: float | None = _setting(
         None,
         "objective",

@@ -171,7 +171,9 @@ def test_a_tf_dataset_is_taken_in_batches_or_one_by_one():
             taken, known = arrays.as_uint8_images_and_labels(form, None)
             np.testing.assert_array_equal(taken, images)
             assert (known is None) if len(columns) == 1 else (known == labels).all()
-    taken, known = arrays.as_uint8_images_and_labels(tf.data.Dataset.from_tensor_slices({"image": images, "label": labels}), None)
+    taken, known = arrays.as_uint8_images_and_labels(
+        tf.data.Dataset.from_tensor_slices({"image": images, "label": labels}), None
+    )
     np.testing.assert_array_equal(taken, images)
     np.testing.assert_array_equal(known, labels)
 

@@ -494,7 +494,9 @@ class Fuzz:
         graph = (self.whole / "own" / "saved" / "saved_model.pb").read_bytes()
 
         def use(folder):
-            return [np.asarray(loading.load_classifier(str(folder / name), self.images, 10)(self.images)) for name in names]
+            return [
+                np.asarray(loading.load_classifier(str(folder / name), self.images, 10)(self.images)) for name in names
+            ]
 
         def wrong_with(answers, folder):
             other = [
@@ -581,7 +583,9 @@ class Fuzz:
             with mock.patch.object(preparation, "load", self.load):
                 names = datasets.load_dataset(config, None).class_names
             model, layers = str(self.whole / "own" / "doubled.keras"), str(folder / "layers.py")
-            return names, np.asarray(loading.load_classifier(model, self.images, 10, custom_objects=layers)(self.images))
+            return names, np.asarray(
+                loading.load_classifier(model, self.images, 10, custom_objects=layers)(self.images)
+            )
 
         def wrong_with(found, folder):
             names, logits = found

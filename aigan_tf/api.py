@@ -23,7 +23,8 @@ from aigan_tf.data.splits import Split, hold_out
 from aigan_tf.engine import saved_model
 from aigan_tf.engine.saved_model import first_line
 from aigan_tf.errors import DivergedError, InputError, graph_refusal
-from aigan_tf.evaluation import measure
+from aigan_tf.evaluation.evaluation_set import EvaluationSet
+from aigan_tf.evaluation.measure import measure_attacks
 from aigan_tf.files import user_path
 from aigan_tf.serving.export import ServedGenerator, export_generator, latest_version
 from aigan_tf.training.generator import train_generator
@@ -292,8 +293,8 @@ def evaluate(
         progress: whether progress is shown.
 
     Returns:
-        Name (`"aigan"` for a single generator) to what `aigan_tf.evaluation.measure.evaluate_attack` returns: `success_rate`,
-        `success_interval`, `worst_target`, `mean_l2`, ...
+        Name (`"aigan"` for a single generator) to its result, as in report.json: `success_rate`, `success_interval`,
+        `worst_target`, `mean_l2`, ...; `aigan_tf.evaluation.results.AttackResult` documents each key.
 
     Raises:
         InputError: the classifier, the images or an attack cannot be used.
@@ -309,10 +310,9 @@ def evaluate(
         raise InputError("no images given; expected at least one: give more")
     measured, names = _with_names(classifier, class_names, images[:16], pixel_range, needs_gradient=False)
     labels = arrays.checked_labels(labels, len(images), len(names))
-    return measure.evaluate(
-        attacks, measured, images, labels, epsilon,
-        class_names=names, targeted=targeted, seed=seed, progress=progress,
-    )  # fmt: skip
+    examples = EvaluationSet(measured, images, labels, names)
+    results = measure_attacks(attacks, examples, epsilon, targeted, seed, progress=progress)
+    return {name: result.to_dict() for name, result in results.items()}
 
 
 def _generator(given):

@@ -15,7 +15,8 @@ from aigan_tf.classifiers import architectures
 from aigan_tf.config import Config, is_built_in, make_config
 from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.data.splits import Split
-from aigan_tf.evaluation.measure import EvaluationSet, evaluate_attack
+from aigan_tf.evaluation.evaluation_set import EvaluationSet
+from aigan_tf.evaluation.measure import measure_attack
 from aigan_tf.method.threat_model import apply_perturbation, bounded
 from aigan_tf.workdir import Workdir, config_of
 
@@ -94,9 +95,9 @@ def test_a_shipped_generator_succeeds_on_real_images_as_its_report_says(folder):
     images = images[..., : model.input_shape[-1]]  # grey pictures are packed with three channels
     names = tuple(report["success_by_class"])
     examples = EvaluationSet(architectures.frozen(model), images, pack["labels"][:count].astype(np.int32), names)
-    result = evaluate_attack(
+    result = measure_attack(
         lambda x, k: serve(images=x, target_class=k)["adversarial_images"], examples, report["epsilon"]
     )
     # About 850 attacks, not independent: a hundred images' rates stray by a few points from those of ten thousand.
-    assert result["success_rate"] == pytest.approx(report["success_rate"], abs=0.05)
-    assert result["clean_accuracy"] == pytest.approx(report["clean_accuracy"], abs=0.1)
+    assert result.success_rate == pytest.approx(report["success_rate"], abs=0.05)
+    assert result.clean_accuracy == pytest.approx(report["clean_accuracy"], abs=0.1)

@@ -121,27 +121,17 @@ def finish(process: subprocess.Popen, log: pathlib.Path, what: str) -> None:
         sys.exit(f"{what} failed:\n{log.read_text()[-2000:]}")
 
 
-def uninterrupted(place: pathlib.Path, reached: pathlib.Path) -> tuple[dict[str, np.ndarray], float, float]:
-    """Returns the state of an uninterrupted run, the seconds to its first file, and those to its end.
+def kill_at_random(
+    count: int, length: float, rng: random.Random, expected: dict, place: pathlib.Path
+) -> tuple[list[str], list[dict]]:
+    """Kills runs `count` times in all, and lets the last one end.
 
     Args:
-        place: folder for the run.
-        reached: file for its moments.
-    """
-    began, log = time.perf_counter(), place / "log.txt"
-    process = start(place / "whole", log, "none", str(reached))
-    while not reached.exists() and process.poll() is None:
-        time.sleep(0.05)
-    first = time.perf_counter() - began
-    finish(process, log, "the uninterrupted run")
-    length = time.perf_counter() - began
-    return state(place / "whole"), first, length
-
-
-def kill_at_random(
-    count: int, seconds: tuple[float, float], rng: random.Random, expected: dict, place: pathlib.Path
-) -> tuple[list[str], list[dict]]:
-    """Kills runs `count` times in all, each after some seconds between two bounds, and lets the last run end.
+        count: 1 or more.
+        length: seconds of an uninterrupted run; kills come after its first third, which imports TensorFlow.
+        rng: draws their times.
+        expected: the state of an uninterrupted run.
+        place: folder for the runs.
 
     Returns:
         The last line of output before each kill, and for each finished run its differences to `expected`.
@@ -151,9 +141,9 @@ def kill_at_random(
         folder = place / f"run{len(runs)}"
         process = start(folder, log)
         try:
-            process.wait(None if len(kills) == count else rng.uniform(*seconds))
+            process.wait(rng.uniform(length / 3, length) if len(kills) < count else None)
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             process.wait()
             kills.append(last_line(log, place))
             print(f"kill {len(kills)}: {kills[-1]}", flush=True)
@@ -193,11 +183,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         place = pathlib.Path(temporary)
         reached = place / "moments.txt"
-        expected, first, length = uninterrupted(place, reached)
-        kills, runs = [], []
-        if arguments.kills:
-            rng = random.Random(arguments.seed)
-            kills, runs = kill_at_random(arguments.kills, (first, length), rng, expected, place)
+        began, log = time.perf_counter(), place / "log.txt"
+        finish(start(place / "whole", log, "none", str(reached)), log, "the uninterrupted run")
+        length = time.perf_counter() - began
+        expected, rng = state(place / "whole"), random.Random(arguments.seed)
+        kills, runs = kill_at_random(arguments.kills, length, rng, expected, place) if arguments.kills else ([], [])
         moments = reached.read_text().splitlines() if arguments.moments is not None else []
         texts = arguments.moments or [""]
         chosen = [moment for moment in moments if any(text in moment for text in texts)]

@@ -20,7 +20,9 @@ NUMBERS = (
 JSON_VALUES = (
     TEXTS | NUMBERS | st.none() | st.booleans() | st.lists(st.integers() | NUMBERS, max_size=3) | st.just({"a": {}})
 )
-ODD_NUMBERS = st.sampled_from(["0x" + "f" * 5000, "1e-400", "1_0", "-inf", "1e3", "\u0663", "08", "8/255", "1/0", "1/2/3"])
+ODD_NUMBERS = st.sampled_from(
+    ["0x" + "f" * 5000, "1e-400", "1_0", "-inf", "1e3", "\u0663", "08", "8/255", "1/0", "1/2/3"]
+)
 ODD_JSON = [b"", b"[]", b"{}", b"[" * 100_000, b"\0" * 100, b'{"epsilon":' + b"9" * 5000 + b"}"]
 ENCODINGS = ["utf-8-sig", "utf-16", "utf-32", "cp500", "utf-7"]
 BEGINNINGS = [b"", b"text, not what the name says\n", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n", b"\x89PNG"]

@@ -25,10 +25,6 @@ class Broken(keras.Model):
         return {"gan_loss": bad, "hinge_loss": tf.constant(0.5), "generator_loss": bad}
 
 
-def stop_not_finite():
-    return StopNotFinite(lambda: "no checkpoint was saved before", "lower `learning_rate`")
-
-
 @pytest.mark.parametrize("saved", [False, True])
 def test_loss_that_is_not_finite_ends_training_and_is_named(saved, tmp_path):
     checkpoint = Checkpoint(tmp_path, weight=keras.Variable(1.0))
@@ -45,33 +41,21 @@ def test_loss_that_is_not_finite_ends_training_and_is_named(saved, tmp_path):
     assert "hinge_loss" not in message
     assert "generator_loss" not in message  # it is the sum of others
     assert ("ckpt-2" in message) == saved
-    assert error.value.fix == "lower `learning_rate`"
+    assert "lower `learning_rate`" in error.value.fix
 
 
 def test_infinite_validation_loss_is_caught_before_the_epoch_is_saved():
-    stop = stop_not_finite()
+    stop = StopNotFinite(lambda: "no checkpoint", "lower `learning_rate`")
     stop.set_model(Broken())
     stop.on_epoch_end(0, {"generator_loss": 1.0, "val_generator_loss": 2.0})
     with pytest.raises(DivergedError, match="val_generator_loss is inf"):
         stop.on_epoch_end(1, {"generator_loss": 1.0, "val_generator_loss": math.inf})
 
 
-@pytest.mark.parametrize("term", ["gan", "hinge"])
-def test_weight_beyond_float32_is_named_with_its_remedy(term, make_aigan, batch):
-    aigan = make_aigan(hinge_threshold=0.0, **{f"{term}_weight": 1e38})
-    batches = tf.data.Dataset.from_tensors((batch[0], tf.constant(batch[1]))).repeat()
-    with pytest.raises(DivergedError) as error:
-        aigan.fit(batches, steps_per_epoch=9, verbose=0, shuffle=False, callbacks=[stop_not_finite()])
-    assert "generator_loss is" in str(error.value)
-    assert "1e+38" in str(error.value)
-    assert f"`{term}_weight`" in error.value.fix
-    assert "learning_rate" not in error.value.fix
-
-
 def test_divergence_on_several_devices_names_its_step(make_aigan):
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
         aigan = make_aigan()
-    stop = stop_not_finite()
+    stop = StopNotFinite(lambda: "no checkpoint", "lower `learning_rate`")
     stop.set_model(aigan)
-    with pytest.raises(DivergedError, match=r"step 0.*gan_loss is nan"):
+    with pytest.raises(DivergedError, match="gan_loss is nan at step 0"):
         stop.on_train_batch_end(0, {"gan_loss": float("nan")})

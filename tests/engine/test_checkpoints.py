@@ -141,7 +141,7 @@ def test_weights_that_are_not_finite_are_never_saved(earlier, tmp_path):
         checkpoint.on_epoch_end(0)
     weight.assign(math.inf)
     checkpoint.steps_done = 4
-    with pytest.raises(DivergedError, match=r"step 4.*generator") as error:
+    with pytest.raises(DivergedError, match="generator is NaN or infinite after step 4") as error:
         checkpoint.on_epoch_end(1)
     assert (str(tmp_path / "ckpt-0") in str(error.value)) == earlier
     assert sorted(path.stem for path in tmp_path.glob("*.index")) == ["ckpt-0"] * earlier

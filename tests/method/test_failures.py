@@ -32,9 +32,9 @@ def test_collapsed_discriminator_is_warned_of_once(make_aigan, batch, warned):
 def test_generator_that_ignores_its_target_is_warned_of(make_aigan, batch, warned):
     aigan = make_aigan()
     watch = QuietFailures(aigan, batch[0])
-    assert watch.difference() > 0.1
+    assert watch.target_distance() > 0.1
     aigan.generator.embedding.set_weights([np.zeros_like(aigan.generator.embedding.get_weights()[0])])
-    assert watch.difference() < 1e-4  # rounding
+    assert watch.target_distance() < 1e-4  # rounding
     end_epoch(watch, 0)
     assert warned("ignores") == 0  # it may still learn
     aigan.generator_optimizer.iterations.assign(watch.PATIENCE)

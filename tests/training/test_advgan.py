@@ -5,7 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
-from runs import Stop, change_config, contents, differ, metrics_rows, saved_weights
+from kill_and_resume import differences, weights
+from runs import Stop, change_config, contents, metrics_rows
 
 from aigan_tf.engine import callbacks
 from aigan_tf.errors import InputError
@@ -19,12 +20,11 @@ def test_advgan_trains_the_given_classes_and_continues_where_it_was(run_folder, 
     before = contents(run_folder)
     train_advgan(run_folder, ["3", "7"], epochs=2)
     assert {entry.name for entry in (run_folder / "advgan").iterdir()} == {"3", "7"}
-    weights = {name: run_folder / "advgan" / name / "generator.weights.h5" for name in ("3", "7")}
-    for name in weights:
+    for name in ("3", "7"):
         assert len(metrics_rows(run_folder / "advgan" / name)) == 2
         assert json.loads((run_folder / "advgan" / name / "config.json").read_text())["target_class"] == int(name)
-    three, seven = map(saved_weights, weights.values())
-    assert differ(three, seven)
+    three, seven = (weights(run_folder / "advgan" / name / "generator.weights.h5") for name in ("3", "7"))
+    assert differences(three, seven)
     assert {path: path.read_bytes() for path in before} == before  # the AI-GAN beside it is unchanged
 
     # Interrupted after its first epoch and continued, it ends with the same weights.
@@ -41,8 +41,10 @@ def test_advgan_trains_the_given_classes_and_continues_where_it_was(run_folder, 
         with pytest.raises(Stop):
             train_advgan(run_folder, ["3"], epochs=2)
     train_advgan(run_folder, ["3"], epochs=2)
-    for a, b in zip(saved_weights(weights["3"]), three, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-4)  # sums of one embedding's gradient vary in their order
+    for name, array in weights(run_folder / "advgan" / "3" / "generator.weights.h5").items():
+        np.testing.assert_allclose(
+            array, three[name], atol=1e-4
+        )  # sums of one embedding's gradient vary in their order
     assert "after step 3 of 6" in capsys.readouterr().out
     with pytest.raises(InputError, match="epochs=2"):
         train_advgan(run_folder, ["3"], epochs=3)

@@ -5,12 +5,12 @@ import json
 import shutil
 
 import keras
-import kill_and_resume
 import numpy as np
 import pytest
 import tensorflow as tf
 from commands import run_in_process
-from runs import against, contents, differ, metrics_rows, saved_weights, tiny, train, untimed
+from kill_and_resume import differences, events, weights
+from runs import against, contents, metrics_rows, tiny, train, untimed
 
 from aigan_tf import cli
 from aigan_tf.engine.callbacks import MetricsHistory
@@ -33,8 +33,7 @@ def test_folder_holds_the_whole_run(finished):
     assert names_in(folder / "checkpoints") == {"classifier", "aigan"}
     for image in (folder / "samples").iterdir():
         assert tf.io.decode_png(image.read_bytes()).shape[-1] in (3, 4)
-    stage1, stage2 = (saved_weights(folder / f"generator{stage}.weights.h5") for stage in ("_stage1", ""))
-    assert differ(stage1, stage2)
+    assert differences(*(weights(folder / f"generator{stage}.weights.h5") for stage in ("_stage1", "")))
 
 
 def test_config_records_settings_and_versions(finished):
@@ -64,7 +63,7 @@ def test_metrics_have_one_row_per_epoch(finished):
 def test_tensorboard_shows_the_metrics_and_the_samples(finished):
     folder, _ = finished
     shown = {}
-    for place, values in kill_and_resume.events(folder / "logs").items():
+    for place, values in events(folder / "logs").items():
         part, _, step = place.partition(" step ")
         shown[part, step] = values[::2]
     epochs = {(part, str(epoch)) for part in ("train", "validation") for epoch in range(1, 5)}

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from runs import against, assert_same_arrays, differ, metrics_rows, saved_weights, tiny, train
+from kill_and_resume import differences, weights
+from runs import against, differ, metrics_rows, tiny, train
 
 from aigan_tf import build
 from aigan_tf.data.batches import evaluation_batches
@@ -16,29 +17,23 @@ from aigan_tf.training import generator, run
 from aigan_tf.workdir import Workdir
 
 
-def test_without_stage1_the_attacker_never_runs(finished, tmp_path, monkeypatch):
-    folder, calls = tmp_path / "run", []
+@pytest.mark.parametrize("stage", [1, 2])
+def test_one_stage_alone_leaves_its_files_alone(stage, finished, tmp_path, monkeypatch):
+    folder, attacked = tmp_path / "run", []
     original = build.pgd_attack
 
     def attack(*arguments, **kwargs):
-        tf.py_function(lambda: calls.append(1), [], [])
+        tf.py_function(lambda: attacked.append(1), [], [])
         return original(*arguments, **kwargs)
 
     monkeypatch.setattr(build, "pgd_attack", attack)
-    train(against(finished, steps_per_epoch=1, stage1_epochs=0, stage2_epochs=1), folder)
-    assert [row["stage"] for row in metrics_rows(folder)] == ["2"]
-    assert not calls
-    assert not (folder / "generator_stage1.weights.h5").exists()
-    assert (folder / "generator.weights.h5").exists()
-    assert [entry.name for entry in (folder / "samples").iterdir()] == ["stage2.png"]
-
-
-def test_without_stage2_the_result_is_that_of_stage1(finished, tmp_path):
-    folder = tmp_path / "run"
-    train(against(finished, steps_per_epoch=1, stage1_epochs=1, stage2_epochs=0), folder)
-    assert [row["stage"] for row in metrics_rows(folder)] == ["1"]
-    assert [entry.name for entry in (folder / "samples").iterdir()] == ["stage1.png"]
-    assert_same_arrays(*(saved_weights(folder / f"generator{of}.weights.h5") for of in ("_stage1", "")))
+    train(against(finished, steps_per_epoch=1, stage1_epochs=2 - stage, stage2_epochs=stage - 1), folder)
+    assert [row["stage"] for row in metrics_rows(folder)] == [str(stage)]
+    assert bool(attacked) == (stage == 1)
+    assert [entry.name for entry in (folder / "samples").iterdir()] == [f"stage{stage}.png"]
+    files = sorted(folder.glob("generator*.weights.h5"))
+    assert len(files) == (2 if stage == 1 else 1)
+    assert not differences(weights(files[0]), weights(files[-1]))  # without a stage 2 the result is that of stage 1
 
 
 def planned(digits, tmp_path, **settings):
@@ -53,13 +48,13 @@ def planned(digits, tmp_path, **settings):
 
 
 def test_seed_decides_the_first_weights_and_the_batches(digits, tmp_path):
-    weights = []
+    first = []
     for seed in (0, 0, 1):
         aigan, _, batch_seed = planned(digits, tmp_path, seed=seed)
         assert (aigan.seed, batch_seed) == (seed, seed)
-        weights.append(aigan.generator.get_weights() + aigan.discriminator.get_weights())
-    assert_same_arrays(weights[0], weights[1])
-    assert differ(weights[0], weights[2])
+        first.append(aigan.generator.get_weights() + aigan.discriminator.get_weights())
+    assert not differ(first[0], first[1])
+    assert differ(first[0], first[2])
 
 
 @pytest.mark.parametrize(
@@ -118,15 +113,10 @@ def test_mixed_precision_trains_in_bfloat16_and_measures_in_float32(finished, tm
         generator.fit(aigan, config, dataset, folder, 2, devices, [Watch()])
     assert set(seen) == {("train", True), ("test", False)}
     assert not option()  # the rest of the process keeps its precision
-    rows = metrics_rows(folder.path)
-    # The arithmetic of the perturbation and the sums of the metrics stay in float32.
-    assert all(0 < float(row["perturbation_linf"]) <= config.epsilon * (1 + 1e-5) for row in rows)
-    for row in rows:
-        successes = float(row["targeted_success_rate"]) * config.batch_size * config.steps_per_epoch
-        assert successes == pytest.approx(round(successes), abs=1e-3)
+    row = metrics_rows(folder.path)[-1]
     measured = aigan.evaluate(evaluation_batches(dataset.validation, 500), return_dict=True, verbose=0)
     for name in ("generator_loss", "perturbation_l2", "targeted_success_rate"):
-        assert float(rows[-1][f"val_{name}"]) == pytest.approx(measured[name], rel=1e-5)
+        assert float(row[f"val_{name}"]) == pytest.approx(measured[name], rel=1e-5)
 
 
 @pytest.mark.long

@@ -30,7 +30,6 @@ REPLACEMENTS = {
     "removed": lambda path: None,
     "a folder": lambda path: path.mkdir(),
     "a text": lambda path: path.write_text("text\n"),
-    "a pipe": os.mkfifo,  # a reader would wait for it forever
     "a loop": lambda path: path.symlink_to(path.name),
     "a link to its folder": lambda path: path.symlink_to("."),
 }

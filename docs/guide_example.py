@@ -1,4 +1,4 @@
-"""Writes what docs/guide.md works on: a folder of pictures, mine/images, and a classifier of them, mine/model.keras.
+"""Makes the example of docs/guide.md: a folder of images, mine/images, and a classifier of them, mine/model.keras.
 
 python docs/guide_example.py
 """

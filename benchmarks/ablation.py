@@ -42,7 +42,7 @@ from tools.markdown import table
 _CLASSIFIER = flags.DEFINE_string("classifier", "runs/cifar10/classifier.keras", "the classifier under attack")
 _DATASET = flags.DEFINE_string("dataset", "cifar10", "data set, whose preset is the base row")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "folder of TFDS data sets (default: TFDS's own)")
-_OUTPUT = flags.DEFINE_string("output", "ablation.json", "where to write the JSON; the table goes beside it, as .md")
+_OUTPUT = flags.DEFINE_string("output", "ablation.json", "file for the JSON; the table goes beside it, as .md")
 _STAGE1_STEPS = flags.DEFINE_integer("stage1_steps", 100, "stage-1 steps of the base row", lower_bound=1)
 _STAGE2_STEPS = flags.DEFINE_integer("stage2_steps", 700, "stage-2 steps of the base row", lower_bound=1)
 _WIDTH = flags.DEFINE_integer(

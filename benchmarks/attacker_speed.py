@@ -26,7 +26,7 @@ from tools.performance import attackers_table
 
 _WORKDIR = flags.DEFINE_string("workdir", "pretrained/cifar10", "work folder whose classifier is attacked")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "folder of TFDS data sets (default: TFDS's own)")
-_OUTPUT = flags.DEFINE_string("output", "", "where to write the JSON; empty: only print")
+_OUTPUT = flags.DEFINE_string("output", "", "file for the JSON; empty: only print")
 _STEPS = flags.DEFINE_integer("attack_steps", 10, "gradient steps of each attack", lower_bound=1)
 _BATCH = flags.DEFINE_integer("batch_size", 128, "images attacked at once", lower_bound=1)
 _REPETITIONS = flags.DEFINE_integer("repetitions", 7, "timed runs of each", lower_bound=1)

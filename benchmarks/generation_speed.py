@@ -4,7 +4,7 @@
 
 Run it while nothing else does. The generator is loaded as a server loads it and timed at batches of 1, 32 and 256;
 foolbox's FGSM, PGD with 10 and 40 steps, and Carlini and Wagner's attack (50 steps, 3 searches) at the fastest of
-several batch sizes. All attack the same test images towards the same targets, and success is counted on 8-bit pictures.
+several batch sizes. All attack the same test images towards the same targets, and success is counted on 8-bit images.
 """
 
 import functools
@@ -30,7 +30,7 @@ from tools.performance import attacks_table
 
 _WORKDIR = flags.DEFINE_string("workdir", "pretrained/cifar10", "work folder with generator and classifier")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "folder of TFDS data sets (default: TFDS's own)")
-_OUTPUT = flags.DEFINE_string("output", "", "where to write the JSON; empty: only print")
+_OUTPUT = flags.DEFINE_string("output", "", "file for the JSON; empty: only print")
 _IMAGES = flags.DEFINE_integer("images", 256, "test images attacked, those the classifier gets right", lower_bound=1)
 
 GENERATOR_BATCHES = (1, 32, 256)
@@ -70,12 +70,12 @@ def first(run, size, start=0):
 
 
 def success(run, adversarial, bounded=True) -> float:
-    """Returns the share of 8-bit pictures that reach their target."""
+    """Returns the share of 8-bit images that reach their target."""
     adversarial = tf.constant(adversarial)
     if not bounded:  # Carlini and Wagner's attack knows no epsilon: it is measured after a move into it
         adversarial = apply_perturbation(run.images, adversarial - run.images, run.config.epsilon)
-    pictures = quantize(run.images, adversarial, run.config.epsilon)[1].numpy().astype(np.float32) / 255
-    return float(np.mean(predictions(run.classifier, pictures) == run.targets.numpy()))
+    rounded = quantize(run.images, adversarial, run.config.epsilon)[1].numpy().astype(np.float32) / 255
+    return float(np.mean(predictions(run.classifier, rounded) == run.targets.numpy()))
 
 
 def measured(attack, run, sizes, repetitions, warm_up, bounded=True) -> dict:

@@ -40,7 +40,7 @@ from tools.markdown import table
 
 PRECISIONS = {"float32": False, "mixed precision": True}
 
-_OUTPUT = flags.DEFINE_string("output", "", "where to write the JSON; empty: only print")
+_OUTPUT = flags.DEFINE_string("output", "", "file for the JSON; empty: only print")
 _STEPS = flags.DEFINE_integer("steps", 10, "timed repetitions of each", lower_bound=1)
 _ONLY = flags.DEFINE_enum(
     "only",

@@ -1,6 +1,6 @@
 """Writes the tables of README and docs/results.md, docs/results/runs.csv and the page of a comparison.
 
-    python tools/tables.py  # everything anew from docs/results
+    python tools/tables.py  # everything, from docs/results
     python tools/tables.py results runs/digits runs/cifar10  # copies these runs' measurements to docs/results first
     python tools/tables.py comparison
     python tools/tables.py defences
@@ -12,7 +12,7 @@
 results: the runs. comparison: attacks on the same images, as evaluate.py measured them. defences: each
 docs/results/*/defenses.json, which is put there by hand. classifiers: docs/results/classifiers.json; other entries are
 kept. performance: what the benchmarks measured. runs: docs/results/runs.csv, one row per run, the archived ones
-included. page: the HTML page of a run's committed comparison, without pictures. No number is typed by hand.
+included. page: the HTML page of a run's committed comparison, without images. No number is typed by hand.
 
 README shows the runs named as their data set, or as it and _untargeted, and of each data set the comparison with the
 most attacks; docs/results.md shows all but the archived runs.

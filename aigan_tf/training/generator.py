@@ -78,7 +78,9 @@ def _surrogate(config, dataset, classifier, folder):
         config.queries_per_epoch,
         seed=config.seed,
     )
-    say(f"The generator is trained against the surrogate; success in training is measured against it ({config.black_box}).")
+    say(
+        f"The generator is trained against the surrogate; success in training is measured against it ({config.black_box})."
+    )
     saved = {"surrogate": surrogate, "surrogate_optimizer": optimizer, "queries": black_box.queries}
     # Called as it is, not frozen: its weights follow the answers.
     return functools.partial(surrogate, training=False), [distillation], saved

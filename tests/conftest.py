@@ -18,7 +18,7 @@ from aigan_tf.method.pgd import pgd_attack
 
 
 def refuse_deprecated(record) -> bool:
-    """A filter of log records: raises where TensorFlow says that this package uses something deprecated."""
+    """A log filter: raises if TensorFlow reports that this package uses something deprecated."""
     if "is deprecated" in record.getMessage():
         modules = (frame.f_globals["__name__"] for frame, _ in traceback.walk_stack(sys._getframe(1)))
         user = next(module for module in modules if module.split(".")[0] not in ("logging", "tensorflow"))
@@ -29,7 +29,7 @@ def refuse_deprecated(record) -> bool:
 
 pytest.register_assert_rewrite("runs")
 
-# TensorFlow logs such notes where others warn, so that filterwarnings in pyproject.toml does not see them.
+# TensorFlow logs deprecations in place of warnings, which filterwarnings in pyproject.toml would see.
 tf.get_logger().addFilter(refuse_deprecated)
 
 
@@ -48,7 +48,7 @@ def batch(digits):
 
 @pytest.fixture(scope="session")
 def make_classifier():
-    """A factory of tiny functional classifiers with random weights, with batch normalisation and dropout."""
+    """A factory of tiny functional classifiers with random weights, batch normalisation and dropout."""
 
     def make(image_shape=(8, 8, 1), num_classes=10, seed=0):
         keras.utils.set_random_seed(seed)
@@ -59,7 +59,7 @@ def make_classifier():
         x = keras.layers.Flatten()(x)
         x = keras.layers.Dropout(0.5)(x)
         model = keras.Model(images, keras.layers.Dense(num_classes)(x))
-        norm.moving_mean.assign(np.linspace(-0.2, 0.2, 4))  # so that use of the batch's statistics would show
+        norm.moving_mean.assign(np.linspace(-0.2, 0.2, 4))  # would reveal the use of the batch's statistics
         norm.moving_variance.assign(np.linspace(0.5, 2.0, 4))
         return model
 
@@ -68,7 +68,7 @@ def make_classifier():
 
 @pytest.fixture(scope="session")
 def digit_classifier(digits) -> keras.Model:
-    """A linear classifier that knows the digits without training: the nearest class mean, about 90 % right."""
+    """A linear classifier of digits without training: the nearest class mean, about 90 % accurate."""
     images = digits.train.as_float().reshape(len(digits.train), -1)
     means = np.stack([images[digits.train.labels == k].mean(axis=0) for k in range(10)])
     inputs = keras.Input((8, 8, 1))
@@ -82,8 +82,8 @@ def digit_classifier(digits) -> keras.Model:
 def make_aigan(make_classifier):
     """A factory of compiled AIGAN models on tiny networks.
 
-    Whatever is not given is made anew: networks with weights from `weights_seed`, a classifier with
-    dropout and batch normalisation, an attacker of two steps. Other arguments go to `compile`.
+    Missing parts are created: networks with weights from `weights_seed`, a classifier with dropout and batch
+    normalisation, an attacker of two steps. Other arguments go to `compile`.
     """
 
     def make(

@@ -118,13 +118,17 @@ def _read_split(builder, name, split_name, keys, shape, image_size):
             position += len(some_labels)
         if not position or position != count:
             raise ValueError(f"{position} examples instead of {count}")
-    except Exception as error:  # half a dozen kinds, for damaged files and for none
+    except Exception as error:  # TFDS and TensorFlow raise half a dozen kinds for damaged files
         raise _unreadable(name, builder.data_dir, f"{type(error).__name__} in split {split_name}") from error
     return Split(images, labels)
 
 
 def _open_builder(tfds, name, data_dir):
-    """Returns a builder whose data set is prepared: TFDS's own for a name it knows, else one made from the folder."""
+    """Returns a builder whose data set is prepared.
+
+    It is TFDS's own for a name that TFDS knows; it defines the features in its code. A given version and an unknown name
+    are read from a prepared folder, whose metadata define them.
+    """
     root = user_path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
     parts = _NAME.fullmatch(name)
     if parts is None:
@@ -174,12 +178,15 @@ def _prepared_folder(folder, version):
 
 
 def _builder_from_folder(tfds, name, folder):
-    """Returns the builder of a prepared folder, whose metadata name the Python classes that TFDS imports to read it.
+    """Returns the builder of a prepared folder.
+
+    TFDS imports each Python class that the metadata of a folder name. They are read here first, so that no other code
+    than TFDS's is run.
 
     Raises:
-        InputError: it names one outside TFDS, or the metadata cannot be read.
+        InputError: the metadata name a class outside TFDS, or cannot be read.
     """
-    for file in (folder / "features.json", folder / "dataset_info.json"):  # either can describe the features
+    for file in (folder / "features.json", folder / "dataset_info.json"):  # either can define the features
         try:
             classes = list(_python_classes(json.loads(read_bytes(file).decode())))
         except (OSError, ValueError, RecursionError) as error:
@@ -198,7 +205,7 @@ def _builder_from_folder(tfds, name, folder):
 
 
 def _python_classes(value):
-    """Yields the names of Python classes in JSON of TFDS, also in JSON that a string holds."""
+    """Yields the names of Python classes in metadata of TFDS, also those in JSON that a string holds."""
     if isinstance(value, list):
         for each in value:
             yield from _python_classes(each)

@@ -86,11 +86,6 @@ def test_weights_depend_on_the_seed_alone(dataset):
     assert not all(map(np.array_equal, first, other))
 
 
-def test_pass_over_the_data_is_counted_in_whole_batches(dataset):
-    assert building.steps_per_epoch(make_config(steps_per_epoch=7), dataset) == 7
-    assert building.steps_per_epoch(make_config(steps_per_epoch=0, batch_size=3), dataset) == 2
-
-
 def test_weights_that_cannot_be_loaded_are_refused(dataset, tmp_path):
     config, folder = make_config(dataset="cifar10", generator_width=4, generator_blocks=1), Workdir(tmp_path)
     with pytest.raises(InputError, match="does not exist"):

@@ -7,8 +7,8 @@ Each row trains a generator from the same initial weights, by the preset of CIFA
 that the classifier gets right, towards all other classes, after rounding to 8 bits. The base row takes `--stage1_steps`
 and `--stage2_steps`. A row without one of the stages gets as many steps of the other as fit into the base row's time,
 by step times measured first; one row keeps the attacker for as many steps as the base row has. Rows with other batch
-sizes see as many images. Rows already in the output with the same settings are kept, so that an interrupted study continues;
-`--rows` selects some.
+sizes see as many images. Rows already in the output with the same settings are kept, so that an interrupted study
+continues; `--rows` selects some. What train.py has no setting for (a tanh, Adam throughout) is built here.
 """
 
 import dataclasses
@@ -26,13 +26,14 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from aigan_tf.build import build_aigan
+from aigan_tf.build import build_aigan, objective
 from aigan_tf.classifiers import architectures
 from aigan_tf.config import make_config
 from aigan_tf.data.batches import training_batches
 from aigan_tf.data.datasets import load
-from aigan_tf.engine.precision import MixedPrecision
-from aigan_tf.evaluation.measure import EvaluationSet, evaluate_attack
+from aigan_tf.engine.precision import MixedPrecision, with_loss_scaling
+from aigan_tf.evaluation.evaluation_set import EvaluationSet
+from aigan_tf.evaluation.measure import measure_attack
 from aigan_tf.files import write_bytes, write_json
 from aigan_tf.method.aigan import AIGAN
 from aigan_tf.method.networks import Generator
@@ -42,8 +43,8 @@ from tools.markdown import table
 _CLASSIFIER = flags.DEFINE_string("classifier", "runs/cifar10/classifier.keras", "the classifier under attack")
 _DATASET = flags.DEFINE_string("dataset", "cifar10", "data set, whose preset is the base row")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "folder of TFDS data sets (default: TFDS's own)")
-_OUTPUT = flags.DEFINE_string("output", "ablation.json", "where to write the JSON; the table goes beside it, as .md")
-_STAGE1_STEPS = flags.DEFINE_integer("stage1_steps", 100, "stage-1 steps of the base row", lower_bound=0)
+_OUTPUT = flags.DEFINE_string("output", "ablation.json", "file for the JSON; the table goes beside it, as .md")
+_STAGE1_STEPS = flags.DEFINE_integer("stage1_steps", 100, "stage-1 steps of the base row", lower_bound=1)
 _STAGE2_STEPS = flags.DEFINE_integer("stage2_steps", 700, "stage-2 steps of the base row", lower_bound=1)
 _WIDTH = flags.DEFINE_integer(
     "generator_width", None, "channels of the generator at full size; default: the preset's", lower_bound=1
@@ -64,19 +65,25 @@ _TUNED = (
 class MarginAIGAN(AIGAN):
     """L_adv is the margin by which the best other logit leads the target's, as in Carlini and Wagner's attack."""
 
-    def generator_losses(self, logits, classes, fake_logits, perturbations, epsilons):
-        losses = super().generator_losses(logits, classes, fake_logits, perturbations, epsilons)
-        is_target = tf.one_hot(classes, self.num_classes, on_value=True, off_value=False, dtype=tf.bool)
-        target = tf.reduce_sum(tf.where(is_target, logits, 0.0), axis=-1)
-        others = tf.reduce_max(tf.where(is_target, logits.dtype.min, logits), axis=-1)
+    def generator_loss(self, attack):
+        loss = super().generator_loss(attack)
+        is_target = tf.one_hot(attack.targets, self.num_classes, on_value=True, off_value=False, dtype=tf.bool)
+        target = tf.reduce_sum(tf.where(is_target, attack.logits, 0.0), axis=-1)
+        others = tf.reduce_max(tf.where(is_target, attack.logits.dtype.min, attack.logits), axis=-1)
         margin = tf.reduce_mean(tf.nn.relu(others - target + 1.0))  # 1: a success must survive rounding to 8 bits
-        losses["generator_loss"] += margin - losses["adversarial_loss"]
-        losses["adversarial_loss"] = margin
-        return losses
+        return loss._replace(total=loss.total - loss.adversarial + margin, adversarial=margin)
+
+
+class TanhAIGAN(AIGAN):
+    """A tanh keeps the generator's output within its budget, so that the projection has nothing left to do."""
+
+    def __init__(self, generator, *arguments):
+        generator.head.activation = keras.activations.tanh
+        super().__init__(generator, *arguments)
 
 
 class InputConditioned(keras.Model):
-    """A `Generator` that is told the class by one-hot maps beside the image's channels, and nowhere else; the same settings."""
+    """A `Generator` that gets the class as one-hot maps beside the image's channels, and nowhere else."""
 
     def __init__(self, num_classes, channels, **settings):
         super().__init__()
@@ -84,11 +91,11 @@ class InputConditioned(keras.Model):
         self.inner = Generator(1, channels + num_classes, **settings | {"class_maps": 0})
         self.built = True  # the inner one makes its variables at once
 
-    def call(self, images, classes, training=None):
-        maps = tf.one_hot(classes, self.num_classes)[:, tf.newaxis, tf.newaxis, :]
+    def call(self, images, targets, budgets=None, training=None):
+        maps = tf.one_hot(targets, self.num_classes)[:, tf.newaxis, tf.newaxis, :]
         maps = tf.broadcast_to(maps, (*tf.unstack(tf.shape(images)[:3]), self.num_classes))
-        directions = self.inner(tf.concat([images, maps], axis=-1), tf.zeros_like(classes), training=training)
-        return directions[..., : images.shape[-1]]
+        inputs = tf.concat([images, maps], axis=-1)
+        return self.inner(inputs, tf.zeros_like(targets), budgets, training=training)[..., : images.shape[-1]]
 
 
 def _another_generator(make: Callable[..., keras.Model]) -> type[AIGAN]:
@@ -103,12 +110,21 @@ def _another_generator(make: Callable[..., keras.Model]) -> type[AIGAN]:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One row: what differs from the base."""
+    """One row: what differs from the base.
+
+    Args:
+        changes: settings.
+        model: the class that is trained.
+        stages: the stages that are run.
+        equal_steps: whether a stage that is left out leaves the other its steps, rather than its time.
+        adam: whether the generator's kernels learn by Adam too, in place of Muon.
+    """
 
     changes: dict = dataclasses.field(default_factory=dict)
     model: type[AIGAN] = AIGAN
     stages: tuple[int, ...] = (1, 2)
-    equal_steps: bool = False  # a stage left out leaves the other its steps, not its time
+    equal_steps: bool = False
+    adam: bool = False
 
 
 ROWS = {
@@ -141,6 +157,8 @@ ROWS = {
     "2 residual blocks": Row(dict(generator_blocks=2)),
     "8 residual blocks": Row(dict(generator_blocks=8)),
     "discriminator width 32": Row(dict(discriminator_width=32)),
+    "tanh bound": Row(model=TanhAIGAN),
+    "Adam throughout": Row(dict(learning_rate=5e-3), adam=True),  # half of Muon's rate, which suits it better
     "float32": Row(dict(mixed_precision=False)),
 }
 
@@ -177,11 +195,23 @@ def steps_of(row: Row, config, seconds: dict[int, float]) -> dict[int, int]:
     return {kept: round(sum(steps[stage] * seconds[stage] for stage in steps) / seconds[kept])}
 
 
+def build(row: Row, config, dataset, classifier, total_steps: int) -> AIGAN:
+    """Returns the compiled model of a row, with fresh weights; `config` holds the row's changes."""
+    aigan = build_aigan(config, dataset, classifier, total_steps, row.model)
+    if row.adam:
+        schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, total_steps)
+        adam = keras.optimizers.Adam(schedule, beta_1=0.5)
+        settings = objective(config, dataset, total_steps)
+        settings["generator_optimizer"] = with_loss_scaling(adam) if config.mixed_precision else adam
+        aigan.compile(attacker=aigan.attacker, **settings)
+    return aigan
+
+
 def run(row: Row, config, dataset, examples, seconds) -> dict:
     """Trains one row and returns what it reached."""
     steps = steps_of(row, config, seconds)
     config = dataclasses.replace(config, **row.changes)
-    aigan = build_aigan(config, dataset, examples.classifier, sum(steps.values()), row.model)
+    aigan = build(row, config, dataset, examples.classifier, sum(steps.values()))
     result = {"parameters": aigan.generator.count_params(), "stages": []}
     done = 0
     for stage, count in steps.items():
@@ -195,11 +225,11 @@ def run(row: Row, config, dataset, examples, seconds) -> dict:
         done += count
         spent = time.perf_counter() - began
         attack = tf.function(aigan.call, reduce_retracing=True)
-        measured = evaluate_attack(attack, examples, config.epsilon, config.targeted, config.seed)
+        measured = measure_attack(attack, examples, config.epsilon, config.targeted, config.seed)
         kept = ("num_attacks", "success_rate", "worst_target_success_rate", "mean_l2", "clean_accuracy")
         result["stages"].append(
             {"stage": stage, "steps": count, "seconds": round(spent, 1)}
-            | {name: measured[name] for name in kept}
+            | {name: getattr(measured, name) for name in kept}
             | {"hinge_active": history["hinge_active"][-1]}
         )
     return result
@@ -226,10 +256,20 @@ def study_table(results: dict) -> str:
     return table(columns, rows)
 
 
+def read_study(output: pathlib.Path, settings: dict) -> dict:
+    """Returns the study in `output`, or an empty one."""
+    if not output.exists():
+        return {"settings": settings, "step_seconds": {}, "rows": {}}
+    study = json.loads(output.read_text())
+    if study["settings"] != settings:
+        sys.exit(f"error: {output} holds a study with other settings: expected the same; choose another --output")
+    return study
+
+
 def main(_):
     unknown = set(_ROWS.value) - set(ROWS)
     if unknown:
-        sys.exit(f"error: --rows has {min(unknown)!r}; expected some of: {', '.join(ROWS)}")
+        sys.exit(f"error: --rows has {min(unknown)!r}: expected some of {', '.join(ROWS)}; correct it")
     dataset = load(_DATASET.value, _DATA_DIR.value)
     classifier = architectures.frozen(keras.models.load_model(_CLASSIFIER.value, compile=False))
     validation = dataset.validation
@@ -252,11 +292,7 @@ def main(_):
         "base": {name: value for name, value in dataclasses.asdict(config).items() if name in _TUNED},
     }
     output = pathlib.Path(_OUTPUT.value)
-    study = {"settings": settings, "step_seconds": {}, "rows": {}}
-    if output.exists():
-        study = json.loads(output.read_text())
-        if study["settings"] != settings:
-            sys.exit(f"error: {output} holds a study with other settings; expected the same: choose another --output")
+    study = read_study(output, settings)
     if not study["step_seconds"]:
         study["step_seconds"] = step_seconds(config, dataset, classifier)
     seconds = {int(stage): value for stage, value in study["step_seconds"].items()}

@@ -4,7 +4,7 @@
 
 Run it while nothing else does. The generator is loaded as a server loads it and timed at batches of 1, 32 and 256;
 foolbox's FGSM, PGD with 10 and 40 steps, and Carlini and Wagner's attack (50 steps, 3 searches) at the fastest of
-several batch sizes. All attack the same test images towards the same targets, and success is counted on 8-bit pictures.
+several batch sizes. All attack the same test images towards the same targets, and success is counted on 8-bit images.
 """
 
 import functools
@@ -14,6 +14,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import timing  # isort: skip (before TensorFlow: the package sets oneDNN)
+import attacked
 import foolbox
 import numpy as np
 import tensorflow as tf
@@ -21,25 +22,20 @@ from absl import app, flags
 from convolutions import convolutions_of
 from peak_memory import tensors_mib
 
-from aigan_tf import workdir
 from aigan_tf.build import build_generator
-from aigan_tf.classifiers import training
 from aigan_tf.classifiers.accuracy import predictions
-from aigan_tf.data import datasets
 from aigan_tf.evaluation.attacks import ExportedGenerator
 from aigan_tf.method.threat_model import apply_perturbation, quantize
-from aigan_tf.method.targets import spread_targets
-from aigan_tf.workdir import Workdir
 from tools.performance import attacks_table
 
 _WORKDIR = flags.DEFINE_string("workdir", "pretrained/cifar10", "work folder with generator and classifier")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "folder of TFDS data sets (default: TFDS's own)")
-_OUTPUT = flags.DEFINE_string("output", "", "where to write the JSON; empty: only print")
+_OUTPUT = flags.DEFINE_string("output", "", "file for the JSON; empty: only print")
 _IMAGES = flags.DEFINE_integer("images", 256, "test images attacked, those the classifier gets right", lower_bound=1)
 
 GENERATOR_BATCHES = (1, 32, 256)
 FOOLBOX_BATCHES = (32, 128, 256)
-GOALS = {"PGD-10": 150, "PGD-40": 600, "C&W": 1500}  # times as long an image as the generator at batch 256
+GOALS = {"PGD-10": 150, "PGD-40": 600, "C&W": 1500}  # times as long per image as the generator at batch 256
 
 
 def baselines(classifier, epsilon):
@@ -63,64 +59,63 @@ def baselines(classifier, epsilon):
     }
 
 
-def in_batches(attack, images, targets, size):
+def in_batches(attack, run, size):
     """Returns all adversarial images as one array."""
-    starts = range(0, len(images), size)
-    return np.concatenate([np.asarray(attack(images[i : i + size], targets[i : i + size])) for i in starts])
+    return np.concatenate([np.asarray(attack(*first(run, size, start))) for start in range(0, len(run.images), size)])
+
+
+def first(run, size, start=0):
+    """Returns a batch of images and targets."""
+    return run.images[start : start + size], run.targets[start : start + size]
+
+
+def success(run, adversarial, bounded=True) -> float:
+    """Returns the share of 8-bit images that reach their target."""
+    adversarial = tf.constant(adversarial)
+    if not bounded:  # Carlini and Wagner's attack knows no epsilon: it is measured after a move into it
+        adversarial = apply_perturbation(run.images, adversarial - run.images, run.config.epsilon)
+    rounded = quantize(run.images, adversarial, run.config.epsilon)[1].numpy().astype(np.float32) / 255
+    return float(np.mean(predictions(run.classifier, rounded) == run.targets.numpy()))
+
+
+def measured(attack, run, sizes, repetitions, warm_up, bounded=True) -> dict:
+    """Returns an attack's time at the fastest of several batch sizes, with its success and peak memory there."""
+
+    def attack_batch(size):
+        return np.asarray(attack(*first(run, size)))
+
+    seconds = {}
+    for size in {min(size, len(run.images)) for size in sizes}:
+        seconds[size] = timing.median_seconds(lambda size=size: attack_batch(size), repetitions, warm_up) / size
+    best = min(seconds, key=seconds.get)
+    return {
+        "milliseconds_per_image": 1000 * seconds[best],
+        "success_rate": success(run, in_batches(attack, run, best), bounded),
+        "batch_size": best,
+        "peak_mib": tensors_mib(lambda: attack_batch(best)),
+    }
+
+
+def mflop_per_image(run) -> dict[str, float]:
+    """Returns millions of operations of the convolutions of both networks."""
+    generator = build_generator(run.config, run.dataset)
+    image, target = first(run, 1)
+    passes = {"generator": lambda: generator(image, target), "classifier": lambda: run.classifier(image)}
+    return {name: sum(conv.flops for conv in convolutions_of(once)) / 1e6 for name, once in passes.items()}
 
 
 def main(_):
-    folder = Workdir(_WORKDIR.value)
-    config = workdir.config_of(folder)
-    dataset = datasets.load_dataset(config, _DATA_DIR.value)
-    classifier = training.existing_classifier(config, dataset, folder)
-    first = dataset.test.take(slice(0, 2 * _IMAGES.value))
-    right = np.flatnonzero(predictions(classifier, first.as_float()) == first.labels)[: _IMAGES.value]
-    chosen = first.take(right)
-    images, labels = tf.constant(chosen.as_float()), tf.constant(chosen.labels)
-    targets = spread_targets(labels, dataset.num_classes)
-
-    def success(adversarial, bounded=True):
-        adversarial = tf.constant(adversarial)
-        if not bounded:  # Carlini and Wagner's attack knows no epsilon: its success is that after a move into it
-            adversarial = apply_perturbation(images, adversarial - images, config.epsilon)
-        pictures = quantize(images, adversarial, config.epsilon)[1].numpy().astype(np.float32) / 255
-        return float(np.mean(predictions(classifier, pictures) == targets.numpy()))
-
-    generator = ExportedGenerator(folder, config, dataset.image_shape)
-    rows = {}
-    for size in GENERATOR_BATCHES:
-        size = min(size, len(images))
-
-        def run(size=size):
-            return np.asarray(generator(images[:size], targets[:size]))
-
-        rows[f"generator, batch {size}"] = {
-            "milliseconds_per_image": 1000 * timing.median_seconds(run, 20, warm_up=5) / size,
-            "success_rate": success(in_batches(generator, images, targets, size)),
-            "batch_size": size,
-            "peak_mib": tensors_mib(run),
-        }
-    for name, (attack, repetitions) in baselines(classifier, config.epsilon).items():
-        best = None
-        for size in FOOLBOX_BATCHES:
-            size = min(size, len(images))
-
-            def run(size=size, attack=attack):
-                return np.asarray(attack(images[:size], targets[:size]))
-
-            seconds = timing.median_seconds(run, repetitions, warm_up=1) / size
-            if best is None or seconds < best[0]:
-                best = (seconds, size)
-        adversarial = in_batches(attack, images, targets, best[1])
-        rows[f"foolbox {name}"] = {
-            "milliseconds_per_image": 1000 * best[0],
-            "success_rate": success(adversarial, bounded=name != "C&W"),
-            "batch_size": best[1],
-            "peak_mib": tensors_mib(lambda attack=attack, size=best[1]: attack(images[:size], targets[:size])),
-        }
-        print(name, rows[f"foolbox {name}"], flush=True)
-    fastest = rows[f"generator, batch {min(GENERATOR_BATCHES[-1], len(images))}"]["milliseconds_per_image"]
+    run = attacked.read(_WORKDIR.value, _DATA_DIR.value, _IMAGES.value)
+    generator = ExportedGenerator(run.folder, run.config, run.dataset.image_shape)
+    rows = {
+        f"generator, batch {min(size, len(run.images))}": measured(generator, run, [size], repetitions=20, warm_up=5)
+        for size in GENERATOR_BATCHES
+    }
+    fastest = list(rows.values())[-1]["milliseconds_per_image"]
+    for name, (attack, repetitions) in baselines(run.classifier, run.config.epsilon).items():
+        row = measured(attack, run, FOOLBOX_BATCHES, repetitions, warm_up=1, bounded=name != "C&W")
+        rows[f"foolbox {name}"] = row
+        print(name, row, flush=True)
     ratios = {name: rows[f"foolbox {name}"]["milliseconds_per_image"] / fastest for name in ("FGSM", *GOALS)}
     print(attacks_table(rows))
     for name, goal in GOALS.items():
@@ -128,26 +123,16 @@ def main(_):
         print(
             f"{name}: {ratios[name]:.0f} times as long as the generator at its largest batch; goal {goal} ({verdict})"
         )
-    network = build_generator(config, dataset)
-    passes = {
-        "generator": lambda: network(images[:1], targets[:1]),
-        "classifier": lambda: classifier(images[:1]),
+    result = {
+        "mflop_an_image": mflop_per_image(run),
+        "classifier": run.config.classifier,
+        "images": len(run.images),
+        "epsilon": run.config.epsilon,
+        "attacks": rows,
+        "times_as_long_as_the_generator": ratios,
+        "goals": GOALS,
     }
-    timing.save(
-        {
-            "mflop_an_image": {
-                name: sum(convolution.flops for convolution in convolutions_of(run)) / 1e6
-                for name, run in passes.items()
-            },
-            "classifier": config.classifier,
-            "images": len(images),
-            "epsilon": config.epsilon,
-            "attacks": rows,
-            "times_as_long_as_the_generator": ratios,
-            "goals": GOALS,
-        },
-        _OUTPUT.value,
-    )
+    timing.save(result, _OUTPUT.value)
 
 
 if __name__ == "__main__":

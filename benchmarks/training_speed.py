@@ -40,7 +40,7 @@ from tools.markdown import table
 
 PRECISIONS = {"float32": False, "mixed precision": True}
 
-_OUTPUT = flags.DEFINE_string("output", "", "where to write the JSON; empty: only print")
+_OUTPUT = flags.DEFINE_string("output", "", "file for the JSON; empty: only print")
 _STEPS = flags.DEFINE_integer("steps", 10, "timed repetitions of each", lower_bound=1)
 _ONLY = flags.DEFINE_enum(
     "only",
@@ -145,20 +145,21 @@ def best_floor() -> dict:
 
 
 def touched(gradients) -> tf.Tensor:
-    """Returns a number that needs all of the gradients: a graph computes nothing that is not asked for."""
+    """Returns a number that depends on all gradients: a graph leaves out what nothing depends on."""
     return tf.add_n([tf.reshape(tf.convert_to_tensor(gradient), [-1])[0] for gradient in gradients])
 
 
 def measured_parts(aigan, batch, attack_steps: int) -> tuple[dict[str, float], dict[str, float]]:
     """Returns the median times of a step's parts, forward and backward, and of the steps; and their peak memory in MiB."""
     images, labels = batch
-    classes = aigan.choose_targets(labels)
+    targets = aigan.choose_targets(labels)
     epsilons = aigan.max_epsilons(images)
 
     @tf.function
     def generator():
         with tf.GradientTape() as tape:
-            made = tf.reduce_sum(aigan.perturb(images, classes, epsilons, training=True))
+            perturbations, _ = aigan.perturb(images, targets, epsilons, training=True)
+            made = tf.reduce_sum(perturbations)
         return touched(tape.gradient(made, aigan.generator.trainable_variables))
 
     @tf.function
@@ -177,7 +178,7 @@ def measured_parts(aigan, batch, attack_steps: int) -> tuple[dict[str, float], d
 
     @tf.function
     def attacker():
-        return aigan.attacker(aigan.classifier, images, classes, epsilon=epsilons, seed=(0, 1))
+        return aigan.attacker(aigan.classifier, images, targets, epsilon=epsilons, seed=(0, 1))
 
     parts = {
         "generator": generator,
@@ -198,6 +199,42 @@ def measured_parts(aigan, batch, attack_steps: int) -> tuple[dict[str, float], d
     for name, run in parts.items():
         measure(name, run)
     return seconds, peaks
+
+
+def printed(result) -> str:
+    """Returns times and goals as text."""
+    seconds, floors = result["seconds"], result["floor"]
+    rows = [(part, *(f"{times[part] * 1000:.1f}" for times in seconds.values())) for part in seconds["float32"]]
+    rows += [("input, one batch", *2 * [f"{result['input_seconds'] * 1000:.1f}"])]
+    rows += [
+        (f"{stage}: convolutions alone", *(f"{floors[f'{stage}, {name}']['seconds'] * 1000:.1f}" for name in seconds))
+        for stage in GOALS
+    ]
+    rows += [
+        (f"{stage}: times its convolutions", *(f"{ratios[stage]:.2f}" for ratios in result["times_the_floor"].values()))
+        for stage in GOALS
+    ]
+    goals = ", ".join(f"{stage} {1000 * goal:.0f} ms" for stage, goal in GOALS.items())
+    return f"{table(('ms', *seconds), rows)}\ngoals: {goals}; {FLOOR_GOAL} times its convolutions"
+
+
+def compared(seconds, floors, passes, input_seconds) -> dict:
+    """Returns the ratios of a result: of the steps to their convolutions, and of the input to a step."""
+    return {
+        "times_the_floor": {
+            name: {stage: times[stage] / floors[f"{stage}, {name}"]["seconds"] for stage in passes}
+            for name, times in seconds.items()
+        },
+        "floor_gflops_a_second": {
+            name: {
+                stage: sum(c.flops for c, _ in todo) / floors[f"{stage}, {name}"]["seconds"] / 1e9
+                for stage, todo in passes.items()
+            }
+            for name in seconds
+        },
+        "input_seconds": input_seconds,
+        "input_share_of_stage_2_step": {name: input_seconds / times[STAGE_2] for name, times in seconds.items()},
+    }
 
 
 def main(_):
@@ -234,34 +271,9 @@ def main(_):
         "goals": GOALS,
         "floor": floors,
         "floor_goal": FLOOR_GOAL,
-        "times_the_floor": {
-            name: {stage: times[stage] / floors[f"{stage}, {name}"]["seconds"] for stage in passes}
-            for name, times in seconds.items()
-        },
-        "floor_gflops_a_second": {
-            name: {
-                stage: sum(c.flops for c, _ in todo) / floors[f"{stage}, {name}"]["seconds"] / 1e9
-                for stage, todo in passes.items()
-            }
-            for name in seconds
-        },
-        "input_seconds": input_seconds,
-        "input_share_of_stage_2_step": {name: input_seconds / times[STAGE_2] for name, times in seconds.items()},
+        **compared(seconds, floors, passes, input_seconds),
     }
-    rows = [(part, *(f"{times[part] * 1000:.1f}" for times in seconds.values())) for part in seconds["float32"]]
-    rows += [("input, one batch", *2 * [f"{input_seconds * 1000:.1f}"])]
-    rows += [
-        (f"{stage}: convolutions alone", *(f"{floors[f'{stage}, {name}']['seconds'] * 1000:.1f}" for name in seconds))
-        for stage in passes
-    ]
-    rows += [
-        (f"{stage}: times its convolutions", *(f"{result['times_the_floor'][name][stage]:.2f}" for name in seconds))
-        for stage in passes
-    ]
-    print(table(("ms", *seconds), rows))
-    print(
-        f"goals: {', '.join(f'{stage} {1000 * goal:.0f} ms' for stage, goal in GOALS.items())}; {FLOOR_GOAL} times its convolutions"
-    )
+    print(printed(result))
     timing.save(result, _OUTPUT.value)
 
 

@@ -1,4 +1,4 @@
-"""Writes what docs/guide.md works on: a folder of pictures, mine/images, and a classifier of them, mine/model.keras.
+"""Makes the example of docs/guide.md: a folder of images, mine/images, and a classifier of them, mine/model.keras.
 
 python docs/guide_example.py
 """
@@ -11,10 +11,10 @@ from sklearn.datasets import load_digits
 
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 digits = load_digits()
-for number, (picture, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
     folder = pathlib.Path("mine/images", "train" if number < 1497 else "test", NAMES[label])
     folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((picture * 255 / 16).round().astype("uint8")).save(folder / f"{number:04}.png")
+    Image.fromarray((image * 255 / 16).round().astype("uint8")).save(folder / f"{number:04}.png")
 
 keras.utils.set_random_seed(0)
 train = keras.utils.image_dataset_from_directory("mine/images/train", color_mode="grayscale", image_size=(8, 8))

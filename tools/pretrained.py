@@ -1,8 +1,8 @@
-"""Ships a finished run under pretrained/: its work folder without checkpoints, logs and the picture of stage 1, with
-test images to try it on and a card.
+"""Ships a finished run under pretrained/: its work folder without checkpoints, logs and the images of stage 1, with test
+images to try it on and a model card.
 
     python tools/pretrained.py runs/cifar10 pretrained/cifar10 --data_dir=data
-    python tools/pretrained.py  # only writes the cards of pretrained/ anew, after a preset has changed
+    python tools/pretrained.py  # only rewrites the cards of pretrained/, after a preset has changed
 
 The card's numbers come from the run's own files. `python evaluate.py --workdir=pretrained/cifar10` then works without
 training.
@@ -58,17 +58,17 @@ def _bring_classifier(config: dict, target: pathlib.Path) -> None:
 
 
 def seal(folder: pathlib.Path) -> None:
-    """Records the digests of the shipped files, of the classifier too, which the run itself may have been given."""
+    """Records the digests of the shipped files, also of a classifier that was given to the run."""
     from aigan_tf.workdir import Workdir
 
     shipped = Workdir(folder)
-    shipped.digests.unlink(missing_ok=True)  # they may be of files that were shipped before
+    shipped.digests.unlink(missing_ok=True)  # they may be those of files shipped before
     for name in SEALED:
         shipped.seal(folder / name, folder / name)
 
 
 def write_test_images(folder: pathlib.Path, data_dir: str | None) -> None:
-    """Puts the first test image of each class side by side, in the order of the classes, into one picture."""
+    """Puts the first test image of each class side by side, in the order of the classes, into one PNG file."""
     import aigan_tf  # noqa: F401 isort: skip (before TensorFlow: it sets oneDNN)
     import numpy as np
     import tensorflow as tf
@@ -104,7 +104,7 @@ A targeted AI-GAN generator against the classifier {config["classifier"]}, as `t
 |---|---|
 | command | `{ran}` |
 | classifier | {config["classifier"]}, {report["clean_accuracy"]:.2%} on the whole test split |
-| threat model | L-infinity, epsilon {epsilon_text(config["epsilon"])}, pixels in [0, 1]; pictures rounded to 8 bits |
+| threat model | L-infinity, epsilon {epsilon_text(config["epsilon"])}, pixels in [0, 1]; images rounded to 8 bits |
 | targeted success | **{report["success_rate"]:.2%}** ({low:.2%} to {high:.2%}), {report["num_attacks"]:,} attacks on {report["num_correct"]:,} test images |
 | worst target | {worst} |
 | mean L2 | {report["mean_l2"]:.3f} |
@@ -113,13 +113,13 @@ A targeted AI-GAN generator against the classifier {config["classifier"]}, as `t
 | versions | {versions} |
 
 Data: the training split of {config["dataset"]} (TensorFlow Datasets), of which at most 2,000 images were held out for
-validation; nothing was chosen on the test split. `samples/test_images.png` is the first test image of each class, to
-try it on. Success counts only images the classifier gets right, each towards every other class (of many classes: ten
-drawn ones).
+validation; nothing was chosen on the test split. `samples/test_images.png` holds the first test image of each class, to
+try it on. Success counts only images the classifier gets right, each towards every other class (of more than twenty
+classes: ten drawn ones).
 
-Limits: it was trained against this one classifier (`--transfer_to` measures success against others, which is not
-known); images must have this data set's size and lie in [0, 1]; one seed. It is meant for measuring and improving the
-robustness of classifiers you may test.
+Limits: it was trained against this one classifier, and its success against others is not known (`--transfer_to`
+measures it); images must have this data set's size and lie in [0, 1]; one seed. It is meant for measuring and improving
+the robustness of classifiers you may test.
 """
 
 
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--data_dir", help="folder of TFDS data sets (default: TFDS's own)")
     given = parser.parse_args()
     if given.source and not given.target:
-        parser.error("a source without a target; expected both, or neither to write the cards anew")
+        parser.error("a source without a target: expected both, or neither to rewrite the cards")
     if given.source:
         ship(given.source, given.target, given.data_dir)
         return

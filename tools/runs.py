@@ -28,7 +28,7 @@ class Run:
     """One finished run.
 
     Args:
-        folder: where it lies; its name is that of the run.
+        folder: its name is that of the run.
         config: the settings, as in config.json.
         report: what was measured on the test split.
         epochs: rows of metrics.csv, as text.

@@ -1,6 +1,6 @@
 """Writes the tables of README and docs/results.md, docs/results/runs.csv and the page of a comparison.
 
-    python tools/tables.py  # everything anew from docs/results
+    python tools/tables.py  # everything, from docs/results
     python tools/tables.py results runs/digits runs/cifar10  # copies these runs' measurements to docs/results first
     python tools/tables.py comparison
     python tools/tables.py defences
@@ -12,7 +12,7 @@
 results: the runs. comparison: attacks on the same images, as evaluate.py measured them. defences: each
 docs/results/*/defenses.json, which is put there by hand. classifiers: docs/results/classifiers.json; other entries are
 kept. performance: what the benchmarks measured. runs: docs/results/runs.csv, one row per run, the archived ones
-included. page: the HTML page of a run's committed comparison, without pictures. No number is typed by hand.
+included. page: the HTML page of a run's committed comparison, without images. No number is typed by hand.
 
 README shows the runs named as their data set, or as it and _untargeted, and of each data set the comparison with the
 most attacks; docs/results.md shows all but the archived runs.
@@ -226,7 +226,7 @@ def defences_table() -> str:
     """Returns what evaluate.py measured on several work folders, one file after the other."""
     rows = []
     for file in sorted(RESULTS.glob("*/defenses.json")):
-        header, *cells = defence_rows(json.loads(file.read_text()))
+        header, *cells = defence_rows(json.loads(file.read_text())["runs"])
         rows += [[pathlib.Path(folder).name, *row] for folder, *row in cells]
     return table(header, rows)
 
@@ -298,7 +298,7 @@ def write_page(folder: pathlib.Path, output: pathlib.Path) -> None:
     trained_on = json.loads((folder / "report.json").read_text())["device"]
     result = {"generator_training_device": trained_on} | json.loads((folder / COMPARISON).read_text())
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(comparison_page(result, pictures=None))
+    output.write_text(comparison_page(result, grid=None))
 
 
 # What each command writes: sections of pages, between their markers, and whole files.

@@ -54,14 +54,6 @@ def test_untargeted_loss_is_minus_log_of_the_other_classes_probability(logits, t
     assert loss >= -1e-5
 
 
-def test_untargeted_loss_falls_as_the_label_loses():
-    labels = np.array([1], np.int32)
-    losses = [float(adversarial_loss(tf.constant([[0.0, z, 0.0]]), labels, False)) for z in (8.0, 2.0, 0.0, -3.0)]
-
-    assert losses == sorted(losses, reverse=True)
-    assert losses[2] == pytest.approx(-np.log(2 / 3), abs=1e-6)
-
-
 @pytest.mark.parametrize("targeted", [True, False])
 @pytest.mark.parametrize("size", [1e2, 1e4, 1e30])
 @pytest.mark.parametrize("winner", [0, 1])
@@ -130,15 +122,6 @@ def test_hinge_counts_only_what_exceeds_the_threshold():
     assert loss == pytest.approx((0.0 + 1.0 + 2.0) / 3, rel=1e-6)
     np.testing.assert_array_equal(gradient[0], 0.0)
     np.testing.assert_allclose(gradient[1:], 0.5 / 3, rtol=1e-5)  # perturbation / norm / batch
-
-
-def test_hinge_is_silent_below_the_threshold():
-    perturbations = np.random.default_rng(0).uniform(-0.3, 0.3, (4, 8, 8, 1)).astype(np.float32)
-    longest = np.sqrt((perturbations.reshape(4, -1) ** 2).sum(axis=1)).max()
-    loss, gradient = value_and_gradient(lambda x: hinge_loss(x, 1.01 * longest), perturbations)
-
-    assert loss == 0.0
-    np.testing.assert_array_equal(gradient, 0.0)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0])

@@ -58,21 +58,9 @@ def test_every_pixel_of_an_odd_image_is_perturbed_and_seen(generator):
     assert (np.abs(tape.gradient(logits, images)) > 0).all()
 
 
-def test_directions_start_small():
-    directions = make_generator()(np.random.default_rng(0).uniform(0, 1, (8, 8, 8, 1)), np.zeros(8, np.int32))
-
-    assert 0 < np.abs(directions).max() < 1  # within the bound
-
-
 def test_another_class_gives_another_perturbation(generator, images):
     same = np.repeat(images[:1], 5, axis=0)
     directions = generator(same, TARGETS).numpy()
-
-    assert len(np.unique(directions.reshape(5, -1).round(7), axis=0)) == 5
-
-
-def test_another_image_gives_another_perturbation(generator, images):
-    directions = generator(images, np.full(5, 3)).numpy()
 
     assert len(np.unique(directions.reshape(5, -1).round(7), axis=0)) == 5
 

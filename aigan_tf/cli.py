@@ -63,50 +63,22 @@ def evaluate(arguments: Sequence[str] | None = None) -> None:
     """
     with exit_status():
         flags = Flags(evaluate.__doc__)
-        flags.add(list, "workdir", ["runs/digits"], "folder of a finished run; several, by comma, are compared")
-        _add_data_dir(flags)
-        flags.add(list, "attacks", ["aigan"], "attacks by comma: aigan, aigan_stage1, advgan, fgsm, pgd, cw")
-        flags.add(
-            int,
-            "num_examples",
-            None,
-            "number of test images, from the first; 0: all",
-            default_text="all; 1000 with fgsm, pgd, cw or several runs",
-        )
-        flags.add(
-            str,
-            "output",
-            None,
-            "folder for the report as HTML, JSON and CSV",
-            default_text="WORKDIR/evaluation; runs/defenses for several runs",
-        )
-        flags.add(
-            list,
-            "transfer_to",
-            None,
-            "other classifiers to test the adversarial images on, by comma: folders of runs, architectures such as "
-            "resnet20, or files that expect the run's input_range",
-            default_text="none",
-        )
-        flags.add(str, "save_images", None, "new folder for the adversarial images and their manifest.csv")
-        _add_custom_objects(flags)
+        _add_evaluation(flags)
         _, values = flags.parse(arguments)
-        from aigan_tf.evaluation.compare import evaluate_workdir
-        from aigan_tf.evaluation.defences import compare_defences
-
         shared = values.data_dir, values.attacks, values.num_examples, values.output
         trusted = values.custom_objects or ()
         if len(values.workdir) == 1:
-            evaluate_workdir(
-                values.workdir[0], *shared, values.transfer_to or (), values.save_images, custom_objects=trusted
-            )
+            from aigan_tf.evaluation.compare import evaluate_workdir
+
+            transfer_to = values.transfer_to or ()
+            evaluate_workdir(values.workdir[0], *shared, transfer_to, values.save_images, custom_objects=trusted)
             return
         for name in ("transfer_to", "save_images"):
             if values[name].value:
-                raise InputError(
-                    values[name].value, "one run with it", "name one `workdir`", setting=name,
-                    problem=f"with {len(values.workdir)} runs",
-                )  # fmt: skip
+                problem = f"with {len(values.workdir)} runs"
+                raise InputError(values[name].value, "one run", "name one `workdir`", setting=name, problem=problem)
+        from aigan_tf.evaluation.defences import compare_defences
+
         compare_defences(values.workdir, *shared, trusted)
 
 
@@ -209,6 +181,23 @@ def _add_setting(flags, field):
     )  # fmt: skip
 
 
+def _add_evaluation(flags):
+    flags.add(list, "workdir", ["runs/digits"], "folder of a finished run; several, by comma, are compared")
+    _add_data_dir(flags)
+    flags.add(list, "attacks", ["aigan"], "attacks by comma: aigan, aigan_stage1, advgan, fgsm, pgd, cw")
+    default = "all; 1000 with fgsm, pgd, cw or several runs"
+    flags.add(int, "num_examples", None, "number of test images, from the first; 0: all", default_text=default)
+    default = "WORKDIR/evaluation; runs/defenses for several runs"
+    flags.add(str, "output", None, "folder for the report as HTML, JSON and CSV", default_text=default)
+    text = (
+        "other classifiers to test the adversarial images on, by comma: folders of runs, architectures such as resnet20, "
+        "or files that expect the run's input_range"
+    )
+    flags.add(list, "transfer_to", None, text)
+    flags.add(str, "save_images", None, "new folder for the adversarial images and their manifest.csv")
+    _add_custom_objects(flags)
+
+
 def _add_data_dir(flags, group=""):
     flags.add(str, "data_dir", None, "folder of TFDS data sets", group, "TFDS's own")
 
@@ -233,7 +222,7 @@ def _add_export_classifier(flags, group=""):
 
 def _add_custom_objects(flags):
     text = "Python files that the runs were trained with, by comma; they are executed"
-    flags.add(list, "custom_objects", None, text, default_text="none")
+    flags.add(list, "custom_objects", None, text)
 
 
 def _require(workdir, expected):

@@ -105,8 +105,9 @@ def _not_written(path, number, setting):
 def _refusal_by_system(error, folder):
     """Returns the errno if an error means that something in or above `folder` could not be written, else None."""
     if isinstance(error, OSError) and error.errno is not None:
-        place = pathlib.Path(error.filename).absolute() if isinstance(error.filename, str | os.PathLike) else folder
-        concerned = place.is_relative_to(folder.absolute()) or folder.absolute().is_relative_to(place)
+        named = isinstance(error.filename, str | os.PathLike)
+        place, folder = (pathlib.Path(path).absolute() for path in (error.filename if named else folder, folder))
+        concerned = place.is_relative_to(folder) or folder.is_relative_to(place)
         return error.errno if concerned and error.errno in _NO_ROOM | _NOT_ALLOWED else None
     # TensorFlow's errors keep no errno. For large files `engine.file_errors` restores it; an event file of TensorBoard
     # grows by little, so that a disk it does not fit on is full.

@@ -1,4 +1,6 @@
-"""What a run's settings become: the model that train.py trains."""
+"""The models that the settings of a run describe."""
+
+import random
 
 import numpy as np
 import pytest
@@ -8,7 +10,9 @@ from aigan_tf import build as building
 from aigan_tf.config import make_config
 from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.data.splits import Split
+from aigan_tf.errors import InputError
 from aigan_tf.method.pgd import pgd_attack
+from aigan_tf.workdir import Workdir
 
 KERNEL = tf.random.stateless_normal((32 * 32 * 3, 10), (0, 0))
 
@@ -30,7 +34,7 @@ def build(dataset, **settings):
 
 
 @pytest.mark.parametrize("attack", ["targeted", "untargeted"])
-def test_the_attacker_is_the_one_of_the_settings(attack, dataset):
+def test_attacker_follows_the_settings(attack, dataset):
     images, labels = tf.constant(dataset.train.as_float()), tf.constant(dataset.train.labels)
     aigan = build(dataset, attack=attack, attack_steps=2, attack_step_size=0.02)
     epsilons = aigan.max_epsilons(images)
@@ -47,16 +51,11 @@ def test_the_attacker_is_the_one_of_the_settings(attack, dataset):
     assert np.abs(attacked((1, 2)) - attacked((3, 4))).max() > 0.01  # another start
 
 
-def test_the_objective_is_the_one_of_the_settings(dataset):
+def test_objective_follows_the_settings(dataset):
     aigan = build(
-        dataset,
-        gan_weight=0.3,
-        hinge_weight=0.7,
-        hinge_threshold=0.9,
-        learning_rate=0.004,
-        discriminator_learning_rate=0.003,
-        seed=5,
-    )
+        dataset, gan_weight=0.3, hinge_weight=0.7, hinge_threshold=0.9, learning_rate=0.004,
+        discriminator_learning_rate=0.003, seed=5,
+    )  # fmt: skip
     assert (aigan.gan_weight, aigan.hinge_weight, aigan.hinge_threshold) == (0.3, 0.7, 0.9)
     assert aigan.epsilon == pytest.approx(8 / 255)
     assert (aigan.targeted, aigan.seed, aigan.num_classes) == (True, 5, 10)
@@ -67,9 +66,34 @@ def test_the_objective_is_the_one_of_the_settings(dataset):
     assert not aigan.jit_compile  # XLA halves the speed of convolutions on a CPU
 
 
-def test_settings_choose_optimizer_and_bound(dataset):
-    assert "muon" in type(build(dataset).generator_optimizer).__name__.lower()
-    aigan = build(dataset, optimizer="adam", bound="tanh")
-    assert type(aigan.generator_optimizer).__name__ == "Adam"
-    assert aigan.generator.head.activation is tf.keras.activations.tanh
-    assert build(dataset, discriminator_width=6).discriminator.convs[-1].filters == 24
+def test_settings_shape_the_networks(dataset):
+    aigan = build(dataset, discriminator_width=6, class_maps=3, variable_epsilon=True)
+    assert "muon" in type(aigan.generator_optimizer).__name__.lower()
+    assert aigan.discriminator.convs[-1].filters == 24
+    settings = aigan.generator.settings
+    names = ("width", "num_blocks", "halvings", "class_maps", "map_size", "budget_input")
+    assert [settings[name] for name in names] == [4, 1, 2, 3, 32, True]
+
+
+def test_weights_depend_on_the_seed_alone(dataset):
+    random.seed(1)
+    first = build(dataset, seed=3).generator.get_weights()
+    drawn = random.random()
+    random.seed(1)
+    assert drawn == random.random()  # the caller's state is restored
+    second, other = (build(dataset, seed=seed).generator.get_weights() for seed in (3, 4))
+    assert all(map(np.array_equal, first, second))
+    assert not all(map(np.array_equal, first, other))
+
+
+def test_weights_that_cannot_be_loaded_are_refused(dataset, tmp_path):
+    config, folder = make_config(dataset="cifar10", generator_width=4, generator_blocks=1), Workdir(tmp_path)
+    with pytest.raises(InputError, match="does not exist"):
+        building.trained_generator(config, dataset, folder)
+    folder.weights.write_bytes(b"not HDF5")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        building.trained_generator(config, dataset, folder)
+    folder.seal(folder.weights, folder.weights)
+    folder.weights.write_bytes(b"neither is this")
+    with pytest.raises(InputError, match="is not what"):
+        building.trained_generator(config, dataset, folder)

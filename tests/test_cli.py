@@ -79,7 +79,7 @@ def test_help_lists_every_flag_with_its_default(command):
     assert begin.startswith(cli.COMMANDS[command].__doc__.splitlines()[0])
     assert listed.keys() == FLAGS[command]
     for name, text in listed.items():
-        assert re.fullmatch(r"[^:]*: [^(].*\(default: \S.*\)", text.split("\n\n")[0]) or name, f"--{name}{text}"
+        assert re.match(r"(=[\w|]+)?: (?!\(default)", text), f"--{name}{text}"
         assert text.count("(default: ") == 1, f"--{name}{text}"
 
 
@@ -108,20 +108,10 @@ def test_package_without_a_command_lists_them():
 @pytest.mark.parametrize(
     ("command", "arguments", "words"),
     [
-        ("train", ["--epsilom=0.1"], ["--epsilom", "--epsilon"]),
         ("train", ["--epsilon=8"], ["--epsilon=8", "8/255"]),
-        ("train", ["--epsilon=8/0"], ["--epsilon=8/0"]),
         ("train", ["--stage1_epochs=0", "--stage2_epochs=0"], ["--stage1_epochs=0", "--stage2_epochs"]),
-        ("train", ["--batch_size=0x" + 5000 * "f"], ["--batch_size=0x"]),
-        ("train", ["--dataset="], ["--dataset="]),
-        ("train", ["--workdir="], ["--workdir="]),
-        ("train", ["digits"], ["'digits'"]),
         ("train", ["--dataset=cifar11"], ["cifar11", "cifar10"]),
         ("train", ["--dataset=a\nb\u2028c"], ["a\\nb\\u2028c"]),
-        ("train", ["--dataset=~no-such-user/pictures"], ["no-such-user"]),
-        ("train", ["--dataset=" + 5000 * "x"], ["too long"]),
-        ("train", ["--workdir=~no-such-user/run"], ["no-such-user"]),
-        ("train", ["--workdir=" + 5000 * "x"], ["too long"]),
         ("train", ["--data_dir=nowhere"], ["--data_dir=nowhere"]),
         ("train", ["--queries_per_epoch=10"], ["--queries_per_epoch=10", "--black_box"]),
         ("train", ["--black_box=vgg"], ["--black_box=vgg", "resnet20"]),
@@ -136,12 +126,10 @@ def test_package_without_a_command_lists_them():
         ("evaluate", ["--workdir=a,b", "--save_images=c"], ["--save_images=c", "--workdir"]),
         ("evaluate", ["--workdir=a,b", "--transfer_to=c"], ["--transfer_to=c"]),
         ("evaluate", ["--workdir=nowhere"], ["--workdir=nowhere"]),
-        ("evaluate", ["runs/x"], ["'runs/x'"]),
         ("advgan", [], ["WORKDIR"]),
         ("advgan", ["nowhere", "cat"], ["nowhere"]),
         ("export", [], ["WORKDIR"]),
         ("export", ["nowhere"], ["nowhere"]),
-        ("export", ["a", "b"], ["'b'"]),
         ("client", [], ["--rest", "--grpc"]),
         ("client", ["--rest=a:1", "--grpc=a:1"], ["--rest", "--grpc"]),
         ("client", ["--rest=a:1", "--target=1", "--label=1"], ["--target", "--label"]),

@@ -1,4 +1,4 @@
-"""What a coming version takes away, used by this package, fails the tests; used by others, it does not."""
+"""Deprecated functions fail the tests if this package uses them, and pass if others do."""
 
 import warnings
 
@@ -12,24 +12,24 @@ def run_in(module, code):
 
 
 @pytest.mark.parametrize("module", ["aigan_tf", "aigan_tf.data.datasets"])
-def test_a_warning_from_this_package_is_an_error(module):
+def test_warning_from_this_package_is_an_error(module):
     with pytest.raises(DeprecationWarning, match="gone soon"):
         run_in(module, "warnings.warn('gone soon', DeprecationWarning)")
 
 
-def test_a_warning_from_elsewhere_is_none():
+def test_warning_from_elsewhere_passes():
     with pytest.warns(DeprecationWarning, match="gone soon"):
         run_in("another.aigan_tf", "warnings.warn('gone soon', DeprecationWarning)")
 
 
-# TensorFlow says so once for each function.
+# TensorFlow logs it once per function.
 
 
-def test_what_tensorflow_calls_deprecated_in_this_package_is_an_error():
-    with pytest.raises(DeprecationWarning, match=r"aigan_tf\.data: .*to_float"):
+def test_deprecation_logged_by_tensorflow_for_this_package_is_an_error():
+    with pytest.raises(DeprecationWarning, match=r"aigan_tf\.data\.datasets: .*to_float"):
         run_in("aigan_tf.data.datasets", "tf.compat.v1.to_float(0)")
 
 
-def test_what_tensorflow_calls_deprecated_elsewhere_is_none(caplog):
+def test_deprecation_logged_by_tensorflow_for_others_passes(caplog):
     run_in("another.aigan_tf", "tf.compat.v1.to_double(0)")
     assert "to_double" in caplog.text

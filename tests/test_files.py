@@ -1,18 +1,19 @@
-"""Files and folders that are written whole or not at all, and CSV."""
+"""Files and folders that are written whole or not at all, and which errors mean that they cannot be."""
 
+import errno
 import os
+import pathlib
 
 import pytest
-import tensorflow as tf
 
 from aigan_tf import files
-from aigan_tf.errors import InputError
+from aigan_tf.errors import DivergedError, InputError
 
 # Each `with` below holds the write it interrupts.
 # ruff: noqa: PT012
 
 
-def test_an_interrupted_write_keeps_the_old_file(tmp_path):
+def test_interrupted_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "sub" / "x.weights.h5"
     files.write_bytes(path, b"old")
     with pytest.raises(KeyboardInterrupt), files.atomic_file(path) as temporary:
@@ -21,20 +22,12 @@ def test_an_interrupted_write_keeps_the_old_file(tmp_path):
         assert path.read_bytes() == b"old"
         raise KeyboardInterrupt
     assert path.read_bytes() == b"old"
-    assert os.listdir(path.parent) == ["x.weights.h5"]
     files.write_bytes(path, b"new")
     assert path.read_bytes() == b"new"
     assert os.listdir(path.parent) == ["x.weights.h5"]
 
 
-def test_an_interrupted_first_write_leaves_nothing(tmp_path):
-    with pytest.raises(RuntimeError), files.atomic_file(tmp_path / "x.keras") as temporary:
-        temporary.write_bytes(b"half")
-        raise RuntimeError
-    assert not os.listdir(tmp_path)
-
-
-def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+def test_folder_appears_whole_or_not_at_all(tmp_path):
     path = tmp_path / "generator" / "1"
     with pytest.raises(RuntimeError), files.atomic_folder(path) as temporary:
         (temporary / "variables").mkdir()
@@ -42,20 +35,92 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
         assert not path.exists()
         raise RuntimeError
     assert not os.listdir(path.parent)
+    path.mkdir()  # an empty folder may be replaced
     with files.atomic_folder(path) as temporary:
         (temporary / "data").write_text("whole")
-    assert os.listdir(path.parent) == ["1"]
     assert (path / "data").read_text() == "whole"
-
-
-def test_a_folder_is_never_written_over(tmp_path):
-    path = tmp_path / "1"
-    path.mkdir()
-    (path / "data").write_text("old")
     with pytest.raises(InputError, match="1 cannot be written"), files.atomic_folder(path) as temporary:
         (temporary / "data").write_text("new")
-    assert (path / "data").read_text() == "old"
-    assert os.listdir(tmp_path) == ["1"]
+    assert (path / "data").read_text() == "whole"
+    assert os.listdir(path.parent) == ["1"]
+
+
+RUN = pathlib.Path("run").absolute()
+
+
+def system_error(number, *place):
+    return OSError(number, os.strerror(number), *place)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (system_error(errno.ENOSPC), "room"),
+        (system_error(errno.EFBIG, "run/generator.weights.h5"), "room"),
+        (system_error(errno.EACCES, str(RUN / "logs" / "events")), "writable"),
+        (system_error(errno.EROFS, RUN.parent), "writable"),
+        (OSError(errno.ENOSPC, "write failed,\nfile name = '/run/x'"), "room"),  # as h5py words it
+    ],
+)
+def test_refusal_by_the_system_becomes_an_input_error(error, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(pathlib.Path, "mkdir", lambda *_, **__: None)
+    refused = pytest.raises(InputError, match=f"run cannot be written .* expected .*{expected}")
+    with refused as caught, files.writing("run", pathlib.Path("run"), setting="workdir"):
+        raise error
+    assert caught.value.setting == "workdir"
+    assert caught.value.__cause__ is error
+    assert os.strerror(error.errno) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("No space left on device"),
+        RuntimeError("CUDA: Operation not permitted"),
+        system_error(errno.ENOENT, "x"),
+        system_error(errno.EACCES, "/cache/fonts.json"),
+        system_error(errno.ENOSPC, "/elsewhere/x"),
+        InputError("the words of others", "them", "leave them"),
+        DivergedError("the loss is NaN", "a loss", "train again"),
+    ],
+)
+def test_other_errors_pass_unchanged(error, tmp_path):
+    with pytest.raises(type(error)) as caught, files.writing("run", tmp_path):
+        raise error
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("folder", ["file/run", "/proc/run"])
+def test_folder_that_cannot_be_created_is_refused(folder, tmp_path):
+    if folder.startswith("/proc") and not pathlib.Path("/proc/self").exists():
+        pytest.skip("this system lets folders be created everywhere")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="run cannot be written"), files.writing("run", tmp_path / folder):
+        pytest.fail("there is no such folder")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_missing_permission_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match="x cannot be written"):
+        files.write_bytes(tmp_path / "x", b"new")
+    with pytest.raises(InputError) as error:
+        files.report_folder(tmp_path / "report", "report")
+    assert error.value.setting == "output"
+
+
+def test_report_that_would_be_replaced_is_announced(tmp_path, capsys):
+    assert files.report_folder(tmp_path / "new", "report") == tmp_path / "new"
+    assert not capsys.readouterr().out
+    files.write_report(tmp_path, "report", {"rate": 0.5}, [{"rate": 0.5}], "page")
+    assert sorted(os.listdir(tmp_path)) == ["report.csv", "report.html", "report.json"]
+    capsys.readouterr()
+    files.report_folder(tmp_path, "report")
+    assert "replaced" in capsys.readouterr().out
+    with pytest.raises(InputError) as error:
+        files.report_folder(tmp_path / "report.csv" / "sub", "report")
+    assert error.value.setting == "output"
 
 
 def test_csv_is_read_as_it_was_written(tmp_path):
@@ -64,33 +129,26 @@ def test_csv_is_read_as_it_was_written(tmp_path):
     rows = [{"epoch": "1", "loss": "0.5"}, {"epoch": "2", "loss": 'a, "b"'}]
     files.write_csv(path, rows)
     assert files.read_csv(path) == rows
+    files.write_csv(path, [{"epoch": "1"}, {"epoch": "2", "new_metric": "3"}])
+    assert files.read_csv(path) == [{"epoch": "1", "new_metric": ""}, {"epoch": "2", "new_metric": "3"}]
 
 
-@pytest.mark.parametrize(("row", "cells"), [("1,2,3", "more"), ("1", "fewer")])
-def test_a_row_that_does_not_fit_its_header_is_refused(row, cells, tmp_path):
-    (tmp_path / "metrics.csv").write_text(f"epoch,loss\n1,0.5\n{row}\n")
-    with pytest.raises(
-        InputError, match=rf"metrics\.csv: row 2 has {cells} cells than the header; expected .*: restore it"
-    ):
+@pytest.mark.parametrize("row", ["1,2,3", "1", "\xff"])
+def test_damaged_csv_is_refused(row, tmp_path):
+    (tmp_path / "metrics.csv").write_bytes(f"epoch,loss\n1,0.5\n{row}\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"metrics\.csv"):
         files.read_csv(tmp_path / "metrics.csv")
 
 
-def test_a_column_that_some_rows_lack_is_empty_there(tmp_path):
-    files.write_csv(tmp_path / "metrics.csv", [{"epoch": "1"}, {"epoch": "2", "new_metric": "3"}])
-    assert files.read_csv(tmp_path / "metrics.csv") == [
-        {"epoch": "1", "new_metric": ""},
-        {"epoch": "2", "new_metric": "3"},
-    ]
-
-
-def test_what_tensorflow_says_of_a_file_in_the_way_is_one_line(tmp_path):
-    (tmp_path / "aigan").write_text("mine")
-    refused = pytest.raises(InputError, match=r"cannot be written \(Not a directory\); expected")
-    with refused, files.writing("the checkpoint", tmp_path):
-        tf.train.Checkpoint(x=tf.Variable(0)).write(str(tmp_path / "aigan" / "ckpt-1"))
-
-
-def test_only_numbers_are_numbers(tmp_path):
-    for name in ("1", "10", "9", "\u00b2", "\u0663", "1a", "-1", ""):
-        (tmp_path / name).mkdir(exist_ok=True)
+def test_only_numbers_are_versions(tmp_path):
+    for name in ("1", "10", "9", "\u00b2", "\u0663", "1a", "-1"):
+        (tmp_path / name).mkdir()
     assert [path.name for path in files.numbered(tmp_path)] == ["1", "9", "10"]
+
+
+@pytest.mark.parametrize("path", ["a\0b", 5000 * "x", "loop/run", "~no-such-user/run"])
+def test_what_the_system_does_not_take_for_a_path_is_refused(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(InputError):
+        files.user_path(path)

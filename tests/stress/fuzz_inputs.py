@@ -238,7 +238,8 @@ class Kinds:
                 return "fewer epochs than one"
             return "other settings than the run's" if taken[0] != TINY else None
 
-        examples = damage.command_lines(names, {"strategy": ["mirrored"]}, ["run", "run", "run", "folder", "loop"])
+        likely = {"epochs": ["1", "7", "0"], "strategy": ["none", "mirrored"]}
+        examples = damage.command_lines(names, likely, [*["run"] * 6, "folder", "loop"])
         return self.command(share, cli.advgan, [(run, "trained_classifier")], examples, wrong_with)
 
     def export_command(self, share):
@@ -247,7 +248,7 @@ class Kinds:
         def wrong_with(taken, arguments):
             return "other settings than the run's" if taken[1] != TINY else None
 
-        examples = damage.command_lines(names, {}, ["run", "run", "run", "folder", "loop"])
+        examples = damage.command_lines(names, {}, [*["run"] * 6, "folder", "loop"])
         return self.command(share, cli.export, [(run, "export")], examples, wrong_with)
 
     # --- Files

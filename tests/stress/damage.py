@@ -76,8 +76,9 @@ def command_lines(draw, names: list[str], likely: dict[str, list[str]], position
     arguments = []
     if positional:
         arguments = draw(st.lists(st.sampled_from(positional) | TEXTS.filter(is_local), max_size=1))
-        arguments += draw(st.lists(st.integers(-1, 12).map(str) | TEXTS.filter(is_local), max_size=2))
-    for name in draw(st.lists(st.sampled_from(names), min_size=not positional, max_size=3)):
+        classes = st.integers(0, 9) | st.integers(-1, 12)
+        arguments += draw(st.lists(classes.map(str) | TEXTS.filter(is_local), max_size=draw(st.integers(0, 2))))
+    for name in draw(st.lists(st.sampled_from(names), min_size=not positional, max_size=1 if positional else 3)):
         own = [st.sampled_from(likely[name])] * 3 if name in likely else []
         number = NUMBERS.map(str) | ODD_NUMBERS
         value = draw(st.one_of(TEXTS, number, number, st.sampled_from(["true", "False", "yes"]), *own).filter(is_local))

@@ -11,7 +11,6 @@ import argparse
 import collections
 import contextlib
 import dataclasses
-import io
 import json
 import os
 import pathlib
@@ -20,7 +19,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from unittest import mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
@@ -28,46 +26,29 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 import aigan_tf  # noqa: F401 isort: skip (before TensorFlow, which reads its settings on import)
 import damage
 import hypothesis
-import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_datasets as tfds
 from judge import ANOTHER, RIGHT, first_difference, given_flags, judge, parsed, run_command, settings_wrong, state_of
+from originals import BLACK_BOX, TINY, Originals, evaluated, trained
 from PIL import Image
 
 from aigan_tf import cli
-from aigan_tf.classifiers import architectures
 from aigan_tf.classifiers.loading import load_classifier
 from aigan_tf.config import Config, kind_of, make_config
 from aigan_tf.data import datasets
-from aigan_tf.engine.callbacks import MetricsHistory
 from aigan_tf.evaluation import compare
 from aigan_tf.evaluation.attacks import ATTACKS
 from aigan_tf.files import write_json
 from aigan_tf.provenance import package_versions
 from aigan_tf.training import run
-from aigan_tf.training.advgan import train_advgan
 from aigan_tf.workdir import Workdir, config_of, digest_of
 
-SETTINGS = [field.name for field in dataclasses.fields(Config)]
-TINY = make_config(
-    dataset="digits", classifier_epochs=2, steps_per_epoch=3, stage1_epochs=2, stage2_epochs=2, switch_success=1.0,
-    batch_size=32, attack_steps=2, generator_width=4, generator_blocks=1,
-)  # fmt: skip
-BLACK_BOX = dataclasses.replace(TINY, stage1_epochs=1, stage2_epochs=1, black_box="small", queries_per_epoch=40)
+SETTINGS = {field.name: kind_of(field) for field in dataclasses.fields(Config)}
 # Entries of a run's folder that are read again.
 READ = ["config.json", "digests.json", "classifier.keras", "*.weights.h5", "metrics.csv"]
 EXPORTED = ["generator", "*/1/*", "*/1/variables/*", "advgan"]
 EVALUATED = [*READ, *EXPORTED, "advgan/3", "advgan/3/*", "transfer", "transfer/*", "transfer/small/*"]
 CONTINUED = [*READ, "logs", "samples", "samples/*", "checkpoints", "checkpoints/*", "checkpoints/aigan/*"]
-LAYERS = """
-import keras
-
-@keras.saving.register_keras_serializable("fuzzed")
-class Doubling(keras.layers.Layer):
-    def call(self, inputs):
-        return 2.0 * inputs
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,149 +93,43 @@ def link(source, target):
     os.link(source, target, follow_symlinks=False)
 
 
-# --- The undamaged inputs
-
-
-def evaluated(folder: pathlib.Path) -> dict:
-    """Returns of a run's evaluation what depends neither on the clock nor on metrics.csv, which has no digest."""
-    attacks = ["aigan", "aigan_stage1", "advgan"]
-    report = compare.evaluate_workdir(folder, num_examples=20, attacks=attacks, transfer_to=["small"])
-    for row in (*report["attacks"].values(), *report["transfer"].values()):
-        del row["milliseconds_per_image"]
-    return {name: value for name, value in report.items() if name in ("attacks", "transfer", "warnings", "epsilon")}
-
-
-def trained(config: Config, folder: pathlib.Path) -> dict:
-    """Returns what train.py measures without what depends on the clock."""
-    report = run.train_and_export(config, folder)
-    del report["milliseconds_per_image"]
-    return report
-
-
-@contextlib.contextmanager
-def interrupted_in_last_epoch():
-    """Interrupts the generator's training when its last epoch begins."""
-    begin = MetricsHistory.on_epoch_begin
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if hasattr(self.model, "generator") and epoch + 1 == self.params["epochs"]:
-            raise KeyboardInterrupt
-        begin(self, epoch, logs)
-
-    with contextlib.suppress(KeyboardInterrupt), mock.patch.object(MetricsHistory, "on_epoch_begin", on_epoch_begin):
-        yield
-
-
-def write_image_folder(folder: pathlib.Path) -> None:
-    """Writes PNG files of three classes, two in each class of each split."""
-    rng = np.random.default_rng(0)
-    for split in ("train", "test"):
-        for name in "abc":
-            (folder / split / name).mkdir(parents=True)
-            for number in range(2):
-                pixels = rng.integers(0, 256, (8, 9), np.uint8)
-                Image.fromarray(pixels).save(folder / split / name / f"{number}.png")
-
-
-def write_tfds(folder: pathlib.Path) -> None:
-    """Writes a TFDS data set "fuzzed" of small images."""
-    tfds.disable_progress_bar()
-    rng = np.random.default_rng(0)
-    features = {"image": tfds.features.Image(shape=(8, 9, 1)), "label": tfds.features.ClassLabel(num_classes=3)}
-
-    def examples(count):
-        return [(k, {"image": rng.integers(0, 256, (8, 9, 1), np.uint8), "label": k % 3}) for k in range(count)]
-
-    tfds.dataset_builders.store_as_tfds_dataset(
-        name="fuzzed",
-        version="1.0.0",
-        features=tfds.features.FeaturesDict(features),
-        split_datasets={"train": examples(12), "test": examples(9)},  # of other sizes: neither can replace the other
-        data_dir=folder,
-        disable_shuffling=True,
-    )
-
-
-def write_own_classifiers(own: pathlib.Path, named: pathlib.Path, trained_classifier: pathlib.Path) -> None:
-    """Writes classifiers of a user's own, and the files of class names and of custom layers.
+class Kinds:
+    """The kinds of inputs, by name, each with its share of the examples.
 
     Args:
-        own: folder for a .keras file and a SavedModel of the same classifier.
-        named: folder for class names, custom layers, and a classifier with them.
-        trained_classifier: the .keras file that the classifiers are made of.
-    """
-    model = keras.models.load_model(trained_classifier, compile=False)
-    own.mkdir()
-    model.save(own / "classifier.keras")
-    model.export(own / "saved", verbose=False)
-    named.mkdir()
-    (named / "names.txt").write_text("\n".join(f"digit {k}" for k in range(10)))
-    (named / "layers.py").write_text(LAYERS)
-    exec(LAYERS, namespace := {"__name__": "layers"})
-    keras.Sequential([keras.Input((8, 8, 1)), namespace["Doubling"](), model]).save(named / "doubled.keras")
-
-
-class Fuzz:
-    """The undamaged inputs, and the kinds of damaged ones with their judges.
-
-    Args:
-        whole: an empty folder for the undamaged inputs.
+        originals: what is damaged.
     """
 
-    def __init__(self, whole: pathlib.Path):
-        self.whole = whole
-        # The surrogate and the transfer classifier cannot be given fewer epochs than the forty of their recipe.
-        small = architectures.ARCHITECTURES["small"]
-        recipe = dataclasses.replace(small.recipe, epochs=1)
-        architectures.ARCHITECTURES["small"] = dataclasses.replace(small, recipe=recipe)
-        with contextlib.redirect_stdout(io.StringIO()):
-            self.measured = trained(TINY, whole / "run")
-            train_advgan(whole / "run", ["3"], epochs=1)
-            self.report = evaluated(whole / "run")
-            with interrupted_in_last_epoch():
-                run.train_and_export(BLACK_BOX, whole / "interrupted")
-            shutil.copytree(whole / "interrupted", whole / "continued")
-            self.continued = trained(BLACK_BOX, whole / "continued")
-            write_tfds(whole / "tfds")
-        write_image_folder(whole / "images")
-        write_own_classifiers(whole / "own", whole / "named", whole / "run" / "classifier.keras")
-        self.saved_settings = json.loads((whole / "run" / "config.json").read_text())
-        (whole / "config").mkdir()
-        shutil.copy(whole / "run" / "config.json", whole / "config")
-        commands = whole / "commands"
-        shutil.copytree(whole / "run", commands / "run")
-        (commands / "folder").mkdir()
-        (commands / "folder" / "file.txt").write_text("text\n")
-        (commands / "loop").symlink_to("loop")
-        self.images = datasets.load("digits").test.as_float()[:8]
-
-    def kinds(self) -> dict[str, Kind]:
-        return {
+    def __init__(self, originals: Originals):
+        self.originals = originals
+        self.folder = originals.folder
+        self.by_name = {
             "config.json": self.config(0.25),
             "config.json, continued": self.continued_config(0.136),
             "flags of train": self.train_command(0.30),
-            "flags of evaluate": self.evaluate_command(0.10),
+            "flags of evaluate": self.evaluate_command(0.12),
             "arguments of advgan": self.advgan_command(0.04),
             "arguments of export": self.export_command(0.02),
-            "image folder": self.image_folder(0.07),
+            "image folder": self.image_folder(0.09),
             "TFDS folder": self.tfds_folder(0.02),
             "own classifier": self.own_classifier(0.015),
-            "names and layers": self.named_files(0.03),
             "config.json, evaluated": self.evaluated_config(0.005),
             "run, evaluated": self.evaluated_run(0.008),
-            "run, continued": self.continued_run(0.004, "run", TINY, [*CONTINUED, *EXPORTED], self.measured),
+            "run, continued": self.continued_run(0.004, "run", TINY, [*CONTINUED, *EXPORTED], originals.trained),
             "interrupted run, continued": self.continued_run(
-                0.004, "interrupted", BLACK_BOX, [*CONTINUED, "surrogate", "surrogate/*"], self.continued
+                0.004, "interrupted", BLACK_BOX, [*CONTINUED, "surrogate", "surrogate/*"], originals.continued
             ),
         }
 
     # --- Settings and commands
 
     def damaged_configs(self):
+        saved = json.loads((self.folder / "config" / "config.json").read_text())
+
         def damaged(data):
             return data, lambda copy: damage.replace(copy / "config.json", lambda path: path.write_bytes(data))
 
-        return damage.configs(self.saved_settings, SETTINGS).map(damaged)
+        return damage.configs(saved, list(SETTINGS)).map(damaged)
 
     def config(self, share):
         def wrong_with(config, folder):
@@ -262,7 +137,7 @@ class Fuzz:
             read = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
             return first_difference(read, dataclasses.asdict(config)) or settings_wrong(config)
 
-        folder = self.whole / "config"
+        folder = self.folder / "config"
         return Kind(share, folder, self.damaged_configs(), lambda folder: config_of(Workdir(folder)), wrong_with)
 
     def continued_config(self, share):
@@ -276,7 +151,7 @@ class Fuzz:
         def use(folder):
             return Workdir(folder).check(settings, {"dataset": "0"})
 
-        return Kind(share, self.whole / "config", self.damaged_configs(), use, wrong_with)
+        return Kind(share, self.folder / "config", self.damaged_configs(), use, wrong_with)
 
     def evaluated_config(self, share):
         def wrong_with(report, folder):
@@ -284,7 +159,7 @@ class Fuzz:
             rates = [row[name] for row in report["attacks"].values() for name in names]
             return None if np.isfinite(rates).all() and min(rates) >= 0 else f"rates of {rates}"
 
-        return Kind(share, self.whole / "run", self.damaged_configs(), evaluated, wrong_with)
+        return Kind(share, self.folder / "run", self.damaged_configs(), evaluated, wrong_with)
 
     def command(self, share, command, stubs, examples, wrong_with):
         """The kind of a command's arguments, run in a folder with a run, a folder, and a link to itself.
@@ -304,10 +179,9 @@ class Fuzz:
             with contextlib.chdir(folder):
                 return wrong_with(taken, arguments)
 
-        return Kind(share, self.whole / "commands", examples, use, judged)
+        return Kind(share, self.folder / "commands", examples, use, judged)
 
     def train_command(self, share):
-        kinds = {field.name: kind_of(field) for field in dataclasses.fields(Config)}
         others = {"workdir": str, "data_dir": str, "strategy": str, "export_classifier": bool}
         likely = {
             "workdir": ["run", "folder", "folder/file.txt/x", "new"],
@@ -324,12 +198,12 @@ class Fuzz:
         }
 
         def wrong_with(taken, arguments):
-            _, given = given_flags(arguments, kinds | others)
-            values = {name: parsed(text, kinds[name]) for name, text in given.items() if name in kinds}
+            _, given = given_flags(arguments, SETTINGS | others)
+            values = {name: parsed(text, SETTINGS[name]) for name, text in given.items() if name in SETTINGS}
             return "other settings than given" if taken[0] != make_config(**values) else settings_wrong(taken[0])
 
         stubs = [(run, name) for name in ("trained_classifier", "hardened_classifier", "train_generator")]
-        examples = damage.command_lines([*kinds, *others], likely)
+        examples = damage.command_lines([*SETTINGS, *others], likely)
         return self.command(share, cli.train, stubs, examples, wrong_with)
 
     def evaluate_command(self, share):
@@ -364,7 +238,8 @@ class Fuzz:
                 return "fewer epochs than one"
             return "other settings than the run's" if taken[0] != TINY else None
 
-        examples = damage.command_lines(names, {"strategy": ["mirrored"]}, ["run", "run", "run", "folder", "loop"])
+        likely = {"epochs": ["1", "7", "0"], "strategy": ["none", "mirrored"]}
+        examples = damage.command_lines(names, likely, [*["run"] * 6, "folder", "loop"])
         return self.command(share, cli.advgan, [(run, "trained_classifier")], examples, wrong_with)
 
     def export_command(self, share):
@@ -373,14 +248,14 @@ class Fuzz:
         def wrong_with(taken, arguments):
             return "other settings than the run's" if taken[1] != TINY else None
 
-        examples = damage.command_lines(names, {}, ["run", "run", "run", "folder", "loop"])
+        examples = damage.command_lines(names, {}, [*["run"] * 6, "folder", "loop"])
         return self.command(share, cli.export, [(run, "export")], examples, wrong_with)
 
     # --- Files
 
     def files(self, share, name, patterns, use, wrong_with):
         """The kind of a folder in `whole` with a damaged entry; `patterns` as in `damage.damaged_folders`."""
-        folder = self.whole / name
+        folder = self.folder / name
         return Kind(share, folder, damage.damaged_folders(folder, patterns), use, wrong_with)
 
     def image_folder(self, share):
@@ -396,28 +271,25 @@ class Fuzz:
         return self.files(share, "images", patterns, lambda folder: datasets.load(str(folder)), wrong_with)
 
     def tfds_folder(self, share):
-        def load(folder):
-            return datasets.load("fuzzed", str(folder))
-
-        def content(dataset):
+        def read(folder):
+            dataset = datasets.load("fuzzed", str(folder))
             splits = (dataset.train, dataset.validation, dataset.test)
             arrays = {i: (split.images.tobytes(), split.labels.tobytes()) for i, split in enumerate(splits)}
             return arrays | {"class names": dataset.class_names}
 
-        with contextlib.redirect_stdout(io.StringIO()):
-            expected = content(load(self.whole / "tfds"))
+        expected = read(self.folder / "tfds")
         patterns = ["fuzzed", "*/*", "*/*/*", "*/*/*"]
-        return self.files(
-            share, "tfds", patterns, load, lambda found, folder: first_difference(content(found), expected)
-        )
+        return self.files(share, "tfds", patterns, read, lambda found, folder: first_difference(found, expected))
 
     def own_classifier(self, share):
+        images = datasets.load("digits").test.as_float()[:8]
+
         def answers(folder):
             paths = (folder / "classifier.keras", folder / "saved")
-            return [np.asarray(load_classifier(str(path), self.images, 10)(self.images)) for path in paths]
+            return [np.asarray(load_classifier(str(path), images, 10)(images)) for path in paths]
 
-        expected = answers(self.whole / "own")
-        graph = (self.whole / "own" / "saved" / "saved_model.pb").read_bytes()
+        expected = answers(self.folder / "own")
+        graph = (self.folder / "own" / "saved" / "saved_model.pb").read_bytes()
 
         def wrong_with(found, folder):
             same = [np.allclose(one, other, atol=1e-4) for one, other in zip(found, expected, strict=True)]
@@ -429,31 +301,13 @@ class Fuzz:
 
         return self.files(share, "own", ["*.keras", "saved", "saved/*", "saved/*/*"], answers, wrong_with)
 
-    def named_files(self, share):
-        def use(folder):
-            keras.saving.get_custom_objects().clear()
-            config = dataclasses.replace(TINY, class_names=str(folder / "names.txt"))
-            names = datasets.load_dataset(config, None).class_names
-            model, layers = str(self.whole / "named" / "doubled.keras"), str(folder / "layers.py")
-            return names, np.asarray(load_classifier(model, self.images, 10, custom_objects=layers)(self.images))
-
-        _, logits = use(self.whole / "named")
-
-        def wrong_with(found, folder):
-            lines = (folder / "names.txt").read_text(encoding="utf-8-sig").splitlines()
-            if list(found[0]) != [line.strip() for line in lines if line.strip()]:
-                return f"names {found[0]}"
-            if len(set(found[0])) != 10 or not all(name.isprintable() for name in found[0]):
-                return f"names {found[0]}, which are not ten, or not printable"
-            if np.allclose(found[1], logits, atol=1e-4):
-                return None
-            return "other logits" if (folder / "layers.py").read_text() == LAYERS else ANOTHER  # other code
-
-        return self.files(share, "named", ["*.txt", "*.py"], use, wrong_with)
-
     def evaluated_run(self, share):
         return self.files(
-            share, "run", EVALUATED, evaluated, lambda report, folder: first_difference(report, self.report)
+            share,
+            "run",
+            EVALUATED,
+            evaluated,
+            lambda report, folder: first_difference(report, self.originals.evaluated),
         )
 
     def continued_run(self, share, name, config, patterns, expected):
@@ -499,9 +353,10 @@ def main() -> None:
     began = time.perf_counter()
     counts, failures = {}, {}
     with tempfile.TemporaryDirectory() as whole, tempfile.TemporaryDirectory() as place, contextlib.chdir(place):
-        fuzz = Fuzz(pathlib.Path(whole))
-        untouched = digest_of(fuzz.whole)
-        for name, kind in fuzz.kinds().items():
+        whole = pathlib.Path(whole)
+        kinds = Kinds(Originals(whole)).by_name
+        untouched = digest_of(whole)
+        for name, kind in kinds.items():
             if arguments.kind not in (None, name):
                 continue
             count = round((1 if arguments.kind else kind.share) * arguments.examples)
@@ -510,7 +365,7 @@ def main() -> None:
             failures |= {name: failed} if failed else {}
             print(f"{name}: {counts[name]}, {time.perf_counter() - began:.0f} s", flush=True)
             print("".join(f"  {line}\n" for line in failed[:20]), end="", flush=True)
-        if digest_of(fuzz.whole) != untouched:
+        if digest_of(whole) != untouched:
             failures["whole"] = ["an undamaged file was changed"]
     result = {
         "n": sum(sum(outcomes.values()) for outcomes in counts.values()),

@@ -107,70 +107,77 @@ def differences(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> lis
     )
 
 
-def start(folder: pathlib.Path, log: pathlib.Path, *killed_at: str) -> subprocess.Popen:
-    """Starts train.py, or train_killed_at.py with its first arguments, on a run's folder; its output goes into `log`."""
-    script = ("tests/stress/train_killed_at.py", *killed_at) if killed_at else ("train.py",)
-    with open(log, "w") as file:
-        command = [sys.executable, *script, f"--workdir={folder}", *SETTINGS]
-        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT)
-
-
-def finish(process: subprocess.Popen, log: pathlib.Path, what: str) -> None:
-    """Waits for a command and exits if it failed."""
-    if process.wait():
-        sys.exit(f"{what} failed:\n{log.read_text()[-2000:]}")
-
-
-def kill_at_random(
-    count: int, length: float, rng: random.Random, expected: dict, place: pathlib.Path
-) -> tuple[list[str], list[dict]]:
-    """Kills runs `count` times in all, and lets the last one end.
+class Runs:
+    """Runs of train.py in one folder, and how each ends.
 
     Args:
-        count: 1 or more.
-        length: seconds of an uninterrupted run; kills come after its first third, which imports TensorFlow.
-        rng: draws their times.
-        expected: the state of an uninterrupted run.
-        place: folder for the runs.
-
-    Returns:
-        The last line of output before each kill, and for each finished run its differences to `expected`.
+        folder: an empty folder.
     """
-    kills, runs, log = [], [], place / "log.txt"
-    while not runs or runs[-1]["kills_so_far"] < count:
-        folder = place / f"run{len(runs)}"
-        process = start(folder, log)
-        try:
-            process.wait(rng.uniform(length / 3, length) if len(kills) < count else None)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            kills.append(last_line(log, place))
-            print(f"kill {len(kills)}: {kills[-1]}", flush=True)
-        else:
-            finish(process, log, f"after {len(kills)} kills the command")
-            runs.append({"kills_so_far": len(kills), "differences": differences(state(folder), expected)})
-            print(f"run {len(runs)} ended: {len(runs[-1]['differences'])} differences", flush=True)
-    return kills, runs
 
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
+        self.log = folder / "log.txt"
+        self.reached = folder / "reached.txt"
+        began = time.perf_counter()
+        self.finish(self.start("whole", "none"), "the uninterrupted run")
+        self.seconds = time.perf_counter() - began
+        self.moments = self.reached.read_text().splitlines()
+        self.expected = state(folder / "whole")
 
-def last_line(log: pathlib.Path, place: pathlib.Path) -> str:
-    """Returns the last line that the command itself printed; TensorFlow's notes are left out."""
-    lines = log.read_text().replace(f"{place}/", "").splitlines()
-    own = [line for line in lines if line[:1].isupper() and "0000" not in line and "absl" not in line]
-    return own[-1][:60] if own else "before its first line"
+    def start(self, name: str, moment: str | None = None) -> subprocess.Popen:
+        """Starts train.py on a run, or `train_killed_at.py` with a moment; its output goes into the log."""
+        script = ["train.py"] if moment is None else ["tests/stress/train_killed_at.py", moment, str(self.reached)]
+        with open(self.log, "w") as log:
+            command = [sys.executable, *script, f"--workdir={self.folder / name}", *SETTINGS]
+            return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
 
+    def finish(self, process: subprocess.Popen, what: str) -> None:
+        """Waits for a command and exits if it failed."""
+        if process.wait():
+            sys.exit(f"{what} failed:\n{self.log.read_text()[-2000:]}")
 
-def kill_at(moment: str, expected: dict, place: pathlib.Path) -> list[str]:
-    """Kills a run at a moment, continues it, and returns its differences to `expected`."""
-    folder, log = place / "killed", place / "log.txt"
-    if start(folder, log, moment, str(place / "reached.txt")).wait() != -signal.SIGKILL:
-        sys.exit(f"{moment}: the command was not killed:\n{log.read_text()[-2000:]}")
-    finish(start(folder, log), log, f"{moment}: the continued run")
-    different = differences(state(folder), expected)
-    shutil.rmtree(folder)
-    print(f"killed {moment}: {len(different)} differences", flush=True)
-    return different
+    def end(self, name: str) -> list[str]:
+        """Returns how a finished run differs from the uninterrupted one, and removes it."""
+        different = differences(state(self.folder / name), self.expected)
+        shutil.rmtree(self.folder / name)
+        return different
+
+    def last_line(self) -> str:
+        """Returns the last line that the command itself printed; TensorFlow's notes are left out."""
+        lines = self.log.read_text().replace(f"{self.folder}/", "").splitlines()
+        own = [line for line in lines if line[:1].isupper() and "0000" not in line and "absl" not in line]
+        return own[-1][:60] if own else "before its first line"
+
+    def kill_at_random(self, count: int, rng: random.Random) -> tuple[list[str], list[dict]]:
+        """Kills runs `count` times in all, each time after the imports, which take a third of a run.
+
+        Returns:
+            The last line of output before each kill, and for each finished run its differences.
+        """
+        kills, runs = [], []
+        while count and (not runs or runs[-1]["kills_so_far"] < count):
+            process = self.start("run")
+            try:
+                process.wait(rng.uniform(self.seconds / 3, self.seconds) if len(kills) < count else None)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                kills.append(self.last_line())
+                print(f"kill {len(kills)}: {kills[-1]}", flush=True)
+            else:
+                self.finish(process, f"after {len(kills)} kills the command")
+                runs.append({"kills_so_far": len(kills), "differences": self.end("run")})
+                print(f"run {len(runs)} ended: {len(runs[-1]['differences'])} differences", flush=True)
+        return kills, runs
+
+    def kill_at(self, moment: str) -> list[str]:
+        """Kills a run at a moment, continues it, and returns its differences."""
+        if self.start("run", moment).wait() != -signal.SIGKILL:
+            sys.exit(f"{moment}: the command was not killed:\n{self.log.read_text()[-2000:]}")
+        self.finish(self.start("run"), f"{moment}: the continued run")
+        different = self.end("run")
+        print(f"killed {moment}: {len(different)} differences", flush=True)
+        return different
 
 
 def main() -> None:
@@ -180,29 +187,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=pathlib.Path)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        place = pathlib.Path(temporary)
-        reached = place / "moments.txt"
-        began, log = time.perf_counter(), place / "log.txt"
-        finish(start(place / "whole", log, "none", str(reached)), log, "the uninterrupted run")
-        length = time.perf_counter() - began
-        expected, rng = state(place / "whole"), random.Random(arguments.seed)
-        kills, runs = kill_at_random(arguments.kills, length, rng, expected, place) if arguments.kills else ([], [])
-        moments = reached.read_text().splitlines() if arguments.moments is not None else []
-        texts = arguments.moments or [""]
-        chosen = [moment for moment in moments if any(text in moment for text in texts)]
-        ends = {moment: kill_at(moment, expected, place) for moment in chosen}
+    texts = [] if arguments.moments is None else arguments.moments or [""]
+    with tempfile.TemporaryDirectory() as folder:
+        runs = Runs(pathlib.Path(folder))
+        kills, ends = runs.kill_at_random(arguments.kills, random.Random(arguments.seed))
+        chosen = [moment for moment in runs.moments if any(text in moment for text in texts)]
+        moments = {moment: runs.kill_at(moment) for moment in chosen}
     result = {
         "kills": kills,
-        "runs": runs,
-        "moments": ends,
-        "compared": len(expected),
+        "runs": ends,
+        "moments": moments,
+        "compared": len(runs.expected),
         "seed": arguments.seed,
-        "uninterrupted_seconds": round(length, 1),
+        "uninterrupted_seconds": round(runs.seconds, 1),
     }
     if arguments.output:
         arguments.output.write_text(json.dumps(result, indent=2) + "\n")
-    if different := [run for run in runs if run["differences"]] + [end for end in ends.items() if end[1]]:
+    if different := [end for end in ends if end["differences"]] + [end for end in moments.items() if end[1]]:
         sys.exit(f"an interrupted run ended differently: {different}")
 
 

@@ -78,19 +78,9 @@ COMMANDS = {path: shown_commands(page) for path, page in PAGES.items()}
 COMMANDS |= {path: shown_commands(usage(path)) for path in files("*.py")}
 
 
-def test_reading_a_page():
-    page = """# The `first`, at 8/255
-[a](b.md#c), `[no](link)`, [`f`](g) ![d](e.png) `python -m a.b
---c=d`, `train.py --e`, `train.py`
-```sh
-# no heading
-pip install f && python g.py --h="i j" \\
-  --k  # why
-```
-"""
-    assert links(page) == ["b.md#c", "g", "e.png"]
-    assert anchors(page) == ["the-first-at-8255"]
-    assert shown_commands(page) == [["g.py", "--h=i j", "--k"], ["a.b", "--c=d"], ["train.py", "--e"]]
+def test_pages_are_read_for_commands():
+    assert ["train.py", "--dataset=cifar10"] in COMMANDS[ROOT / "README.md"]
+    assert any("--workdir=runs/first" in words for words in COMMANDS[ROOT / "docs" / "guide.md"]), "over two lines"
 
 
 @each_page

@@ -4,16 +4,16 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
-# The model's training steps are TensorFlow's, whatever backend keras.json or the environment names.
+# The training steps are written in TensorFlow, so the backend in keras.json or the environment is not used.
 os.environ["KERAS_BACKEND"] = "tensorflow"
-# Must be set before TensorFlow is imported. TensorFlow turns oneDNN on by itself only on the newest
-# processors; on an AMD EPYC without AVX-512 it makes a training step of a ResNet-20 1.75 times as fast.
+# Must be set before TensorFlow is imported, which turns on oneDNN by itself only on the newest processors. On an AMD EPYC
+# without AVX-512 it makes a training step of a ResNet-20 1.75 times as fast.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-# TensorFlow's notes on missing GPUs and graph rewrites it gave up; real errors reach Python as exceptions. What it says of its
-# build as it is imported comes before it reads this.
+# Hides TensorFlow's notes on missing GPUs and abandoned graph rewrites; real errors reach Python as exceptions. The note on
+# its build is printed on import, before TensorFlow reads this.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# Imported when first used: TensorFlow takes seconds, and a mistyped flag should be answered at once.
+# Imported on first use: TensorFlow takes seconds to import, and a mistyped flag should be answered at once.
 _MODULE_OF = {
     "fit_generator": "api",
     "load_generator": "api",
@@ -23,7 +23,7 @@ _MODULE_OF = {
 }
 __all__ = ["AIGAN", "attack", "evaluate", "fit_generator", "load_generator"]
 
-if TYPE_CHECKING:  # who checks types, or completes names, reads this instead of running what follows
+if TYPE_CHECKING:  # for type checkers and editors
     from aigan_tf.api import attack, evaluate, fit_generator, load_generator
     from aigan_tf.method.aigan import AIGAN
 else:

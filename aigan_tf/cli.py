@@ -1,37 +1,38 @@
-"""The commands: flags to one call. `python -m aigan_tf COMMAND` is the same as `aigan-COMMAND`.
+"""The commands: each turns its flags into one call. `python -m aigan_tf COMMAND` is the same as `aigan-COMMAND`.
 
-TensorFlow takes seconds to import, so each command imports what it runs after its flags are checked: a mistyped flag is
-answered at once.
+TensorFlow takes seconds to import. Each command checks its flags first, so that a mistyped flag is answered at once.
+Docstrings of commands are shown by `--help` and keep within 80 columns.
 """
 
 import dataclasses
 import sys
+import textwrap
 from collections.abc import Sequence
 
 from aigan_tf.config import GROUPS, PRESETS, Config, kind_of, make_config
 from aigan_tf.errors import InputError, say, shown_value
 from aigan_tf.files import user_path, write_bytes
-from aigan_tf.flags import Flags, exit_status
+from aigan_tf.flags import WIDTH, Flags, exit_status
 
 RESUME_HINT = "; the same command continues from the last checkpoint"
 
 
 def main() -> None:
-    """python -m aigan_tf COMMAND"""
+    """Runs the command that the first argument names."""
     command, *arguments = sys.argv[1:] or ["--help"]
     if command in COMMANDS:
         COMMANDS[command](arguments)
     elif command in ("-h", "--help"):
-        width = max(map(len, COMMANDS))
-        summaries = (f"  {name.ljust(width)}  {run.__doc__.splitlines()[0]}" for name, run in COMMANDS.items())
-        say("\n".join(["python -m aigan_tf COMMAND ..., or aigan-COMMAND ...", "", *summaries]))
+        say("python -m aigan_tf COMMAND, or aigan-COMMAND; COMMAND --help lists its flags.\n")
+        for name, run in COMMANDS.items():
+            say(textwrap.fill(f"  {name:10}{run.__doc__.splitlines()[0]}", WIDTH, subsequent_indent=12 * " "))
     else:
         with exit_status():
             raise InputError(f"unknown command {command!r}", f"one of {', '.join(COMMANDS)}", "see --help")
 
 
 def train(arguments: Sequence[str] | None = None) -> None:
-    """Trains a classifier and an AI-GAN generator against it, measures and exports the generator.
+    """Trains a classifier and a generator against it, and exports the generator.
 
     python train.py --dataset=cifar10
     """
@@ -42,15 +43,8 @@ def train(arguments: Sequence[str] | None = None) -> None:
                 if field.metadata["setting"].group == group:
                     _add_setting(flags, field)
         _add_data_dir(flags, "data")
-        _add_strategy(flags, ("none", "mirrored", "multiworker"))
-        flags.add(
-            str,
-            "workdir",
-            None,
-            "folder of the run; the same command on it continues the run",
-            "output",
-            "runs/DATASET",
-        )
+        _add_strategy(flags, ("none", "mirrored", "multiworker"), "training")
+        flags.add(str, "workdir", None, "folder of the run; the same command continues it", "output", "runs/DATASET")
         _add_export_classifier(flags, "output")
         _, values = flags.parse(arguments)
         given = {field.name: values[field.name].value for field in dataclasses.fields(Config)}
@@ -63,35 +57,35 @@ def train(arguments: Sequence[str] | None = None) -> None:
 
 
 def evaluate(arguments: Sequence[str] | None = None) -> None:
-    """Measures trained generators, and other attacks beside them, on the test split.
+    """Measures generators and other attacks on the test split.
 
     python evaluate.py --workdir=runs/cifar10 --attacks=aigan,fgsm,pgd
     """
     with exit_status():
         flags = Flags(evaluate.__doc__)
-        flags.add(list, "workdir", ["runs/digits"], "folder of a finished run; several, by comma, are set side by side")
+        flags.add(list, "workdir", ["runs/digits"], "folder of a finished run; several, by comma, are compared")
         _add_data_dir(flags)
-        flags.add(list, "attacks", ["aigan"], "what to measure, by comma: aigan, aigan_stage1, advgan, fgsm, pgd, cw")
+        flags.add(list, "attacks", ["aigan"], "attacks by comma: aigan, aigan_stage1, advgan, fgsm, pgd, cw")
         flags.add(
             int,
             "num_examples",
             None,
-            "how many test images, from the first; 0: all",
-            default_text="all; 1000 beside fgsm, pgd or cw, and of several runs",
+            "number of test images, from the first; 0: all",
+            default_text="all; 1000 with fgsm, pgd, cw or several runs",
         )
         flags.add(
             str,
             "output",
             None,
             "folder for the report as HTML, JSON and CSV",
-            default_text="evaluation in the run's folder; of several runs/defenses",
+            default_text="WORKDIR/evaluation; runs/defenses for several runs",
         )
         flags.add(
             list,
             "transfer_to",
             None,
-            "classifiers to show the generator's images to, by comma: folders of runs, files (of the run's input_range), "
-            "or resnet20, A, ...",
+            "other classifiers to test the adversarial images on, by comma: folders of runs, architectures such as "
+            "resnet20, or files that expect the run's input_range",
             default_text="none",
         )
         flags.add(str, "save_images", None, "new folder for the adversarial images and their manifest.csv")
@@ -117,16 +111,17 @@ def evaluate(arguments: Sequence[str] | None = None) -> None:
 
 
 def advgan(arguments: Sequence[str] | None = None) -> None:
-    """Trains AdvGAN, the older method, beside the AI-GAN of a run: one generator for each target class.
+    """Trains AdvGAN, the baseline: one generator per target class.
 
     python -m aigan_tf advgan runs/cifar10 cat 5
 
-    The first argument is the folder of the run, whose settings and classifier are used; the others name target classes,
-    all of them if there are none. `evaluate.py --attacks=aigan,advgan` then measures both.
+    The first argument is the folder of a run, whose settings and classifier are
+    used; the others are target classes by name or number, by default all.
+    Measure the result by: python evaluate.py --attacks=aigan,advgan
     """
     with exit_status(RESUME_HINT):
         flags = Flags(advgan.__doc__, ("WORKDIR", "CLASS..."))
-        flags.add(int, "epochs", None, "epochs of each generator", default_text="those of both stages of the run")
+        flags.add(int, "epochs", None, "epochs per generator", default_text="as many as both stages of the run")
         _add_data_dir(flags)
         _add_strategy(flags, ("none", "mirrored"))
         _add_custom_objects(flags)
@@ -139,7 +134,7 @@ def advgan(arguments: Sequence[str] | None = None) -> None:
 
 
 def export(arguments: Sequence[str] | None = None) -> None:
-    """Exports the generator of a finished run as the next version of its SavedModel; earlier versions stay.
+    """Exports the generator of a finished run once more, as the next version.
 
     python -m aigan_tf export runs/cifar10 --export_classifier
     """
@@ -159,19 +154,20 @@ def export(arguments: Sequence[str] | None = None) -> None:
 def client(arguments: Sequence[str] | None = None) -> None:
     """Asks a served generator for the adversarial image of an image file.
 
-    python -m aigan_tf client --rest=localhost:8501 --image=cat.png --target=dog --out=adv.png
+    python -m aigan_tf client --rest=localhost:8501 --image=cat.png \\
+        --target=dog --out=adversarial.png
     """
-    from aigan_tf.serving.client import MODEL, GrpcServer, RestServer, attack_image, read_image
-
     with exit_status():
+        from aigan_tf.serving.client import MODEL, GrpcServer, RestServer, attack_image, read_image
+
         flags = Flags(client.__doc__)
         flags.add(str, "rest", None, "HOST:PORT of TensorFlow Serving's REST interface (usually 8501)")
-        flags.add(str, "grpc", None, "HOST:PORT of its gRPC interface, in place of --rest (usually 8500)")
+        flags.add(str, "grpc", None, "HOST:PORT of its gRPC interface, instead of --rest (usually 8500)")
         flags.add(str, "model", MODEL, "name the generator is served under")
-        flags.add(str, "image", None, "PNG or JPEG file to attack", default_text="none, it must be given")
-        flags.add(str, "target", None, "class the classifier shall answer, by name or number")
-        flags.add(str, "label", None, "true class, in place of --target if the generator is untargeted")
-        flags.add(str, "out", None, "PNG file to write", default_text="none, it must be given")
+        flags.add(str, "image", None, "PNG or JPEG file to attack", default_text="none, required")
+        flags.add(str, "target", None, "target class, by name or number")
+        flags.add(str, "label", None, "true class, instead of --target if the generator is untargeted")
+        flags.add(str, "out", None, "PNG file to write", default_text="none, required")
         flags.add(float, "timeout", 60.0, "seconds to wait for an answer, from 0.001 to a million")
         _, values = flags.parse(arguments)
         for one, other in (("rest", "grpc"), ("target", "label")):
@@ -198,7 +194,7 @@ COMMANDS = {"train": train, "evaluate": evaluate, "advgan": advgan, "export": ex
 
 
 def _add_setting(flags, field):
-    """Adds the flag of a field of `Config`; if it is not given, the data set's preset or the field's default counts."""
+    """Adds the flag of a field of `Config`. If not given it is None, and the data set's preset or the default holds."""
     setting = field.metadata["setting"]
     default = setting.if_none if field.default is None else shown_value(field.default)
     datasets = {}
@@ -206,7 +202,7 @@ def _add_setting(flags, field):
         if preset.get(field.name, field.default) != field.default:
             datasets.setdefault(preset[field.name], []).append(name)
     others = [f"{', '.join(names)}: {shown_value(value)}" for value, names in datasets.items()]
-    bounds = f", at most {setting.high:g}" if setting.high is not None and kind_of(field) is int else ""
+    bounds = f"; at most {setting.high:g}" if setting.high is not None and kind_of(field) is int else ""
     flags.add(
         kind_of(field), field.name, None, setting.help + bounds, setting.group, "; ".join([default, *others]),
         setting.choices,
@@ -217,37 +213,29 @@ def _add_data_dir(flags, group=""):
     flags.add(str, "data_dir", None, "folder of TFDS data sets", group, "TFDS's own")
 
 
-def _add_strategy(flags, choices):
-    flags.add(
-        str,
-        "strategy",
-        "none",
-        "train on one device, on all GPUs of this machine, or in one process for each worker of TF_CONFIG",
-        "training" if "multiworker" in choices else "",
-        choices=choices,
-    )
+_STRATEGIES = {
+    "none": "one device",
+    "mirrored": "all GPUs of this machine",
+    "multiworker": "one process per worker of TF_CONFIG",
+}
+
+
+def _add_strategy(flags, choices, group=""):
+    *others, last = (_STRATEGIES[choice] for choice in choices)
+    text = f"train on {', '.join(others)}, or {last}"
+    flags.add(str, "strategy", "none", text, group, choices=choices)
 
 
 def _add_export_classifier(flags, group=""):
-    flags.add(
-        bool,
-        "export_classifier",
-        False,
-        "put the classifier into the SavedModel too, for its signature classify",
-        group,
-    )
+    text = "include the classifier in the SavedModel, for the signature classify"
+    flags.add(bool, "export_classifier", False, text, group)
 
 
 def _add_custom_objects(flags):
-    flags.add(
-        list,
-        "custom_objects",
-        None,
-        "Python files that the runs were trained with, by comma; they are run",
-        default_text="none",
-    )
+    text = "Python files that the runs were trained with, by comma; they are executed"
+    flags.add(list, "custom_objects", None, text, default_text="none")
 
 
 def _require(workdir, expected):
-    if workdir is None:
+    if not workdir:
         raise InputError("no WORKDIR", expected, "see --help")

@@ -17,7 +17,7 @@ FORMAT = 1  # of config.json and report.json; raised when a reader of an earlier
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What a field of `Config` may be. The checks, `--help` and the fuzzer all read it here.
+    """The bounds and the help of a field of `Config`, read by the checks, `--help` and the fuzzer.
 
     Args:
         help: one line for `--help`, with the unit.
@@ -43,7 +43,7 @@ def _setting(default, group, help, **bounds):
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Settings of one run; each is a flag of train.py of the same name. None is a setting's own default.
+    """Settings of one run, each a flag of train.py of the same name. None stands for the setting's default.
 
     Raises:
         InputError: a value cannot be used (on construction).
@@ -56,83 +56,81 @@ class Config:
         None, "data", "HEIGHT,WIDTH in pixels to resize images to", low=1, high=99999, if_none="as they are"
     )
     class_names: str | None = _setting(
-        None, "data", "file with one class name per line, in label order", if_none="the data set's names"
+        None, "data", "text file with one class name per line, in label order", if_none="the data set's names"
     )
-    flip: bool = _setting(False, "data", "train classifier and generator on mirror images too")
-    max_shift: int = _setting(0, "data", "train the generator on images moved by up to this many pixels", low=0)
+    flip: bool = _setting(False, "data", "train classifier and generator on mirrored images too")
+    max_shift: int = _setting(0, "data", "shift the generator's training images by up to this many pixels", low=0)
 
     classifier: str = _setting(
         "resnet20",
         "classifier",
-        "small, A, B, C, resnet20, resnet32, wrn34_10, a .keras file or a SavedModel folder",
+        "small, A, B, C, resnet20, resnet32 or wrn34_10, trained here; or your own: a .keras file or a SavedModel folder",
     )
     classifier_epochs: int | None = _setting(
         None,
         "classifier",
-        "epochs of a classifier trained here, or hardened by `defense`",
+        "training epochs of a classifier trained here, or of your own with `defense`",
         low=1,
-        if_none="its own recipe, 10 of hardening",
+        if_none="the architecture's recipe; 10 for your own",
     )
     input_range: tuple[float, float] = _setting(
-        (0.0, 1.0), "classifier", "LOW,HIGH of the pixels your own classifier takes, such as 0,255"
+        (0.0, 1.0), "classifier", "LOW,HIGH of the pixel values your own classifier expects, such as 0,255"
     )
     custom_objects: str | None = _setting(
         None,
         "classifier",
-        "Python file that registers the custom layers of your own classifier; it is run",
-        if_none="no file",
+        "Python file that registers custom layers of your own classifier; it is executed",
+        if_none="none",
     )
     defense: str | None = _setting(
         None,
         "classifier",
-        "train the classifier adversarially: with FGSM, an ensemble, PGD, or a generator in the loop (aigan)",
+        "adversarial training of the classifier: by FGSM, FGSM on an ensemble, PGD, or a generator in the loop",
         choices=("fgsm", "ensemble", "pgd", "aigan"),
         if_none="standard training",
     )
     black_box: str | None = _setting(
         None,
         "classifier",
-        "architecture of a surrogate model, learned from the classifier's answers and attacked in its place",
-        if_none="no surrogate",
+        "use only the classifier's answers: attack a surrogate of this architecture that is trained on them",
+        if_none="the classifier itself is attacked",
     )
     queries_per_epoch: int = _setting(
         2000,
         "classifier",
-        "with `black_box`: generated images the classifier is asked about after each epoch",
+        "with `black_box`: queries to the classifier after each epoch, on generated images",
         low=1,
     )
 
     attack: str = _setting(
         "targeted",
         "threat model",
-        "reach a chosen class (targeted) or leave the true one (untargeted)",
+        "goal: a chosen class (targeted) or any wrong one (untargeted)",
         choices=("targeted", "untargeted"),
     )
     epsilon: float = _setting(
-        8 / 255, "threat model", "L-infinity budget as a fraction of the pixel range, from 1/255", above=0, high=1
+        8 / 255, "threat model", "L-infinity budget as a fraction of the pixel range, at least 1/255", above=0, high=1
     )
     variable_epsilon: bool = _setting(
-        False, "threat model", "train one generator for every budget up to `epsilon`, which it takes as input"
+        False, "threat model", "train one generator for every budget up to `epsilon`; it takes the budget as an input"
     )
 
-    gan_weight: float = _setting(0.02, "objective", "lambda, the weight of the generator's GAN term", low=0)
-    hinge_weight: float = _setting(0.1, "objective", "gamma, the weight of the hinge term", low=0)
+    gan_weight: float = _setting(0.02, "objective", "lambda, the weight of the generator's GAN term", low=0, high=1e9)
+    hinge_weight: float = _setting(0.1, "objective", "gamma, the weight of the hinge term", low=0, high=1e9)
     hinge_threshold: float | None = _setting(
         None,
         "objective",
-        "c, the L2 norm of a perturbation, pixels in [0, 1], up to which the hinge is silent",
+        "c, the L2 norm of a perturbation (pixels in [0, 1]) up to which the hinge is zero",
         low=0,
-        if_none="half the largest possible",
+        if_none="half of the largest within epsilon",
     )
 
-    stage1_epochs: int = _setting(2, "stages", "most epochs with the attacker; 0 leaves stage 1 out", low=0)
-    stage2_epochs: int = _setting(
-        38, "stages", "epochs without the attacker, beside what stage 1 leaves; 0 leaves stage 2 out", low=0
-    )
+    stage1_epochs: int = _setting(2, "stages", "epochs with the attacker, at most; 0 skips stage 1", low=0)
+    stage2_epochs: int = _setting(38, "stages", "epochs without the attacker, plus those that stage 1 leaves", low=0)
     switch_success: float = _setting(
         0.5,
         "stages",
-        "share of validation attacks that succeed at which stage 1 ends before its epochs are over; 1: only if all do",
+        "stage 1 ends early once this share of the attacks on the validation split succeeds",
         above=0,
         high=1,
     )
@@ -140,7 +138,7 @@ class Config:
     attack_step_size: float | None = _setting(
         None,
         "stages",
-        "length of one step of the PGD attacker, as a fraction of the pixel range",
+        "step size of the PGD attacker, as a fraction of the pixel range",
         above=0,
         high=1,
         if_none="epsilon / 4",
@@ -151,22 +149,27 @@ class Config:
     class_maps: int = _setting(
         0,
         "networks",
-        "channels of a learned map of each class, which the generator sees beside the image",
+        "channels of a learned map per target class, concatenated to the generator's input; 0: none",
         low=0,
         high=64,
     )
     discriminator_width: int = _setting(
         16,
         "networks",
-        "channels of the discriminator's first convolution, doubled by each of the two that follow",
+        "channels of the discriminator's first convolution; each of the next two doubles them",
         low=1,
         high=1024,
     )
 
-    steps_per_epoch: int = _setting(100, "training", "training steps per epoch; 0: one pass over the data", low=0)
+    steps_per_epoch: int = _setting(
+        100, "training", "training steps per epoch; 0: one pass over the training images", low=0
+    )
     batch_size: int = _setting(128, "training", "images per step", low=1)
     learning_rate: float = _setting(
-        1e-2, "training", "peak of the generator's cosine schedule (Muon for kernels, Adam for the rest)", above=0
+        1e-2,
+        "training",
+        "initial learning rate of the generator, on a cosine schedule (Muon for kernels, Adam for the rest)",
+        above=0,
     )
     discriminator_learning_rate: float = _setting(
         2e-4, "training", "learning rate of the discriminator (Adam)", above=0
@@ -174,16 +177,15 @@ class Config:
     mixed_precision: bool = _setting(
         False,
         "training",
-        "compute the convolutions of training steps in bfloat16 on a CPU that has it, on a GPU in float16 with loss "
-        "scaling; measuring stays in float32",
+        "compute the convolutions of training steps in bfloat16 on a CPU that supports it, in float16 with loss scaling "
+        "on a GPU; evaluation stays in float32",
     )
-    seed: int = _setting(0, "training", "decides every random choice", low=0)
+    seed: int = _setting(0, "training", "seed of every random choice", low=0)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            # Equal values are then saved alike, and NumPy's numbers as Python's own.
+            # As the field's own type: equal values are saved alike, NumPy's numbers as Python's.
             object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
-        self._check_names()
         self._check_epsilon()
         if self.epochs == 0:
             raise InputError(
@@ -192,11 +194,6 @@ class Config:
         low, high = self.input_range
         if not low < high:
             raise InputError(self.input_range, "LOW,HIGH with LOW below HIGH", "give e.g. 0,255", setting="input_range")
-
-    def _check_names(self):
-        for name in ("dataset", "classifier"):
-            if not getattr(self, name).strip():
-                raise InputError(getattr(self, name), "a name or a path", "give one, or leave it out", setting=name)
 
     def _check_epsilon(self):
         if self.epsilon * 255 < 1 - 1e-4:
@@ -238,7 +235,7 @@ _KINDS = {
     bool: ((bool,), "true or false"),
     int: ((numbers.Integral,), "a whole number"),
     float: ((numbers.Real,), "a number"),
-    str: ((str,), "text"),
+    str: ((str,), "a string"),
 }
 _PAIRS = {"image_size": "HEIGHT,WIDTH", "input_range": "LOW,HIGH"}
 
@@ -267,13 +264,16 @@ def _checked_one(name, setting, kind, value, given):
         if not ok:
             raise InputError(given, expected, fix, setting=name)
 
-    types_of, expected = _KINDS[kind]
-    check(isinstance(value, types_of) and (kind is bool or not isinstance(value, bool)), expected, "give one")
+    accepted, expected = _KINDS[kind]
+    check(isinstance(value, accepted) and (kind is bool or not isinstance(value, bool)), expected, "give one")
     if setting.choices is not None:
         check(value in setting.choices, " or ".join(setting.choices), "choose one of them")
+    if kind is str:
+        check(value.strip(), "a name or a path", "give one, or leave it out")
     if kind not in (int, float):
         return value
     check(kind is int or _is_finite(value), "a finite number", "give one")
+    value = kind(value)
     high = min(setting.high if setting.high is not None else math.inf, MAX_INT if kind is int else math.inf)
     fix = f"{value:g} grey levels are {value:g}/255" if name == "epsilon" and value > 1 else "lower it"
     check(value <= high, f"at most {high:g}" if high < MAX_INT else f"at most {high}", fix)
@@ -281,7 +281,7 @@ def _checked_one(name, setting, kind, value, given):
         check(value > setting.above, f"a number above {setting.above:g}", "raise it")
     if setting.low is not None:
         check(value >= setting.low, f"{setting.low:g} or more", "raise it")
-    return kind(value)
+    return value
 
 
 def _is_finite(value) -> bool:

@@ -17,6 +17,8 @@ def shown_value(value: object) -> str:
         return min(f"{value:.15g}", f"{value * 255:.15g}/255", key=len)
     if isinstance(value, tuple | list):
         return ",".join(map(shown_value, value))
+    if isinstance(value, int) and abs(value) >= 10**_MAX_SHOWN:
+        return hex(value)  # Python refuses to write more than 4300 digits as a decimal
     return str(value)
 
 

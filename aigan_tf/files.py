@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and one line of why if they cannot."""
+"""Files and folders that appear whole or not at all; a full disk or missing permission becomes an InputError."""
 
 import contextlib
 import csv
@@ -12,14 +12,14 @@ import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
-from aigan_tf.errors import InputError, say
+from aigan_tf.errors import DivergedError, InputError, say
 
-# The system's answers if a file cannot be written.
+# Errors of the system that mean that a file or folder cannot be written.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {
     errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY,
 }  # fmt: skip
-_FULL = 2**20  # bytes free below which a failed write is put down to a full disk
+_FULL = 2**20  # bytes; a disk with less free is full
 
 
 def user_path(path: str | os.PathLike) -> pathlib.Path:
@@ -36,11 +36,9 @@ def user_path(path: str | os.PathLike) -> pathlib.Path:
         return expanded
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"path {str(path)!r} cannot be used ({reason})", "a path", "correct it") from error
+        raise InputError(f"a path cannot be used ({reason}): {str(path)!r}", "another", "correct it") from error
     except RuntimeError as error:
-        raise InputError(
-            f"path {str(path)!r} names a user without a home folder", "a path", "give it in full"
-        ) from error
+        raise InputError(f"there is no home folder for {str(path)!r}", "a path", "give it in full") from error
 
 
 def require_regular_file(path: pathlib.Path) -> pathlib.Path:
@@ -79,37 +77,40 @@ def writing(path: pathlib.Path, folder: pathlib.Path, setting: str | None = None
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_written(path, error.errno, setting) from error
+    try:
         yield
-    except InputError:
+    except (InputError, DivergedError):
         raise
     except Exception as error:
-        reason, no_room = _why_not_written(error, folder)
-        if reason is None:
+        number = _refusal_by_system(error, folder)
+        if number is None:
             raise
-        problem = f"cannot be written ({reason})"
-        expected = "room for it" if no_room else "a writable place"
-        raise InputError(
-            path if setting else f"{path} {problem}",
-            expected,
-            f"{'make room' if no_room else 'change that'} and repeat the command, or choose another place",
-            setting=setting,
-            problem=problem if setting else "",
-        ) from error
+        raise _not_written(path, number, setting) from error
 
 
-def _why_not_written(error, folder):
-    """Returns the system's reason if an error means that `folder` could not be written, and whether the disk is full."""
+def _not_written(path, number, setting):
+    problem = f"cannot be written ({os.strerror(number)})"
+    no_room = number in _NO_ROOM
+    return InputError(
+        path if setting else f"{path} {problem}",
+        "room for it" if no_room else "a writable place",
+        f"{'make room' if no_room else 'change that'} and repeat the command, or choose another place",
+        setting=setting,
+        problem=problem if setting else "",
+    )
+
+
+def _refusal_by_system(error, folder):
+    """Returns the errno if an error means that something in or above `folder` could not be written, else None."""
     if isinstance(error, OSError) and error.errno is not None:
-        elsewhere = error.filename is not None and not pathlib.Path(error.filename).is_relative_to(folder)
-        if elsewhere and error.filename != str(folder) and not folder.is_relative_to(pathlib.Path(error.filename)):
-            return None, False
-        known = error.errno in _NO_ROOM | _NOT_ALLOWED
-        return (error.strerror, error.errno in _NO_ROOM) if known else (None, False)
-    # TensorFlow's and HDF5's errors keep no errno: the disk itself tells.
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if shutil.disk_usage(existing).free < _FULL:
-        return os.strerror(errno.ENOSPC), True
-    return (None if os.access(existing, os.W_OK | os.X_OK) else os.strerror(errno.EACCES)), False
+        place = pathlib.Path(error.filename).absolute() if isinstance(error.filename, str | os.PathLike) else folder
+        concerned = place.is_relative_to(folder.absolute()) or folder.absolute().is_relative_to(place)
+        return error.errno if concerned and error.errno in _NO_ROOM | _NOT_ALLOWED else None
+    # TensorFlow's errors keep no errno. For large files `engine.file_errors` restores it; an event file of TensorBoard
+    # grows by little, so that a disk it does not fit on is full.
+    return errno.ENOSPC if shutil.disk_usage(folder).free < _FULL else None
 
 
 def _flush(path):
@@ -207,7 +208,7 @@ def read_csv(path: pathlib.Path) -> list[dict]:
 def report_folder(path: pathlib.Path, name: str) -> pathlib.Path:
     """Returns the folder of a report after checking that it can be written, since measuring may take hours.
 
-    Says so if `write_report` will replace an earlier report of that name.
+    Prints a line if `write_report` will replace an earlier report of that name.
 
     Raises:
         InputError: it is, or lies in, a file or a folder that cannot be written.
@@ -227,9 +228,9 @@ def report_folder(path: pathlib.Path, name: str) -> pathlib.Path:
 def write_report(output: pathlib.Path, name: str, result: dict, rows: list[dict], html: str) -> None:
     """Writes a report as JSON, its rows as CSV, and the page; all three or none."""
     contents = {"json": _json(result), "csv": _csv(rows), "html": html.encode()}
-    with contextlib.ExitStack() as all_written:  # at its end they get their names
+    with contextlib.ExitStack() as all_written:  # at its end the files get their names
         for ending, data in contents.items():
             temporary = all_written.enter_context(atomic_file(output / f"{name}.{ending}"))
             temporary.write_bytes(data)
-            _flush(temporary)  # so that none is refused once another has its name
+            _flush(temporary)  # so that no file fails once another has its name
     say(f"Report written to {output}: {name}.html, {name}.json and {name}.csv.")

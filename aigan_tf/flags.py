@@ -1,6 +1,7 @@
 """Command-line flags by absl: help by groups, positional arguments, and errors in one line."""
 
 import contextlib
+import difflib
 import inspect
 import os
 import signal
@@ -33,7 +34,8 @@ class _Pair(flags.ArgumentParser):
         self.number = number
 
     def parse(self, argument):
-        return tuple(self.number(part) for part in argument.split(","))
+        parts = argument.split(",") if isinstance(argument, str) else argument  # absl parses defaults too
+        return tuple(map(self.number, parts))
 
     def flag_type(self):
         return "numbers by comma"
@@ -61,6 +63,7 @@ class Flags:
         self.usage = inspect.cleandoc(usage)
         self.positional = positional
         self.values = flags.FlagValues()
+        self.values.set_gnu_getopt()  # flags may follow positional arguments
         self.groups: dict[str, list[str]] = {}
 
     def add(
@@ -78,23 +81,22 @@ class Flags:
         Args:
             kind: bool, int, float, str, list (by comma) or a tuple of two numbers.
             default: the value if the flag is not given.
-            help_text: one line; other flags are named in backticks.
+            help_text: one line; other flags stand in backticks.
             group: heading of `--help` below which it stands.
             default_text: what `--help` shows as the default, if the value itself says too little.
             choices: the only values of a str.
         """
-        text = f"{help_text}{': ' + ', '.join(choices) if choices else ''}".replace("`", "")
+        text = help_text.replace("`", "")
         if kind is bool:
             flags.DEFINE_bool(name, default, text, self.values)
-        elif choices:
-            flags.DEFINE_enum(name, default, choices, text, self.values)
         else:
-            flags.DEFINE(_PARSERS[kind](), name, default, text, self.values)
+            parser = flags.EnumParser(choices) if choices else _PARSERS[kind]()
+            flags.DEFINE(parser, name, default, text, self.values)
         self.values[name].default_as_str = default_text or shown_value(default)
         self.groups.setdefault(group, []).append(name)
 
     def parse(self, arguments: Sequence[str] | None = None) -> tuple[list[str], flags.FlagValues]:
-        """Returns positional arguments and flags; `--help` and `--version` print and exit with status 0.
+        """Returns positional arguments and flags; `--help` prints and exits with status 0.
 
         Args:
             arguments: None for those of the process.
@@ -107,13 +109,18 @@ class Flags:
             _print_and_exit(self.help())
         try:
             given = self.values(["command", *arguments])[1:]
-        except flags.Error as error:
-            raise InputError(str(error).rstrip("."), "flags and values as --help lists them", "correct it") from error
+        except flags.UnrecognizedFlagError as error:
+            close = difflib.get_close_matches(error.flagname, list(self.values), 1)
+            fix = f"did you mean --{close[0]}?" if close else "see --help"
+            raise InputError(f"unknown flag --{error.flagname}", "a flag that --help lists", fix) from error
+        except (flags.Error, ValueError) as error:  # ValueError: --noflip=1, a flag file that is not text
+            raise InputError(str(error).rstrip("."), "a value as --help describes it", "correct it") from error
         if len(given) > len(self.positional) and not (self.positional and self.positional[-1].endswith("...")):
             expected = " ".join(self.positional) or "flags alone, as --flag=value"
             raise InputError(f"unexpected argument {given[-1]!r}", expected, "see --help")
         for name in self.values:
-            if self.values[name].value in ("", []):
+            value = self.values[name].value
+            if value in ("", []) or (isinstance(value, list) and "" in value):
                 raise InputError("", "a value", "give one, or leave it out", setting=name)
         return given, self.values
 
@@ -124,10 +131,11 @@ class Flags:
             parts.append(f"{group or 'flags'}:")
             for name in names:
                 flag = self.values[name]
-                shown = f"--{'[no]' if flag.boolean else ''}{name}: {flag.help} (default: {flag.default_as_str})"
+                choices = getattr(flag.parser, "enum_values", ())
+                shown = f"--{'[no]' if flag.boolean else ''}{name}{'=' if choices else ''}{'|'.join(choices)}"
                 parts[-1] += "\n" + textwrap.fill(
-                    shown, WIDTH, initial_indent="  ", subsequent_indent="    ", break_long_words=False,
-                    break_on_hyphens=False,
+                    f"{shown}: {flag.help} (default: {flag.default_as_str})", WIDTH, initial_indent="  ",
+                    subsequent_indent="      ", break_long_words=False, break_on_hyphens=False,
                 )  # fmt: skip
         return "\n\n".join(parts)
 
@@ -136,7 +144,7 @@ def _print_and_exit(text):
     with contextlib.suppress(BrokenPipeError):
         print(text, flush=True)
         sys.exit(0)
-    # `--help | head`: at its end Python would report what it could not write.
+    # `--help | head`: Python would report at exit that it could not write.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0)
 
@@ -148,7 +156,7 @@ def exit_status(resume_hint: str = ""):
     2 for an `InputError`, 1 for a `DivergedError`, and as in shells 130 for Ctrl-C and 143 for SIGTERM.
 
     Args:
-        resume_hint: what the line of an interruption ends with.
+        resume_hint: end of the line that an interruption prints.
     """
 
     def terminate(number, frame):
@@ -158,8 +166,7 @@ def exit_status(resume_hint: str = ""):
         print(line, file=sys.stderr)
         sys.exit(status)
 
-    sys.set_int_max_str_digits(0)  # a number of any length is refused by its size
-    logging.set_verbosity(logging.WARNING)  # without TensorFlow's notes on how it saves
+    logging.set_verbosity(logging.WARNING)  # hides TensorFlow's notes on saving
     before = signal.signal(signal.SIGTERM, terminate)  # Python's own handler would leave half-written files behind
     try:
         yield

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 
 def processor_name() -> str:
-    """The processor's own name, as Linux knows it; elsewhere its kind."""
+    """Returns the processor's name on Linux, its kind elsewhere."""
     with contextlib.suppress(OSError):
         for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -20,11 +20,13 @@ def processor_name() -> str:
 
 
 def device_name() -> str:
-    """What the numbers are measured on."""
+    """Returns the GPUs, or "CPU" and its number of cores."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         return ", ".join(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # Linux: those allowed
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    )  # Linux: those this process may use
     return f"CPU, {cores} core{'s' if cores > 1 else ''}"
 
 
@@ -32,7 +34,7 @@ _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
 
 
 def package_versions(*others: str) -> dict:
-    """Versions by package, those of `others` too; None for one installed under another name, such as tensorflow-cpu."""
+    """Returns versions by package, also of `others`; None if installed under another name, such as tensorflow-cpu."""
     versions = dict.fromkeys((*_PACKAGES, *others))
     for name in versions:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -41,8 +43,11 @@ def package_versions(*others: str) -> dict:
 
 
 def commit() -> str | None:
-    """The git commit of this code, or None where it is not a checkout."""
-    command = ["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse", "HEAD"]
+    """Returns the git commit of this code, or None outside a checkout."""
+    root = pathlib.Path(__file__).parents[1]
+    if not (root / ".git").exists():  # installed, perhaps below the checkout of another project
+        return None
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -14,13 +14,13 @@ from collections.abc import Collection
 import filelock
 
 from aigan_tf.config import FORMAT, Config, is_built_in, refuse_idle_settings
-from aigan_tf.errors import InputError
+from aigan_tf.errors import InputError, shown_value
 from aigan_tf.files import read_bytes, read_csv, user_path, write_json, writing
 from aigan_tf.provenance import commit, package_versions
 
 # Unfinished files and folders of `atomic_file` and `atomic_folder`.
 _UNFINISHED = re.compile(r"\.\d+\.(?P<name>.+)")
-# Files that a desktop leaves in a folder it shows; by name, since an image may be hidden too.
+# Files that a desktop leaves in folders; by name, since an image may be hidden too.
 _DESKTOP = {".DS_Store", ".directory", "Thumbs.db", "desktop.ini"}
 _RESTORE = "restore it, or choose another `workdir`"
 
@@ -79,8 +79,8 @@ class Workdir:
     def _remove_unfinished(self):
         """Removes unfinished files of this run and of those below it that have no lock of their own.
 
-        A full disk and a kill leave parts of checkpoints, a kill those of other files too. Only what is written under the
-        lock: an evaluation may be running beside.
+        A full disk or a kill leaves parts of checkpoints, a kill those of other files too. Files that are written without
+        the lock stay, since an evaluation may be running.
         """
         for run in (self.path, *self.path.glob("advgan/*"), *self.path.glob("ensemble/*"), self.surrogate):
             unfinished = list(run.glob("checkpoints/*/*_temp"))  # TensorFlow's
@@ -93,11 +93,11 @@ class Workdir:
                     entry.unlink(missing_ok=True)
 
     def check(self, settings: dict, digests: dict | None = None) -> bool:
-        """Returns whether a run with these settings was begun here before; writes nothing.
+        """Returns whether a run with these settings exists here; writes nothing.
 
         Args:
             settings: name to value.
-            digests: setting to the digest of the files it names, if they are the user's own.
+            digests: digests of the user's own files, by the setting that names them.
 
         Raises:
             InputError: the folder holds something else, or a run with other settings or other files.
@@ -108,13 +108,13 @@ class Workdir:
             self._refuse_files_as_folders()
             before = self.read_config()
             for name, value in settings.items():
-                if json.dumps(before.get(name)) != json.dumps(value):  # to Python, True is 1 and 0.0 is 0
+                if json.dumps(before.get(name)) != json.dumps(value):  # in Python True == 1 and 0.0 == 0
                     raise InputError(
                         self.path,
                         "the same settings",
                         f"give `{name}` as it was, or another `workdir`",
                         setting="workdir",
-                        problem=f"holds a run with {name}={before.get(name)!r}, this one has {value!r}",
+                        problem=f"holds a run with {name}={_as_saved(before.get(name))}, not {_as_saved(value)}",
                     )
             self.compare(settings, digests or {})
             return True
@@ -129,7 +129,7 @@ class Workdir:
         return False
 
     def _refuse_files_as_folders(self):
-        """Training would end where it first writes into one of them."""
+        """Refuses files in the place of folders, which would end training when it first writes there."""
         parts = [self.checkpoints / part for part in ("classifier", "aigan")]
         parts += [self.logs / part for part in ("train", "validation", "samples")]
         for folder in (self.checkpoints, self.exports, self.logs, self.samples, self.advgan, *parts):
@@ -137,7 +137,7 @@ class Workdir:
                 raise InputError(f"{folder} is not a folder", "a folder, or nothing", "remove it")
 
     def compare(self, settings: dict, digests: dict) -> None:
-        """Checks that the user's own files are those that the run was begun with; one without a digest passes.
+        """Checks that the user's own files are those the run began with; one without a digest passes.
 
         Args:
             settings, digests: as in `check`.
@@ -159,7 +159,7 @@ class Workdir:
                 )
 
     def _precedes_config(self, entry):
-        """Whether a run that was killed may have left this before its config.json."""
+        """Whether a run killed before it wrote config.json may have left this."""
         begun = _UNFINISHED.fullmatch(entry.name)
         return entry == self.lock or (begun and begun["name"] == self.config.name)
 
@@ -170,7 +170,7 @@ class Workdir:
             settings, digests: as in `check`.
 
         Returns:
-            Whether a run with the same settings was begun here before.
+            Whether a run with these settings exists here already.
 
         Raises:
             InputError: as `check`, or the folder cannot be written.
@@ -203,21 +203,23 @@ class Workdir:
             raise InputError(f"{self.config} holds no JSON object", "the JSON train.py wrote", _RESTORE)
         if config.get("format") != FORMAT:
             raise InputError(
-                f"{self.config} has format {config.get('format')!r}",
-                f"format {FORMAT}, which this version of aigan_tf reads",
+                config.get("format"),
+                f"{FORMAT}, the format that this version of aigan_tf reads",
                 "use the version that wrote it, or train again",
+                setting="format",
+                place=str(self.config),
             )
         return config
 
     def seal(self, path: pathlib.Path, temporary: pathlib.Path) -> None:
         """Records the SHA-256 digest of a file, or of each file of a folder, in digests.json.
 
-        Before the file gets its name: killed between the two, a run writes it again; the other way round it would stay
-        unrecorded.
+        Call it before the file gets its final name: a run killed between the two writes the file again. In the other order
+        the file would stay unrecorded.
 
         Args:
-            path: its name.
-            temporary: where it lies, finished.
+            path: the final name.
+            temporary: the finished file or folder under its temporary name.
         """
         files = [file for file in temporary.rglob("*") if file.is_file()] if temporary.is_dir() else [temporary]
         place = path.relative_to(self.path)
@@ -279,12 +281,16 @@ class Workdir:
         return sum(seconds), queries
 
     def training_device(self) -> str | None:
-        """Returns the device in report.json; None if there is none, as of an unfinished run."""
+        """Returns the device in report.json; None if there is none, as in an unfinished run."""
         try:
             device = json.loads(read_bytes(self.report))["device"]
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
-            return None  # shown only beside a time, which is known without it
+            return None  # only a note on the training time
         return device if isinstance(device, str) and device.isprintable() else None
+
+
+def _as_saved(value):
+    return shown_value(value) if isinstance(value, float) and value else json.dumps(value)
 
 
 def digest_of(path: pathlib.Path) -> str:
@@ -330,7 +336,7 @@ def digests_of(config: Config, names: Collection[str]) -> dict[str, str]:
 
     Args:
         config: the settings.
-        names: of them: "dataset" (only of a folder of images), "class_names", "classifier", "custom_objects".
+        names: the settings: "dataset" (only if it is a folder of images), "class_names", "classifier", "custom_objects".
 
     Raises:
         InputError: a file cannot be read.

@@ -32,7 +32,8 @@ from aigan_tf.config import make_config
 from aigan_tf.data.batches import training_batches
 from aigan_tf.data.datasets import load
 from aigan_tf.engine.precision import MixedPrecision, with_loss_scaling
-from aigan_tf.evaluation.measure import EvaluationSet, evaluate_attack
+from aigan_tf.evaluation.evaluation_set import EvaluationSet
+from aigan_tf.evaluation.measure import measure_attack
 from aigan_tf.files import write_bytes, write_json
 from aigan_tf.method.aigan import AIGAN
 from aigan_tf.method.networks import Generator
@@ -224,11 +225,11 @@ def run(row: Row, config, dataset, examples, seconds) -> dict:
         done += count
         spent = time.perf_counter() - began
         attack = tf.function(aigan.call, reduce_retracing=True)
-        measured = evaluate_attack(attack, examples, config.epsilon, config.targeted, config.seed)
+        measured = measure_attack(attack, examples, config.epsilon, config.targeted, config.seed)
         kept = ("num_attacks", "success_rate", "worst_target_success_rate", "mean_l2", "clean_accuracy")
         result["stages"].append(
             {"stage": stage, "steps": count, "seconds": round(spent, 1)}
-            | {name: measured[name] for name in kept}
+            | {name: getattr(measured, name) for name in kept}
             | {"hinge_active": history["hinge_active"][-1]}
         )
     return result

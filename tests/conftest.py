@@ -1,6 +1,7 @@
 """Small models and data that the tests share."""
 
 import functools
+import shutil
 import sys
 import traceback
 
@@ -25,6 +26,8 @@ def refuse_deprecated(record) -> bool:
             raise DeprecationWarning(f"{user}: {record.getMessage()}")
     return True
 
+
+pytest.register_assert_rewrite("runs")
 
 # TensorFlow logs such notes where others warn, so that filterwarnings in pyproject.toml does not see them.
 tf.get_logger().addFilter(refuse_deprecated)
@@ -111,3 +114,18 @@ def make_aigan(make_classifier):
         return aigan
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """An uninterrupted tiny run: its folder and its report; beside it what a kill at some moments would have left."""
+    from runs import finish  # here, since it imports the whole package, which most tests do without
+
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    return folder, finish(folder)
+
+
+@pytest.fixture
+def run_folder(finished, tmp_path):
+    """A copy of the finished run's folder, to be changed."""
+    return shutil.copytree(finished[0], tmp_path / "run")

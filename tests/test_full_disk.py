@@ -154,7 +154,7 @@ def test_an_export_that_does_not_fit_leaves_the_earlier_versions(size, tmp_path)
 def test_pictures_that_do_not_fit_leave_nothing(size, tmp_path):
     (tmp_path / "mine").mkdir()
     count = 20
-    batch = {name: np.zeros(count, np.int32) for name in ("index", "label", "class", "answer")}
+    batch = {name: np.zeros(count, np.int32) for name in ("index", "label", "target", "answer")}
     batch |= {name: np.zeros(count) for name in ("l2", "linf", "ssim")}
     batch["index"] = np.arange(count)
     batch["pictures"] = np.zeros((count, 8, 8, 1), np.uint8)

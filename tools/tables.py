@@ -226,7 +226,7 @@ def defences_table() -> str:
     """Returns what evaluate.py measured on several work folders, one file after the other."""
     rows = []
     for file in sorted(RESULTS.glob("*/defenses.json")):
-        header, *cells = defence_rows(json.loads(file.read_text()))
+        header, *cells = defence_rows(json.loads(file.read_text())["runs"])
         rows += [[pathlib.Path(folder).name, *row] for folder, *row in cells]
     return table(header, rows)
 
@@ -298,7 +298,7 @@ def write_page(folder: pathlib.Path, output: pathlib.Path) -> None:
     trained_on = json.loads((folder / "report.json").read_text())["device"]
     result = {"generator_training_device": trained_on} | json.loads((folder / COMPARISON).read_text())
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(comparison_page(result, pictures=None))
+    output.write_text(comparison_page(result, grid=None))
 
 
 # What each command writes: sections of pages, between their markers, and whole files.

@@ -1,4 +1,4 @@
-"""Adversarial training of a classifier: the defences that attacks are measured under."""
+"""Adversarial training of a classifier: the defences under which attacks are measured."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -10,23 +10,23 @@ from aigan_tf.method.aigan import AIGAN
 from aigan_tf.method.pgd import pgd_attack
 from aigan_tf.method.threat_model import apply_perturbation
 
-PGD_STEPS = 7  # of epsilon / 4, as Madry et al. train on CIFAR-10
+PGD_STEPS = 7  # of length epsilon / 4, as Madry et al. train on CIFAR-10
 
 
 class AdversarialTraining(keras.Model):
-    """Trains a classifier on images that are attacked afresh at every step. Fit it as any Keras model.
+    """Trains a classifier on adversarial images, made afresh at every step. Fit it as any Keras model.
 
-    fgsm: half of each batch is moved by one step of epsilon up the loss of the classifier's own answer, so that the
-    label does not leak into the image (Kurakin et al., arXiv 1611.01236).
-    ensemble: as fgsm, but each step follows one of several classifiers, the trained one or one of the
-    static ones, so that hiding its own gradients does not help it (Tramer et al., arXiv 1705.07204).
-    pgd: every image is moved by several steps up the loss of its label (Madry et al., arXiv 1706.06083).
+    fgsm: one step of epsilon on half of each batch, up the loss of the predicted class, so that the label does not leak
+    into the image (Kurakin et al., arXiv 1611.01236).
+    ensemble: as fgsm, but each step follows the gradient of the trained classifier or of a static one, drawn at random,
+    so that masking its own gradients does not help it (Tramer et al., arXiv 1705.07204).
+    pgd: several steps on every image, up the loss of its label (Madry et al., arXiv 1706.06083).
 
     Args:
-        classifier: the Keras model that is trained, images in `[0, 1]` to logits.
-        defense: one of the three.
+        classifier: the Keras model to train, images in `[0, 1]` to logits.
+        defense: fgsm, ensemble or pgd.
         epsilon: L-infinity budget of the attacks, a fraction of the pixel range.
-        static: other classifiers, images to logits, in inference mode; for "ensemble".
+        static: for "ensemble", other classifiers, images to logits, in inference mode.
         seed: with the step counter it decides every random choice.
     """
 
@@ -50,11 +50,11 @@ class AdversarialTraining(keras.Model):
         self.built = True
 
     def call(self, images, training=None):
-        """Images to the classifier's logits."""
+        """Returns the classifier's logits."""
         return self.classifier(images, training=training)
 
     def train_step(self, data):
-        """One update on attacked images."""
+        """Updates the classifier on adversarial images."""
         images, labels = data
         seeds = tf.random.split(tf.stack([tf.constant(self.seed, tf.int64), self.optimizer.iterations.value]))
         images = self.attacked(images, labels, seeds)
@@ -73,7 +73,7 @@ class AdversarialTraining(keras.Model):
         Args:
             images: float32 `(batch, height, width, channels)` in `[0, 1]`.
             labels: int32 `(batch,)`.
-            seeds: int64 `(2, 2)`.
+            seeds: int64 `(2, 2)`, two stateless seeds.
 
         Returns:
             float32, the shape of `images`, in `[0, 1]` and within epsilon of them.
@@ -87,9 +87,9 @@ class AdversarialTraining(keras.Model):
         chosen = tf.random.stateless_uniform((), seeds[1], 0, len(self.sources()), tf.int32)
 
         def from_source(source):
-            answers = tf.argmax(source(images[:half]), -1, tf.int32)
+            predicted = tf.argmax(source(images[:half]), -1, tf.int32)
             return pgd_attack(
-                source, images[:half], answers, epsilon=self.epsilon, step_size=self.epsilon, num_steps=1,
+                source, images[:half], predicted, epsilon=self.epsilon, step_size=self.epsilon, num_steps=1,
                 random_start=False, targeted=False,
             )  # fmt: skip
 
@@ -98,19 +98,19 @@ class AdversarialTraining(keras.Model):
 
 
 class GeneratorTraining(AdversarialTraining):
-    """Trains a classifier on what a generator makes of its images, while the generator learns to fool it.
+    """Trains a classifier on a generator's adversarial images, while the generator learns to fool it.
 
-    Each step first updates generator and discriminator against the classifier as it is, then the classifier on every
-    image of the batch, attacked: the generator's perturbation, and from there one step of epsilon up the loss of the
-    label, back into the budget. Without that step a classifier learns to withstand the generator alone, and PGD finds
-    it as weak as before. An image costs three passes of the classifier and back where PGD with seven steps costs
-    eight. (A generator in adversarial training: Lee et al., arXiv 1705.03387. A learned start of a gradient step: Jia
-    et al., arXiv 2110.05007; their generator sees the gradient, this one sees image and class, as AI-GAN's does.)
+    Each step updates generator and discriminator against the classifier, then the classifier on every image of the
+    batch after an attack: the generator's perturbation, one step of epsilon up the loss of the label, and a projection
+    back into the budget. Without the gradient step the classifier withstands the generator alone, and PGD succeeds as
+    before. An image costs three forward and backward passes of the classifier; PGD with seven steps costs eight.
+    (A generator in adversarial training: Lee et al., arXiv 1705.03387. A learned start of a gradient step: Jia et al.,
+    arXiv 2110.05007; their generator sees the gradient, this one sees image and class, as AI-GAN's does.)
 
     Args:
         classifier, seed: as in `AdversarialTraining`.
-        aigan: the opponent, compiled, attacking this classifier in inference mode. It is trained from stage 2: the
-            PGD attacker of stage 1, which would cost what is to be saved, takes no part.
+        aigan: the opponent, compiled, attacking this classifier in inference mode. It is trained in stage 2 alone:
+            the PGD attacker of stage 1 would cost the time that the generator saves.
     """
 
     def __init__(self, classifier: keras.Model, aigan: AIGAN, seed: int = 0):
@@ -124,7 +124,7 @@ class GeneratorTraining(AdversarialTraining):
         return self.opponent.func
 
     def train_step(self, data):
-        """One update of the generator and its discriminator, then one of the classifier."""
+        """Updates generator and discriminator, then the classifier."""
         opponent = self.aigan.train_step(data)
         logs = super().train_step(data)
         return logs | {
@@ -133,7 +133,7 @@ class GeneratorTraining(AdversarialTraining):
         }
 
     def attacked(self, images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        """Returns the images to train on, each attacked by the generator and a step; as `AdversarialTraining.attacked`."""
+        """Returns the images to train on: the generator's, after a gradient step. As `AdversarialTraining.attacked`."""
         start = self.opponent(images, self.aigan.choose_targets(labels, seeds[0]))
         moved = pgd_attack(
             self.sources()[0], start, labels, epsilon=self.epsilon, step_size=self.epsilon, num_steps=1,
@@ -142,6 +142,6 @@ class GeneratorTraining(AdversarialTraining):
         return apply_perturbation(images, moved - images, self.epsilon)
 
     def reset_metrics(self):
-        """Also of the opponent, whose success is shown by epoch."""
+        """Resets the opponent's metrics too: its success rate is shown per epoch."""
         super().reset_metrics()
         self.aigan.reset_metrics()

@@ -1,7 +1,6 @@
-"""The classifiers under attack: functional Keras models from images in `[0, 1]` to logits.
+"""The classifiers that are trained here: functional Keras models from images in `[0, 1]` to logits.
 
-They are made of Keras's own layers alone, so that a saved one loads with
-`keras.models.load_model` where this package is not installed.
+They consist of Keras's own layers, so that `keras.models.load_model` loads a saved one without this package.
 """
 
 import dataclasses
@@ -18,13 +17,13 @@ from aigan_tf.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a classifier is trained from scratch; batches of 128.
+    """How a classifier is trained, in batches of 128.
 
     Args:
         epochs: passes over the training data.
-        learning_rate: the peak of a one-cycle schedule.
+        learning_rate: peak of a one-cycle schedule.
         weight_decay: L2 coefficient of kernels (as in `loss + weight_decay / 2 * ||w||^2`).
-        max_shift: images are moved by up to this many pixels.
+        max_shift: images are shifted by up to this many pixels.
     """
 
     epochs: int
@@ -35,7 +34,7 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """One named network: its layers, the smallest image side it takes, and its recipe."""
+    """A network: its layers, the smallest image side in pixels that it takes, and its recipe."""
 
     layers: Callable
     min_side: int
@@ -99,7 +98,7 @@ def _batch_norm(x):
 
 
 def _plain_conv(x, filters, kernel_size=3, strides=1):
-    """A convolution without bias or activation; strided ones pad symmetrically, as the papers' code does."""
+    """A convolution without bias or activation; a strided one pads symmetrically, as in the papers' code."""
     if strides > 1 and kernel_size > 1:
         x = layers.ZeroPadding2D(kernel_size // 2)(x)
     padding = "valid" if strides > 1 else "same"
@@ -118,7 +117,7 @@ def _resnet(blocks):
                 strides = 2 if filters > 16 and block == 0 else 1
                 y = layers.ReLU()(_batch_norm(_plain_conv(x, filters, strides=strides)))
                 y = _batch_norm(_plain_conv(y, filters))
-                if strides == 2:  # option A: subsample, new channels are zeros; no parameters
+                if strides == 2:  # option A: subsample, fill new channels with zeros; no parameters
                     x = layers.MaxPooling2D(1, strides=2, padding="same")(x)
                     x = keras.ops.pad(x, [[0, 0], [0, 0], [0, 0], [filters // 4, filters // 4]])
                 x = layers.ReLU()(layers.Add()([x, y]))
@@ -148,6 +147,7 @@ def _wide_resnet(blocks, width):
     return build
 
 
+# By the names of `config.ARCHITECTURES`.
 ARCHITECTURES = {
     "small": Architecture(_small, 8, Recipe(epochs=40, learning_rate=0.05, weight_decay=5e-3, max_shift=1)),
     "a": Architecture(_model_a, 12, Recipe(epochs=3, learning_rate=0.05, max_shift=2)),
@@ -159,21 +159,25 @@ ARCHITECTURES = {
 }
 
 
-def fitting_architecture(name: str, image_shape: tuple[int, int, int]) -> Architecture:
-    """Returns the architecture of that name, in any case.
+def fitting_architecture(name: str, image_shape: tuple[int, int, int], setting: str = "classifier") -> Architecture:
+    """Returns the architecture of a name of `ARCHITECTURES`, in any case.
+
+    Args:
+        name: a key of `ARCHITECTURES`.
+        image_shape: `(height, width, channels)`.
+        setting: the setting that gave the name.
 
     Raises:
-        InputError: the name is unknown or images of `(height, width, channels)` are too small for it.
+        InputError: the images are too small for it.
     """
-    architecture = ARCHITECTURES.get(name.lower())
-    if architecture is None:
-        raise InputError(
-            f"unknown classifier {name!r}; expected one of {', '.join(ARCHITECTURES)} or a path: choose one"
-        )
+    architecture = ARCHITECTURES[name.lower()]
     if min(image_shape[:2]) < architecture.min_side:
         raise InputError(
-            f"classifier {name!r} got images of {image_shape[0]} x {image_shape[1]}; expected at least "
-            f"{architecture.min_side} x {architecture.min_side}: choose --classifier=small or resnet20"
+            name,
+            f"images of at least {architecture.min_side} x {architecture.min_side} pixels",
+            "choose small or resnet20",
+            setting=setting,
+            problem=f"got images of {image_shape[0]} x {image_shape[1]}",
         )
     return architecture
 
@@ -191,15 +195,14 @@ def build(
         name: a key of `ARCHITECTURES`, in any case.
         image_shape: `(height, width, channels)`.
         num_classes: number of logits.
-        mean, std: channel statistics of the training images in `[0, 1]`; the model normalises
-            by them inside.
+        mean, std: channel statistics of the training images in `[0, 1]`, by which the model normalises.
 
     Returns:
         A functional model from float32 `(batch, height, width, channels)` in `[0, 1]` to logits
         float32 `(batch, num_classes)`.
 
     Raises:
-        InputError: the name is unknown or the images are too small for the network.
+        InputError: the images are too small for the network.
     """
     architecture = fitting_architecture(name, image_shape)
     images = keras.Input(image_shape, name="images")
@@ -208,7 +211,7 @@ def build(
 
 
 def one_cycle(peak: float, total_steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """A linear rise over the first fifth of the steps, then a cosine fall to zero."""
+    """Returns a schedule that rises linearly over the first fifth of the steps, then falls to zero as a cosine."""
     warmup = max(total_steps // 5, 1)
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=peak / 10,
@@ -220,12 +223,12 @@ def one_cycle(peak: float, total_steps: int) -> keras.optimizers.schedules.Learn
 
 
 def compile_for_training(model: keras.Model, recipe: Recipe, total_steps: int, soft: bool = False) -> None:
-    """Compiles a classifier for its recipe: cross-entropy on logits, SGD with Nesterov momentum.
+    """Compiles a classifier by its recipe: cross-entropy on logits, SGD with Nesterov momentum.
 
     Args:
         model: from images to logits.
         recipe: how it is trained.
-        total_steps: length of the learning rate's cycle.
+        total_steps: length of the learning rate's schedule.
         soft: whether the labels are probabilities rather than classes.
     """
     loss = keras.losses.CategoricalCrossentropy if soft else keras.losses.SparseCategoricalCrossentropy
@@ -234,7 +237,7 @@ def compile_for_training(model: keras.Model, recipe: Recipe, total_steps: int, s
         one_cycle(recipe.learning_rate, total_steps),
         momentum=momentum,
         nesterov=True,
-        # Keras's decay is decoupled and not accumulated by the momentum, as an L2 term would be.
+        # Keras's decay is decoupled: unlike an L2 term, it is not accumulated by the momentum.
         weight_decay=recipe.weight_decay / (1 - momentum),
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
@@ -247,8 +250,8 @@ def compile_for_training(model: keras.Model, recipe: Recipe, total_steps: int, s
 
 
 def frozen(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns a model as attacks know it: images to logits, in inference mode (no dropout, fixed statistics).
+    """Returns a model as attacks call it: images to logits, in inference mode (no dropout, fixed statistics).
 
-    Batch normalisation is folded away where it can be, with the weights of this moment.
+    Batch normalisation is folded into convolutions where possible, with the weights of this moment.
     """
     return functools.partial(with_folded_batch_norm(model), training=False)

@@ -1,4 +1,4 @@
-"""Training what is attacked: the classifier, plain or defended, and a local copy of one that only answers."""
+"""Trains the classifier under attack, standard or adversarial, and loads it again."""
 
 import dataclasses
 import functools
@@ -31,14 +31,14 @@ from aigan_tf.files import atomic_file, user_path
 from aigan_tf.method.failures import QuietFailures
 from aigan_tf.workdir import Workdir, digests_of
 
-HARDENING = architectures.Recipe(epochs=10, learning_rate=0.02)  # from weights that are good already
-STATIC = ("c", "a", "resnet20", "small", "b")  # of an ensemble defence: the first two others that fit the images
+HARDENING = architectures.Recipe(epochs=10, learning_rate=0.02)  # starts from trained weights
+STATIC = ("c", "a", "resnet20", "small", "b")  # for an ensemble defence: the first two others that fit the images
 
 
 def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -> Callable:
-    """Returns the work folder's classifier.keras as images to logits, training it first if it is not there.
+    """Returns the classifier in classifier.keras of a run's folder as images to logits, after training it if need be.
 
-    Where the labels are probabilities (float32 `(n, num_classes)`), those are learned.
+    Labels may be probabilities, float32 `(n, num_classes)`, which it then learns.
     """
     if folder.classifier.exists():
         return existing_classifier(config, dataset, folder)
@@ -49,7 +49,7 @@ def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -
     trainee = with_fused_batch_norm(model)
     recipe = architectures.ARCHITECTURES[name].recipe
     _train(trainee, recipe, f"Training classifier {config.classifier}", config, dataset, folder)
-    model.set_weights(trainee.get_weights())  # Keras's own layers again: loads without this package
+    model.set_weights(trainee.get_weights())  # Keras's own layers load without this package
     _save(model, folder)
     return architectures.frozen(model)
 
@@ -57,8 +57,8 @@ def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -
 def hardened_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -> Callable:
     """Returns the user's own classifier after adversarial training, as images to logits.
 
-    What was given stays as it is. classifier.keras of the work folder is the same model with other weights: it takes the
-    same range of pixels and has the same last layer.
+    The user's file is not changed. classifier.keras of the run's folder is the same model with other weights: it takes
+    the same pixel range and has the same last layer.
 
     Raises:
         InputError: it cannot be trained.
@@ -74,19 +74,11 @@ def hardened_classifier(config: Config, dataset: ImageDataset, folder: Workdir) 
 
 
 def _train(trainee, recipe, doing, config, dataset, folder):
-    """Trains a classifier by its recipe and the run's defence, going on after the last step that was saved."""
+    """Trains a classifier by its recipe and the run's defence, from the last checkpoint on."""
     epochs = config.classifier_epochs or recipe.epochs
     batch_size = min(128, len(dataset.train))
     steps = len(dataset.train) // batch_size
-    learner, opponent, watch = trainee, {}, []
-    if config.defense == "aigan":
-        aigan = build_aigan(config, dataset, functools.partial(trainee, training=False), epochs * steps)
-        learner = GeneratorTraining(trainee, aigan, config.seed)
-        opponent = state_of(aigan)
-        watch = [QuietFailures(aigan, dataset.validation.take(slice(0, 16)).as_float())]
-    elif config.defense:
-        static = static_classifiers(config, dataset, folder)
-        learner = AdversarialTraining(trainee, config.defense, config.epsilon, static, config.seed)
+    learner, opponent, warnings = _learner(trainee, config, dataset, folder, epochs * steps)
     architectures.compile_for_training(learner, recipe, epochs * steps, soft=dataset.train.labels.ndim == 2)
     learner.optimizer.build(trainee.trainable_variables)
     history = MetricsHistory(folder.classifier_metrics)
@@ -106,12 +98,7 @@ def _train(trainee, recipe, doing, config, dataset, folder):
         Devices().fit(
             learner,
             functools.partial(
-                training_batches,
-                dataset.train,
-                batch_size,
-                config.seed,
-                max_shift=recipe.max_shift,
-                flip=config.flip,
+                training_batches, dataset.train, batch_size, config.seed, max_shift=recipe.max_shift, flip=config.flip
             ),
             steps_per_epoch=steps,
             steps_done=steps_done,
@@ -119,12 +106,24 @@ def _train(trainee, recipe, doing, config, dataset, folder):
             validation_data=evaluation_batches(dataset.validation, 500),
             callbacks=[
                 Progress(["loss", "accuracy", "generator_success_rate", "val_accuracy"], epochs),
-                StopNotFinite(checkpoint.checkpoint_hint, "train anew with another --seed, in another --workdir"),
-                *watch,
+                StopNotFinite(checkpoint.checkpoint_hint, "train again with another `seed`, in another `workdir`"),
+                *warnings,
                 history,
                 checkpoint,
             ],
         )
+
+
+def _learner(trainee, config, dataset, folder, total_steps):
+    """Returns the model that trains the classifier, its opponent's state for the checkpoint, and callbacks that warn."""
+    if config.defense == "aigan":
+        aigan = build_aigan(config, dataset, functools.partial(trainee, training=False), total_steps)
+        warnings = [QuietFailures(aigan, dataset.validation.take(slice(0, 16)).as_float())]
+        return GeneratorTraining(trainee, aigan, config.seed), state_of(aigan), warnings
+    if config.defense:
+        static = static_classifiers(config, dataset, folder)
+        return AdversarialTraining(trainee, config.defense, config.epsilon, static, config.seed), {}, []
+    return trainee, {}, []
 
 
 def _save(model, folder):
@@ -134,7 +133,7 @@ def _save(model, folder):
 
 
 def static_classifiers(config: Config, dataset: ImageDataset, folder: Workdir) -> list[Callable]:
-    """Returns the other classifiers of an ensemble defence, trained as usual in ensemble/NAME of the work folder."""
+    """Returns the other classifiers of an ensemble defence, trained without one in ensemble/NAME of the run's folder."""
     if config.defense != "ensemble":
         return []
     own = config.classifier.lower()
@@ -151,20 +150,23 @@ def static_classifiers(config: Config, dataset: ImageDataset, folder: Workdir) -
 
 
 def refuse_unnamed_python(config: Config, folder: Workdir, custom_objects: Collection[str]) -> None:
-    """Refuses a work folder whose classifier would have Python run that the user has not named: somebody else may have made it.
+    """Refuses a run's folder that would execute Python which the user does not name; someone else may have made it.
 
     Args:
-        config, folder: the work folder and its settings.
+        config, folder: the run.
         custom_objects: the Python files that the user names.
 
     Raises:
-        InputError: it would, or a file that the user names is none.
+        InputError: it would, or one of the files is not a Python file.
     """
-    allowed = [python_file(file).resolve() for file in custom_objects]
-    if config.custom_objects and user_path(config.custom_objects).resolve() not in allowed:
+    named = [python_file(file).resolve() for file in custom_objects]
+    if config.custom_objects and user_path(config.custom_objects).resolve() not in named:
         raise InputError(
-            f"{folder.config} has custom_objects={config.custom_objects}, a Python file that would be run; expected you to name "
-            f"it too: give --custom_objects={config.custom_objects} if you would run it yourself"
+            config.custom_objects,
+            "you to name this Python file too, since it would be executed",
+            f"give `custom_objects`={config.custom_objects} if you trust it",
+            setting="custom_objects",
+            place=str(folder.config),
         )
 
 
@@ -173,39 +175,44 @@ def own_classifier(
     dataset: ImageDataset,
     needs_gradient: bool = True,
     path: pathlib.Path | None = None,
-    flag: str = "--classifier",
+    setting: str = "classifier",
 ) -> Callable:
-    """Returns the user's own classifier, or what was made of it at `path`, as images to logits.
+    """Returns the user's own classifier as images to logits.
 
-    As a black box it needs no gradient, unless it is to be hardened. Messages name it with `flag`.
+    Args:
+        config, dataset: the run.
+        needs_gradient: whether attacks follow its gradient; a black box has none to follow unless it is to be hardened.
+        path: the hardened classifier made of it, in its place.
+        setting: the setting that gave it.
+
+    Raises:
+        InputError: it cannot be loaded, or does not fit the data set.
     """
-    examples = dataset.validation.take(slice(0, 16)).as_float()
     return load_classifier(
         str(path or config.classifier),
-        examples,
+        _examples(dataset),
         dataset.num_classes,
         config.input_range,
         config.custom_objects,
         needs_gradient=needs_gradient and not (config.black_box and not config.defense),
-        flag=flag,
+        setting=setting,
     )
 
 
 def own_trainable_classifier(config: Config, dataset: ImageDataset) -> tuple[keras.Model, keras.Model]:
-    """Returns the user's own classifier to train it further: as it is, and as images in `[0, 1]` to logits.
+    """Returns the user's own classifier, to be trained further: the model, and one from images in `[0, 1]` to logits.
 
     Raises:
         InputError: it cannot be trained.
     """
-    examples = dataset.validation.take(slice(0, 16)).as_float()
-    return load_for_training(config.classifier, examples, config.input_range, config.custom_objects)
+    return load_for_training(config.classifier, _examples(dataset), config.input_range, config.custom_objects)
 
 
 def existing_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -> Callable:
-    """Returns the classifier a finished run attacked, as images to logits.
+    """Returns the classifier that a finished run attacked, as images to logits.
 
     Raises:
-        InputError: it is not there any more, has changed since, cannot be loaded, or does not fit the data set.
+        InputError: it is missing, has changed since, cannot be loaded, or does not fit the data set.
     """
     folder.verify(folder.classifier)
     if not is_built_in(config.classifier):
@@ -215,13 +222,17 @@ def existing_classifier(config: Config, dataset: ImageDataset, folder: Workdir) 
         return own_classifier(config, dataset, path=folder.classifier if config.defense else None)
     try:
         classifier = architectures.frozen(load_keras(folder.classifier))
-    except Exception as error:  # of a damaged file Keras raises whatever its parts do
+    except Exception as error:  # whatever Keras raises for a damaged file
         raise InputError(
-            f"{folder.classifier} cannot be loaded ({first_line(error)}); expected the classifier train.py saved: restore it, or delete it and run "
-            "train.py again"
+            f"{folder.classifier} cannot be loaded ({first_line(error)})",
+            "the classifier train.py saved",
+            "restore it, or delete it and run train.py again",
         ) from error
-    examples = dataset.validation.take(slice(0, 16)).as_float()
-    checked_classifier(
-        classifier, str(folder.classifier), examples, dataset.num_classes, (0.0, 1.0), needs_gradient=False
+    return checked_classifier(
+        classifier, str(folder.classifier), None, _examples(dataset), dataset.num_classes, (0.0, 1.0), False
     )
-    return classifier
+
+
+def _examples(dataset):
+    """Returns a few images to check a classifier on."""
+    return dataset.validation.take(slice(0, 16)).as_float()

@@ -1,7 +1,7 @@
 """Batches of a split for training and for evaluation, as tf.data.
 
-Every random choice (a pass's order, the augmentation) is a function of a seed and a counter, so a
-run that is continued sees exactly the images an uninterrupted one sees.
+Every random choice (the order of a pass, the augmentation) is a function of a seed and a counter, so that a continued run
+sees exactly the images that an uninterrupted one sees.
 """
 
 import functools
@@ -22,16 +22,16 @@ def training_batches(
     max_shift: int = 0,
     flip: bool = False,
 ) -> tf.data.Dataset:
-    """Returns endless shuffled batches of `(images, labels)`, beginning with that of step `first_step`.
+    """Returns endless shuffled batches of `(images, labels)`, beginning with the batch of step `first_step`.
 
-    Each pass over the split is a fresh permutation, without its last partial batch.
+    Each pass over the split is a new permutation, without its last partial batch.
 
     Args:
         split: the images to train on.
-        batch_size: images a batch, at most `len(split)`.
+        batch_size: images per batch, at most `len(split)`.
         seed: with the pass and the step it decides every random choice.
-        first_step: batches to leave out, those a run that is continued has already seen.
-        max_shift: images are moved by up to this many pixels each way, black moving in.
+        first_step: batches to skip, which a continued run has already seen.
+        max_shift: images move by up to this many pixels each way; black moves in.
         flip: whether half of the images are mirrored left to right.
 
     Returns:
@@ -39,7 +39,7 @@ def training_batches(
     """
     examples_at = _reader(split)
     count = len(split)
-    steps_a_pass = count // batch_size
+    steps_per_pass = count // batch_size
 
     def indices_of(number):
         order = tf.random.experimental.stateless_shuffle(tf.range(count), tf.stack([tf.cast(seed, tf.int64), number]))
@@ -50,14 +50,14 @@ def training_batches(
         step_seed = tf.stack([tf.cast(seed, tf.int64) + 1, step])  # + 1: another stream than the order's
         return _augment(images, step_seed, max_shift, flip), labels
 
-    passes = tf.data.Dataset.range(first_step // steps_a_pass, 2**62)
-    indices = passes.flat_map(indices_of).skip(first_step % steps_a_pass)
+    passes = tf.data.Dataset.range(first_step // steps_per_pass, 2**62)
+    indices = passes.flat_map(indices_of).skip(first_step % steps_per_pass)
     steps = tf.data.Dataset.range(first_step, 2**62)
     return without_autotune(tf.data.Dataset.zip(steps, indices).map(read, num_parallel_calls=1).prefetch(2))
 
 
 def _augment(images, seed, max_shift, flip):
-    """Random shifts and mirror images of a whole batch, without a loop over its images."""
+    """Shifts and mirrors the images of a batch at random, without a loop over them."""
     batch_size = tf.shape(images)[0]
     seeds = tf.random.split(seed, 3)
     if max_shift:
@@ -73,7 +73,7 @@ def _augment(images, seed, max_shift, flip):
 
 
 def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
-    """Returns batches of `(images, labels)` in the split's order, the last partial one included.
+    """Returns batches of `(images, labels)` in the split's order, the last partial batch included.
 
     Returns:
         A data set of `(float32 (batch, height, width, channels) in [0, 1], int32 (batch,))`.
@@ -83,10 +83,10 @@ def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
 
 
 def without_autotune(batches):
-    """The same without the thread that tunes what is left to it, which is nothing here.
+    """Disables tf.data's autotuning, which has nothing to tune here.
 
-    An iterator ends only once that thread wakes, and its naps double from 10 ms to a minute: whoever stopped reading after
-    150 s waited for another 50.
+    An iterator ends only when the thread of autotuning wakes; its sleeps double from 10 ms to a minute, so that the end of
+    training would wait for it.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -94,7 +94,7 @@ def without_autotune(batches):
 
 
 def _reader(split):
-    """A function from int32 `(batch,)` rows to their images, float32 in `[0, 1]`, and labels."""
+    """Returns a function from int32 `(batch,)` rows to their images, float32 in `[0, 1]`, and labels."""
     labels = tf.constant(split.labels)
     if split.on_disk:
 
@@ -114,10 +114,12 @@ def refuse_too_long_shifts(config: Config, image_shape: tuple[int, ...]) -> None
     """Refuses a `max_shift` that moves images of `(height, width, channels)` out of sight.
 
     Raises:
-        InputError: it does.
+        InputError: it is not smaller than both sides.
     """
     if config.max_shift >= min(image_shape[:2]):
         raise InputError(
-            f"--max_shift={config.max_shift}: images are {' x '.join(map(str, image_shape))}; expected less than their smaller "
-            "side, or nothing is left of them: lower it"
+            config.max_shift,
+            f"less than the smaller side of images of {' x '.join(map(str, image_shape))}",
+            "lower it",
+            setting="max_shift",
         )

@@ -8,20 +8,20 @@ import numpy as np
 from aigan_tf.config import Config
 from aigan_tf.data.from_folder import load_folder
 from aigan_tf.data.from_tfds import load_tfds
-from aigan_tf.data.splits import IN_MEMORY, Split, empty_images, hold_out, resize
+from aigan_tf.data.splits import MAX_IN_MEMORY, Split, empty_images, hold_out, images_at_once, resize
 from aigan_tf.errors import InputError, say
-from aigan_tf.files import require_regular_file, user_path
+from aigan_tf.files import read_bytes, user_path
 from aigan_tf.workdir import Workdir, digests_of
 
-MIN_SIDE = 8  # pixels: two halvings still leave the networks a 2 x 2 map
+MIN_SIDE = 8  # pixels; two halvings leave the networks a 2 x 2 map
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageDataset:
     """A classification data set: three splits and the names of its classes.
 
-    `validation` is held out of the training data by a fixed permutation, the same for every
-    seed; choices are made on it and never on `test`.
+    `validation` is held out of the training data by a fixed permutation, the same for every seed. Choices are made on it
+    and never on `test`.
     """
 
     name: str
@@ -46,124 +46,135 @@ class ImageDataset:
 
 
 def is_folder(name: str) -> bool:
-    """Whether a data set's name means the user's own folder, and not the data set of TFDS (or digits) that is called so.
+    """Whether `name` refers to a folder rather than to the digits or a TFDS data set of the same name.
 
-    A folder with `train/` in it is meant; a `mnist/` that happens to lie here, with something else in it, is not.
+    A folder that contains `train/` does; one that is called `mnist` and does not contain it does not.
     """
     path = user_path(name)
     if name == "digits" or not path.is_dir():
         return False
     if (path / "train").is_dir():
         return True
-    import tensorflow_datasets as tfds
+    import tensorflow_datasets as tfds  # here: its import takes seconds, which the embedded data set does not need
 
     return name not in tfds.list_builders(with_community_datasets=False)
 
 
 def load(name: str, data_dir: str | None = None, image_size: tuple[int, int] | None = None) -> ImageDataset:
-    """Loads a data set: into memory, or where a split takes more than `splits.IN_MEMORY`, into a temporary file.
+    """Loads a data set, each split into memory or, above `splits.MAX_IN_MEMORY`, into a temporary file.
 
     Args:
-        name: `"digits"` (embedded, needs no download), a TFDS image classification data set, or
-            the path of a folder that holds `train/CLASS/*.png` and `test/CLASS/*.png`.
-        data_dir: where TFDS data sets lie; `None` for TFDS's default. A data set that is already
-            there is read without the network.
-        image_size: `(height, width)` to resize to; needed only where images differ in size.
+        name: `"digits"` (embedded, needs no download), the name of a TFDS image classification data set, or the path of a
+            folder that holds `train/CLASS/*.png` and `test/CLASS/*.png`.
+        data_dir: the folder of TFDS data sets; None for TFDS's default. A data set that is already there is read
+            without the network.
+        image_size: `(height, width)` to resize to; necessary only if images differ in size.
 
     Raises:
-        InputError: the name is unknown, the data cannot be had, or is not image classification.
+        InputError: the name is unknown, the data cannot be read or downloaded, or is not image classification.
     """
     if data_dir is not None and not user_path(data_dir).is_dir():
-        raise InputError(f"--data_dir={data_dir} does not exist; expected the folder of TFDS data sets: create it")
+        raise InputError(
+            data_dir, "the folder of TFDS data sets", "create it", setting="data_dir", problem="does not exist"
+        )
     if name == "digits":
         train, test, class_names = _load_digits(image_size)
     elif is_folder(name):
         train, test, class_names = load_folder(user_path(name), image_size)
-        # Read class by class; the first thousand images of a comparison must be of all classes.
+        # Its images are sorted by class; the first thousand of a comparison must be of all classes.
         test = test.take(np.random.default_rng(0).permutation(len(test)))
     else:
         train, test, class_names = load_tfds(name, data_dir, image_size)
-    height, width, channels = train.images.shape[1:]
-    if min(height, width) < MIN_SIDE or channels not in (1, 3):
-        raise InputError(
-            f"data set {name!r} has images of {height} x {width} x {channels}; expected a height and width "
-            f"of at least {MIN_SIDE} and 1 or 3 channels: convert it, or give --image_size"
-        )
+    _check_shape(name, train.images.shape[1:])
     if len(class_names) < 2:
-        raise InputError(f"data set {name!r} has {len(class_names)} class; expected at least 2: nothing to attack")
+        raise InputError(
+            name, "at least 2", "choose another data set", setting="dataset", problem=f"has {len(class_names)} class"
+        )
     train, validation = hold_out(train)
     return ImageDataset(name, tuple(class_names), train, validation, test)
 
 
+def _check_shape(name, shape):
+    height, width, channels = shape
+    if channels not in (1, 3):
+        raise InputError(
+            name, "1 or 3", "convert its images", setting="dataset", problem=f"has images of {channels} channels"
+        )
+    if min(height, width) < MIN_SIDE:
+        raise InputError(
+            name,
+            f"at least {MIN_SIDE} pixels on each side",
+            "give a larger `image_size`",
+            setting="dataset",
+            problem=f"has images of {height} x {width}",
+        )
+
+
 def _load_digits(image_size):
-    """UCI handwritten digits, 8 x 8, 1,797 images, as scikit-learn bundles them; the last 300 are the test split."""
-    from sklearn.datasets import load_digits  # here: only this data set needs it, and it takes a second to import
+    """Returns UCI's handwritten digits, 1,797 of 8 x 8, as scikit-learn bundles them; the last 300 are the test split."""
+    from sklearn.datasets import load_digits  # here: only this data set needs it, and its import takes a second
 
     bunch = load_digits()
     images, pixel_max = bunch.images.astype(np.uint8)[..., np.newaxis], 16
     if image_size is not None:
         small = np.round(images * (255 / 16)).astype(np.uint8)
         images, pixel_max = empty_images(len(small), (*image_size, 1)), 255
-        for i, image in enumerate(small):  # one by one: they may be made very large
-            images[i] = resize(image, image_size)
+        step = images_at_once(images.shape[1:])
+        for start in range(0, len(small), step):
+            images[start : start + step] = resize(small[start : start + step], image_size)
     split = Split(images, bunch.target.astype(np.int32), pixel_max)
     return split.take(slice(None, -300)), split.take(slice(-300, None)), [str(digit) for digit in range(10)]
 
 
-# --- a folder of class folders
-
-
-# --- TensorFlow Datasets
-
-
 def load_dataset(config: Config, data_dir: str | None) -> ImageDataset:
-    """Loads the run's data set, with the class names of --class_names where given.
+    """Loads the data set of a run, with the run's class names if it has its own.
 
-    What is measured is held in memory as floats: of a test split that would take more than `IN_MEMORY`, the first images.
+    Measuring holds the test split in memory as float32; only the first images of a split above `MAX_IN_MEMORY` are kept.
 
     Raises:
-        InputError: the data cannot be had, or the names do not fit.
+        InputError: the data cannot be loaded, or the names do not fit it.
     """
     dataset = load(config.dataset, data_dir, config.image_size)
-    most = IN_MEMORY // (4 * math.prod(dataset.image_shape))
-    if most < len(dataset.test):
+    max_count = MAX_IN_MEMORY // (4 * math.prod(dataset.image_shape))
+    if max_count < len(dataset.test):
         say(
-            f"Of the {len(dataset.test)} test images the first {most} are measured, {IN_MEMORY / 2**30:.0f} GiB as numbers."
+            f"Only the first {max_count} of {len(dataset.test)} test images are measured: they take "
+            f"{MAX_IN_MEMORY / 2**30:.0f} GiB of memory."
         )
-        dataset = dataclasses.replace(dataset, test=dataset.test.take(slice(0, most)))
-    if not config.class_names:
+        dataset = dataclasses.replace(dataset, test=dataset.test.take(slice(0, max_count)))
+    if config.class_names is None:
         return dataset
-    file = user_path(config.class_names)
+    return dataclasses.replace(dataset, class_names=_read_class_names(config.class_names, dataset.num_classes))
+
+
+def _read_class_names(file, num_classes):
+    """Returns the names in a text file with one name per line."""
+
+    def refuse(problem, expected):
+        return InputError(file, expected, "correct the file", setting="class_names", problem=problem)
+
     try:
-        require_regular_file(file)
-        text = file.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
+        text = read_bytes(user_path(file)).decode("utf-8-sig")  # some editors begin a file with a byte order mark
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"--class_names={config.class_names} cannot be read; expected a text file with one name a line: correct the path"
-        ) from error
+        raise refuse("cannot be read", "a text file with one name per line") from error
     names = tuple(line.strip() for line in text.splitlines() if line.strip())
-    if len(names) != dataset.num_classes:
-        raise InputError(
-            f"--class_names={config.class_names} has {len(names)} names; expected {dataset.num_classes}, one for each class "
-            "in label order: correct the file"
-        )
-    for odd in (name for name in names if not name.isprintable()):
-        raise InputError(
-            f"--class_names={config.class_names} has the name {odd!r}; expected one that can be printed: correct the file"
-        )
+    if len(names) != num_classes:
+        raise refuse(f"has {len(names)} names", f"{num_classes}, one per class in label order")
+    for name in names:
+        if not name.isprintable():
+            raise refuse(f"has the name {name!r}", "printable names")
     if len(set(names)) < len(names):
-        raise InputError(
-            f"--class_names={config.class_names} names a class twice; expected a different name for each: correct the file"
-        )
-    return dataclasses.replace(dataset, class_names=names)
+        raise refuse("names a class twice", "a different name for each")
+    return names
 
 
 def existing_dataset(config: Config, data_dir: str | None, folder: Workdir) -> ImageDataset:
-    """As `load_dataset`, of a finished run.
+    """Loads the data set of a finished run, as `load_dataset`.
 
     Raises:
-        InputError: also where pictures or class names have changed since.
+        InputError: also if images or class names have changed since.
     """
     dataset = load_dataset(config, data_dir)
-    folder.compare(dataclasses.asdict(config), digests_of(config, ["class_names", *(["dataset"] if dataset.is_folder else [])]))
+    files = ["class_names", *(["dataset"] if dataset.is_folder else [])]
+    folder.compare(dataclasses.asdict(config), digests_of(config, files))
     return dataset

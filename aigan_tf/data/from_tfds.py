@@ -1,191 +1,269 @@
-"""A data set from TensorFlow Datasets."""
+"""A data set from TensorFlow Datasets (TFDS)."""
 
 import contextlib
 import difflib
+import json
 import logging
+import os
 import pathlib
+import re
 
 import numpy as np
 import tensorflow as tf
 
 from aigan_tf.data.splits import Split, empty_images, hold_out, images_at_once, resize
-from aigan_tf.errors import InputError
-from aigan_tf.files import user_path
+from aigan_tf.errors import InputError, say
+from aigan_tf.files import read_bytes, user_path
 
 _log = logging.getLogger(__name__)
 
-TEST_FRACTION = 0.2  # only for a data set that comes without a test split
+TEST_FRACTION = 0.2  # of the training images, if a data set has no test split
+DOWNLOAD_RETRIES = 3  # with a second of waiting in all, besides the time a dead network takes to answer
+_NAME = re.compile(r"(?P<dataset>\w+)(/(?P<config>[\w+.-]+))?(:(?P<version>[\d*]+(\.[\d*]+){2}))?", re.ASCII)
 
 
-DOWNLOAD_RETRIES = 3  # with a second of waiting in all, besides what a dead network takes to answer
+def load_tfds(name: str, data_dir: str | None, image_size: tuple[int, int] | None) -> tuple[Split, Split, list[str]]:
+    """Returns the training split, the test split and the class names of a data set, downloading it if necessary.
 
+    A data set without labelled test images loses `TEST_FRACTION` of its training images to a test split.
 
-def load_tfds(name, data_dir, image_size):
-    import tensorflow_datasets as tfds  # here: it takes seconds to import and the embedded default does without
+    Args:
+        name: `NAME[/CONFIG][:VERSION]`.
+        data_dir: the folder of TFDS data sets; None for TFDS's default.
+        image_size: `(height, width)` to resize to; None leaves images as they are.
 
-    # TFDS warns about every folder that another of its versions left behind; nothing a user can act on.
-    logging.getLogger("absl").addFilter(lambda record: "has no dataset_info.json" not in record.getMessage())
+    Raises:
+        InputError: the name is unknown, the data cannot be read or downloaded, or is not 8-bit image classification.
+    """
+    import tensorflow_datasets as tfds  # here: its import takes seconds, which the embedded data set does not need
+
+    logging.getLogger("absl").addFilter(_is_actionable)
     tfds.disable_progress_bar()
-    with _no_foreign_features(tfds) as foreign:
-        try:
-            builder = _tfds_builder(tfds, name, data_dir)
-        except InputError as error:
-            if not foreign:
-                raise
-            raise InputError(
-                f"data set {name!r} has a features.json that names {foreign[0]}, Python that would be run; expected classes of "
-                "tensorflow_datasets: convert it to a folder of PNG files, or get it from where it was made"
-            ) from error
-    is_dict = isinstance(builder.info.features, tfds.features.FeaturesDict)
-    features = dict(builder.info.features.items()) if is_dict else {}
+    builder = _open_builder(tfds, name, data_dir)
     keys = builder.info.supervised_keys or ("image", "label")
-    image_feature, label_feature = features.get(keys[0]), features.get(keys[1])
-    if not isinstance(image_feature, tfds.features.Image) or not isinstance(label_feature, tfds.features.ClassLabel):
-        raise InputError(
-            f"data set {name!r} is not image classification; expected one image and one class label an example: "
-            "choose another --dataset"
-        )
-    if image_feature.np_dtype != np.uint8:
-        raise InputError(
-            f"data set {name!r} has images of {np.dtype(image_feature.np_dtype).name}; expected 8-bit ones: convert it to a "
-            "folder of PNG files"
-        )
+    image_feature, label_feature = _features(tfds, builder, name, keys)
     if None in image_feature.shape and image_size is None:
-        raise InputError(f"data set {name!r} has images of different sizes; expected one: give --image_size=32,32")
-
+        raise InputError(
+            name,
+            "one size",
+            "give `image_size`, e.g. 32,32",
+            setting="dataset",
+            problem="has images of different sizes",
+        )
+    shape = image_feature.shape if image_size is None else (*image_size, image_feature.shape[-1] or 3)
     splits = builder.info.splits
     if not splits:
-        raise InputError(
-            f"data set {name!r} in {builder.data_dir} has no splits; expected whole files: delete that folder and prepare it again"
-        )
+        raise _unreadable(name, builder.data_dir, "it has no splits")
     train_name = "train" if "train" in splits else next(iter(splits))
-
-    def read(split_name):
-        count = splits[split_name].num_examples
-        shape = image_feature.shape if image_size is None else (*image_size, image_feature.shape[-1] or 3)
-        images, labels = empty_images(count, shape), np.empty(count, np.int32)
-        try:
-            dataset = builder.as_dataset(split=split_name, shuffle_files=False)
-            dataset = dataset.map(
-                lambda example: (resize(example[keys[0]], image_size), tf.cast(example[keys[1]], tf.int32)),
-                num_parallel_calls=tf.data.AUTOTUNE,
-            )
-            position = 0
-            for some_images, some_labels in dataset.batch(images_at_once(shape)).as_numpy_iterator():
-                rows = slice(position, position + len(some_labels))
-                images[rows], labels[rows] = some_images, some_labels
-                position += len(some_labels)
-            if not position or position != count:
-                raise ValueError(f"{position} examples instead of {count}")
-        except Exception as error:  # of damaged files, and where there is no example, half a dozen kinds
-            raise InputError(
-                f"data set {name!r} in {builder.data_dir} cannot be read ({type(error).__name__} in its split {split_name}); "
-                "expected whole files: delete that folder and prepare it again, or copy it again"
-            ) from error
-        return Split(images, labels)
-
-    train = read(train_name)
+    train = _read_split(builder, name, train_name, keys, shape, image_size)
     if (train.labels < 0).any():
-        raise InputError(
-            f"data set {name!r} has images without a label in its split {train_name}; expected one each: choose another --dataset"
-        )
+        raise _unsuitable(name, f"has images without a label in its split {train_name}", "a label for each")
     for test_name in ("test", "validation"):
         if test_name in splits and test_name != train_name:
-            test = read(test_name)
+            test = _read_split(builder, name, test_name, keys, shape, image_size)
             if (test.labels >= 0).all():
                 return train, test, label_feature.names
-            # As of a contest, whose answers are not given away: TFDS then says -1.
-            _log.warning("%s has no labels in its split %s, which is left out", name, test_name)
+            # TFDS sets -1 for the secret labels of a contest.
+            _log.warning("%s: split %s has no labels and is not used", name, test_name)
     train, test = hold_out(train, TEST_FRACTION, len(train))
     _log.warning("%s has no test split: %d training images were held out as one", name, len(test))
     return train, test, label_feature.names
 
 
-@contextlib.contextmanager
-def _no_foreign_features(tfds):
-    """Keeps TFDS from importing the modules that a features.json names; yields the classes that were not looked for."""
-    foreign = []
-    connector = tfds.features.FeatureConnector
-    original = connector.cls_from_name
+def _is_actionable(record):
+    """A log filter: TFDS warns about every folder that another of its versions left behind."""
+    return "has no dataset_info.json" not in record.getMessage()
 
-    def cls_from_name(name):
-        if not name.startswith("tensorflow_datasets."):
-            foreign.append(name)
-            raise ValueError(f"{name} is not of TFDS")
-        return original(name)
 
-    connector.cls_from_name = cls_from_name
+def _features(tfds, builder, name, keys):
+    """Returns the image feature and the label feature of a data set of image classification."""
+    is_dict = isinstance(builder.info.features, tfds.features.FeaturesDict)
+    features = dict(builder.info.features.items()) if is_dict else {}
+    image, label = features.get(keys[0]), features.get(keys[1])
+    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
+        raise _unsuitable(name, "is not image classification", "one image and one class label per example")
+    if image.np_dtype != np.uint8:
+        raise _unsuitable(name, f"has {np.dtype(image.np_dtype).name} images", "8-bit images")
+    return image, label
+
+
+def _unsuitable(name, problem, expected):
+    return InputError(name, expected, "choose another data set", setting="dataset", problem=problem)
+
+
+def _unreadable(name, folder, reason):
+    return InputError(
+        name,
+        "whole files",
+        "delete that folder and prepare it again",
+        setting="dataset",
+        problem=f"cannot be read from {folder} ({reason})",
+    )
+
+
+def _read_split(builder, name, split_name, keys, shape, image_size):
+    """Returns a split with images of `shape`, in the order of its files."""
+    count = builder.info.splits[split_name].num_examples
+    images, labels = empty_images(count, shape), np.empty(count, np.int32)
     try:
-        yield foreign
-    finally:
-        connector.cls_from_name = original
+        dataset = builder.as_dataset(split=split_name, shuffle_files=False)
+        dataset = dataset.map(
+            lambda example: (resize(example[keys[0]], image_size), tf.cast(example[keys[1]], tf.int32)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        position = 0
+        for some_images, some_labels in dataset.batch(images_at_once(shape)).as_numpy_iterator():
+            rows = slice(position, position + len(some_labels))
+            images[rows], labels[rows] = some_images, some_labels
+            position += len(some_labels)
+        if not position or position != count:
+            raise ValueError(f"{position} examples instead of {count}")
+    except Exception as error:  # half a dozen kinds, for damaged files and for none
+        raise _unreadable(name, builder.data_dir, f"{type(error).__name__} in split {split_name}") from error
+    return Split(images, labels)
 
 
-def _tfds_builder(tfds, name, data_dir):
-    """Returns the prepared builder of a TFDS name, downloading only what is not laid out yet."""
+def _open_builder(tfds, name, data_dir):
+    """Returns a builder whose data set is prepared: TFDS's own for a name it knows, else one made from the folder."""
+    root = user_path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
+    parts = _NAME.fullmatch(name)
+    if parts is None:
+        raise _unknown(tfds, name)
+    dataset, config, version = parts.group("dataset", "config", "version")
     try:
-        builder = tfds.builder(name, data_dir=data_dir and str(user_path(data_dir)))
-    except Exception as error:  # TFDS raises a dozen kinds here: unknown name, bad version, failed import
-        known = ["digits", *tfds.list_builders(with_community_datasets=False)]
-        first = name.split("/")[0].split(":")[0]
-        close = difflib.get_close_matches(first, known, n=3)
-        if "/" in name and first not in known:
-            hint = "there is no such folder"
-        else:
-            hint = f"did you mean {' or '.join(close)}?" if close else "see https://www.tensorflow.org/datasets/catalog"
-        raise InputError(
-            f"unknown data set {name!r}; expected digits, a TFDS name such as mnist, cifar10 or cifar100, or an "
-            f"existing folder with train/CLASS/*.png: {hint}"
-        ) from error
-    if builder.is_prepared():
-        return builder
-    folder = pathlib.Path(builder.data_dir)
-    root = folder.parents[builder.info.full_name.count("/")]
-    print(f"Downloading {name} into {root}.", flush=True)
+        own = tfds.builder_cls(dataset)
+    except Exception:  # TFDS raises several kinds for a name that it does not know
+        own = None
+    if own is None or version or (config and config not in own.builder_configs):
+        folder = _prepared_folder(root / dataset / (config or ""), version)
+        if folder is not None:
+            return _builder_from_folder(tfds, name, folder)
+    if own is None:
+        raise _unknown(tfds, name)
+    try:
+        builder = own(config=config, version=version, data_dir=root)
+    except Exception as error:  # an unknown config or version, or damaged metadata
+        damaged = _unreadable(name, root / own.name, type(error).__name__)
+        raise (_unknown(tfds, name) if config or version else damaged) from error
+    if not builder.is_prepared():
+        _download(builder, name, root)
+    return builder
+
+
+def _unknown(tfds, name):
+    known = ["digits", *tfds.list_builders(with_community_datasets=False)]
+    dataset = re.split("[/:]", name)[0]
+    close = difflib.get_close_matches(dataset, known, n=3)
+    if "/" in name and dataset not in known:
+        problem, fix = "is not a folder", "correct the path"
+    else:
+        problem = "is unknown"
+        fix = f"try {' or '.join(close)}" if close else "choose one of https://www.tensorflow.org/datasets/catalog"
+    expected = "digits, a TFDS name such as mnist, cifar10 or cifar100, or a folder with train/CLASS/*.png"
+    return InputError(name, expected, fix, setting="dataset", problem=problem)
+
+
+def _prepared_folder(folder, version):
+    """Returns the newest version below `folder` that TFDS can read without the data set's code; None if there is none."""
+    prepared = [
+        path.parent
+        for path in folder.glob(f"{version or '*.*.*'}/features.json")
+        if re.fullmatch(r"\d+\.\d+\.\d+", path.parent.name, re.ASCII)
+    ]
+    return max(prepared, key=lambda path: [int(part) for part in path.name.split(".")], default=None)
+
+
+def _builder_from_folder(tfds, name, folder):
+    """Returns the builder of a prepared folder, whose metadata name the Python classes that TFDS imports to read it.
+
+    Raises:
+        InputError: it names one outside TFDS, or the metadata cannot be read.
+    """
+    for file in (folder / "features.json", folder / "dataset_info.json"):  # either can describe the features
+        try:
+            classes = list(_python_classes(json.loads(read_bytes(file).decode())))
+        except (OSError, ValueError, RecursionError) as error:
+            raise _unreadable(name, folder, f"{type(error).__name__} in {file.name}") from error
+        for python_class in classes:
+            if not python_class.startswith("tensorflow_datasets."):
+                raise InputError(
+                    f"{file} names {python_class}, whose Python would be run",
+                    "classes of tensorflow_datasets",
+                    "prepare the data set again, or convert it to a folder of PNG files",
+                )
+    try:
+        return tfds.builder_from_directory(folder)
+    except Exception as error:  # TFDS raises several kinds for damaged metadata
+        raise _unreadable(name, folder, type(error).__name__) from error
+
+
+def _python_classes(value):
+    """Yields the names of Python classes in JSON of TFDS, also in JSON that a string holds."""
+    if isinstance(value, list):
+        for each in value:
+            yield from _python_classes(each)
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            of_class = key in ("pythonClassName", "python_class_name") or (key == "type" and "content" in value)
+            if of_class and isinstance(each, str):
+                yield each
+            yield from _python_classes(each)
+    elif isinstance(value, str) and value.lstrip().startswith(("{", "[")):
+        with contextlib.suppress(ValueError):
+            yield from _python_classes(json.loads(value))
+
+
+def _download(builder, name, root):
+    """Downloads and prepares a data set; removes what it added to `root` if that fails."""
+    say(f"Downloading {name} into {root}.")
     # Only where this data set is written: others may be prepared in the same root at the same time.
     places = (root / builder.info.full_name.split("/")[0], root / "downloads")
     before = _contents(places)
     try:
         with _few_retries():
             builder.download_and_prepare()
-    except BaseException as error:  # network, disk, checksum, manual download: whatever TFDS meets; or Ctrl-C
+    except BaseException as error:  # network, disk, checksum, manual download; or Ctrl-C
         _remove_unfinished(root, _contents(places) - before)
         if not isinstance(error, Exception):
             raise
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"data set {name!r} is not in {builder.data_dir} and cannot be downloaded ({reason}); expected a network or "
-            "a prepared data set: connect, or copy the data set there and give its parent as --data_dir"
+            name,
+            "a network connection or a prepared data set",
+            "connect, or give the folder of a prepared one as `data_dir`",
+            setting="dataset",
+            problem=f"is not in {builder.data_dir} and cannot be downloaded ({reason})",
         ) from error
-    return builder
 
 
 @contextlib.contextmanager
 def _few_retries():
-    """Lets TFDS give up on a dead network after seconds: its ten retries take minutes, each with a warning of urllib3's."""
+    """Lets a download fail within seconds if the network is dead.
+
+    TFDS's ten retries take minutes, each with a warning of urllib3. DownloadConfig has no setting for them, so the constant
+    is set. Both stay changed after a failure, when threads of other files still retry.
+    """
     from tensorflow_datasets.core.download import downloader
 
     log = logging.getLogger("urllib3.connectionpool")
-    retries, level = downloader.MAX_RETRIES, log.level
+    before = downloader.MAX_RETRIES, log.level
     downloader.MAX_RETRIES = DOWNLOAD_RETRIES
     log.setLevel(logging.ERROR)
-    try:
-        yield
-        log.setLevel(level)  # not after a failure: threads of other files go on asking for a while, and would be heard
-    finally:
-        downloader.MAX_RETRIES = retries
+    yield
+    downloader.MAX_RETRIES = before[0]
+    log.setLevel(before[1])
 
 
 def _contents(places):
     return {path for place in places if place.exists() for path in (place, *place.rglob("*"))}
 
 
-def _remove_unfinished(root, added):
-    """Removes the paths below `root` that a failed preparation added, but for files that were downloaded whole."""
-    for path in sorted(added, reverse=True):  # what is in a folder before the folder
+def _remove_unfinished(root: pathlib.Path, added):
+    """Removes the paths below `root` that a failed preparation added, except files that were downloaded completely."""
+    for path in sorted(added, reverse=True):  # the content of a folder before the folder
         partial = any(".tmp." in part or part.startswith("incomplete") for part in path.relative_to(root).parts)
         if path.is_dir():
-            with contextlib.suppress(OSError):  # not empty: it holds a whole download
+            with contextlib.suppress(OSError):  # not empty: it holds a complete download
                 path.rmdir()
         elif partial or root / "downloads" not in path.parents:
             path.unlink(missing_ok=True)  # another process may share downloads/

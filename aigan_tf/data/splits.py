@@ -1,4 +1,4 @@
-"""Images and labels of one split: in memory or, where that would take too much of it, in a file mapped into it."""
+"""Images and labels of one split: in memory, or in a memory-mapped file if they are too large for it."""
 
 import dataclasses
 import math
@@ -11,29 +11,33 @@ import tensorflow as tf
 
 from aigan_tf.errors import InputError
 
-IN_MEMORY = 2 * 2**30  # bytes of one split's pixels; what is larger lies in a file, which the system caches as it can
-PART = 2**26  # bytes of pixels at once where a whole split need not be in memory
+MAX_IN_MEMORY = (
+    2 * 2**30
+)  # bytes of one split's pixels; a larger split lies in a file, which the system caches as it can
+MAX_PART = 2**26  # bytes of pixels that are processed at once
+VALIDATION_FRACTION = 0.1
+MAX_VALIDATION = 2000  # enough for +-1 point at 95 % success; the rest is better spent on training
 
 
 def images_at_once(shape: tuple[int, int, int]) -> int:
-    """Returns how many images of `(height, width, channels)` are taken at once: a thousand, or as many as are `PART`."""
-    return max(min(1000, PART // math.prod(shape)), 1)
+    """Returns how many images of `(height, width, channels)` to process at once: 1,000, or fewer if they exceed `MAX_PART`."""
+    return max(min(1000, MAX_PART // math.prod(shape)), 1)
 
 
 def empty_images(count: int, shape: tuple[int, int, int]) -> np.ndarray:
-    """Returns uint8 `(count, *shape)` to be filled: in memory, or above `IN_MEMORY` in a temporary file of its own.
+    """Returns uint8 `(count, *shape)` to be filled: in memory, or in a temporary file above `MAX_IN_MEMORY`.
 
-    The file has no name and goes with the process; it lies where the environment variable TMPDIR says.
+    The file has no name and disappears with the process; the environment variable TMPDIR names its folder.
 
     Raises:
-        InputError: there is no room for it.
+        InputError: there is not enough room on the disk.
     """
     size = count * math.prod(shape)
-    if size <= IN_MEMORY:
+    if size <= MAX_IN_MEMORY:
         return np.empty((count, *shape), np.uint8)
     folder = tempfile.gettempdir()
     try:
-        if size > shutil.disk_usage(folder).free:  # where space cannot be reserved, this has to do
+        if size > shutil.disk_usage(folder).free:  # for systems that cannot reserve space
             raise OSError
         with tempfile.TemporaryFile() as file:  # the mapping holds it open
             if hasattr(os, "posix_fallocate"):
@@ -41,17 +45,18 @@ def empty_images(count: int, shape: tuple[int, int, int]) -> np.ndarray:
             return np.memmap(file, np.uint8, "w+", shape=(count, *shape))
     except OSError as error:
         raise InputError(
-            f"the data set's {count} images of {' x '.join(map(str, shape))} need {size / 2**30:.1f} GiB on disk, more than {folder} "
-            "has; expected room for them: set TMPDIR to a larger folder, or give a smaller --image_size"
+            f"{count} images of {' x '.join(map(str, shape))} need {size / 2**30:.1f} GiB, more than is free in {folder}",
+            "room for them",
+            "set TMPDIR to a folder on a larger disk, or give a smaller `image_size`",
         ) from error
 
 
 class MappedImages:
-    """Rows of a file of images, in any order; nothing is read until it is asked for as an array.
+    """Rows of a memory-mapped file of images, in any order; NumPy reads them when it makes an array of them.
 
     Args:
         pixels: uint8 `(n, height, width, channels)`.
-        rows: int `(m,)`, which of them.
+        rows: int `(m,)`, indices into `pixels`.
     """
 
     def __init__(self, pixels: np.memmap, rows: np.ndarray):
@@ -77,11 +82,10 @@ class Split:
     """Images and labels of one split.
 
     Args:
-        images: uint8 `(n, height, width, channels)` in `[0, pixel_max]`; one of `empty_images` becomes `MappedImages` if it
-            lies in a file.
+        images: uint8 `(n, height, width, channels)` in `[0, pixel_max]`; a memory-mapped array becomes `MappedImages`.
         labels: int32 `(n,)`.
-        pixel_max: the value that stands for full intensity, 255 for 8-bit images.
-        files: str `(n,)`, where in its folder each image lies; None where images are no files.
+        pixel_max: the value of full intensity, 255 for 8-bit images.
+        files: str `(n,)`, the path of each image in its folder; None if images are not files.
     """
 
     images: np.ndarray | MappedImages
@@ -107,11 +111,11 @@ class Split:
         return Split(self.images[indices], self.labels[indices], self.pixel_max, files)
 
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Returns each channel's mean and standard deviation (never zero) over all pixels scaled to `[0, 1]`."""
+        """Returns the mean and the standard deviation (never zero) of each channel, pixels in `[0, 1]`."""
         channels = self.images.shape[-1]
         counts = np.zeros((channels, 256), np.int64)
         step = images_at_once(self.images.shape[1:])
-        for start in range(0, len(self), step):  # as 64-bit numbers a whole split may not fit into memory
+        for start in range(0, len(self), step):  # a whole split may not fit into memory as 64-bit numbers
             part = np.asarray(self.images[start : start + step])
             for channel in range(channels):
                 counts[channel] += np.bincount(part[..., channel].ravel(), minlength=256)
@@ -126,22 +130,18 @@ class Split:
         return np.asarray(self.images).astype(np.float32) / self.pixel_max
 
 
-VALIDATION_FRACTION = 0.1
-
-
-MAX_VALIDATION = 2000  # enough for +-1 point at 95 % success; the rest is better spent on training
-
-
-def hold_out(split: Split, fraction: float = VALIDATION_FRACTION, most: int = MAX_VALIDATION) -> tuple[Split, Split]:
-    """Cuts a share of a split off, `most` images and at least one, always the same ones; returns the rest and those."""
+def hold_out(
+    split: Split, fraction: float = VALIDATION_FRACTION, max_count: int = MAX_VALIDATION
+) -> tuple[Split, Split]:
+    """Returns a split without a share of its images, and that share: the same images for every seed, at least one."""
     order = np.random.default_rng(0).permutation(len(split))
-    count = max(min(int(len(split) * fraction), most), 1)
+    count = max(min(int(len(split) * fraction), max_count), 1)
     return split.take(np.sort(order[count:])), split.take(np.sort(order[:count]))
 
 
-def resize(image, image_size):
-    """Resizes uint8 `(..., height, width, channels)` with antialiasing; a no-op where `image_size` is None."""
+def resize(images, image_size: tuple[int, int] | None):
+    """Returns uint8 `(..., height, width, channels)` resized with antialiasing; unchanged if `image_size` is None."""
     if image_size is None:
-        return image
-    resized = tf.image.resize(image, image_size, method="bilinear", antialias=True)
+        return images
+    resized = tf.image.resize(images, image_size, method="bilinear", antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)

@@ -1,4 +1,4 @@
-"""What happens around the epochs: progress, the stage switch, the histories."""
+"""Callbacks around epochs: progress, histories, and the end of a training that diverged."""
 
 import math
 import pathlib
@@ -14,14 +14,14 @@ from aigan_tf.errors import DivergedError, InputError
 
 
 class Progress(keras.callbacks.Callback):
-    """A progress bar with the few numbers one watches; all of them are in metrics.csv and TensorBoard.
+    """A progress bar with a few metrics; metrics.csv and TensorBoard have all of them.
 
-    On a terminal a bar, otherwise (a log file) one line an epoch.
+    On a terminal a bar, otherwise (a log file) one line per epoch.
 
     Args:
-        metrics: names of what is shown, of training and, with the prefix val_, of validation.
-        epochs: how many the run has.
-        show_stage: whether the model has a `stage` to be named.
+        metrics: names of the metrics shown, those of validation with the prefix val_.
+        epochs: epochs of the whole run.
+        show_stage: whether to show the model's `stage`.
     """
 
     def __init__(self, metrics: list[str], epochs: int, show_stage: bool = False):
@@ -48,9 +48,9 @@ class Progress(keras.callbacks.Callback):
 
 
 def fresh_event_writer(folder: pathlib.Path, suffix: str = ".v2") -> tf.summary.SummaryWriter:
-    """Returns a writer of TensorBoard's events that replaces what an earlier one with this suffix wrote into a folder.
+    """Returns a writer of TensorBoard events, after deleting those that an earlier one with this suffix left in a folder.
 
-    Events can only be added: of what a continued run does once more there would be two.
+    TensorFlow can only append: epochs that a continued run repeats would appear twice.
     """
     for earlier in folder.glob(f"events.out.tfevents.*{suffix}"):
         earlier.unlink()
@@ -58,14 +58,14 @@ def fresh_event_writer(folder: pathlib.Path, suffix: str = ".v2") -> tf.summary.
 
 
 class MetricsHistory(keras.callbacks.Callback):
-    """Keeps a CSV file of the metrics, and the same for TensorBoard: one row an epoch, without gaps or doubles.
+    """Writes metrics as CSV and for TensorBoard: one row per epoch, without gaps or duplicates in a continued run.
 
-    A row names the stage where the model has one. `restore` comes before `fit`. (Keras's own callback for TensorBoard can
-    only add to what is there, and lets TensorFlow keep 6 kB a step.)
+    A row has the stage if the model has one. Call `restore` before `fit`. Keras's own TensorBoard callback can only
+    append, and lets TensorFlow keep 6 kB per step.
 
     Args:
         path: the CSV file.
-        logs: folder of TensorBoard's events, those of training and of validation apart; None for none.
+        logs: folder of TensorBoard events, in train/ and validation/; None for none.
     """
 
     def __init__(self, path: pathlib.Path, logs: pathlib.Path | None = None):
@@ -74,11 +74,11 @@ class MetricsHistory(keras.callbacks.Callback):
         self.logs = logs
         self.rows = []
         self.events = {}
-        # Of the epoch that is under way; saved with a checkpoint, so that an interruption does not lose them.
+        # Of the current epoch; a checkpoint holds it, so that an interruption does not lose time.
         self.epoch_seconds = keras.Variable(0.0, trainable=False, dtype="float32", name="epoch_seconds")
 
     def restore(self, epochs: int) -> None:
-        """Goes on after so many epochs; what was written of later ones is dropped.
+        """Keeps the rows of the first `epochs` epochs and drops later ones, which are repeated.
 
         Raises:
             InputError: the CSV file does not hold those epochs.
@@ -88,8 +88,9 @@ class MetricsHistory(keras.callbacks.Callback):
             row = self.rows[number - 1] if number <= len(self.rows) else {}
             if row.get("epoch") != str(number) or not all(map(_is_number, row.values())):
                 raise InputError(
-                    f"{self.path} lacks epoch {number}, or its numbers, and the checkpoint is of epoch {epochs}; expected all up to "
-                    f"it: restore the file, or delete {self.path.with_name('checkpoints')} to train anew"
+                    f"{self.path} lacks epoch {number} or its numbers",
+                    f"all epochs up to {epochs}, that of the checkpoint",
+                    f"restore the file, or delete {self.path.with_name('checkpoints')} to train again",
                 )
         if self.logs:
             self.events = {part: fresh_event_writer(self.logs / part) for part in ("train", "validation")}
@@ -108,7 +109,7 @@ class MetricsHistory(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         values = {name: f"{value}" if isinstance(value, int) else f"{float(value):.6g}" for name, value in logs.items()}
-        # From one epoch's end to the next: checkpoints and logs, which other callbacks write, take their time too.
+        # From one epoch's end to the next, so that it includes what other callbacks write.
         ended = time.perf_counter()
         seconds, self.began = f"{ended - self.began:.2f}", ended
         self.epoch_seconds.assign(0.0)
@@ -130,11 +131,11 @@ class MetricsHistory(keras.callbacks.Callback):
             with self.events["validation" if name.startswith("val_") else "train"].as_default():
                 tf.summary.scalar(f"epoch_{name.removeprefix('val_')}", float(value), step=int(row["epoch"]))
         for events in self.events.values():
-            events.flush()  # before the checkpoint: a run goes on from there
+            events.flush()  # before the checkpoint, from which a run continues
 
 
 def _is_number(cell):
-    """Whether `MetricsHistory` may have written this; an empty one is of a column that some rows lack."""
+    """Whether `MetricsHistory` may have written this cell; empty if some rows lack the column."""
     try:
         return not cell or math.isfinite(float(cell))
     except ValueError:
@@ -142,24 +143,20 @@ def _is_number(cell):
 
 
 class StopNotFinite(keras.callbacks.Callback):
-    """Ends training at the first loss that is infinite or no number: what follows would only be more of them.
-
-    Put it before the callbacks that write at an epoch's end.
+    """Ends training at the first loss that is NaN or infinite. Put it before callbacks that write at an epoch's end.
 
     Args:
         checkpoint_hint: returns what there is to go back to, for the message.
-        advice: what to do about it, for the message.
+        fix: what to do about it, for the message.
 
     Raises:
         DivergedError: from `fit`, naming the step, the losses and the checkpoint.
     """
 
-    HEAVY = 1e9  # of a term with more weight, gradients and the sums of their squares leave float32
-
-    def __init__(self, checkpoint_hint: Callable[[], str], advice: str):
+    def __init__(self, checkpoint_hint: Callable[[], str], fix: str):
         super().__init__()
         self.checkpoint_hint = checkpoint_hint
-        self.advice = advice
+        self.fix = fix
 
     def on_train_batch_end(self, batch, logs=None):
         self._check(logs)
@@ -173,15 +170,6 @@ class StopNotFinite(keras.callbacks.Callback):
             return
         if len(bad) > 1:
             bad.pop("generator_loss", None)  # the sum of others
-        advice = self.advice
-        aigan = getattr(self.model, "aigan", self.model)  # inside the one that trains a classifier against it
-        for term in ("gan", "hinge"):
-            weight = getattr(aigan, f"{term}_weight", 0)
-            if weight > self.HEAVY:
-                bad[f"{term}_weight"] = f"{weight:g}, more than float32 can carry"
-                advice = f"lower --{term}_weight, in another --workdir"
-        step = int(tf.convert_to_tensor(self.model.optimizer.iterations.value))  # on several replicas no plain number
-        raise DivergedError(
-            f"step {step}: {', '.join(f'{name} is {value}' for name, value in bad.items())}; "
-            f"expected finite losses, {self.checkpoint_hint()}: {advice}"
-        )
+        step = int(tf.convert_to_tensor(self.model.optimizer.iterations.value))  # replicas make it no plain number
+        losses = ", ".join(f"{name} is {value}" for name, value in bad.items())
+        raise DivergedError(f"{losses} at step {step}", "finite losses", f"{self.fix}; {self.checkpoint_hint()}")

@@ -1,10 +1,10 @@
-"""Training on several devices or in several processes, by TensorFlow's own strategies.
+"""Training on several devices or in several processes, by TensorFlow's strategies.
 
-Keras's `fit` cannot do the second (it averages the first batch over replicas to build the model, which fails where a
-process has one replica: github.com/keras-team/keras/issues/20585), so the loop around `strategy.run` is written out
-here, for both. What it computes is what one device computes on the whole batch, up to the order of sums: losses are
-divided by the number of replicas, batch normalisation takes the whole batch's statistics, and each replica takes its
-own rows of what is drawn for the batch.
+Keras's `fit` fails with several processes (it averages the first batch over replicas to build the model, which fails if
+a process has one replica: github.com/keras-team/keras/issues/20585), so the loop around `strategy.run` stands here, for
+both cases. It computes what one device computes on the whole batch, up to the order of sums: losses are divided by the
+number of replicas, batch normalisation uses the statistics of the whole batch, and each replica takes its own rows of
+what is drawn for the batch.
 """
 
 import contextlib
@@ -22,20 +22,20 @@ STRATEGIES = ("none", "mirrored", "multiworker")
 
 
 class Devices:
-    """What a run is trained on.
+    """The devices of a run.
 
     Args:
-        name: none (one device), mirrored (all GPUs of this machine, or all logical CPU devices where there is
-            none) or multiworker (one process for each worker that the environment variable TF_CONFIG names). The last
-            must be made before TensorFlow computes anything.
+        name: none (one device), mirrored (all GPUs of this machine, or all logical CPU devices if there is no GPU) or
+            multiworker (one process for each worker in the environment variable TF_CONFIG). The last must be created
+            before TensorFlow computes anything.
 
     Raises:
-        InputError: there is no TF_CONFIG to tell the workers, or TensorFlow cannot use it.
+        InputError: the name is unknown, or TF_CONFIG is missing or unusable.
     """
 
     def __init__(self, name: str = "none"):
         if name not in STRATEGIES:
-            raise InputError(f"--strategy={name}: expected {', '.join(STRATEGIES)}: choose one of them")
+            raise InputError(name, " or ".join(STRATEGIES), "choose one of them", setting="strategy")
         self.is_chief = True
         if name == "none":
             self.strategy = tf.distribute.get_strategy()
@@ -55,8 +55,7 @@ class Devices:
             return tf.distribute.MultiWorkerMirroredStrategy()
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
             raise InputError(
-                f"--strategy=multiworker: the environment variable TF_CONFIG cannot be used ({error}); expected {form} in each "
-                "process: set it"
+                f"the environment variable TF_CONFIG cannot be used ({error})", f"{form} in each process", "set it"
             ) from error
 
     @property
@@ -65,10 +64,10 @@ class Devices:
 
     @contextlib.contextmanager
     def synchronized(self):
-        """Of several processes, waits until all are at the block's beginning, and again at its end.
+        """Waits at the block's start and at its end until all processes are there.
 
         Raises:
-            InputError: another process has ended meanwhile.
+            InputError: another process has ended.
         """
         try:
             self._barrier()
@@ -76,8 +75,9 @@ class Devices:
             self._barrier()
         except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
             raise InputError(
-                "another process of --strategy=multiworker has ended; expected all of them to stay: its own output says why, "
-                "correct that and start all of them again"
+                "another process of this run has ended",
+                "all of them to stay until the end",
+                "correct what its own output says, and start all of them again",
             ) from error
 
     def _barrier(self):
@@ -88,11 +88,11 @@ class Devices:
             self.strategy.run(tf.function(arrive))
 
     def distribute(self, batches: tf.data.Dataset) -> tf.distribute.DistributedDataset:
-        """Returns batches of the whole run, split in their order among the replicas.
+        """Returns batches split in their order among the replicas.
 
         Args:
-            batches: of `(images, labels)`, the same in every process; one that the number of replicas does not
-                divide leaves the last of them fewer images, or none.
+            batches: of `(images, labels)`, the same in every process. If the number of replicas does not divide a batch,
+                the last replica gets fewer images, or none.
         """
 
         def of_this_process(context):
@@ -123,20 +123,20 @@ class Devices:
         validation_data: tf.data.Dataset,
         callbacks: Sequence[keras.callbacks.Callback],
     ) -> None:
-        """Trains as `model.fit` does, but on all replicas and from any step on.
+        """Trains like `model.fit`, but on all replicas and from any step on.
 
         Args:
-            model: compiled, made in the strategy's scope.
-            batches_from: how many steps come before to the batches from there on, already shuffled.
+            model: compiled, created in the strategy's scope.
+            batches_from: the number of steps done to the batches that follow, already shuffled.
             steps_per_epoch: steps of a whole epoch.
-            steps_done: how many were taken before. What is left of an epoch comes first.
-            epochs: how many the run has, those before included.
-            validation_data: what is measured at the end of each epoch.
-            callbacks: as in Keras; one of them reports.
+            steps_done: steps done before. The rest of an epoch comes first.
+            epochs: epochs of the whole run, those done before included.
+            validation_data: measured at the end of each epoch.
+            callbacks: as in Keras; one of them shows progress.
         """
         fit = functools.partial(self._fit, model) if self.distributed else functools.partial(model.fit, shuffle=False)
         begun, step = divmod(steps_done, steps_per_epoch)
-        # Keras gives all epochs of a fit as many steps: the rest of an epoch is a fit of its own.
+        # All epochs of one Keras fit have as many steps: the rest of an epoch is a fit of its own.
         whole = begun + 1 if step else begun
         for first, last, steps in ((begun, whole, steps_per_epoch - step), (whole, epochs, steps_per_epoch)):
             if first < last:
@@ -157,29 +157,29 @@ class Devices:
             around.on_epoch_begin(epoch)
             for step in range(steps_per_epoch):
                 around.on_train_batch_begin(step)
-                seen = train_step(next(training))
-                around.on_train_batch_end(step, seen)
-            logs = self._results(model, seen)
+                step_logs = train_step(next(training))
+                around.on_train_batch_end(step, step_logs)
+            logs = self._results(model, step_logs)
             model.reset_metrics()
             around.on_test_begin()
             for batch in validation:
-                seen = test_step(batch)
-            around.on_test_end(seen)
-            logs |= {f"val_{name}": value for name, value in self._results(model, seen).items()}
+                step_logs = test_step(batch)
+            around.on_test_end(step_logs)
+            logs |= {f"val_{name}": value for name, value in self._results(model, step_logs).items()}
             around.on_epoch_end(epoch, logs)
         around.on_train_end()
 
     def _step(self, step: Callable) -> Callable:
-        """A step of all replicas, as one graph; it returns what the first replica has seen."""
+        """Returns a step of all replicas as one graph, which returns the logs of the first replica."""
 
         @tf.function(reduce_retracing=True)
         def everywhere(data):
-            seen = self.strategy.run(step, args=(data,))
-            return {name: self.strategy.experimental_local_results(value)[0] for name, value in seen.items()}
+            step_logs = self.strategy.run(step, args=(data,))
+            return {name: self.strategy.experimental_local_results(value)[0] for name, value in step_logs.items()}
 
         return everywhere
 
     @staticmethod
-    def _results(model, seen):
-        """The metrics over all replicas, of those that the step reports."""
-        return {metric.name: float(metric.result()) for metric in model.metrics if metric.name in seen}
+    def _results(model, step_logs):
+        """Returns the metrics over all replicas, of those in a step's logs."""
+        return {metric.name: float(metric.result()) for metric in model.metrics if metric.name in step_logs}

@@ -1,8 +1,8 @@
-"""Batch normalisation without needless passes over the maps.
+"""Batch normalisation with fewer passes over the feature maps.
 
-In training, by TensorFlow's fused kernel: Keras composes it from a dozen elementary operations, each
-a pass over the maps. The kernel takes two, which saves a seventh of a ResNet-32's training step on a
-CPU. Variables, configuration and outputs are those of Keras's layer.
+In training, TensorFlow's fused kernel: Keras composes the operation from a dozen elementary ones, each a pass over the
+maps. The kernel takes two passes, which saves a seventh of a ResNet-32's training step on a CPU. Variables,
+configuration and outputs are those of Keras's layer.
 
 In inference, folded into the convolution before it: no pass at all.
 """
@@ -12,20 +12,22 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from aigan_tf.engine.keras_graph import feeds_one_layer, is_called_once, is_layer_graph, producer_of
+
 
 @keras.saving.register_keras_serializable("aigan_tf")
 class FusedBatchNormalization(layers.BatchNormalization):
     """`keras.layers.BatchNormalization` over the last axis of maps `(batch, height, width, channels)`.
 
-    The running variance is of the unbiased estimate (divided by n - 1), as in other frameworks.
+    The running variance follows the unbiased estimate (divided by n - 1), as in other frameworks.
     """
 
     def call(self, inputs, training=None, mask=None):
-        """Maps to maps of the same shape; with `training`, by the batch's statistics."""
+        """Normalises maps, by the batch's statistics if `training`, else by the running ones."""
         if not training or not self.trainable:
             return super().call(inputs, training=False)
         if tf.distribute.get_strategy().num_replicas_in_sync > 1 or inputs.dtype == tf.float64:
-            return self._over_all_replicas(inputs)  # the kernel knows neither
+            return self._over_all_replicas(inputs)  # the kernel supports neither
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs,
             scale=tf.cast(self.gamma, tf.float32) if self.scale else tf.ones_like(self.moving_variance),
@@ -37,9 +39,9 @@ class FusedBatchNormalization(layers.BatchNormalization):
         return outputs
 
     def _over_all_replicas(self, inputs):
-        """Normalises by the statistics of the whole batch, of which each replica has an equal part."""
+        """Normalises by the statistics of the whole batch; each replica has an equal part of it."""
         context, average = tf.distribute.get_replica_context(), tf.distribute.ReduceOp.MEAN
-        # As in the kernel: float16 ends at 65504, which the values of a channel soon outnumber.
+        # As in the kernel: the count below may exceed 65504, the largest float16.
         maps = tf.cast(inputs, tf.float32) if inputs.dtype == tf.float16 else inputs
         mean = context.all_reduce(average, tf.reduce_mean(maps, [0, 1, 2]))
         variance = context.all_reduce(average, tf.reduce_mean(tf.square(maps - mean), [0, 1, 2]))
@@ -50,15 +52,15 @@ class FusedBatchNormalization(layers.BatchNormalization):
         return tf.cast(tf.nn.batch_normalization(maps, mean, variance, beta, gamma, self.epsilon), inputs.dtype)
 
     def _follow(self, mean, variance):
-        """Moves the running statistics towards a batch's."""
+        """Updates the running statistics by those of a batch."""
         for running, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             running.assign(running * self.momentum + tf.cast(batch, running.dtype) * (1.0 - self.momentum))
 
 
 def with_fused_batch_norm(model: keras.Model) -> keras.Model:
-    """Returns a copy of a functional model, weights included, that normalises by the fused kernel.
+    """Returns a copy of a functional model, weights included, that normalises by the fused kernel and trains faster.
 
-    It trains faster; `model.set_weights(copy.get_weights())` brings the result back into Keras's own layers.
+    `model.set_weights(copy.get_weights())` brings the trained weights back into Keras's own layers.
     """
 
     def copy_layer(layer):
@@ -73,19 +75,18 @@ def with_fused_batch_norm(model: keras.Model) -> keras.Model:
 def with_folded_batch_norm(model: keras.Model) -> keras.Model:
     """Returns a model that computes what `model` does in inference mode, with fewer passes over the maps.
 
-    A normalisation that alone follows a convolution is, with fixed statistics, a scale and a shift of
-    each channel, which the convolution's kernel and bias can do. The other layers are shared with
-    `model`, which stays as it is; the folded ones keep the weights of this moment. A model that is not
-    a graph of layers (a subclassed one), or has nothing to fold, is returned itself. Subclasses of Keras's
-    normalisation stay as they are: they may compute something else.
+    With fixed statistics, a normalisation is a scale and a shift of each channel. If it alone follows a convolution, the
+    convolution's kernel and bias can do both. Folded layers keep the weights of this moment; the others are shared with
+    `model`, which is not changed. A model with nothing to fold, or whose `call` is its own, is returned itself.
+    Subclasses of Keras's normalisation are not folded: they may compute something else.
     """
-    if type(model) not in (keras.Sequential, keras.src.models.Functional):
+    if not is_layer_graph(model):
         return model
     norms = {}
     for norm in model.layers:
-        if type(norm) in (layers.BatchNormalization, FusedBatchNormalization) and len(norm._inbound_nodes) == 1:
-            conv = norm.input._keras_history.operation
-            if _folds(conv, norm):
+        if type(norm) in (layers.BatchNormalization, FusedBatchNormalization) and is_called_once(norm):
+            conv = producer_of(norm.input)
+            if _can_fold(conv, norm):
                 norms[conv] = norm
     if not norms:
         return model
@@ -99,7 +100,7 @@ def with_folded_batch_norm(model: keras.Model) -> keras.Model:
     def call_layer(layer, *args, **kwargs):
         return args[0] if layer in convs else layer(*args, **kwargs)
 
-    # One input is passed as it is, not in a list, which Keras warns about at every eager call.
+    # A single input is not passed as a list: Keras would warn at every eager call.
     inputs, outputs = (nodes[0] if len(nodes) == 1 else nodes for nodes in (model.inputs, model.outputs))
     folded = keras.models.clone_model(keras.Model(inputs, outputs), None, copy_layer, call_layer)
     for conv, norm in norms.items():
@@ -111,12 +112,13 @@ def with_folded_batch_norm(model: keras.Model) -> keras.Model:
     return folded
 
 
-def _folds(conv, norm) -> bool:
-    """Whether nothing but `norm` sees what `conv` puts out, and it scales the channels that `conv` makes."""
+def _can_fold(conv, norm) -> bool:
+    """Whether `norm` alone takes the output of `conv`, and normalises its channels."""
     return (
         type(conv) is layers.Conv2D
         and conv.activation is keras.activations.linear
         and conv.data_format == "channels_last"
         and norm.axis in (-1, 3)
-        and len(conv._inbound_nodes) == len(conv._outbound_nodes) == 1
+        and is_called_once(conv)
+        and feeds_one_layer(conv)
     )

@@ -29,12 +29,13 @@ def descend(
 
 @keras.saving.register_keras_serializable("aigan_tf")
 class ConvolutionMuon(keras.optimizers.Muon):
-    """Keras's Muon, which takes matrices only, for the kernels of convolutions, and Adam for everything else.
+    """Keras's Muon, which takes matrices only, for convolution kernels; Adam for everything else.
 
-    Muon (https://kellerjordan.github.io/posts/muon/) keeps the momentum of a gradient, and moves the weights along the
-    matrix of the same singular vectors whose singular values are all about 1, so that what rarely gets a gradient learns
-    as fast as what always does. A kernel `(height, width, in, out)` is taken as the matrix
-    `(height * width * in, out)` that its convolution multiplies patches by.
+    Muon (https://kellerjordan.github.io/posts/muon/) moves the weights along the momentum's matrix with all singular
+    values set to about 1, so that rare gradients teach as much as frequent ones. A kernel `(height, width, in, out)` is
+    taken as the matrix `(height * width * in, out)` that its convolution multiplies patches by.
+
+    Private in Keras: `_get_variable_index`, the index of a variable's momentum; without it, `momentums` must be searched.
 
     Args:
         learning_rate: float or schedule, for kernels and the rest alike: Keras scales Muon's steps so that they change
@@ -49,7 +50,7 @@ class ConvolutionMuon(keras.optimizers.Muon):
             adam_beta_1=adam_beta_1,
             weight_decay=None,
             adam_weight_decay=None,
-            exclude_layers=[""],  # matches all: the matrices of a generator scale and shift by the class, as biases do
+            exclude_layers=[""],  # matches all matrices: the generator's scale and shift by the class, as biases do
             name=name,
         )
 
@@ -65,7 +66,7 @@ class ConvolutionMuon(keras.optimizers.Muon):
         momentum = self.momentums[self._get_variable_index(variable)]
         self.assign(momentum, ops.add(gradient, self.momentum * momentum))
         matrix = ops.reshape(ops.add(gradient, self.momentum * momentum), (-1, variable.shape[-1]))  # Nesterov's
-        # Not by way of the Gram matrix alone, though that multiplies less: it is bfloat16 under mixed precision, whose errors
-        # the iteration then lets grow to steps of ten times the length. Keras's form corrects them.
+        # Keras's form, not the Gram matrix alone, though that multiplies less: under mixed precision it is bfloat16, whose
+        # errors would grow in the iteration to steps of ten times the length.
         direction = self.lr_adjust(self.zeropower_via_newtonschulz5(matrix, self.ns_steps))
         self.assign_sub(variable, ops.reshape(learning_rate * direction, variable.shape))

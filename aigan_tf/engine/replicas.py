@@ -1,4 +1,4 @@
-"""Which part of a batch a device trains on, where several train together."""
+"""The part of a batch that a device trains on if several train together."""
 
 from collections.abc import Callable
 
@@ -6,13 +6,13 @@ import tensorflow as tf
 
 
 def replica() -> tuple[int, int | tf.Tensor]:
-    """Returns how many replicas (devices) train together and which of them this is; `(1, 0)` outside `strategy.run`."""
+    """Returns the number of replicas (devices) that train together, and this one's index; `(1, 0)` outside `strategy.run`."""
     context = tf.distribute.get_replica_context()
     return (1, 0) if context is None else (context.num_replicas_in_sync, context.replica_id_in_sync_group)
 
 
 def replica_rows(draw: Callable[[tf.Tensor], tf.Tensor], count: tf.Tensor) -> tf.Tensor:
-    """Returns this replica's `count` rows of what `draw` makes for the whole batch, as one device would have them."""
+    """Returns this replica's `count` rows of what `draw` returns for the whole batch: the rows one device would have."""
     number, own = replica()
     if number == 1:
         return draw(count)
@@ -22,6 +22,6 @@ def replica_rows(draw: Callable[[tf.Tensor], tf.Tensor], count: tf.Tensor) -> tf
 
 
 def replica_seed(seed: tf.Tensor) -> tf.Tensor:
-    """Returns the seed (two integers) of what this replica draws by itself; that of the only one is `seed`."""
+    """Returns the seed (two integers) of what this replica draws by itself; `seed` if there is only one."""
     number, own = replica()
     return seed if number == 1 else tf.random.split(seed, number)[own]

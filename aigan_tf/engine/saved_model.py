@@ -1,4 +1,4 @@
-"""SavedModels, written and read without what TensorFlow logs on the way."""
+"""Saving and loading SavedModels without TensorFlow's log messages, and its errors in one line."""
 
 import contextlib
 import logging
@@ -8,21 +8,18 @@ from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 
+from aigan_tf.engine.file_errors import file_errors
 from aigan_tf.errors import graph_refusal
-from aigan_tf.files import require_regular_file
 
 
 def save(module: tf.Module, path: pathlib.Path, signatures: Mapping) -> None:
-    """`tf.saved_model.save`, without a note on the folder, which is a temporary one."""
-    with _logging_from(logging.WARNING, tf.get_logger()):
+    """`tf.saved_model.save` without its note on the folder, whose name is a temporary one."""
+    with _logging_from(logging.WARNING, tf.get_logger()), file_errors():
         tf.saved_model.save(module, str(path), signatures=signatures)
 
 
 def load(path: pathlib.Path):
-    """`tf.saved_model.load`, without the traceback of a fingerprint that cannot be read."""
-    for file in path.rglob("*"):
-        if not file.is_dir():
-            require_regular_file(file)
+    """`tf.saved_model.load` without the traceback it logs if a fingerprint cannot be read."""
     with _logging_from(logging.CRITICAL, logging.getLogger("absl")):
         return tf.saved_model.load(str(path))
 
@@ -38,9 +35,9 @@ def _logging_from(level: int, logger: logging.Logger) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """Returns what an error says, short enough for a message."""
+    """Returns the first line of an error's message, without what Keras and TensorFlow add; at most 200 characters."""
     text = error.message if isinstance(error, tf.errors.OpError) else str(error)
-    if of_keras := re.search(r"\x1b\[1m(.*?)\x1b\[0m", text, re.DOTALL):  # which goes on with the call's arguments
+    if of_keras := re.search(r"\x1b\[1m(.*?)\x1b\[0m", text, re.DOTALL):  # the call's arguments follow
         text = of_keras[1]
     elif isinstance(error, tf.errors.OpError):
         text = graph_refusal(text)

@@ -1,4 +1,4 @@
-"""The attacks a comparison measures: what a work folder holds, and foolbox's."""
+"""Builds the attacks of a comparison: the run's own generators and foolbox's baselines."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -6,14 +6,12 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from aigan_tf import build
-from aigan_tf.build import build_generator
-from aigan_tf.classifiers.loading import has_usable_gradient
 from aigan_tf.config import Config
-from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.engine import saved_model
 from aigan_tf.engine.saved_model import first_line
 from aigan_tf.errors import InputError
 from aigan_tf.evaluation import foolbox_attacks
+from aigan_tf.evaluation.finished_run import FinishedRun
 from aigan_tf.evaluation.measure import Attack
 from aigan_tf.files import numbered, read_csv
 from aigan_tf.serving.export import ServedGenerator, latest_version
@@ -25,156 +23,168 @@ ADVGAN = "advgan"
 GENERATOR_ATTACKS = {
     GENERATOR: "the exported generator",
     STAGE1: "the generator as it was at the end of stage 1",
-    ADVGAN: "AdvGAN, one generator for each target class",
+    ADVGAN: "AdvGAN, one generator per target class",
 }
-ATTACKS = (*GENERATOR_ATTACKS, *foolbox_attacks.SETTINGS)
+ATTACKS = (*GENERATOR_ATTACKS, *foolbox_attacks.DESCRIPTIONS)
 
 
-def build_attacks(
-    names: Sequence[str], folder: Workdir, config: Config, dataset: ImageDataset, classifier: Callable
-) -> dict[str, Attack]:
-    """Returns the named attacks on a run's classifier.
-
-    Args:
-        names: some of `ATTACKS`.
-        folder, config, dataset: the run.
-        classifier: images to logits.
+def build_attacks(names: Sequence[str], run: FinishedRun) -> dict[str, Attack]:
+    """Returns the named attacks, some of `ATTACKS`, on a run's classifier.
 
     Raises:
-        InputError: the work folder does not hold what an attack needs.
+        InputError: the run's folder does not hold what an attack needs, or the classifier has no gradient to follow.
     """
-    attacks = {}
-    follows_gradient = not foolbox_attacks.SETTINGS.keys().isdisjoint(names)
-    gradient = follows_gradient and has_usable_gradient(classifier, dataset.test.take(slice(0, 16)).as_float())
-    for name in names:
-        if name == GENERATOR:
-            attacks[name] = Attack(ExportedGenerator(folder, config, dataset.image_shape), GENERATOR_ATTACKS[name])
-        elif name == STAGE1:
-            attacks[name] = Attack(_stage1(folder, config, dataset), GENERATOR_ATTACKS[name])
-        elif name == ADVGAN:
-            generators = _advgan_generators(folder, config, dataset)
-            targets = list(generators)
-            effort = (f"{dataset.class_names[k]} ({_effort(folder, k)})" for k in targets)
-            description = f"{GENERATOR_ATTACKS[name]}: {', '.join(effort)}"
-            attacks[name] = Attack(_by_class(generators), description, target_classes=targets)
-        elif not gradient:
-            raise InputError(
-                f"--attacks has {name}, which follows the classifier's gradient, and this one has no usable one; expected only "
-                f"attacks that need none ({', '.join(GENERATOR_ATTACKS)}): leave it out"
-            )
-        else:
-            attacks[name] = Attack(
-                foolbox_attacks.baseline(name, classifier, config.epsilon, config.targeted, config.seed),
-                foolbox_attacks.SETTINGS[name],
-                targets_per_image=1 if name == "cw" else 0,  # a hundred times as slow as the others
-                bounded=name != "cw",
-            )
-    return attacks
+    builders = {GENERATOR: _exported, STAGE1: _stage1, ADVGAN: _advgan}
+    return {name: builders[name](run) if name in builders else _foolbox(name, run) for name in names}
 
 
 class ExportedGenerator:
-    """The newest exported generator of a work folder, loaded as a server loads it, and tried.
+    """The newest exported generator of a run, loaded as a server loads it, and tried.
 
     Raises:
-        InputError: it is not there, is damaged, or is not what the run's settings say.
+        InputError: it does not exist, is damaged, or does not fit the run's settings.
     """
 
     def __init__(self, folder: Workdir, config: Config, image_shape: tuple[int, int, int]):
         version = latest_version(folder.exports)
         if version is None:
             raise InputError(
-                f"--workdir={folder.path} has no exported generator; expected {folder.exports}/1: finish the run with train.py"
+                folder.path,
+                f"{folder.exports}/1",
+                "finish the run with train.py",
+                setting="workdir",
+                problem="has no exported generator",
             )
         folder.verify(version)
         self.class_input = "target_class" if config.targeted else "label"
-        images, classes = tf.zeros((1, *image_shape)), tf.zeros((1,), tf.int32)
+        images, targets = tf.zeros((1, *image_shape)), tf.zeros((1,), tf.int32)
         try:
             self.loaded = saved_model.load(version)  # kept: its variables live as long as it does
             self.serve = self.loaded.signatures["serving_default"]
-            self(images, classes)
+            self(images, targets)
             if config.variable_epsilon:
-                self.within(config.epsilon)(images, classes)
-        except Exception as error:  # of a damaged export TensorFlow raises whatever its parts do
+                self.within(config.epsilon)(images, targets)
+        except Exception as error:  # TensorFlow raises all kinds for a damaged export
             raise InputError(
-                f"{version} cannot be used ({first_line(error)}); expected the {config.attack} generator of {folder.config}, as "
-                "train.py exported it: delete it and run train.py again"
+                f"{version} cannot be used ({first_line(error)})",
+                f"the {config.attack} generator of {folder.config}, as train.py exported it",
+                "delete it and run train.py again",
             ) from error
 
-    def __call__(self, images, classes):
-        return self.serve(**{"images": images, self.class_input: classes})["adversarial_images"]
+    def __call__(self, images: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+        """Returns adversarial images; `targets` are the labels if the generator is untargeted."""
+        return self.serve(**{"images": images, self.class_input: targets})["adversarial_images"]
 
     def within(self, epsilon: float) -> Callable:
-        """Returns the attack at a smaller budget, of a generator that takes budgets."""
+        """Returns the attack at a smaller budget; only for a generator with `variable_epsilon`."""
 
-        def attack(images, classes):
-            inputs = {"images": images, self.class_input: classes, "epsilon": tf.fill(tf.shape(classes), epsilon)}
+        def attack(images, targets):
+            inputs = {"images": images, self.class_input: targets, "epsilon": tf.fill(tf.shape(targets), epsilon)}
             return self.loaded.signatures["with_epsilon"](**inputs)["adversarial_images"]
 
         return attack
 
 
-def _stage1(folder, config, dataset):
+def _exported(run):
+    generator = ExportedGenerator(run.folder, run.config, run.dataset.image_shape)
+    return Attack(generator, GENERATOR_ATTACKS[GENERATOR])
+
+
+def _stage1(run):
     """The attack of the generator whose weights were kept at the end of stage 1."""
-    if not folder.stage1_weights.exists():
+    weights = run.folder.stage1_weights
+    if not weights.exists():
         raise InputError(
-            f"--attacks has {STAGE1}, but there is no {folder.stage1_weights}; expected a run with a stage 1: leave it out"
+            STAGE1,
+            "a run with a stage 1",
+            "leave it out",
+            setting="attacks",
+            problem=f"needs {weights}, which is missing",
         )
-    network = build_generator(config, dataset)
-    return _attack(network, folder.stage1_weights, config, dataset, config.variable_epsilon)
+    network = build.build_generator(run.config, run.dataset)
+    attack = _network_attack(network, weights, run, run.config.variable_epsilon)
+    return Attack(attack, GENERATOR_ATTACKS[STAGE1])
 
 
-def _advgan_generators(folder, config, dataset):
-    """The attack of each AdvGAN generator, by target class."""
-    found = {int(path.name): weights for path in numbered(folder.advgan) if (weights := Workdir(path).weights).exists()}
+def _advgan(run):
+    """The attack of all AdvGAN generators of the run; each image is attacked by the one of its target."""
+    found = {
+        int(path.name): weights for path in numbered(run.folder.advgan) if (weights := Workdir(path).weights).exists()
+    }
     if not found:
         raise InputError(
-            f"--attacks has {ADVGAN}, but {folder.advgan} holds no generator; expected one for each target class: train "
-            "them with train.py --method=advgan"
+            ADVGAN,
+            "a generator per target class",
+            f"train them: python -m aigan_tf advgan {run.folder.path}",
+            setting="attacks",
+            problem=f"needs generators in {run.folder.advgan}, which has none",
         )
-    if max(found) >= dataset.num_classes:
+    if max(found) >= run.dataset.num_classes:
         raise InputError(
-            f"{found[max(found)].parent} is of no class; expected one of the {dataset.num_classes} of {dataset.name}, from 0 on: "
-            "remove it"
+            f"{found[max(found)].parent} belongs to no class of {run.dataset.name}",
+            f"a folder per class, 0 to {run.dataset.num_classes - 1}",
+            "remove it",
         )
-    one_budget = dataclasses.replace(config, variable_epsilon=False)
-    return {
-        target: _attack(build_generator(one_budget, dataset, 1), weights, config, dataset, False)
+    one_budget = dataclasses.replace(run.config, variable_epsilon=False)
+    generators = {
+        target: _network_attack(build.build_generator(one_budget, run.dataset, 1), weights, run, False)
         for target, weights in found.items()
     }
+    efforts = (f"{run.dataset.class_names[target]} ({_training_effort(run.folder, target)})" for target in found)
+    description = f"{GENERATOR_ATTACKS[ADVGAN]}: {', '.join(efforts)}"
+    return Attack(_routed_by_target(generators), description, target_classes=list(found))
 
 
-def _attack(network, weights, config, dataset, variable_epsilon):
-    build.load_weights(network, weights, "expected what train.py wrote: restore it")
+def _foolbox(name, run):
+    if not run.has_gradient:
+        raise InputError(
+            name,
+            f"attacks that need no gradient ({', '.join(GENERATOR_ATTACKS)})",
+            "leave it out",
+            setting="attacks",
+            problem="follows the classifier's gradient, and this classifier has no usable one",
+        )
+    config = run.config
+    return Attack(
+        foolbox_attacks.foolbox_attack(name, run.classifier, config.epsilon, config.targeted, config.seed),
+        foolbox_attacks.DESCRIPTIONS[name],
+        targets_per_image=1 if name == "cw" else 0,  # it is a hundred times slower than the others
+        bounded=name != "cw",
+    )
+
+
+def _network_attack(network, weights, run, variable_epsilon):
+    build.load_weights(network, weights, "the weights train.py wrote", "restore the file")
+    dataset, config = run.dataset, run.config
     served = ServedGenerator(
         network, dataset.image_shape, dataset.class_names, config.epsilon, config.targeted, variable_epsilon
     )
-    # One graph for batches of any size: of AdvGAN's generators each gets as many images as happen to have its target.
+    # One graph for batches of any size: each AdvGAN generator gets as many images as happen to have its target.
     specs = [tf.TensorSpec((None, *dataset.image_shape), tf.float32), tf.TensorSpec((None,), tf.int32)]
     attack = tf.function(served.attack, input_signature=specs)
     attack(
         tf.zeros((1, *dataset.image_shape)), tf.zeros((1,), tf.int32)
-    )  # traced here: a batch's time must not hold it
+    )  # traced here, so that no batch's time holds it
     return attack
 
 
-def _effort(folder, target):
+def _training_effort(folder, target):
     """How long an AdvGAN generator was trained, in words."""
-    metrics = Workdir(folder.advgan / str(target)).metrics
-    seconds = Workdir(metrics.parent).training_cost(False)[0]
-    return f"{len(read_csv(metrics))} epochs, {seconds:.0f} s"
+    run = Workdir(folder.advgan / str(target))
+    return f"{len(read_csv(run.metrics))} epochs, {run.training_cost(False)[0]:.0f} s"
 
 
-def _by_class(generators):
-    """Asks each image's own generator; the images come back in their order."""
+def _routed_by_target(generators):
+    """An attack that hands each image to the generator of its target; the order of the images is kept."""
 
-    def attack(images, classes):
-        answers = tf.zeros_like(images)
+    def attack(images, targets):
+        adversarial_images = tf.zeros_like(images)
         for target, generator in generators.items():
-            rows = tf.where(tf.equal(classes, target))
+            rows = tf.where(tf.equal(targets, target))
             if len(rows):
                 chosen = tf.gather_nd(images, rows)
-                made = generator(chosen, tf.zeros(tf.shape(chosen)[:1], tf.int32))
-                answers = tf.tensor_scatter_nd_update(answers, rows, made)
-        return answers
+                attacked = generator(chosen, tf.zeros(tf.shape(chosen)[:1], tf.int32))
+                adversarial_images = tf.tensor_scatter_nd_update(adversarial_images, rows, attacked)
+        return adversarial_images
 
     return attack

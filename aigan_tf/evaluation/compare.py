@@ -1,41 +1,31 @@
-"""evaluate.py: measures what a finished run left in its work folder, from its files alone, beside other attacks."""
+"""evaluate.py: measures a finished run's generator from its files alone, beside other attacks on the same images."""
 
 import contextlib
 import dataclasses
-import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 import tensorflow as tf
 
 from aigan_tf import provenance
 from aigan_tf.classifiers import accuracy, training
-from aigan_tf.classifiers.loading import has_usable_gradient
-from aigan_tf.config import Config
+from aigan_tf.config import FORMAT, Config
 from aigan_tf.data import datasets
 from aigan_tf.data.datasets import ImageDataset
-from aigan_tf.errors import InputError
-from aigan_tf.evaluation import caveats, figures, foolbox_attacks, html_page, tables
-from aigan_tf.evaluation.attacks import (
-    ADVGAN,
-    ATTACKS,
-    GENERATOR,
-    GENERATOR_ATTACKS,
-    STAGE1,
-    ExportedGenerator,
-    build_attacks,
-)
+from aigan_tf.errors import InputError, say
+from aigan_tf.evaluation import caveats, foolbox_attacks, html_page, tables
+from aigan_tf.evaluation.attacks import ADVGAN, ATTACKS, GENERATOR, GENERATOR_ATTACKS, ExportedGenerator, build_attacks
 from aigan_tf.evaluation.curves import CURVE_EXAMPLES, success_curve, success_curves
+from aigan_tf.evaluation.example_grid import example_grid
+from aigan_tf.evaluation.finished_run import FinishedRun
 from aigan_tf.evaluation.image_folder import ImageFolder
-from aigan_tf.evaluation.measure import Attack, EvaluationSet, evaluate_attack, evaluate_attacks
+from aigan_tf.evaluation.measure import Attack, measure_attack, measure_attacks
 from aigan_tf.evaluation.transfer import transfer_classifiers
 from aigan_tf.files import report_folder, user_path, write_report
-from aigan_tf.provenance import commit, package_versions
-from aigan_tf.workdir import Workdir
+from aigan_tf.workdir import Workdir, config_of
 
-COMPARED_BATCH = 100  # images a batch, of every attack: milliseconds an image depend on it
-COMPARED_EXAMPLES = 1000  # test images of a comparison: the other attacks take a hundred times as long
+COMPARED_BATCH = 100  # images per batch, for every attack: the time per image depends on it
+COMPARED_EXAMPLES = 1000  # test images of a comparison: foolbox's attacks are a hundred times slower than a generator
 
 
 def evaluate_workdir(
@@ -49,20 +39,20 @@ def evaluate_workdir(
     robust_against: Sequence[str] = (),
     custom_objects: Sequence[str] = (),
 ) -> dict:
-    """Evaluates a work folder's exported generator on the test split, as TF Serving would run it.
+    """Measures attacks on the test split of a finished run; the exported generator runs as TF Serving would run it.
 
     Args:
-        workdir: the work folder of a finished run.
-        data_dir: where TFDS data sets lie; None for TFDS's default.
+        workdir: the folder of a finished run.
+        data_dir: folder of TFDS data sets; None for TFDS's default.
         attacks: what to measure on the same images, some of `ATTACKS`.
-        num_examples: how many test images, from the first; 0 for all; None for all, or for
-            `COMPARED_EXAMPLES` beside foolbox's attacks.
-        output: folder for report.json, report.csv and report.html; None for evaluation/ in the work folder.
-        transfer_to: other classifiers the generator's pictures are shown to: work folders, files, or names of
-            those that can be trained here.
-        save_images: folder for the adversarial pictures and their manifest; it must be new or empty.
-        robust_against: foolbox's attacks, by name, under which the classifier's accuracy is measured too, untargeted.
-        custom_objects: Python files that the classifiers may have run, as in `training.refuse_unnamed_python`.
+        num_examples: how many test images, from the first; 0 for all; None for all, or for `COMPARED_EXAMPLES` if
+            foolbox's attacks are measured too.
+        output: folder for report.json, report.csv and report.html; None for evaluation/ in the run's folder.
+        transfer_to: other classifiers that the generator's images are shown to: folders of runs, model files, or
+            architectures, which are trained.
+        save_images: folder for the adversarial images and their manifest; new or empty.
+        robust_against: foolbox's attacks under which the classifier's accuracy is measured too, untargeted.
+        custom_objects: Python files that the classifiers may execute, as in `training.refuse_unnamed_python`.
 
     Returns:
         What was measured, as in report.json.
@@ -71,104 +61,98 @@ def evaluate_workdir(
         InputError: the folder, its files or the output cannot be used.
     """
     folder = Workdir(workdir)
-    config = workdir.config_of(folder)
+    config = config_of(folder)
     training.refuse_unnamed_python(config, folder, custom_objects)
-    unknown = [name for name in attacks if name not in ATTACKS]
-    if unknown or not attacks:
-        raise InputError(
-            f"--attacks={','.join(attacks)}: {unknown[0] if unknown else 'none'!r} is no attack; expected some of "
-            f"{', '.join(ATTACKS)}, by comma: correct it"
-        )
-    if num_examples is None:
-        num_examples = 0 if set(attacks) <= GENERATOR_ATTACKS.keys() else COMPARED_EXAMPLES
-    if num_examples < 0:
-        raise InputError(f"--num_examples={num_examples}: expected 0 (all) or more; give e.g. 1000")
-    if transfer_to and GENERATOR not in attacks:
-        raise InputError(f"--transfer_to without {GENERATOR} in --attacks: expected both, it is what is shown: add it")
-    output = report_folder(user_path(output) if output else folder.evaluation, "report")
+    _check_arguments(attacks, num_examples, transfer_to)
+    report = report_folder(user_path(output) if output else folder.evaluation, "report")
     dataset = datasets.existing_dataset(config, data_dir, folder)
-    pictures = contextlib.nullcontext()
+    images = contextlib.nullcontext()
     if save_images:
-        pictures = ImageFolder(user_path(save_images), dataset.class_names, config.targeted, dataset.test.files)
-    # One graph for all attacks, each of which would make its own.
-    classifier = tf.function(training.existing_classifier(config, dataset, folder), reduce_retracing=True)
-    dataset = dataclasses.replace(dataset, test=dataset.test.take(slice(0, num_examples or None)))
-    accuracy.check_accuracy(classifier, dataset.test, dataset.num_classes)
-    chosen = build_attacks(attacks, folder, config, dataset, classifier)
-    if robust_against and not has_usable_gradient(classifier, dataset.test.take(slice(0, 16)).as_float()):
-        raise InputError(
-            f"--workdir={folder.path}: its classifier has no usable gradient; expected one to measure how it holds against "
-            f"{' and '.join(robust_against)}: leave it out"
-        )
-    others = transfer_classifiers(transfer_to, config, dataset, folder, custom_objects)
-    for name, other in others.items():  # said, and refused where it gets nothing right, before hours are spent
-        accuracy.check_accuracy(
-            other, dataset.test, dataset.num_classes, f"test images ({name})", "the range of its input"
-        )
-    examples = examples_of(dataset, classifier)
-    with pictures:
-        keep = pictures.keep if save_images else None
-        result = compare(config, examples, dataset.name, chosen, folder, keep, bool(robust_against))
-        for name, other in others.items():
-            print(f"Showing {GENERATOR}'s pictures to {name}.", flush=True)
-            result["transfer"][name] = evaluate_attack(
-                chosen[GENERATOR].run,
-                examples_of(dataset, other),
-                config.epsilon,
-                config.targeted,
-                config.seed,
-                progress=name,
-            )
-    result["robust_accuracy"] = {name: robust_accuracy(name, config, examples) for name in robust_against}
-    _print(result)
-    rows = [{"name": name, **_flat(row)} for name, row in (result["attacks"] | result["transfer"]).items()]
-    drawn = _drawn(config, examples, dataset.name, chosen) if GENERATOR_ATTACKS.keys() & chosen.keys() else None
-    write_report(output, "report", result, rows, html_page.comparison_page(result, drawn))
+        images = ImageFolder(user_path(save_images), dataset.class_names, config.targeted, dataset.test.files)
+    run = _loaded(folder, config, dataset, attacks, num_examples)
+    chosen = build_attacks(attacks, run)
+    _check_gradient(run, robust_against)
+    others = transfer_classifiers(transfer_to, run, custom_objects)
+    for name, classifier in others.items():  # refused before hours are spent if it gets no image right
+        accuracy.check_accuracy(classifier, run.dataset.test, dataset.num_classes, f"test images ({name})")
+    with images:
+        result = compare(run, chosen, images.keep if save_images else None, bool(robust_against))
+        result["transfer"] = {name: _transfer(run, chosen[GENERATOR], name, others[name]) for name in others}
+    result["robust_accuracy"] = {name: _robust_accuracy(run, name) for name in robust_against}
+    say(tables.comparison_text(result))
+    page = html_page.comparison_page(result, example_grid(run, chosen))
+    write_report(report, "report", result, _csv_rows(result), page)
     return result
 
 
-def examples_of(dataset: ImageDataset, classifier: Callable) -> EvaluationSet:
-    """Returns the test split as what `classifier` is attacked on."""
-    return EvaluationSet(classifier, dataset.test.as_float(), dataset.test.labels, dataset.class_names)
+def _check_arguments(attacks, num_examples, transfer_to):
+    unknown = [name for name in attacks if name not in ATTACKS]
+    if unknown or not attacks:
+        raise InputError(
+            attacks,
+            f"some of {', '.join(ATTACKS)}",
+            "correct it",
+            setting="attacks",
+            problem=f"has the unknown attack {unknown[0]!r}" if unknown else "is empty",
+        )
+    if num_examples is not None and num_examples < 0:
+        raise InputError(num_examples, "0 (all) or more", "give e.g. 1000", setting="num_examples")
+    if transfer_to and GENERATOR not in attacks:
+        raise InputError(
+            transfer_to, f"{GENERATOR} among `attacks`, since its images are shown", "add it", setting="transfer_to"
+        )
+
+
+def _loaded(folder, config, dataset, attacks, num_examples):
+    """Returns the run with the first images of its test split, after checking its classifier on them."""
+    if num_examples is None:
+        num_examples = 0 if set(attacks) <= GENERATOR_ATTACKS.keys() else COMPARED_EXAMPLES
+    # One graph for all attacks, each of which would trace its own.
+    classifier = tf.function(training.existing_classifier(config, dataset, folder), reduce_retracing=True)
+    dataset = dataclasses.replace(dataset, test=dataset.test.take(slice(0, num_examples or None)))
+    accuracy.check_accuracy(classifier, dataset.test, dataset.num_classes)
+    return FinishedRun(folder, config, dataset, classifier)
+
+
+def _check_gradient(run, robust_against):
+    if robust_against and not run.has_gradient:
+        raise InputError(
+            run.folder.path,
+            f"one to measure its accuracy under {' and '.join(robust_against)}",
+            "leave it out",
+            setting="workdir",
+            problem="has a classifier without a usable gradient",
+        )
 
 
 def compare(
-    config: Config,
-    examples: EvaluationSet,
-    dataset_name: str,
-    attacks: dict[str, Attack],
-    folder: Workdir,
+    run: FinishedRun,
+    attacks: Mapping[str, Attack],
     keep: Callable | None = None,
     untargeted_too: bool = False,
 ) -> dict:
-    """Measures attacks on the same images.
+    """Measures attacks on the same images of a run.
 
-    All take the same targets, but for an attack that knows only some, or is too slow for all.
+    All have the same targets, except attacks that know only some, or are too slow for all.
 
     Args:
-        config: the settings of the run.
-        examples: classifier and images.
-        dataset_name: for the record.
+        run: the run.
         attacks: by name.
-        folder: the run's work folder.
-        keep: as in `evaluate`.
-        untargeted_too: whether the classifier is going to be attacked untargeted as well, by its gradient.
+        keep: as in `measure_attacks`.
+        untargeted_too: whether the classifier's gradient will be attacked untargeted as well.
 
     Returns:
-        The settings, and under `attacks` a dict for each attack as `evaluate` returns it.
+        report.json: where the numbers come from, and under `attacks` a dict per attack, `AttackResult.to_dict()`.
     """
-    training, queries = folder.training_cost(bool(config.black_box))  # first: it may be refused
-    rows = evaluate_attacks(
-        attacks, examples, config.epsilon, config.targeted, config.seed, COMPARED_BATCH, keep, progress=True
+    config, folder = run.config, run.folder
+    seconds, queries = folder.training_cost(bool(config.black_box))  # first: its file may be refused
+    results = measure_attacks(
+        attacks, run.examples, config.epsilon, config.targeted, config.seed, COMPARED_BATCH, keep=keep, progress=True
     )
-    warnings = caveats.comparison_warnings(rows)
-    # Of a black box that no attack here follows, it would say nothing.
-    if not (config.black_box and foolbox_attacks.SETTINGS.keys().isdisjoint(rows)):
-        warnings += caveats.gradient_masking_warnings(examples, config.targeted)
-    if untargeted_too and config.targeted:
-        warnings += caveats.gradient_masking_warnings(examples, False)
+    rows = {name: result.to_dict() for name, result in results.items()}
     result = {
-        "dataset": dataset_name,
+        "format": FORMAT,
+        "dataset": run.dataset.name,
         "classifier": config.classifier,
         "defense": config.defense,
         "black_box": config.black_box,
@@ -177,110 +161,76 @@ def compare(
         "device": provenance.device_name(),
         "processor": provenance.processor_name(),
         "batch_size": COMPARED_BATCH,
-        "versions": package_versions("foolbox"),
-        "commit": commit(),
+        "versions": provenance.package_versions("foolbox"),
+        "commit": provenance.commit(),
         "settings": {name: attack.description for name, attack in attacks.items()},
-        "warnings": warnings,
-        "generator_training_seconds": training,
+        "warnings": _warnings(run, rows, untargeted_too),
+        "generator_training_seconds": seconds,
         "generator_training_device": folder.training_device(),
         "attacks": rows,
-        "success_by_epsilon": success_curves(config, examples, attacks),
+        "success_by_epsilon": success_curves(run, attacks),
         "transfer": {},
     }
-    if "pgd" in rows and GENERATOR in rows:
-        times = (rows[name]["milliseconds_per_image"] for name in ("pgd", GENERATOR))
-        result["images_until_training_is_paid_for"] = images_until_paid_for(training, *times)
     if ADVGAN in rows and GENERATOR in rows:
         result["mean_success_on_advgan_targets"] = caveats.mean_success(rows, (GENERATOR, ADVGAN))
     return result
 
 
-def images_until_paid_for(training_seconds: float, milliseconds: float, generator_milliseconds: float) -> int | None:
-    """Returns after how many images training and then generating has taken less time than another attack; None for never.
+def _warnings(run, rows, untargeted_too):
+    config = run.config
+    found = caveats.comparison_warnings(rows)
+    # The gradient of a black box matters only if an attack here follows it.
+    if not config.black_box or foolbox_attacks.DESCRIPTIONS.keys() & rows.keys():
+        found += caveats.gradient_masking_warnings(run.examples, config.targeted)
+    if untargeted_too and config.targeted:
+        found += caveats.gradient_masking_warnings(run.examples, targeted=False)
+    return found
 
-    Args:
-        training_seconds: of the generator.
-        milliseconds, generator_milliseconds: an image, of the other attack and of the generator.
-    """
-    saved = (milliseconds - generator_milliseconds) / 1000
-    return math.ceil(training_seconds / saved) if saved > 0 else None
+
+def _transfer(run, attack, name, classifier):
+    """Measures the generator's images on a classifier it was not trained on."""
+    say(f"Showing {GENERATOR}'s images to {name}.")
+    config = run.config
+    examples = run.examples_of(classifier)
+    return measure_attack(attack, examples, config.epsilon, config.targeted, config.seed, progress=name).to_dict()
 
 
-def robust_accuracy(name: str, config: Config, examples: EvaluationSet) -> float:
-    """Returns the share of images that the classifier gets right also under foolbox's untargeted attack."""
-    attack = foolbox_attacks.baseline(name, examples.classifier, config.epsilon, targeted=False, seed=config.seed)
-    measured = evaluate_attack(
-        attack,
-        examples,
-        config.epsilon,
-        targeted=False,
-        seed=config.seed,
-        batch_size=100,
-        progress=f"{name}, untargeted",
+def _robust_accuracy(run, name):
+    """The share of images that the classifier still gets right under one of foolbox's attacks, untargeted."""
+    config = run.config
+    attack = foolbox_attacks.foolbox_attack(name, run.classifier, config.epsilon, targeted=False, seed=config.seed)
+    result = measure_attack(
+        attack, run.examples, config.epsilon, False, config.seed, COMPARED_BATCH, progress=f"{name}, untargeted"
     )
-    return measured["clean_accuracy"] * (1 - measured["success_rate"])
+    return result.clean_accuracy * (1 - result.success_rate)
 
 
 def measure_export(folder: Workdir, config: Config, dataset: ImageDataset, classifier: Callable) -> dict:
-    """Measures and prints what the newest exported generator does to the test split.
+    """Measures the newest exported generator of a run on the test split, prints and returns it, as in report.json.
+
+    Args:
+        folder, config, dataset, classifier: as in `FinishedRun`.
 
     Raises:
         InputError: the export cannot be loaded.
     """
     generator = ExportedGenerator(folder, config, dataset.image_shape)
-    examples = examples_of(dataset, classifier)
-    measured = evaluate_attack(generator, examples, config.epsilon, config.targeted, config.seed)
-    result = {**measured, "device": provenance.device_name()}
-    print(tables.success_table(result), flush=True)
+    examples = FinishedRun(folder, config, dataset, classifier).examples
+    measured = measure_attack(generator, examples, config.epsilon, config.targeted, config.seed)
+    result = {**measured.to_dict(), "device": provenance.device_name()}
+    say(tables.success_table(result))
     if config.variable_epsilon:
-        result["success_by_epsilon"] = success_curve(
-            GENERATOR, generator.within, config, examples.first_correct(CURVE_EXAMPLES)
-        )
-        print(tables.epsilon_table(result["success_by_epsilon"]), flush=True)
+        examples = examples.first_correct(CURVE_EXAMPLES)
+        result["success_by_epsilon"] = success_curve(GENERATOR, generator.within, config, examples)
+        say(tables.epsilon_table(result["success_by_epsilon"]))
     return result
 
 
-def _print(result):
-    print(tables.aligned(tables.comparison_rows(result["attacks"])), flush=True)
-    if result["transfer"]:
-        print("The same generator's pictures, shown to classifiers it was not trained on:")
-        print(tables.aligned(tables.comparison_rows(result["transfer"])), flush=True)
-    warnings = [f"WARNING: {warning}" for warning in result["warnings"]]
-    for line in (*warnings, tables.black_box_note(result), tables.paid_for(result), tables.beside_advgan(result)):
-        if line:
-            print(line, flush=True)
-
-
-def _flat(row):
-    low, high = row["success_interval"]
-    flat = {name: value for name, value in row.items() if not isinstance(value, dict | list)}
-    return flat | {"success_interval_low": low, "success_interval_high": high}
-
-
-def _drawn(config, examples, dataset_name, attacks):
-    """The paper's grid: an image of each class, what each generator adds to it, and what comes of it."""
-    names, num_classes = examples.class_names, len(examples.class_names)
-    # All generators are asked for what the one that knows fewest classes can do.
-    known = attacks[ADVGAN].target_classes if ADVGAN in attacks else range(num_classes)
-    right = examples.correct
-    if config.targeted and len(known) == 1:
-        right = right & (examples.labels != known[0])
-    shown = np.concatenate([np.flatnonzero(right & (examples.labels == k))[:1] for k in range(num_classes)])[:10]
-    images, labels = examples.images[shown], examples.labels[shown]
-    classes = labels
-    if config.targeted:
-        others = [[k for k in known if k != label] for label in labels]
-        classes = np.array([aims[i % len(aims)] for i, aims in enumerate(others)], np.int32)
-    rows = {"clean": images}
-    for name in (STAGE1, GENERATOR, ADVGAN):
-        if name in attacks:
-            made = np.asarray(attacks[name].run(tf.constant(images), tf.constant(classes)))
-            rows[f"{name}\npicture"] = made
-            rows[f"{name}\nmagnified"] = figures.magnified(images, made, config.epsilon)
-    captions = [
-        f"{names[label]}\naim: {'' if config.targeted else 'not '}{names[k]}"
-        for label, k in zip(labels, classes, strict=True)
-    ]
-    return figures.picture_grid(
-        rows, captions, f"{dataset_name}, epsilon {255 * config.epsilon:.3g} of 255 grey levels"
-    )
+def _csv_rows(result):
+    """Returns a flat row per attack and per transfer."""
+    rows = []
+    for name, row in (result["attacks"] | result["transfer"]).items():
+        low, high = row["success_interval"]
+        flat = {key: value for key, value in row.items() if not isinstance(value, dict | list)}
+        rows.append({"name": name, **flat, "success_interval_low": low, "success_interval_high": high})
+    return rows

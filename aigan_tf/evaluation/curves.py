@@ -1,55 +1,67 @@
-"""Success against epsilon."""
+"""Success rates at smaller budgets: the success-against-epsilon curves."""
 
 import functools
+from collections.abc import Callable, Mapping
 
+from aigan_tf.config import Config
+from aigan_tf.errors import say, shown_value
 from aigan_tf.evaluation import foolbox_attacks
 from aigan_tf.evaluation.attacks import GENERATOR
-from aigan_tf.evaluation.measure import evaluate_attack
+from aigan_tf.evaluation.evaluation_set import EvaluationSet
+from aigan_tf.evaluation.finished_run import FinishedRun
+from aigan_tf.evaluation.measure import Attack, measure_attack
 
 CURVE_POINTS = 8
+CURVE_EXAMPLES = 1000  # images of a single generator's curve
+COMPARED_CURVE_EXAMPLES = 100  # images of a comparison's curves, one target each: pgd still takes a second for ten
 
 
-CURVE_EXAMPLES = 1000  # test images of a generator's success-against-epsilon curve
+def success_curve(
+    name: str,
+    attack_at: Callable[[float], Attack | Callable],
+    config: Config,
+    examples: EvaluationSet,
+    batch_size: int = 500,
+) -> list[dict]:
+    """Measures an attack at `CURVE_POINTS` budgets up to epsilon.
 
+    Args:
+        name: caption of the progress bar.
+        attack_at: returns the attack at a budget.
+        config: the settings of the run.
+        examples: the classifier and the images.
+        batch_size: as in `measure_attack`.
 
-COMPARED_CURVE_EXAMPLES = 100  # those of other attacks' curves: one target each, and still a second for ten
-
-
-def success_curve(name, attack_at, config, examples, **settings):
-    """Success at each budget of an attack that `attack_at` makes for it."""
-    kept = ("epsilon", "num_attacks", "success_rate", "mean_l2")
+    Returns:
+        The results' `epsilon`, `num_attacks`, `success_rate` and `mean_l2` at each budget, smallest first.
+    """
     points = []
     for share in range(1, CURVE_POINTS + 1):
         epsilon = config.epsilon * share / CURVE_POINTS
-        measured = evaluate_attack(
-            attack_at(epsilon),
-            examples,
-            epsilon,
-            config.targeted,
-            config.seed,
-            progress=f"{name} within {255 * epsilon:.3g}/255",
-            **settings,
-        )
-        points.append({key: measured[key] for key in kept})
+        result = measure_attack(
+            attack_at(epsilon), examples, epsilon, config.targeted, config.seed, batch_size,
+            progress=f"{name} within {shown_value(epsilon)}",
+        )  # fmt: skip
+        points.append({key: getattr(result, key) for key in ("epsilon", "num_attacks", "success_rate", "mean_l2")})
     return points
 
 
-def success_curves(config, examples, attacks):
-    """Success at each budget of those attacks that take one, on one drawn target an image."""
-    curve = functools.partial(
-        success_curve,
-        config=config,
-        examples=examples.first_correct(COMPARED_CURVE_EXAMPLES),
-        batch_size=100,
-        targets_per_image=1,
-    )
+def success_curves(run: FinishedRun, attacks: Mapping[str, Attack]) -> dict[str, list[dict]]:
+    """Measures those of a comparison's attacks that take a budget, with one drawn target per image."""
+    config, examples = run.config, run.examples.first_correct(COMPARED_CURVE_EXAMPLES)
+
+    def curve(name, run_at):
+        return success_curve(
+            name, lambda epsilon: Attack(run_at(epsilon), targets_per_image=1), config, examples, batch_size=100
+        )
+
     curves = {}
     if GENERATOR in attacks:
         generator = attacks[GENERATOR].run
 
         def scaled(epsilon):
             share = epsilon / config.epsilon
-            return lambda images, classes: images + share * (generator(images, classes) - images)
+            return lambda images, targets: images + share * (generator(images, targets) - images)
 
         if config.variable_epsilon:
             curves[GENERATOR] = curve(GENERATOR, generator.within)
@@ -57,13 +69,9 @@ def success_curves(config, examples, attacks):
             curves[f"{GENERATOR}, perturbation scaled down"] = curve(GENERATOR, scaled)
     for name in ("fgsm", "pgd"):
         if name in attacks:
-            print(
-                f"Measuring {name} at {CURVE_POINTS} budgets, on at most {COMPARED_CURVE_EXAMPLES} images.", flush=True
+            say(f"Measuring {name} at {CURVE_POINTS} budgets, on at most {COMPARED_CURVE_EXAMPLES} images.")
+            at_budget = functools.partial(
+                foolbox_attacks.foolbox_attack, name, run.classifier, targeted=config.targeted, seed=config.seed
             )
-            curves[name] = curve(
-                name,
-                lambda epsilon, name=name: foolbox_attacks.baseline(
-                    name, examples.classifier, epsilon, config.targeted, config.seed
-                ),
-            )
+            curves[name] = curve(name, at_budget)
     return curves

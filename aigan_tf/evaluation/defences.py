@@ -1,16 +1,17 @@
-"""evaluate.py on several work folders: how classifiers that were defended in different ways hold."""
+"""evaluate.py on several runs: classifiers with different defences side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from aigan_tf import workdir
-from aigan_tf.config import is_built_in
-from aigan_tf.errors import InputError
+from aigan_tf.config import FORMAT, Config, is_built_in
+from aigan_tf.errors import InputError, say, shown_value
 from aigan_tf.evaluation import caveats, html_page, tables
 from aigan_tf.evaluation.attacks import GENERATOR
 from aigan_tf.evaluation.compare import COMPARED_EXAMPLES, evaluate_workdir
-from aigan_tf.evaluation.measure import interval
+from aigan_tf.evaluation.results import wilson_interval
 from aigan_tf.files import read_csv, report_folder, user_path, write_report
-from aigan_tf.workdir import Workdir
+from aigan_tf.workdir import Workdir, config_of
+
+ROBUST_AGAINST = ("fgsm", "pgd")
 
 
 def compare_defences(
@@ -20,78 +21,88 @@ def compare_defences(
     num_examples: int | None = None,
     output: str | None = None,
     custom_objects: Sequence[str] = (),
-) -> dict:
-    """Evaluates several work folders, whose classifiers were defended in different ways, and sets them side by side.
+) -> dict[str, dict]:
+    """Evaluates several runs whose classifiers have different defences, and sets them side by side.
 
-    Beside the attacks asked for, each classifier's accuracy under foolbox's FGSM and PGD, untargeted, is
-    measured: a defence that holds against the first alone hides its gradients.
+    Besides the given attacks, it measures each classifier's accuracy under foolbox's FGSM and PGD, untargeted: a defence
+    that holds against the first alone masks its gradients.
 
     Args:
-        workdirs: the work folders; each also gets its own evaluation/, as from `evaluate_workdir`.
-        data_dir, attacks, num_examples, custom_objects: as in `evaluate_workdir`.
+        workdirs: the runs' folders; each also gets its own evaluation/, as from `evaluate_workdir`.
+        data_dir, attacks, custom_objects: as in `evaluate_workdir`.
+        num_examples: how many test images, from the first; 0 for all; None for `COMPARED_EXAMPLES`.
         output: folder for defenses.json, defenses.csv and defenses.html; None for runs/defenses.
 
     Returns:
-        Work folder to clean accuracy, accuracy under each untargeted attack, and targeted success of each attack.
+        Folder to what was measured, as under `runs` in defenses.json: `clean_accuracy`, `robust_accuracy` under each
+        untargeted attack, `success_rate` of each given attack, ...
 
     Raises:
         InputError: a folder, its files or the output cannot be used.
     """
-    configs = {
-        str(path): workdir.config_of(Workdir(path)) for path in workdirs
-    }  # all of them, before hours are spent on one
-    for name in ("dataset", "epsilon", "attack"):
-        values = {getattr(config, name) for config in configs.values()}
-        if len(values) > 1:
-            raise InputError(
-                f"--workdir={','.join(configs)}: runs with {name} {' and '.join(map(str, sorted(values)))}; expected the same "
-                "to set them side by side: leave one out"
-            )
-    num_examples = COMPARED_EXAMPLES if num_examples is None else num_examples  # the same for every column
-    output = report_folder(user_path(output or "runs/defenses"), "defenses")
+    configs = {str(path): config_of(Workdir(path)) for path in workdirs}  # all of them, before hours are spent on one
+    _check_comparable(configs)
+    num_examples = COMPARED_EXAMPLES if num_examples is None else num_examples  # the same whatever the attacks
+    report = report_folder(user_path(output or "runs/defenses"), "defenses")
     rows = {}
     for path, config in configs.items():
-        print(f"== {path}", flush=True)
+        say(f"== {path}")
         result = evaluate_workdir(
-            path, data_dir, attacks, num_examples, robust_against=("fgsm", "pgd"), custom_objects=custom_objects
+            path, data_dir, attacks, num_examples, robust_against=ROBUST_AGAINST, custom_objects=custom_objects
         )
-        measured, robust = next(iter(result["attacks"].values())), result["robust_accuracy"]
-        rows[path] = {
-            "classifier": config.classifier,
-            "defense": config.defense or "none",
-            "classifier_epochs": len(read_csv(Workdir(path).classifier_metrics)) or None,  # a file may have no history
-            "dataset": result["dataset"],
-            "split": measured["split"],
-            "attack": measured["attack"],
-            "seed": measured["seed"],
-            "epsilon": config.epsilon,
-            "num_examples": measured["num_examples"],
-            "clean_accuracy": measured["clean_accuracy"],
-            "robust_accuracy": robust,
-            "accuracy_interval": {
-                name: interval(round(value * measured["num_examples"]), measured["num_examples"])
-                for name, value in {"clean": measured["clean_accuracy"], **robust}.items()
-            },
-            "num_attacks": {name: row["num_attacks"] for name, row in result["attacks"].items()},
-            "settings": result["settings"],
-            "success_rate": {name: row["success_rate"] for name, row in result["attacks"].items()},
-            "success_interval": {name: row["success_interval"] for name, row in result["attacks"].items()},
-            "warnings": list(result["warnings"]),
-            **{name: result[name] for name in ("device", "processor", "batch_size", "versions", "commit")},
-        }
-        # One that was trained here without a defence claims none. A file may have one.
-        if config.defense or not is_built_in(config.classifier):
-            rows[path]["warnings"] += caveats.defence_warnings(robust["fgsm"], robust["pgd"])
-    print(tables.aligned(tables.defence_rows(rows)), flush=True)
-    warnings = [f"{path}: {warning}" for path, row in rows.items() for warning in row["warnings"]]
-    for warning in warnings:
-        print(f"WARNING: {warning}", flush=True)
+        rows[path] = _row(path, config, result)
     cells = tables.defence_rows(rows)
-    write_report(
-        output,
-        "defenses",
-        rows,
-        [dict(zip(cells[0], row, strict=True)) for row in cells[1:]],
-        html_page.defence_page(rows, warnings),
-    )
+    warnings = [f"{path}: {warning}" for path, row in rows.items() for warning in row["warnings"]]
+    say(tables.aligned(cells))
+    for warning in warnings:
+        say(f"WARNING: {warning}")
+    csv_rows = [dict(zip(cells[0], row, strict=True)) for row in cells[1:]]
+    contents = {"format": FORMAT, "runs": rows}
+    write_report(report, "defenses", contents, csv_rows, html_page.defence_page(rows, warnings))
     return rows
+
+
+def _check_comparable(configs: Mapping[str, Config]):
+    for name in ("dataset", "epsilon", "attack"):
+        values = sorted({getattr(config, name) for config in configs.values()})
+        if len(values) > 1:
+            raise InputError(
+                tuple(configs),
+                f"runs with the same {name}",
+                "leave one out",
+                setting="workdir",
+                problem=f"has {name} {' and '.join(map(shown_value, values))}",
+            )
+
+
+def _row(path, config, result):
+    """Returns what defenses.json holds about one run, from its report.json."""
+    attacks, robust = result["attacks"], result["robust_accuracy"]
+    first = next(iter(attacks.values()))
+    row = {
+        "classifier": config.classifier,
+        "defense": config.defense or "none",
+        "classifier_epochs": len(read_csv(Workdir(path).classifier_metrics)) or None,  # a model file has no history
+        "dataset": result["dataset"],
+        "split": first["split"],
+        "attack": first["attack"],
+        "seed": first["seed"],
+        "epsilon": config.epsilon,
+        "num_examples": first["num_examples"],
+        "clean_accuracy": first["clean_accuracy"],
+        "robust_accuracy": robust,
+        "accuracy_interval": {
+            name: wilson_interval(round(value * first["num_examples"]), first["num_examples"])
+            for name, value in {"clean": first["clean_accuracy"], **robust}.items()
+        },
+        "num_attacks": {name: attack["num_attacks"] for name, attack in attacks.items()},
+        "settings": result["settings"],
+        "success_rate": {name: attack["success_rate"] for name, attack in attacks.items()},
+        "success_interval": {name: attack["success_interval"] for name, attack in attacks.items()},
+        "warnings": list(result["warnings"]),
+        **{name: result[name] for name in ("device", "processor", "batch_size", "versions", "commit")},
+    }
+    # A classifier trained here without a defence claims none; a model file may have one.
+    if config.defense or not is_built_in(config.classifier):
+        row["warnings"] += caveats.defence_warnings(robust["fgsm"], robust["pgd"])
+    return row

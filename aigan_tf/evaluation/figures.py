@@ -1,4 +1,4 @@
-"""Figures of what was measured, drawn by matplotlib and returned as files in memory."""
+"""Figures of what was measured, drawn with matplotlib and returned as files in memory."""
 
 import io
 import textwrap
@@ -10,16 +10,16 @@ from matplotlib.figure import Figure  # not pyplot: it would touch the notebook'
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-NAMED_CLASSES = 20  # up to as many have room for their names below an axis
-COLUMN = 1.1  # inches a picture of a grid has from side to side
-CAPTION_LETTERS = 24  # a line; more would be too small to read
+NAMED_CLASSES = 20  # with more, their names do not fit below an axis
+COLUMN = 1.1  # width of an image in a grid, in inches
+CAPTION_LETTERS = 24  # per line; more would be too small to read
 FONT_SIZE = 9
 
-_plain = matplotlib.rc_context({"text.parse_math": False})  # a $ in the name of a class begins no formula
+_plain = matplotlib.rc_context({"text.parse_math": False})  # a $ in the name of a class does not start a formula
 
 
 def magnified(images: np.ndarray, adversarial_images: np.ndarray, epsilon: float) -> np.ndarray:
-    """Returns what was added as pictures: mid-grey for no change, black and white for a change of `epsilon`.
+    """Returns perturbations as images: mid-grey for no change, black and white for a change of `epsilon`.
 
     Args:
         images, adversarial_images: float32 `(n, height, width, channels)` in `[0, 1]`.
@@ -33,12 +33,12 @@ def magnified(images: np.ndarray, adversarial_images: np.ndarray, epsilon: float
 
 @_plain
 def picture_grid(rows: Mapping[str, np.ndarray], captions: Sequence[str], heading: str) -> bytes:
-    """Draws pictures in rows, one column an image.
+    """Draws images in rows, one column per caption.
 
     Args:
-        rows: label of a row to its pictures, float32 `(columns, height, width, channels)`; what lies outside
-            `[0, 1]` is clipped.
-        captions: one a column, set below it.
+        rows: label of a row to its images, float32 `(columns, height, width, channels)`; pixels outside `[0, 1]` are
+            clipped.
+        captions: one below each column.
         heading: one line above the grid.
 
     Returns:
@@ -48,9 +48,9 @@ def picture_grid(rows: Mapping[str, np.ndarray], captions: Sequence[str], headin
     captions = [_wrapped(caption) for caption in captions]
     figure = Figure(figsize=(COLUMN * columns + 1.3, 1.2 * len(rows) + 0.8), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
-    for row_axes, (label, pictures) in zip(axes, rows.items(), strict=True):
-        for axis, picture in zip(row_axes, pictures, strict=True):
-            axis.imshow(np.clip(picture, 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    for row_axes, (label, images) in zip(axes, rows.items(), strict=True):
+        for axis, image in zip(row_axes, images, strict=True):
+            axis.imshow(np.clip(image, 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axis.set_xticks([])
             axis.set_yticks([])
             for spine in axis.spines.values():
@@ -65,10 +65,10 @@ def picture_grid(rows: Mapping[str, np.ndarray], captions: Sequence[str], headin
 
 @_plain
 def matrix(success: Sequence[Sequence[float | None]], class_names: Sequence[str], heading: str) -> bytes:
-    """Draws success from each class to each other as a heat map, in per cent.
+    """Draws targeted success by true class and target class as a heat map, in per cent.
 
     Args:
-        success: a row for each label, a column for each target, rates or None.
+        success: a row per true class and a column per target, rates or None.
         class_names: name of each class.
         heading: one line above.
 
@@ -82,7 +82,7 @@ def matrix(success: Sequence[Sequence[float | None]], class_names: Sequence[str]
     image = axis.imshow(values, cmap="viridis", vmin=0, vmax=100)
     for (row, column), value in np.ndenumerate(values):
         if not np.isnan(value):
-            # One digit less, so that 99.6 is not shown as certain.
+            # Rounded down, so that 99.6 is not shown as certain.
             axis.text(column, row, f"{np.floor(value):.0f}", ha="center", va="center", fontsize=8,
                       color="white" if value < 60 else "black")  # fmt: skip
     axis.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right")
@@ -96,10 +96,10 @@ def matrix(success: Sequence[Sequence[float | None]], class_names: Sequence[str]
 
 @_plain
 def success_by_target(rates: Mapping[str, Mapping[str, float | None]], heading: str) -> bytes:
-    """Draws success towards each target class, one colour an attack: bars, or of many classes the rates in order.
+    """Draws success by target class, one colour per attack: bars, or for more than 20 classes the sorted rates.
 
     Args:
-        rates: attack to target class to rate, None where it was not tried.
+        rates: attack to target class to rate; None if it was not attacked.
         heading: one line above.
 
     Returns:
@@ -119,7 +119,7 @@ def success_by_target(rates: Mapping[str, Mapping[str, float | None]], heading: 
             axis.plot(np.arange(1, len(tried) + 1), tried, marker=".", label=attack)
     if few:
         axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    axis.set_xlabel("target class" if few else "target classes, from each attack's hardest to its easiest")
+    axis.set_xlabel("target class" if few else "target classes, for each attack from the hardest to the easiest")
     axis.set_ylim(0, 100)
     axis.set_ylabel("targeted success, %")
     axis.set_title(heading, fontsize=11)
@@ -130,7 +130,7 @@ def success_by_target(rates: Mapping[str, Mapping[str, float | None]], heading: 
 
 @_plain
 def success_by_epsilon(curves: Mapping[str, Sequence[Mapping]], heading: str) -> bytes:
-    """Draws success against the budget, one line an attack.
+    """Draws success against epsilon, one line per attack.
 
     Args:
         curves: attack to points with `epsilon` (fraction of the pixel range) and `success_rate`.
@@ -151,7 +151,7 @@ def success_by_epsilon(curves: Mapping[str, Sequence[Mapping]], heading: str) ->
         )
     axis.set_xlim(left=0)
     axis.set_ylim(0, 102)
-    axis.set_xlabel("epsilon, grey levels of 255")
+    axis.set_xlabel("epsilon, in 1/255")
     axis.set_ylabel("success, %")
     axis.set_title(heading, fontsize=11)
     axis.grid(alpha=0.3)
@@ -165,7 +165,7 @@ def _wrapped(caption):
 
 
 def _widest(captions):
-    """The width of the longest line, in points of 1 / 72 inch at `FONT_SIZE`."""
+    """The width of the longest line at `FONT_SIZE`, in points (1/72 inch)."""
     font = FontProperties(size=FONT_SIZE)
     lines = (line for caption in captions for line in caption.splitlines())
     return max(text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] for line in lines)

@@ -1,6 +1,6 @@
-"""foolbox's attacks as callables from images and classes to adversarial images.
+"""foolbox's attacks as callables from images and targets to adversarial images.
 
-They are what the generator is compared with, so they are not our own code.
+The generator is compared with them, so they are not our own code.
 """
 
 import functools
@@ -10,34 +10,33 @@ import numpy as np
 import tensorflow as tf
 
 PGD_STEPS = 40
-# Black and white pixels lie 7.25 away from the middle in the space where cw walks, so 400 steps of 0.02 get there
-# from anywhere. Longer steps overshoot: on CIFAR-10 those of 0.1 found pictures five times as far away as 0.01's.
+# In the space that cw searches, black and white lie 7.25 from the middle, so 400 steps of 0.02 reach them from anywhere.
+# Longer steps overshoot: on CIFAR-10, steps of 0.1 found images five times as far away as steps of 0.01.
 CW_SETTINGS = dict(binary_search_steps=5, steps=400, stepsize=0.02, initial_const=1.0)
 
-SETTINGS = {
+DESCRIPTIONS = {
     "fgsm": "foolbox LinfPGD, one step of epsilon from the image itself",
     "pgd": f"foolbox LinfPGD, {PGD_STEPS} steps of epsilon / 4, random start",
     "cw": f"foolbox L2CarliniWagnerAttack, {', '.join(f'{name}={value}' for name, value in CW_SETTINGS.items())}",
 }
 
 
-def baseline(
+def foolbox_attack(
     name: str, classifier: Callable[[tf.Tensor], tf.Tensor], epsilon: float, targeted: bool, seed: int = 0
-) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+) -> Callable[[np.ndarray, np.ndarray], tf.Tensor]:
     """Returns one of foolbox's attacks on a classifier.
 
     Args:
-        name: a key of `SETTINGS`. fgsm and pgd keep within `epsilon`; cw (Carlini and Wagner, L2) knows no
-            such budget.
+        name: a key of `DESCRIPTIONS`. fgsm and pgd stay within `epsilon`; cw (Carlini and Wagner, L2) has no such budget.
         classifier: images in `[0, 1]` to logits, in inference mode; a tf.function is used as it is, so that
             several attacks can share its traces.
         epsilon: L-infinity budget as a fraction of the pixel range.
-        targeted: reach the given classes, or leave them.
+        targeted: whether to reach the given classes, or to leave them.
         seed: decides pgd's random start.
 
     Returns:
-        A callable from images float32 `(batch, height, width, channels)` and classes int32 `(batch,)` to
-        adversarial images; where an attack gives up, the clean image.
+        A callable from images float32 `(batch, height, width, channels)` and targets int32 `(batch,)` (labels if
+        untargeted) to adversarial images; the clean image if an attack gives up.
     """
     import foolbox  # here: it takes seconds to import, and training does without
 
@@ -55,13 +54,13 @@ def baseline(
     budget = None if name == "cw" else epsilon
     tf.random.set_seed(seed)  # foolbox draws from TensorFlow's global generator
 
-    def run(images, classes):
+    def run(images, targets):
         images = tf.convert_to_tensor(images)
-        # int64: its array library compares them with what argmax gives, and fails on mixed types.
-        _, adversarial_images, _ = attack(model, images, criterion(tf.cast(classes, tf.int64)), epsilons=budget)
+        # int64: foolbox's array library compares targets with the result of argmax, and fails on mixed types.
+        _, adversarial_images, _ = attack(model, images, criterion(tf.cast(targets, tf.int64)), epsilons=budget)
         if name != "cw":
             return adversarial_images
-        # Where Carlini and Wagner's attack finds nothing, foolbox returns zeros: a black picture.
+        # If Carlini and Wagner's attack finds nothing, foolbox returns zeros: a black image.
         found = tf.reduce_any(adversarial_images != 0.0, axis=[1, 2, 3], keepdims=True)
         return tf.where(found, adversarial_images, images)
 

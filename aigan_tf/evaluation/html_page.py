@@ -4,6 +4,7 @@ import base64
 import html
 from collections.abc import Mapping, Sequence
 
+from aigan_tf.errors import shown_value
 from aigan_tf.evaluation import figures, tables
 
 _STYLE = """
@@ -28,7 +29,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def figure(file: bytes, caption: str) -> str:
-    """Returns a PNG or SVG file as part of a page, with its caption, which also is its text for screen readers."""
+    """Returns a PNG or SVG file as part of a page; its caption is its text for screen readers too."""
     kind = "png" if file.startswith(b"\x89PNG") else "svg+xml"
     data = base64.b64encode(file).decode()
     text = html.escape(caption, quote=True)
@@ -40,9 +41,9 @@ def page(title: str, sections: Mapping[str, str], notes: Sequence[str] = (), war
 
     Args:
         title: heading and title.
-        sections: heading of each to its HTML.
-        notes: lines of text below the title.
-        warnings: lines of text set apart below them.
+        sections: heading to HTML of each section.
+        notes: paragraphs below the title.
+        warnings: highlighted paragraphs below them.
     """
     parts = [f'<p class="note">{html.escape(note)}</p>' for note in notes]
     parts += [f'<p class="warning">{html.escape(warning)}</p>' for warning in warnings]
@@ -55,63 +56,63 @@ def page(title: str, sections: Mapping[str, str], notes: Sequence[str] = (), war
     )
 
 
-def comparison_page(result: Mapping, pictures: bytes | None) -> str:
+def comparison_page(result: Mapping, grid: bytes | None) -> str:
     """Returns the page of a comparison.
 
     Args:
-        result: what `compare` returns.
-        pictures: a PNG of what the generators make of some images; None where none was measured.
+        result: report.json of `evaluate_workdir`.
+        grid: a PNG file with examples; None for none.
     """
     attacks = result["attacks"]
     name, first = next(iter(attacks.items()))
-    defended = f", trained with --defense={result['defense']}" if result["defense"] else ""
-    notes = [
-        f"{first['attack'].capitalize()} attacks on {result['classifier']}{defended} ({first['clean_accuracy']:.2%} of these images "
-        f"right) within epsilon {first['epsilon']:.4g}, {255 * first['epsilon']:.3g} of 255 grey levels; "
-        f"{first['num_examples']:,} images of the {first['split']} split, seed {first['seed']}, {result['device']}.",
-        "Only images that the classifier gets right are attacked; n counts the attacks, one for each image and target. "
-        "Pictures are rounded to 8 bits, within epsilon of the clean ones, before success is counted. Intervals are "
-        "Wilson's, as if all attacks were independent. Unrounded is the success before the pictures are rounded.",
-        "L2 and SSIM are means and Linf the largest over all attacks, those that fail too, of pixels in [0, 1]; an attack that "
-        f"gives up leaves its image as it was. Times are of batches of {result['batch_size']} on {result['processor']}.",
-        *filter(None, [tables.black_box_note(result), tables.paid_for(result), tables.beside_advgan(result)]),
-    ]
     sections = {"Attacks": table(tables.comparison_rows(attacks))}
     if result["transfer"]:
-        sections["The generator against classifiers it was not trained on"] = table(
-            tables.comparison_rows(result["transfer"])
+        rows = tables.comparison_rows(result["transfer"])
+        sections["The generator against classifiers it was not trained on"] = table(rows)
+    if grid:
+        caption = (
+            "What each generator makes of one image per class. Magnified: grey is no change, black and white are a change of "
+            "epsilon."
         )
-    if pictures:
-        sections["Pictures"] = figure(
-            pictures,
-            "What each generator makes of one image of each class. Magnified: grey is no change, black or white all of epsilon.",
-        )
+        sections["Examples"] = figure(grid, caption)
     sections["By class"] = table(tables.class_rows(attacks))
     if first["attack"] == "targeted":
         rates = {name: row["success_by_class"] for name, row in attacks.items()}
         bars = figures.success_by_target(rates, "Success by target")
-        sections["By class"] += figure(
-            bars, "Targeted success towards each class, of the attacked images of other classes."
-        )
+        sections["By class"] += figure(bars, "Targeted success by target class, on attacked images of other classes.")
     if "success_matrix" in first:
         cells = figures.matrix(first["success_matrix"], list(first["success_by_class"]), name)
-        sections["From class to class"] = figure(
-            cells, f"{name}: targeted success from each true class to each target."
-        )
+        sections["From class to class"] = figure(cells, f"{name}: targeted success by true class and target class.")
     if result["success_by_epsilon"]:
         curves = figures.success_by_epsilon(result["success_by_epsilon"], "Success by epsilon")
         count = next(iter(result["success_by_epsilon"].values()))[0]["num_attacks"]
-        sections["Success against epsilon"] = figure(curves, f"{count} attacks a point, one drawn class an image.")
+        sections["Success against epsilon"] = figure(curves, f"{count} attacks per point, one drawn target per image.")
     sections["Settings"] = table([("attack", "settings"), *result["settings"].items()])
-    return page(f"Attacks on {result['dataset']}", sections, notes, result["warnings"])
+    return page(f"Attacks on {result['dataset']}", sections, _comparison_notes(result, first), result["warnings"])
+
+
+def _comparison_notes(result, first):
+    """How the numbers were measured; `first` is the result of the first attack."""
+    defended = f", adversarially trained ({result['defense']})" if result["defense"] else ""
+    return [
+        f"{first['attack'].capitalize()} attacks on {result['classifier']}{defended}, accuracy {first['clean_accuracy']:.2%} on "
+        f"these images, within epsilon {shown_value(first['epsilon'])}; {first['num_examples']:,} images of the "
+        f"{first['split']} split, seed {first['seed']}, {result['device']}.",
+        "Only images that the classifier gets right are attacked; n is the number of attacks, one per image and target. Images "
+        "are rounded to 8 bits, within epsilon of the clean ones, before success is counted; unrounded is the success rate "
+        "before that. Intervals are Wilson's, as if all attacks were independent.",
+        "L2 and SSIM are means and Linf is the maximum over all attacks, failed ones too, with pixels in [0, 1]; an attack that "
+        f"gives up leaves its image unchanged. Times are for batches of {result['batch_size']} on {result['processor']}.",
+        *tables.notes(result),
+    ]
 
 
 def defence_page(rows: Mapping[str, Mapping], warnings: Sequence[str]) -> str:
     """Returns the page of what `compare_defences` measured."""
     first = next(iter(rows.values()))
     notes = [
-        f"Epsilon {first['epsilon']:.4g}, {first['num_examples']:,} images of the test split, {first['device']}. Accuracy under "
-        "fgsm and pgd is that of untargeted attacks (foolbox; PGD with 40 steps) on all images; success is that of each "
-        "attack on the images the classifier gets right, towards the class asked for where it is targeted."
+        f"Epsilon {shown_value(first['epsilon'])}, {first['num_examples']:,} images of the test split, {first['device']}. "
+        "Accuracy under fgsm and pgd is measured with untargeted attacks (foolbox; PGD with 40 steps) on all images; success is "
+        "measured on the images that the classifier gets right, and of a targeted attack it means reaching the target."
     ]
     return page("Defences", {"Accuracy and success": table(tables.defence_rows(rows))}, notes, warnings)

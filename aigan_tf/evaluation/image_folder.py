@@ -1,4 +1,4 @@
-"""Adversarial pictures as PNG files with a manifest, for whoever wants to test a model of their own."""
+"""Adversarial images as PNG files with a manifest, to test other models on."""
 
 import contextlib
 import csv
@@ -17,20 +17,20 @@ COLUMNS = (
 
 
 class ImageFolder:
-    """A folder of pictures that appears whole, when the block ends without an error.
+    """A folder of adversarial images, which appears as a whole if the block ends without an error.
 
-    manifest.csv has a line a picture: its file, attack, index in the test split, source (the clean image's file in an
-    image folder, else empty), label, target (empty if untargeted), the classifier's answer, and the norms of what was
-    added (fractions of the pixel range).
+    manifest.csv has a row per image: its file, attack, index in the test split, source (the clean image's file if the
+    data set is a folder, else empty), label, target (empty if untargeted), the classifier's answer, and the norms of the
+    perturbation (pixels in `[0, 1]`).
 
     Args:
         path: the folder; new or empty.
         class_names: name of each class.
-        targeted: whether the class asked for is a target.
-        sources: file of each clean image, by its index; None where there are none.
+        targeted: whether the attacks are targeted.
+        sources: file of each clean image, by its index; None if the data set is not a folder.
 
     Raises:
-        InputError: the folder holds something already.
+        InputError: `path` is a file or is not empty.
     """
 
     def __init__(
@@ -38,7 +38,11 @@ class ImageFolder:
     ):
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(
-                f"--save_images={path} is there already; expected a new or an empty folder: choose another"
+                path,
+                "a new or an empty folder",
+                "choose another",
+                setting="save_images",
+                problem="is not empty" if path.is_dir() else "is a file",
             )
         self.path = path
         self.class_names = class_names
@@ -46,32 +50,32 @@ class ImageFolder:
         self.sources = sources
 
     def __enter__(self):
-        with contextlib.ExitStack() as begun:
-            self._folder = begun.enter_context(atomic_folder(self.path))
-            # Closed before the folder is: what the system refuses only then spoils the whole folder too.
-            # A picture's source may have a name that is no text; its bytes are kept.
-            file = begun.enter_context(
+        with contextlib.ExitStack() as opened:
+            self._folder = opened.enter_context(atomic_folder(self.path))
+            # Closed before the folder is renamed: a write that is refused only then prevents the folder too.
+            # A source may have a name that is not text; its bytes are kept.
+            file = opened.enter_context(
                 open(self._folder / "manifest.csv", "w", newline="", encoding="utf-8", errors="surrogateescape")
             )
             self._manifest = csv.writer(file, lineterminator="\n")
             self._manifest.writerow(COLUMNS)
-            self._begun = begun.pop_all()
+            self._opened = opened.pop_all()
         return self
 
     def __exit__(self, *error):
-        return self._begun.__exit__(*error)
+        return self._opened.__exit__(*error)
 
     def keep(self, attack: str, batch: dict[str, np.ndarray]) -> None:
-        """Writes a batch as `evaluate` hands it over."""
+        """Writes the images of a batch, as `measure_attacks` hands it over."""
         folder = attack.replace(", ", "_").replace(" ", "_")
         (self._folder / folder).mkdir(exist_ok=True)
         for i, picture in enumerate(batch["pictures"]):
-            index, label, aim = (int(batch[name][i]) for name in ("index", "label", "class"))
-            name = f"{folder}/{index:05d}" + (f"_to_{aim}.png" if self.targeted else ".png")
+            index, label, target = (int(batch[name][i]) for name in ("index", "label", "target"))
+            name = f"{folder}/{index:05d}" + (f"_to_{target}.png" if self.targeted else ".png")
             (self._folder / name).write_bytes(tf.io.encode_png(picture).numpy())
-            target = (aim, self.class_names[aim]) if self.targeted else ("", "")
+            targets = (target, self.class_names[target]) if self.targeted else ("", "")
             source = "" if self.sources is None else self.sources[index]
             norms = (f"{batch[norm][i]:.6g}" for norm in ("l2", "linf", "ssim"))
             self._manifest.writerow(
-                (name, attack, index, source, label, self.class_names[label], *target, int(batch["answer"][i]), *norms)
+                (name, attack, index, source, label, self.class_names[label], *targets, int(batch["answer"][i]), *norms)
             )

@@ -1,57 +1,72 @@
-"""Tables of what was measured, as text for the terminal."""
+"""Tables of what was measured, as text for the terminal and as cells for pages."""
 
 from collections.abc import Mapping, Sequence
 
+from aigan_tf.errors import shown_value
 
-def success_table(result: dict) -> str:
-    """Returns what `evaluate_attack` measured as a text table for the terminal."""
+
+def success_table(result: Mapping) -> str:
+    """Returns one attack's result as text.
+
+    Args:
+        result: `AttackResult.to_dict()` and `device`.
+    """
     kind = result["attack"]
     lines = [
         f"{result['split']} split: {result['num_examples']} images, of which the classifier gets "
         f"{result['num_correct']} right ({result['clean_accuracy']:.2%}); only these are attacked.",
-        f"{kind} attack, epsilon {result['epsilon']:.4g}, {result['num_attacks']} attacks, seed {result['seed']}, on {result['device']}; pictures "
-        "quantised to 8 bits:",
-        f"  {kind} success rate    {result['success_rate']:.2%}  (before quantising {result['success_rate_float']:.2%})",
+        f"{kind} attack, epsilon {shown_value(result['epsilon'])}, {result['num_attacks']} attacks, seed {result['seed']}, on "
+        f"{result['device']}; images rounded to 8 bits:",
+        f"  {kind} success rate    {result['success_rate']:.2%}  (before rounding {result['success_rate_float']:.2%})",
     ]
     if kind == "targeted":
         lines += [
             f"  worst target class       {result['worst_target']}: {result['worst_target_success_rate']:.2%}",
             f"  untargeted success rate  {result['untargeted_success_rate']:.2%}",
         ]
-    lines.append(
-        f"  perturbation             mean L2 {result['mean_l2']:.3f}, largest change {result['max_linf']:.4f} "
-        f"({result['max_linf'] * 255:.0f} of 255 grey levels)"
-    )
+    largest = _grey_levels(result["max_linf"])
+    lines.append(f"  perturbation             mean L2 {result['mean_l2']:.3f}, largest change {largest}")
     return "\n".join(lines)
 
 
-def epsilon_table(points: list[dict]) -> str:
-    """Returns the success rate at each budget of one attack as a text table for the terminal."""
-    lines = [f"success at smaller budgets, {points[0]['num_attacks']} attacks each:"]
-    lines += [
-        f"  epsilon {point['epsilon']:.4f}  success rate {point['success_rate']:7.2%}  mean L2 {point['mean_l2']:.3f}"
+def _grey_levels(change):
+    """A change of an 8-bit image: a whole number of 255ths, up to the rounding of float32."""
+    return f"{255 * change:.0f}/255"
+
+
+def epsilon_table(points: Sequence[Mapping]) -> str:
+    """Returns the success rate of one attack at each budget as text; `points` are those of `curves.success_curve`."""
+    rows = [
+        (
+            "  epsilon",
+            shown_value(point["epsilon"]),
+            f"success rate {point['success_rate']:7.2%}  mean L2 {point['mean_l2']:.3f}",
+        )
         for point in points
     ]
-    return "\n".join(lines)
+    return f"success at smaller budgets, {points[0]['num_attacks']} attacks each:\n{aligned(rows)}"
+
+
+def comparison_text(result: Mapping) -> str:
+    """Returns what `evaluate_workdir` prints at its end; `result` is its report.json."""
+    lines = [aligned(comparison_rows(result["attacks"]))]
+    if result["transfer"]:
+        lines.append("The same generator's images, shown to classifiers it was not trained on:")
+        lines.append(aligned(comparison_rows(result["transfer"])))
+    lines += [f"WARNING: {warning}" for warning in result["warnings"]]
+    return "\n".join([*lines, *notes(result)])
 
 
 def comparison_rows(attacks: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
-    """Returns what `evaluate` measured as cells, one attack a row after a header."""
-    rows = [
-        (
-            "attack",
-            "clean",
-            "success (95 %)",
-            "unrounded",
-            "worst target",
-            "untargeted",
-            "L2",
-            "Linf",
-            "SSIM",
-            "ms/image",
-            "n",
-        )
-    ]
+    """Returns results as cells, one row per attack after a header.
+
+    Args:
+        attacks: name to `AttackResult.to_dict()`.
+    """
+    columns = (
+        "attack", "clean", "success (95 %)", "unrounded", "worst target", "untargeted", "L2", "Linf", "SSIM", "ms/image", "n",
+    )  # fmt: skip
+    rows = [columns]
     for name, row in attacks.items():
         low, high = row["success_interval"]
         rows.append(
@@ -63,7 +78,7 @@ def comparison_rows(attacks: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
                 f"{row['worst_target_success_rate']:.1%} {row['worst_target']}" if "worst_target" in row else "-",
                 f"{row['untargeted_success_rate']:.1%}",
                 f"{row['mean_l2']:.3f}",
-                f"{row['max_linf']:.4f}",
+                _grey_levels(row["max_linf"]),
                 f"{row['mean_ssim']:.3f}",
                 f"{row['milliseconds_per_image']:.2f}",
                 f"{row['num_attacks']}",
@@ -73,7 +88,7 @@ def comparison_rows(attacks: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
 
 
 def class_rows(attacks: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
-    """Returns success by class as cells, one class a row, one attack a column, after a header."""
+    """Returns success rates by class as cells, one row per class and one column per attack, after a header."""
     by_class = {name: row["success_by_class"] for name, row in attacks.items()}
     classes = next(iter(by_class.values()))
     kind = "target class" if next(iter(attacks.values()))["attack"] == "targeted" else "true class"
@@ -85,7 +100,7 @@ def class_rows(attacks: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
 
 
 def defence_rows(rows: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
-    """Returns what `compare_defences` measured as cells, one work folder a row after a header."""
+    """Returns what `compare_defences` measured as cells, one row per run after a header."""
     attacks = list(next(iter(rows.values()))["success_rate"])
     header = ("work folder", "classifier", "defense", "clean accuracy", "under fgsm", "under pgd")
     cells = [(*header, *(f"{name}: success" for name in attacks))]
@@ -105,33 +120,22 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def black_box_note(result: Mapping) -> str | None:
-    """Returns what the generator's training knew of a black box, as a sentence; None where it knew everything."""
-    if not result["black_box"]:
-        return None
-    return (
-        f"The generator was trained against a local copy ({result['black_box']}), which learned the classifier from its "
-        f"answers to {result['queries']:,} images; foolbox's attacks follow the classifier's own gradients."
-    )
+def notes(result: Mapping) -> list[str]:
+    """Returns sentences about a comparison: black box, training time, and AdvGAN, if they apply.
 
-
-def paid_for(result: Mapping) -> str | None:
-    """Returns after how many images training has paid for itself, as a sentence; None where that is not known."""
-    if "images_until_training_is_paid_for" not in result:
-        return None
-    if result["images_until_training_is_paid_for"] is None:
-        return "Training the generator is never paid for: pgd takes no longer an image."
-    device = result["generator_training_device"] or "where it was trained"
-    return (
-        f"Training the generator ({result['generator_training_seconds']:.0f} s: {device}) is paid for after "
-        f"{result['images_until_training_is_paid_for']:,} images, against pgd as timed here ({result['device']})."
-    )
-
-
-def beside_advgan(result: Mapping) -> str | None:
-    """Returns how the one generator does on AdvGAN's targets alone, as a sentence; None where there is no AdvGAN."""
-    means = result.get("mean_success_on_advgan_targets")
-    if not means:
-        return None
-    rates = " and ".join(f"{name} {rate:.1%}" for name, rate in means.items())
-    return f"On the targets that AdvGAN was trained for, the mean of their rates: {rates}."
+    Args:
+        result: report.json of `evaluate_workdir`.
+    """
+    found = []
+    if result["black_box"]:
+        found.append(
+            f"The generator was trained against a surrogate model ({result['black_box']}), which learned the classifier from "
+            f"its answers to {result['queries']:,} images; foolbox's attacks follow the classifier's own gradients."
+        )
+    if "aigan" in result["attacks"]:
+        device = f" ({result['generator_training_device']})" if result["generator_training_device"] else ""
+        found.append(f"Training the generator took {result['generator_training_seconds']:,.0f} s{device}.")
+    if means := result.get("mean_success_on_advgan_targets"):
+        rates = " and ".join(f"{name} {rate:.1%}" for name, rate in means.items())
+        found.append(f"Mean success rate on the targets that AdvGAN was trained for: {rates}.")
+    return found

@@ -1,52 +1,66 @@
-"""Classifiers the generator was not trained on."""
+"""Loads or trains classifiers that the generator was not trained on, to measure transfer."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
-from aigan_tf import workdir
 from aigan_tf.classifiers import architectures, training
 from aigan_tf.classifiers.loading import run_python
-from aigan_tf.classifiers.training import trained_classifier
+from aigan_tf.config import is_built_in
 from aigan_tf.errors import InputError
+from aigan_tf.evaluation.finished_run import FinishedRun
 from aigan_tf.files import user_path
-from aigan_tf.workdir import Workdir
+from aigan_tf.workdir import Workdir, config_of
 
 
-def transfer_classifiers(names, config, dataset, folder, custom_objects):
-    """Classifiers the generator was not trained on, by name; none is trained before all names are known to be good."""
-    trained = [name for name in names if config.is_built_in(name) and not _is_workdir(name)]
-    found = {}
-    for name in names:
-        if name not in trained and not _is_workdir(name):  # a file
-            other = dataclasses.replace(
-                config, classifier=name, classifier_epochs=None, defense=None, custom_objects=None
-            )
-            for file in custom_objects:
-                run_python(file)
-            # It is only shown pictures.
-            found[name] = training.own_classifier(other, dataset, needs_gradient=False, flag="--transfer_to")
-            continue
-        try:
-            if name in trained:
-                architectures.fitting_architecture(name, dataset.image_shape)
-            else:
-                other = Workdir(user_path(name))
-                settings = workdir.config_of(other)
-                training.refuse_unnamed_python(settings, other, custom_objects)
-                found[name] = training.existing_classifier(settings, dataset, other)
-        except InputError as error:
-            raise InputError(f"--transfer_to={name}: {error}") from error
-    found |= {name: _trained_classifier(name, config, dataset, folder) for name in trained}
-    return {name: found[name] for name in names}
+def transfer_classifiers(
+    names: Sequence[str], run: FinishedRun, custom_objects: Sequence[str] = ()
+) -> dict[str, Callable]:
+    """Returns the named classifiers as images to logits. Training starts only after all names are checked.
+
+    Args:
+        names: folders of runs, model files, or architectures, which are trained in transfer/NAME of the run's folder.
+        run: the run whose data set they classify.
+        custom_objects: Python files that may be executed.
+
+    Raises:
+        InputError: one of them cannot be used.
+    """
+    trained = [name for name in names if is_built_in(name) and not _is_workdir(name)]
+    for name in trained:
+        architectures.fitting_architecture(name, run.dataset.image_shape, "transfer_to")
+    loaded = {name: _load(name, run, custom_objects) for name in names if name not in trained}
+    return {name: _train(name, run) if name in trained else loaded[name] for name in names}
 
 
 def _is_workdir(name):
     return (user_path(name) / "config.json").exists()
 
 
-def _trained_classifier(name, config, dataset, folder):
-    """One that is trained in transfer/NAME here, where it is not there yet."""
-    # Another seed: the run's own would train its very classifier once more, if it is of this architecture.
-    other = dataclasses.replace(config, classifier=name, classifier_epochs=None, defense=None, seed=config.seed + 1)
-    own = Workdir(folder.path / "transfer" / name.lower())
-    with own.locked():
-        return trained_classifier(other, dataset, own)
+def _load(name, run, custom_objects):
+    if not _is_workdir(name):  # a model file
+        for file in custom_objects:
+            run_python(file)
+        config = dataclasses.replace(
+            run.config, classifier=name, classifier_epochs=None, defense=None, custom_objects=None
+        )
+        # It is only shown adversarial images.
+        return training.own_classifier(config, run.dataset, needs_gradient=False, setting="transfer_to")
+    folder = Workdir(user_path(name))
+    config = config_of(folder)
+    training.refuse_unnamed_python(config, folder, custom_objects)
+    try:
+        return training.existing_classifier(config, run.dataset, folder)
+    except InputError as error:
+        raise InputError(
+            name, error.expected, error.fix, setting="transfer_to", problem=f"cannot be used ({error.received})"
+        ) from error
+
+
+def _train(name, run):
+    # With the run's own seed, the run's classifier would be trained again if it has this architecture.
+    config = dataclasses.replace(
+        run.config, classifier=name, classifier_epochs=None, defense=None, seed=run.config.seed + 1
+    )
+    folder = Workdir(run.folder.path / "transfer" / name.lower())
+    with folder.locked():
+        return training.trained_classifier(config, run.dataset, folder)

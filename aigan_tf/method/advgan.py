@@ -1,4 +1,4 @@
-"""AdvGAN (Xiao et al., arXiv 1801.02610), the method AI-GAN is compared with."""
+"""AdvGAN (Xiao et al., arXiv 1801.02610), the method that AI-GAN is compared with."""
 
 import keras
 import tensorflow as tf
@@ -7,12 +7,12 @@ from aigan_tf.method.aigan import AIGAN
 
 
 class AdvGAN(AIGAN):
-    """AI-GAN without what is its own: no target input, no attacker, no stages; one generator for one target class.
+    """AI-GAN without target input, attacker and stages: one generator for one target class.
 
-    The objective is that of the AdvGAN paper's equations, L_adv + alpha * L_GAN + beta * L_hinge, which is
-    AI-GAN's of stage 2; L_adv is the cross-entropy of the target. (The paper's experiments replace it by
-    Carlini and Wagner's margin and L_GAN by least squares; here the two methods differ in nothing but the method.)
-    Train it on images of other classes than the target.
+    The objective is that of the AdvGAN paper's equations, L_adv + alpha * L_GAN + beta * L_hinge, which is AI-GAN's in
+    stage 2; L_adv is the cross-entropy of the target. Differs from the paper, whose experiments use Carlini and Wagner's
+    margin for L_adv and least squares for L_GAN: here both methods share everything else, so that the comparison is of
+    the methods alone. Train it on images of other classes than the target.
 
     Args:
         generator: images and one class, 0, to directions: a `Generator` of a single class.

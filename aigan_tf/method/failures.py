@@ -1,4 +1,4 @@
-"""Whether training is worth going on with."""
+"""Callbacks that detect failed training."""
 
 import math
 
@@ -11,22 +11,22 @@ from aigan_tf.method.threat_model import l2_norms
 
 
 class QuietFailures(keras.callbacks.Callback):
-    """Warns, once of each, of three ways in which a GAN fails without an error.
+    """Warns, once each, of three ways in which a GAN fails without an error.
 
-    A discriminator that has collapsed to a sure answer: the GAN term then only pushes perturbations to nothing. One that is
-    stuck at one answer: the GAN term then has no gradient. A generator that ignores its target: the same perturbation whatever
-    class it is given.
+    A discriminator that has collapsed to certainty: the GAN term then only shrinks perturbations. A discriminator that is
+    stuck at one answer: the GAN term then has no gradient. A generator that ignores its target: it adds the same
+    perturbation for every class.
 
     Args:
-        aigan: the model that learns, as a callback's or inside another's.
-        images: float32 `(n, height, width, channels)` in `[0, 1]`, on which both networks are watched.
+        aigan: the model in training, itself or inside another one.
+        images: float32 `(n, height, width, channels)` in `[0, 1]`, on which both networks are checked.
     """
 
-    SURE = 1e-3  # of a discriminator whose loss is below it, every answer is right and nearly certain
+    COLLAPSED_LOSS = 1e-3  # below this loss every answer of the discriminator is right and nearly certain
     PATIENCE = 200  # steps; at first every generator ignores its target
-    ALIKE = 0.02  # perturbations towards two classes that differ by less than this share of their length are the same
-    CHANCE = 2 * math.log(2)  # the loss of a discriminator that always answers "as likely as not"
-    ONE_ANSWER = 0.01  # logits that spread by less, and a loss that is as near to chance, are no judgement
+    SAME_PERTURBATION = 0.02  # smallest distance of perturbations towards two classes, as a share of their length
+    CHANCE_LOSS = 2 * math.log(2)  # loss of a discriminator that always answers 0.5
+    STUCK_SPREAD = 0.01  # below this spread of logits, this close to the chance loss, the discriminator is stuck
 
     def __init__(self, aigan: AIGAN, images: np.ndarray):
         super().__init__()
@@ -37,35 +37,36 @@ class QuietFailures(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         loss = logs["discriminator_loss"]
         learned = self.aigan.steps_done >= self.PATIENCE
-        # A loss at chance alone may be a generator whose images nobody could tell from real ones.
-        if learned and abs(loss - self.CHANCE) < self.ONE_ANSWER and self.spread() < self.ONE_ANSWER:
+        # A loss at chance alone may mean that nobody could tell the generator's images from real ones.
+        at_chance = abs(loss - self.CHANCE_LOSS) < self.STUCK_SPREAD
+        if learned and at_chance and self.logit_spread() < self.STUCK_SPREAD:
             self._warn(
-                f"the discriminator is stuck: after epoch {epoch + 1} it answers the same whatever image it is shown. Should that "
-                "last, change --discriminator_learning_rate or --seed"
+                f"the discriminator is stuck: after epoch {epoch + 1} it gives every image the same answer. If that lasts, "
+                "change discriminator_learning_rate or seed"
             )
-        if loss < self.SURE:
+        if loss < self.COLLAPSED_LOSS:
             self._warn(
-                f"the discriminator has collapsed: its loss is {loss:.1g}, it tells every adversarial image from a real one. "
-                "Should success stay low, lower --discriminator_learning_rate or --gan_weight"
+                f"the discriminator has collapsed: its loss is {loss:.1g}, it recognises every adversarial image. If success "
+                "stays low, lower discriminator_learning_rate or gan_weight"
             )
         several = self.aigan.targeted and self.aigan.generator.settings["num_classes"] > 1
-        if several and learned and self.difference() < self.ALIKE:
+        if several and learned and self.target_distance() < self.SAME_PERTURBATION:
             self._warn(
                 f"the generator ignores its target: after epoch {epoch + 1} its perturbations towards two classes are alike. "
-                "Should success stay low, lower --gan_weight and --hinge_weight"
+                "If success stays low, lower gan_weight and hinge_weight"
             )
 
-    def difference(self) -> float:
-        """Mean L2 distance of the perturbations towards two classes, as a share of their mean L2 norm."""
-        budgets = self.aigan.max_epsilons(self.images)
+    def target_distance(self) -> float:
+        """Returns the mean L2 distance of the perturbations towards two classes, as a share of their mean L2 norm."""
+        epsilons = self.aigan.max_epsilons(self.images)
         first, second = (
-            self.aigan.perturb(self.images, tf.fill(budgets.shape, target), budgets)[0] for target in (0, 1)
+            self.aigan.perturb(self.images, tf.fill(epsilons.shape, target), epsilons)[0] for target in (0, 1)
         )
         length = tf.reduce_mean(l2_norms(first) + l2_norms(second)) / 2
         return float(tf.reduce_mean(l2_norms(first - second)) / tf.maximum(length, 1e-12))
 
-    def spread(self) -> float:
-        """Standard deviation of the discriminator's logits, of clean and of adversarial images together."""
+    def logit_spread(self) -> float:
+        """Returns the standard deviation of the discriminator's logits on clean and adversarial images."""
         adversarial_images = self.aigan(self.images, tf.zeros(len(self.images), tf.int32))
         images = tf.concat([self.images, adversarial_images], axis=0)
         return float(tf.math.reduce_std(self.aigan.discriminator(images, training=False)))

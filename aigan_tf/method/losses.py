@@ -1,4 +1,4 @@
-"""One function for each term of the paper's objective, each a mean over the batch, from logits."""
+"""The terms of the paper's objective: means over the batch, computed from logits."""
 
 import tensorflow as tf
 
@@ -6,7 +6,7 @@ from aigan_tf.method.threat_model import l2_norms
 
 
 def adversarial_loss(logits: tf.Tensor, targets: tf.Tensor, targeted: bool) -> tf.Tensor:
-    """L_adv (section 3.2): what makes the classifier wrong.
+    """L_adv (section 3.2): the loss that makes the classifier wrong.
 
     Targeted: `E l_C(x + G(x, t), t)`, the classifier's own cross-entropy towards the target.
     Untargeted: `E -log(1 - p_y)`, the negative log-probability of any class but the label.
@@ -14,7 +14,7 @@ def adversarial_loss(logits: tf.Tensor, targets: tf.Tensor, targeted: bool) -> t
     Args:
         logits: float `(batch, num_classes)`, the classifier's on adversarial images.
         targets: int `(batch,)`, target classes if `targeted`, else true labels.
-        targeted: which of the two.
+        targeted: selects the form.
 
     Returns:
         float scalar, at least 0.
@@ -29,8 +29,8 @@ def adversarial_loss(logits: tf.Tensor, targets: tf.Tensor, targeted: bool) -> t
 def gan_loss(fake_logits: tf.Tensor) -> tf.Tensor:
     """The generator's part of L_GAN: `E -log D(x + G(x, t))`.
 
-    Differs from the paper: the non-saturating form, since `E log(1 - D)` has no gradient where the
-    discriminator is sure.
+    Differs from the paper: the non-saturating form, since `E log(1 - D)` has no gradient if the
+    discriminator is certain.
 
     Args:
         fake_logits: float `(batch,)`, the discriminator's on adversarial images.
@@ -49,11 +49,11 @@ def discriminator_loss(real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Ten
 
 
 def hinge_loss(perturbations: tf.Tensor, threshold: float | tf.Tensor) -> tf.Tensor:
-    """L_hinge: `E max(0, ||G(x, t)||_2 - c)`, the price of a perturbation longer than `c`.
+    """L_hinge: `E max(0, ||G(x, t)||_2 - c)`, a penalty on perturbations longer than `c`.
 
     Args:
         perturbations: float `(batch, height, width, channels)`, G's output before clipping to `[0, 1]`.
-        threshold: `c`, an L2 norm of one image's perturbation (not the L-infinity budget); a float, or one an
-            image, float `(batch,)`.
+        threshold: `c`, an L2 norm of one image's perturbation (not the L-infinity budget); a float or float
+            `(batch,)`.
     """
     return tf.reduce_mean(tf.nn.relu(l2_norms(perturbations) - threshold))

@@ -1,4 +1,4 @@
-"""What training and evaluation report, as Keras metrics."""
+"""Metrics of training and validation: success and size of perturbations."""
 
 import keras
 import tensorflow as tf
@@ -13,7 +13,7 @@ class SuccessRate(keras.metrics.Mean):
     Targeted: the classifier answers the target class. Untargeted: it no longer answers the label.
 
     Args:
-        targeted: which of the two.
+        targeted: selects which.
         name: `"targeted_success_rate"` or `"untargeted_success_rate"`.
     """
 
@@ -27,8 +27,8 @@ class SuccessRate(keras.metrics.Mean):
         Args:
             logits: float `(batch, num_classes)` of the adversarial images.
             targets: int `(batch,)`, target classes, or labels if untargeted.
-            sample_weight: bool or float `(batch,)`; zero leaves an image out, such as one the
-                classifier misses without any attack.
+            sample_weight: bool or float `(batch,)`; zero leaves an image out, such as one that the
+                classifier misclassifies without any attack.
         """
         hit = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.cast(targets, tf.int32))
         success = hit if self.targeted else tf.logical_not(hit)
@@ -48,7 +48,7 @@ class PerturbationLinf(keras.metrics.Metric):
 
     def __init__(self, name: str = "perturbation_linf"):
         super().__init__(name=name)
-        # Among replicas all hold the same, since TensorFlow cannot take the greatest when it reads them.
+        # All replicas hold the same value, since TensorFlow has no maximum over replicas.
         self.largest = self.add_variable(shape=(), initializer="zeros", aggregation="mean", name="largest")
 
     def update_state(self, images, adversarial_images, sample_weight=None):

@@ -1,4 +1,4 @@
-"""The attacker A(x, t): projected gradient descent on the classifier, wholly inside the graph."""
+"""The attacker A(x, t): projected gradient descent on the classifier, inside the graph."""
 
 from collections.abc import Callable
 
@@ -26,8 +26,8 @@ def pgd_attack(
         classifier: images to logits, in inference mode.
         images: float32 `(batch, height, width, channels)` in `[0, 1]`.
         targets: int32 `(batch,)`, the classes to approach if `targeted`, else the labels to leave.
-        epsilon, step_size: L-infinity budget and length of one step, fractions of the pixel range; floats, or
-            one an image, float32 `(batch,)`.
+        epsilon, step_size: L-infinity budget and length of one step, fractions of the pixel range; floats or float32
+            `(batch,)`.
         num_steps: number of gradient steps.
         random_start: start from a uniform draw inside the budget instead of the image.
         targeted: descend the cross-entropy of `targets`, or ascend it.
@@ -40,7 +40,6 @@ def pgd_attack(
     if random_start:
         noise = tf.random.stateless_uniform(tf.shape(images), seed, -1.0, 1.0)
         start = apply_perturbation(images, per_image(epsilon, noise.dtype) * noise, epsilon)
-    # Both kinds use the cross-entropy of `targets`: down it, or up.
     direction = per_image(step_size, images.dtype) * (-1.0 if targeted else 1.0)
 
     def step(index, adversarial_images):

@@ -6,16 +6,16 @@ import keras
 
 
 class StageSwitch(keras.callbacks.Callback):
-    """Ends stage 1 after `stage1_epochs`, or sooner if validation success reaches `success`.
+    """Ends stage 1 after `stage1_epochs`, or earlier if validation success reaches `success`.
 
-    The attacker is there to show the generator the way. Once the generator reaches a good share
-    of the targets by itself, the attacker's gradient steps, most of a stage-1 step's time, buy
-    little, and a step of stage 2 teaches as much for a fraction of the price.
+    Differs from the paper, which does not say when to switch. The attacker shows the generator the way. Once the
+    generator reaches many targets by itself, the attacker's gradient steps, most of the time of a stage-1 step, add
+    little: a step of stage 2 teaches as much for a fraction of the time.
 
     Args:
         stage1_epochs: the most epochs stage 1 may take.
-        epochs: those of both stages.
-        success: validation success rate in `(0, 1]` that ends stage 1 at once; None for never.
+        epochs: epochs of both stages together.
+        success: validation success rate in `(0, 1]` that ends stage 1; None for never.
         on_stage1_end: called when stage 1 is over, before the switch.
     """
 
@@ -39,7 +39,5 @@ class StageSwitch(keras.callbacks.Callback):
             self.on_stage1_end()
             if epoch + 1 < self.epochs:
                 self.model.stage = 2
-            reason = (
-                f"validation success {measured:.1%} reached {self.success:.0%}" if reached else "its epochs are over"
-            )
+            reason = f"validation success is {measured:.1%}" if reached else "its epochs are over"
             print(f"Stage 1 ends after epoch {epoch + 1}: {reason}; the attacker is removed.", flush=True)

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 
 def per_image(epsilon: float | tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """Returns a budget so that it multiplies images: one for all as it is, one an image as `(batch, 1, 1, 1)`."""
+    """Returns a budget in a shape that multiplies images: a scalar as it is, `(batch,)` as `(batch, 1, 1, 1)`."""
     epsilon = tf.cast(epsilon, dtype)
     return epsilon[:, tf.newaxis, tf.newaxis, tf.newaxis] if epsilon.shape.rank == 1 else epsilon
 
@@ -14,13 +14,13 @@ def per_image(epsilon: float | tf.Tensor, dtype: tf.DType) -> tf.Tensor:
 def project(values: tf.Tensor, low: float | tf.Tensor, high: float | tf.Tensor) -> tf.Tensor:
     """Moves values into `[low, high]`, with the gradient of projected descent.
 
-    What would push a value that lies on a bound or beyond it further out gets no gradient, as PGD's projection would undo
-    the step; everything else passes as it is. So nothing at the edge is stuck: a hard clamp has no gradient there in
-    either direction, and a tanh less and less.
+    A gradient that would push a value on or beyond a bound further out is zero, as PGD's projection would undo the step;
+    every other gradient passes unchanged. So nothing at the edge is stuck: a hard clamp has no gradient there in either
+    direction, and that of a tanh vanishes.
 
     Args:
         values: float, any shape.
-        low, high: numbers, or tensors of the same dtype that broadcast to it; they get no gradient.
+        low, high: numbers, or tensors of the same dtype that broadcast to `values`; they get no gradient.
 
     Returns:
         The shape of `values`.
@@ -43,10 +43,10 @@ def bounded(directions: tf.Tensor, epsilon: float | tf.Tensor, training: bool = 
 
     Args:
         directions: float `(batch, height, width, channels)`, any value, in units of the budget.
-        epsilon: L-infinity budget as a fraction of the pixel range, a float or one an image, float `(batch,)`;
-            `8 / 255` is eight grey levels.
-        training: whether the network learns through it, by the gradient of `project`; the values are the same. Without,
-            no gradient function is in the graph: a SavedModel would register it anew, for good, each time it is loaded.
+        epsilon: L-infinity budget as a fraction of the pixel range, a float or float `(batch,)`; `8 / 255` is eight
+            grey levels.
+        training: whether the network learns through it, by the gradient of `project`; the values are the same. If not,
+            the graph holds no gradient function, which a SavedModel would register again each time it is loaded.
 
     Returns:
         Perturbations of the same shape and dtype, within `epsilon` everywhere.
@@ -66,9 +66,9 @@ def apply_perturbation(
     Args:
         images: float32 `(batch, height, width, channels)` in `[0, 1]`.
         perturbations: float32, same shape, in units of the full pixel range.
-        epsilon: L-infinity budget in that unit, a float or one an image, float `(batch,)`.
-        training: as in `bounded`. By the gradient of `project` a black pixel that is made darker, which changes nothing,
-            still learns that lighter would be better.
+        epsilon: L-infinity budget in that unit, a float or float `(batch,)`.
+        training: as in `bounded`. With the gradient of `project`, a black pixel that the generator darkens, which changes
+            nothing, still learns that lighter would be better.
 
     Returns:
         float32, shape of `images`, in `[0, 1]` and within `epsilon` of `images` up to rounding (1e-7).
@@ -116,9 +116,9 @@ def linf_norms(perturbations: tf.Tensor) -> tf.Tensor:
 
 
 def quantize(images: tf.Tensor, adversarial_images: tf.Tensor, epsilon: float) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns both batches as 8-bit pictures that still obey the threat model.
+    """Returns both batches as 8-bit images that still obey the threat model.
 
-    The adversarial picture is the 8-bit image nearest to `adversarial_images` among those within
+    The adversarial image is the 8-bit image nearest to `adversarial_images` among those within
     `epsilon` of the 8-bit clean image, so that rounding never carries a pixel out of the budget.
 
     Args:
@@ -129,7 +129,7 @@ def quantize(images: tf.Tensor, adversarial_images: tf.Tensor, epsilon: float) -
     Returns:
         `(clean, adversarial)`, uint8, shape of `images`.
     """
-    levels = tf.floor(epsilon * 255.0 + 1e-4)  # 8 / 255 must give 8 whatever way it was rounded
+    levels = tf.floor(epsilon * 255.0 + 1e-4)  # 8 / 255 must give 8 however it was rounded
     clean = tf.round(images * 255.0)
     adversarial = tf.clip_by_value(tf.round(adversarial_images * 255.0), clean - levels, clean + levels)
     return tf.cast(clean, tf.uint8), tf.cast(tf.clip_by_value(adversarial, 0.0, 255.0), tf.uint8)

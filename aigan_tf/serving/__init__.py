@@ -1,1 +1,1 @@
-"""The SavedModel for TensorFlow Serving, and a client."""
+"""The SavedModel for TensorFlow Serving, and a client of it."""

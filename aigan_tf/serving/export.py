@@ -5,6 +5,7 @@ import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
+import keras
 import tensorflow as tf
 
 from aigan_tf.engine import saved_model
@@ -17,19 +18,19 @@ class ServedGenerator(tf.Module):
     """Checks a request inside the graph, then perturbs its images.
 
     Args:
-        generator: images and classes to directions.
+        generator: images, targets and budgets (shares of `epsilon`) to directions, in units of the budget.
         image_shape: `(height, width, channels)` it was trained for.
-        class_names: name of each class that may be asked for.
+        class_names: name of each class, in label order.
         epsilon: L-infinity budget as a fraction of the pixel range.
-        targeted: whether the class is a target (`target_class`) or the true one (`label`).
+        targeted: whether the class in a request is the target (`target_class`) or the true class (`label`).
         variable_epsilon: whether the generator takes budgets up to `epsilon`.
-        classifier: the model under attack, images to logits, where it is to be served along; or None.
+        classifier: the model under attack, images to logits, for the signature classify; None leaves it out.
     """
 
     def __init__(
         self,
-        generator,
-        image_shape,
+        generator: keras.Model,
+        image_shape: tuple[int, int, int],
         class_names: Sequence[str],
         epsilon: float,
         targeted: bool,
@@ -37,7 +38,7 @@ class ServedGenerator(tf.Module):
         classifier: Callable[[tf.Tensor], tf.Tensor] | None = None,
     ):
         super().__init__()
-        # The variables are tracked, so that they are saved; the model is not: Keras would add signatures of its own.
+        # The variables are tracked, and so saved. The model is not, since Keras would add signatures of its own.
         self.generator_variables = [variable.value for variable in generator.variables]
         self.generator = functools.partial(generator)
         self.image_shape = tuple(image_shape)
@@ -50,83 +51,92 @@ class ServedGenerator(tf.Module):
         if classifier is not None:
             spec = tf.TensorSpec((None, *self.image_shape), tf.float32)
             self.logits = tf.function(classifier).get_concrete_function(spec)
-            # In the order of the graph: TensorFlow's own changes from process to process, and with it the file.
+            # In the order of the graph: TensorFlow's own order differs between processes, and the file with it.
             order = [id(capture) for capture in self.logits.captured_inputs]
             self.classifier_variables = sorted(
                 self.logits.graph.variables, key=lambda variable: order.index(id(variable.handle))
             )
 
-    def attack(self, images: tf.Tensor, classes: tf.Tensor, epsilons: tf.Tensor | None = None) -> tf.Tensor:
-        """Returns adversarial images float32, unchecked; `epsilons` float32 `(batch,)`, None for the greatest."""
+    def attack(self, images: tf.Tensor, targets: tf.Tensor, epsilons: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns adversarial images; its arguments are not checked.
+
+        Args:
+            images: float32 `(batch, height, width, channels)` in `[0, 1]`.
+            targets: int32 `(batch,)`, target classes; of an untargeted generator the labels.
+            epsilons: float32 `(batch,)`, the budget of each image; None for the largest.
+
+        Returns:
+            float32, shape of `images`, in `[0, 1]` and within the budget.
+        """
         if epsilons is None:
-            epsilons = tf.fill(tf.shape(classes), self.epsilon)
-        _, adversarial_images = perturb(self.generator, images, classes, epsilons, self.epsilon)
+            epsilons = tf.fill(tf.shape(targets), self.epsilon)
+        _, adversarial_images = perturb(self.generator, images, targets, epsilons, self.epsilon)
         return adversarial_images
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """Returns the signatures by name; the first dimension of all inputs and outputs is the batch.
 
-        serving_default: images float32 and a class int32 an image, to adversarial_images and perturbation.
-        encoded: image_bytes, each a PNG or JPEG file, and classes, to adversarial_image_bytes, PNG files.
-        class_number: class_name, a class's name or its number as text, to the number that the others take.
-        with_epsilon, of a generator that takes budgets: serving_default with an epsilon float32 for each
-        image, up to the greatest, which the others use.
-        classify, where the classifier is served along: serving_default, and the classifier's logits of the
-        adversarial images and whether each is a success.
+        - serving_default: images float32 and a class int32 per image, to adversarial_images and perturbation.
+        - encoded: image_bytes, each a PNG or JPEG file, and classes, to adversarial_image_bytes, PNG files.
+        - class_number: class_name, a class's name or its number as text, to the number that the others take.
+        - with_epsilon, if the generator takes budgets: serving_default with an epsilon float32 per image, up to the largest,
+          which the other signatures use.
+        - classify, if there is a classifier: serving_default, and also the classifier's logits of the adversarial images and
+          whether each attack succeeds.
 
-        The shapes of the inputs are open, so that a wrong one reaches the graph's own check, which
-        names what was expected, instead of an error of the runtime.
+        The shapes of the inputs are open, so that a wrong one reaches the graph's own check, which says what is expected,
+        rather than an error of the runtime.
         """
         images = tf.TensorSpec(None, tf.float32, name="images")
-        classes = tf.TensorSpec(None, tf.int32, name=self.class_input)
-        made = {
-            "serving_default": self._signature(self._serve, images, classes),
+        targets = tf.TensorSpec(None, tf.int32, name=self.class_input)
+        signatures = {
+            "serving_default": self._signature(self._serve, images, targets),
             "encoded": self._signature(
-                self._serve_encoded, tf.TensorSpec(None, tf.string, name="image_bytes"), classes
+                self._serve_encoded, tf.TensorSpec(None, tf.string, name="image_bytes"), targets
             ),
             "class_number": self._signature(self._number, tf.TensorSpec(None, tf.string, name="class_name")),
         }
         if self.variable_epsilon:
             epsilons = tf.TensorSpec(None, tf.float32, name="epsilon")
-            made["with_epsilon"] = self._signature(self._serve, images, classes, epsilons)
+            signatures["with_epsilon"] = self._signature(self._serve, images, targets, epsilons)
         if self.logits is not None:
-            made["classify"] = self._signature(self._classify, images, classes)
-        return made
+            signatures["classify"] = self._signature(self._classify, images, targets)
+        return signatures
 
-    def _signature(self, function, *specs):
+    def _signature(self, outputs_of, *specs):
         names = [spec.name for spec in specs]
 
         def signature(**inputs):
-            outputs = function(*(inputs[name] for name in names))
+            outputs = outputs_of(*(inputs[name] for name in names))
             return {name: tf.identity(value, name=name) for name, value in outputs.items()}
 
         return tf.function(signature).get_concrete_function(**dict(zip(names, specs, strict=True)))
 
-    def _serve(self, images, classes, epsilons=None):
+    def _serve(self, images, targets, epsilons=None):
         checks = request_checks.image_checks(images, self.image_shape)
-        checks += request_checks.class_checks("images", images, self.class_input, classes)
+        checks += request_checks.class_checks("images", images, self.class_input, targets)
         checks += request_checks.pixel_checks(images)
-        checks += request_checks.range_checks(self.class_input, classes, len(self.class_names))
+        checks += request_checks.range_checks(self.class_input, targets, len(self.class_names))
         if epsilons is not None:
-            checks += request_checks.epsilon_checks(epsilons, self.epsilon, self.class_input, classes)
+            checks += request_checks.epsilon_checks(epsilons, self.epsilon, self.class_input, targets)
         with tf.control_dependencies(request_checks.refusals(checks)):
-            # Only tells the graph the shapes that were checked. Not ensure_shape: it would fail first, unnamed.
+            # Tells the graph the shapes that were checked. Not by ensure_shape, whose own error would come first.
             images = tf.reshape(images, (-1, *self.image_shape))
-            classes = tf.reshape(classes, (-1,))
+            targets = tf.reshape(targets, (-1,))
             epsilons = None if epsilons is None else tf.reshape(epsilons, (-1,))
-        adversarial_images = self.attack(images, classes, epsilons)
-        # The perturbation is what was really added, after clipping to [0, 1].
+        adversarial_images = self.attack(images, targets, epsilons)
+        # The perturbation is what was added in the end, after clipping to [0, 1].
         return {"adversarial_images": adversarial_images, "perturbation": adversarial_images - images}
 
-    def _serve_encoded(self, image_bytes, classes):
-        checks = request_checks.class_checks("image_bytes", image_bytes, self.class_input, classes)
+    def _serve_encoded(self, image_bytes, targets):
+        checks = request_checks.class_checks("image_bytes", image_bytes, self.class_input, targets)
         checks += request_checks.file_checks(image_bytes)
-        checks += request_checks.range_checks(self.class_input, classes, len(self.class_names))
+        checks += request_checks.range_checks(self.class_input, targets, len(self.class_names))
         with tf.control_dependencies(request_checks.refusals(checks)):
-            image_bytes, classes = tf.reshape(image_bytes, (-1,)), tf.reshape(classes, (-1,))
+            image_bytes, targets = tf.reshape(image_bytes, (-1,)), tf.reshape(targets, (-1,))
         pictures = tf.map_fn(self._decode, image_bytes, fn_output_signature=tf.TensorSpec(self.image_shape, tf.uint8))
         images = tf.cast(pictures, tf.float32) / 255.0
-        _, adversarial = quantize(images, self.attack(images, classes), self.epsilon)
+        _, adversarial = quantize(images, self.attack(images, targets), self.epsilon)
         return {"adversarial_image_bytes": tf.map_fn(tf.io.encode_png, adversarial, fn_output_signature=tf.string)}
 
     def _decode(self, file):
@@ -135,20 +145,20 @@ class ServedGenerator(tf.Module):
             return tf.reshape(tf.io.decode_image(file, channels, expand_animations=False), self.image_shape)
 
     def _number(self, class_name):
-        asked = tf.reshape(class_name, (-1, 1))
-        named = tf.equal(asked, tf.constant([self.class_names]))
-        numbered = tf.equal(asked, tf.constant([[str(number) for number in range(len(self.class_names))]]))
-        # Names go first: a folder's classes may be called 0, 1, 10, 2, in this order.
+        given = tf.reshape(class_name, (-1, 1))
+        named = tf.equal(given, tf.constant([self.class_names]))
+        numbered = tf.equal(given, tf.constant([[str(number) for number in range(len(self.class_names))]]))
+        # Names come first: the classes of an image folder may be called 0, 1, 10, 2, in this order.
         known = tf.where(tf.reduce_any(named, axis=-1, keepdims=True), named, numbered)
         checks = request_checks.name_checks(class_name, known, self.class_names)
         with tf.control_dependencies(request_checks.refusals(checks)):
             return {self.class_input: tf.argmax(known, axis=-1, output_type=tf.int32)}
 
-    def _classify(self, images, classes):
-        outputs = self._serve(images, classes)
+    def _classify(self, images, targets):
+        outputs = self._serve(images, targets)
         logits = self.logits(outputs["adversarial_images"])
-        answered = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.reshape(classes, (-1,)))
-        return outputs | {"logits": logits, "success": answered if self.targeted else ~answered}
+        reached = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.reshape(targets, (-1,)))
+        return outputs | {"logits": logits, "success": reached if self.targeted else ~reached}
 
 
 def export_generator(
@@ -160,10 +170,13 @@ def export_generator(
     """Writes the next version, `folder/N`, whole or not at all, and returns its path.
 
     Args:
-        folder: where the versions lie.
+        folder: the folder of the versions.
         served: what is saved.
-        preset: settings that travel with it, ready for JSON, as assets/preset.json; class names lie beside.
-        seal: called with the path, and with the folder that gets this name next; see `Workdir.seal`.
+        preset: settings for assets/preset.json, beside the class names.
+        seal: called with the path and the finished folder, which is given this name afterwards; see `Workdir.seal`.
+
+    Raises:
+        InputError: the folder cannot be written.
     """
     newest = latest_version(folder)
     path = folder / str(int(newest.name) + 1 if newest else 1)
@@ -180,7 +193,7 @@ def export_generator(
 
 
 def example_requests(served: ServedGenerator, signatures: Mapping) -> dict[str, dict[str, tf.Tensor]]:
-    """Returns inputs by name for each signature: one grey image towards class 0."""
+    """Returns inputs by name for each signature: one grey image, class 0."""
     image = tf.fill((1, *served.image_shape), 0.5)
     examples = {
         "images": image,
@@ -196,5 +209,5 @@ def example_requests(served: ServedGenerator, signatures: Mapping) -> dict[str, 
 
 
 def latest_version(folder: pathlib.Path) -> pathlib.Path | None:
-    """The newest exported version, `folder/N` with the largest N, or None."""
+    """Returns the newest exported version, `folder/N` with the largest N; None if there is none."""
     return next(reversed(numbered(folder)), None)

@@ -1,7 +1,7 @@
-"""What a request must be, checked inside the served graph: a bad one fails as InvalidArgument that names the cause.
+"""Checks of a request inside the served graph: a bad one fails with InvalidArgumentError, whose message names the cause.
 
-A check is a triple: whether it holds, what to say if not, and what was received. The first and the last are functions
-without arguments, called only where the checks before hold.
+A check is a triple: whether it holds, the message if not, and what was received. The first and the last are functions
+without arguments; their operations run only if the checks before hold.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ Check = tuple[Callable[[], tf.Tensor], str, Callable[[], tf.Tensor]]
 
 
 def refusals(checks: Sequence[Check]) -> list[tf.Operation]:
-    """Returns assertions that fail a bad request, at the first check that does not hold."""
+    """Returns assertions; a bad request fails at the first check that does not hold."""
     assertions = []
     for condition, message, received in checks:
         with tf.control_dependencies(assertions):  # a later check may rely on an earlier one
@@ -53,7 +53,7 @@ def pixel_checks(images: tf.Tensor) -> list[Check]:
 
 
 def rank_checks(name: str, values: tf.Tensor) -> list[Check]:
-    """One value an image."""
+    """One value per image."""
     return [
         (
             lambda: tf.equal(tf.size(tf.shape(values)), 1),
@@ -64,49 +64,49 @@ def rank_checks(name: str, values: tf.Tensor) -> list[Check]:
 
 
 def empty_checks(values: tf.Tensor) -> list[Check]:
-    """At least one image: some kernels fail on an empty batch (oneDNN's fused convolutions), so all refuse it alike."""
+    """At least one image: some kernels, such as oneDNN's fused convolutions, fail on an empty batch."""
     return [
         (lambda: tf.size(values) > 0, "the batch must hold at least one image; received", lambda: tf.size(values)),
     ]
 
 
-def class_checks(name: str, inputs: tf.Tensor, class_input: str, classes: tf.Tensor) -> list[Check]:
-    """As many classes as inputs, which are called `name`."""
+def class_checks(name: str, inputs: tf.Tensor, class_input: str, targets: tf.Tensor) -> list[Check]:
+    """As many classes, called `class_input`, as inputs, called `name`."""
     return [
         *([] if name == "images" else rank_checks(name, inputs)),
-        *rank_checks(class_input, classes),
+        *rank_checks(class_input, targets),
         (
-            lambda: tf.equal(tf.shape(inputs)[0], tf.size(classes)),
+            lambda: tf.equal(tf.shape(inputs)[0], tf.size(targets)),
             f"{name} and {class_input} must have the same batch size; received",
-            lambda: tf.stack([tf.shape(inputs)[:1], tf.shape(classes)[:1]]),
+            lambda: tf.stack([tf.shape(inputs)[:1], tf.shape(targets)[:1]]),
         ),
-        *empty_checks(classes),
+        *empty_checks(targets),
     ]
 
 
-def range_checks(class_input: str, classes: tf.Tensor, num_classes: int) -> list[Check]:
-    """Classes that there are."""
+def range_checks(class_input: str, targets: tf.Tensor, num_classes: int) -> list[Check]:
+    """Classes from 0 to `num_classes` - 1."""
     return [
         (
-            lambda: tf.reduce_all((classes >= 0) & (classes < num_classes)),
+            lambda: tf.reduce_all((targets >= 0) & (targets < num_classes)),
             f"{class_input} must lie in [0, {num_classes - 1}]; received from and to",
-            lambda: tf.stack([tf.reduce_min(classes), tf.reduce_max(classes)]),
+            lambda: tf.stack([tf.reduce_min(targets), tf.reduce_max(targets)]),
         )
     ]
 
 
-def epsilon_checks(epsilons: tf.Tensor, greatest: float, class_input: str, classes: tf.Tensor) -> list[Check]:
-    """A budget for each image, above 0 and at most the greatest."""
+def epsilon_checks(epsilons: tf.Tensor, largest: float, class_input: str, targets: tf.Tensor) -> list[Check]:
+    """One budget per image, above 0 and at most the largest."""
     return [
         (
-            lambda: tf.equal(tf.size(tf.shape(epsilons)), 1) & tf.equal(tf.size(epsilons), tf.size(classes)),
+            lambda: tf.equal(tf.size(tf.shape(epsilons)), 1) & tf.equal(tf.size(epsilons), tf.size(targets)),
             f"epsilon must have the shape (batch,), one for each {class_input}; received",
             lambda: tf.shape(epsilons),
         ),
         (
-            # Not its negation: a NaN fails it too.
-            lambda: tf.reduce_all((epsilons > 0.0) & (epsilons <= greatest)),
-            f"epsilon must lie above 0 and at most at {greatest:.9g}, as trained; received from and to",
+            # Written so that NaN fails too.
+            lambda: tf.reduce_all((epsilons > 0.0) & (epsilons <= largest)),
+            f"epsilon must lie above 0 and at most at {largest:.9g}, as trained; received from and to",
             lambda: tf.stack([tf.reduce_min(epsilons), tf.reduce_max(epsilons)]),
         ),
     ]
@@ -115,16 +115,16 @@ def epsilon_checks(epsilons: tf.Tensor, greatest: float, class_input: str, class
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 
 
-def _begin(files, magic):
+def _starts_with(files, magic):
     return tf.equal(tf.strings.substr(files, 0, len(magic)), magic)
 
 
 def file_checks(image_bytes: tf.Tensor) -> list[Check]:
-    """PNG or JPEG files: the decoder would take GIF and BMP too, and names neither this input nor what it expects."""
-    png = _begin(image_bytes, _PNG) & (tf.strings.length(image_bytes) >= 24)  # up to its width and height
+    """PNG or JPEG files: the decoder takes GIF and BMP too, and its errors do not name this input."""
+    png = _starts_with(image_bytes, _PNG) & (tf.strings.length(image_bytes) >= 24)  # the header, with width and height
     return [
         (
-            lambda: tf.reduce_all(png | _begin(image_bytes, _JPEG)),
+            lambda: tf.reduce_all(png | _starts_with(image_bytes, _JPEG)),
             "image_bytes must each be a PNG or JPEG file; received other bytes or a header cut off, of sizes",
             lambda: tf.strings.length(image_bytes),
         )
@@ -132,13 +132,13 @@ def file_checks(image_bytes: tf.Tensor) -> list[Check]:
 
 
 def size_checks(file: tf.Tensor, height: int, width: int) -> list[Check]:
-    """A picture's size by its file's header, undecoded: a file of 0.4 MB may hold a picture of 400."""
+    """The size in a file's header, before it is decoded: a file of 0.4 MB may hold an image of 400 MB."""
 
     def png():
         width_and_height = tf.io.decode_raw(tf.strings.substr(file, 16, 8), tf.int32, little_endian=False)
         return tf.reverse(width_and_height, [0])
 
-    size = tf.cond(_begin(file, _PNG), png, lambda: tf.io.extract_jpeg_shape(file)[:2])
+    size = tf.cond(_starts_with(file, _PNG), png, lambda: tf.io.extract_jpeg_shape(file)[:2])
     return [
         (
             lambda: tf.reduce_all(tf.equal(size, (height, width))),
@@ -149,7 +149,7 @@ def size_checks(file: tf.Tensor, height: int, width: int) -> list[Check]:
 
 
 def name_checks(class_name: tf.Tensor, known: tf.Tensor, class_names: Sequence[str]) -> list[Check]:
-    """Names of classes that there are; `known` bool `(batch, classes)` says which each one is."""
+    """Known class names; `known`, bool `(batch, num_classes)`, marks the class of each name."""
     return [
         *rank_checks("class_name", class_name),
         *empty_checks(class_name),

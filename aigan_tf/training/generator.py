@@ -30,7 +30,13 @@ from aigan_tf.workdir import Workdir
 def train_generator(
     config: Config, dataset: ImageDataset, classifier: Callable, folder: Workdir, devices: Devices | None = None
 ) -> AIGAN:
-    """Runs both stages, or what is left of them, and returns the trained model; `devices` None is one device.
+    """Runs both stages, or what is left of them, and returns the trained model.
+
+    Args:
+        config, dataset: of the run.
+        classifier: images in `[0, 1]` to logits, under attack; with `black_box` it is only queried.
+        folder: the run's.
+        devices: None for one device.
 
     Raises:
         InputError: the folder's files cannot be used.
@@ -72,7 +78,9 @@ def _surrogate(config, dataset, classifier, folder):
         config.queries_per_epoch,
         seed=config.seed,
     )
-    say(f"The generator is trained against the surrogate; success in training is that against {config.black_box}.")
+    say(
+        f"The generator is trained against the surrogate; success in training is measured against it ({config.black_box})."
+    )
     saved = {"surrogate": surrogate, "surrogate_optimizer": optimizer, "queries": black_box.queries}
     # Called as it is, not frozen: its weights follow the answers.
     return functools.partial(surrogate, training=False), [distillation], saved
@@ -89,21 +97,21 @@ def fit(
     saved: Mapping[str, object] | None = None,
     distillation: Sequence[keras.callbacks.Callback] = (),
 ) -> bool:
-    """Trains a model up to `epochs`, from the last checkpoint in `folder` on.
+    """Trains a model up to `epochs`; continues from the last checkpoint in `folder`.
 
     Args:
         aigan: compiled, made in the strategy's scope.
         config, dataset, devices: of the run.
-        folder: where checkpoints and histories lie; only the chief writes.
-        epochs: how many the run has, those before included.
-        callbacks: come before those that write.
+        folder: holds checkpoints and histories; only the chief writes.
+        epochs: of the whole run, finished ones included.
+        callbacks: called before the history and the checkpoint are written.
         saved: what a checkpoint holds besides the model's own state.
-        distillation: callbacks that add losses to the logs, so they come before those that check losses.
+        distillation: callbacks that add losses to the logs, called before losses are checked.
 
     Returns:
         True if training ran: the caller must save `folder.weights`, last of all. False if finished weights were loaded.
     """
-    if folder.weights.exists():  # written last: training is over, whatever has become of its checkpoints
+    if folder.weights.exists():  # written last: training is over, even if its checkpoints are gone
         load_weights(aigan.generator, folder.weights, "the weights train.py wrote", "restore the file")
         return False
     history = MetricsHistory(folder.metrics, folder.logs)
@@ -118,8 +126,6 @@ def fit(
         say(f"Continuing the generator after step {steps_done} of {epochs * steps}, in stage {aigan.stage}.")
     say(f"Training the generator: {config.attack}, epsilon {shown_value(config.epsilon)}, {steps} steps per epoch.")
     began = time.perf_counter()
-    success = aigan.success_rate.name
-    shown = ["generator_loss", success, "perturbation_l2", f"val_{success}", "val_perturbation_l2"]
     with (
         MixedPrecision(config.mixed_precision, (aigan.generator, aigan.discriminator)) as precision,
         checkpoint if devices.is_chief else contextlib.nullcontext(),
@@ -128,8 +134,8 @@ def fit(
         devices.fit(
             aigan,
             functools.partial(
-                training_batches, dataset.train, config.batch_size, config.seed, max_shift=config.max_shift,
-                flip=config.flip,
+                training_batches, dataset.train, config.batch_size, config.seed,
+                max_shift=config.max_shift, flip=config.flip,
             ),
             steps_per_epoch=steps,
             steps_done=steps_done,
@@ -137,7 +143,7 @@ def fit(
             validation_data=evaluation_batches(dataset.validation, 500),
             callbacks=[
                 precision,
-                Progress(shown, epochs, show_stage=len(callbacks) > 0),
+                _progress(aigan, epochs, show_stage=bool(callbacks)),  # AdvGAN has no stages and no switch
                 *distillation,
                 StopNotFinite(checkpoint.checkpoint_hint, "train again with a lower `learning_rate`"),
                 QuietFailures(aigan, dataset.validation.take(slice(0, 16)).as_float()),
@@ -147,6 +153,12 @@ def fit(
         )  # fmt: skip
     say(f"Trained for {time.perf_counter() - began:.0f} s.")
     return True
+
+
+def _progress(aigan, epochs, show_stage):
+    success = aigan.success_rate.name
+    shown = ["generator_loss", success, "perturbation_l2", f"val_{success}", "val_perturbation_l2"]
+    return Progress(shown, epochs, show_stage)
 
 
 def save_generator(aigan: AIGAN, path: pathlib.Path) -> None:
@@ -159,7 +171,7 @@ def save_generator(aigan: AIGAN, path: pathlib.Path) -> None:
 
 
 class _WeightsInMemory(io.BytesIO):
-    """Where Keras writes weights in place of a file: HDF5 crashes the process if the disk is full."""
+    """Takes weights in memory: HDF5 crashes the process if it writes to a disk that is full."""
 
     def __str__(self):
-        return "generator.weights.h5"  # Keras insists on the ending
+        return "generator.weights.h5"  # Keras requires the ending

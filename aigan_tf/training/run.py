@@ -79,12 +79,12 @@ def train_and_export(
 
 
 def _require_exported_classifier(folder, config, dataset):
-    """An export of an earlier command, or one that was stopped later, may lack the classifier."""
+    """Refuses a finished export that lacks the classifier; the run's first command did not ask for it."""
     if "classify" not in ExportedGenerator(folder, config, dataset.image_shape).loaded.signatures:
         raise InputError(
             f"{folder.exports} holds an export without the classifier",
-            "a new run with `export_classifier`",
-            f"give another `workdir`, or add a version: python -m aigan_tf export {folder.path} with `export_classifier`",
+            "one with it, as `export_classifier` asks",
+            f"add a version: python -m aigan_tf export {folder.path} with `export_classifier`",
         )
 
 
@@ -132,7 +132,7 @@ def export(
         config.variable_epsilon,
         classifier,
     )
-    # Files of this machine go by their names alone.
+    # Paths of this machine are reduced to file names.
     names = {name: pathlib.Path(getattr(config, name)).name for name in ("dataset", "classifier")}
     preset = dataclasses.asdict(config) | names | {"image_shape": dataset.image_shape}
     for path in ("class_names", "custom_objects"):
@@ -144,10 +144,10 @@ def export(
 def open_run(
     config: Config, workdir: str | os.PathLike, data_dir: str | None, strategy: str = "none"
 ) -> Iterator[tuple[Workdir, ImageDataset, Callable, Devices]]:
-    """Claims the folder for these settings; yields it, the data set, the classifier (trained if need be) and the devices.
+    """Claims the folder for these settings; yields it, the data set, the classifier (trained if necessary) and the devices.
 
-    No other run may use the folder while the block lasts. Of several processes the chief does all this; the others must
-    see the same folder and read it once the chief is ready. All leave the block together.
+    No other run can use the folder while the block lasts. Of several processes the chief prepares the folder; the others
+    see the same one and read it once the chief is ready. All leave the block together.
 
     Raises:
         InputError: something the user gave cannot be used.
@@ -166,7 +166,7 @@ def open_run(
     _refuse_unfit_devices(config, devices, strategy)
     dataset = load_dataset(config, data_dir)
     own = _fitting_classifier(config, dataset)
-    # If the user's own files are part of the run, it is another run once they change.
+    # The user's own files are part of the run: if they change, it is another run.
     files = ["class_names", "classifier", "custom_objects", *(["dataset"] if dataset.is_folder else [])]
     with folder.locked():
         continued = folder.open(settings, digests_of(config, files))
@@ -190,7 +190,7 @@ def _refuse_unfit_devices(config, devices, strategy):
     if devices.distributed and config.black_box:
         raise InputError(
             strategy,
-            "it without `black_box`, whose surrogate is trained on one device",
+            "no `black_box` beside it, since a surrogate is trained on one device",
             "leave one of them out",
             setting="strategy",
         )
@@ -214,7 +214,7 @@ def _fitting_classifier(config, dataset):
         )
     refuse_too_long_shifts(config, dataset.image_shape)
     if config.black_box:
-        fitting_architecture(config.black_box, dataset.image_shape)
+        fitting_architecture(config.black_box, dataset.image_shape, "black_box")
     if is_built_in(config.classifier):
         fitting_architecture(config.classifier, dataset.image_shape)
         return None

@@ -1,162 +1,216 @@
-"""Adversarial training."""
+"""Adversarial training of a classifier trained here, and of a user's own (hardening)."""
 
 import functools
+import hashlib
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import layers
 
-from aigan_tf import build as building
+from aigan_tf.build import build_aigan
 from aigan_tf.classifiers import architectures
 from aigan_tf.classifiers.adversarial_training import AdversarialTraining, GeneratorTraining
+from aigan_tf.classifiers.training import hardened_classifier
 from aigan_tf.config import make_config
+from aigan_tf.engine.checkpoints import Checkpoint
+from aigan_tf.errors import InputError
+from aigan_tf.evaluation import compare
 from aigan_tf.method.pgd import pgd_attack
+from aigan_tf.training.run import train_and_export
+from aigan_tf.workdir import Workdir
 
 SEEDS = tf.constant([[0, 1], [2, 3]], tf.int64)
+SETTINGS = dict(dataset="digits", epsilon=0.15, generator_width=8, generator_blocks=1)
+HARDENING = SETTINGS | dict(
+    input_range=(0, 255), classifier_epochs=2, stage1_epochs=0, stage2_epochs=1, steps_per_epoch=3
+)
 
 
-def compiled(classifier, *arguments, **kwargs):
-    trainer = AdversarialTraining(classifier, *arguments, **kwargs)
-    trainer.compile(
-        keras.optimizers.SGD(0.05),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        jit_compile=False,
-    )
+def compiled(trainer, optimizer=None):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    trainer.compile(optimizer or keras.optimizers.SGD(0.05), loss, metrics=["accuracy"], jit_compile=False)
     return trainer
 
 
-def test_half_of_a_batch_is_one_step_up_the_loss_of_the_answer(digit_classifier, batch):
-    images, labels = batch
-    trainer = compiled(digit_classifier, "fgsm", 0.1)
-    attacked = trainer.attacked(tf.constant(images), tf.constant(labels), SEEDS).numpy()
-    np.testing.assert_array_equal(attacked[8:], images[8:])
-    # The classifier is linear: the gradient of the loss at an image is known in closed form.
+def attacked(trainer, batch, seeds=SEEDS):
+    return trainer.attacked(*map(tf.constant, batch), seeds).numpy()
+
+
+def assert_same_weights(actual, expected):
+    for a, b in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_fgsm_moves_half_of_a_batch_up_the_loss_of_the_predicted_class(digit_classifier, batch):
+    images, _ = batch
+    adversarial = attacked(AdversarialTraining(digit_classifier, "fgsm", 0.1), batch)
+    np.testing.assert_array_equal(adversarial[8:], images[8:])
+    # The classifier is linear: the gradient of the loss with respect to an image is known in closed form.
     weights, bias = digit_classifier.layers[-1].get_weights()
     logits = images[:8].reshape(8, -1) @ weights + bias
     probabilities = np.exp(logits - logits.max(1, keepdims=True))
     probabilities /= probabilities.sum(1, keepdims=True)
     gradient = (probabilities - np.eye(10)[logits.argmax(1)]) @ weights.T
     expected = np.clip(images[:8] + 0.1 * np.sign(gradient).reshape(8, 8, 8, 1), 0, 1)
-    np.testing.assert_allclose(attacked[:8], expected, atol=1e-6)
+    np.testing.assert_allclose(adversarial[:8], expected, atol=1e-6)
 
 
-def test_every_image_is_attacked_by_pgd_within_the_budget(digit_classifier, batch):
+def test_pgd_attacks_every_image_within_the_budget(digit_classifier, batch):
     images, labels = batch
-    trainer = compiled(digit_classifier, "pgd", 0.1)
-    attacked = trainer.attacked(tf.constant(images), tf.constant(labels), SEEDS).numpy()
-    change = np.abs(attacked - images).max(axis=(1, 2, 3))
+    adversarial = attacked(AdversarialTraining(digit_classifier, "pgd", 0.1), batch)
+    change = np.abs(adversarial - images).max(axis=(1, 2, 3))
     assert change.max() <= 0.1 + 1e-6
     assert change.min() > 0.05
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    assert loss(labels, digit_classifier(attacked)) > loss(labels, digit_classifier(images))
+    assert loss(labels, digit_classifier(adversarial)) > loss(labels, digit_classifier(images))
 
 
 def test_an_ensemble_also_follows_the_static_classifiers(digit_classifier, make_classifier, batch):
-    images, labels = batch
     static = architectures.frozen(make_classifier(seed=3))
-    trainer = compiled(digit_classifier, "ensemble", 0.1, [static])
-    own = compiled(digit_classifier, "fgsm", 0.1).attacked(tf.constant(images), tf.constant(labels), SEEDS).numpy()
-    answers = tf.argmax(static(images[:8]), -1, tf.int32)
-    others = pgd_attack(
-        static, images[:8], answers, epsilon=0.1, step_size=0.1, num_steps=1, random_start=False, targeted=False
-    ).numpy()
+    trainer = AdversarialTraining(digit_classifier, "ensemble", 0.1, [static])
+    own, other = (
+        attacked(AdversarialTraining(source, "fgsm", 0.1), batch)[:8] for source in (digit_classifier, static.func)
+    )
     seen = {"own": 0, "other": 0}
     for seed in range(12):
-        seeds = tf.constant([[0, 1], [2, seed]], tf.int64)
-        attacked = trainer.attacked(tf.constant(images), tf.constant(labels), seeds).numpy()[:8]
-        seen["own"] += np.array_equal(attacked, own[:8])
-        seen["other"] += np.array_equal(attacked, others)
+        adversarial = attacked(trainer, batch, tf.constant([[0, 1], [2, seed]], tf.int64))[:8]
+        seen["own"] += np.array_equal(adversarial, own)
+        seen["other"] += np.array_equal(adversarial, other)
     assert seen["own"] + seen["other"] == 12
     assert min(seen.values()) >= 2
 
 
 @pytest.mark.parametrize("defense", ["fgsm", "ensemble", "pgd"])
 def test_only_the_classifier_learns(defense, make_classifier, batch):
-    static = make_classifier(seed=3)
+    static, classifier = make_classifier(seed=3), make_classifier(seed=1)
     before = static.get_weights()
-    classifier = make_classifier(seed=1)
-    trainer = compiled(classifier, defense, 0.1, [architectures.frozen(static)])
+    trainer = compiled(AdversarialTraining(classifier, defense, 0.1, [architectures.frozen(static)]))
     assert len(trainer.trainable_variables) == len(classifier.trainable_variables)
     data = tf.data.Dataset.from_tensors(batch).repeat()
     history = trainer.fit(data, steps_per_epoch=10, epochs=4, shuffle=False, verbose=0).history
     assert history["loss"][-1] < history["loss"][0]
     assert set(history) == {"loss", "accuracy"}
-    for a, b in zip(static.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same_weights(static.get_weights(), before)
 
 
-def robust_accuracy(digits, make_learner, epochs, epsilon, step_size):
-    """Accuracy on real images under PGD of a classifier that was trained by what `make_learner` makes of it."""
-    keras.utils.set_random_seed(0)
-    model = architectures.build("small", (8, 8, 1), 10)
-    learner = make_learner(model)
-    learner.compile(
-        keras.optimizers.Adam(2e-3),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        jit_compile=False,
-    )
-    images, labels = digits.train.as_float(), digits.train.labels
-    learner.fit(tf.data.Dataset.from_tensor_slices((images, labels)).batch(64), epochs=epochs, shuffle=False, verbose=0)
-    frozen, test_labels = architectures.frozen(model), digits.test.labels
-    attacked = pgd_attack(
-        frozen, tf.constant(digits.test.as_float()), tf.constant(test_labels), epsilon=epsilon, step_size=step_size,
-        num_steps=10, targeted=False,
-    )  # fmt: skip
-    return float(np.mean(np.argmax(frozen(attacked), -1) == test_labels))
+def generator_training(classifier, digits):
+    aigan = build_aigan(make_config(**SETTINGS), digits, functools.partial(classifier, training=False), 100)
+    return GeneratorTraining(classifier, aigan)
 
 
-@pytest.mark.long
-def test_training_against_pgd_makes_it_harder_for_pgd(digits):
-    """The whole point, on real images: accuracy under attack, of a plain and of a defended classifier."""
-    plain, defended = (
-        robust_accuracy(digits, make_learner, epochs=6, epsilon=0.1, step_size=0.025)
-        for make_learner in (lambda model: model, lambda model: AdversarialTraining(model, "pgd", 0.1))
-    )
-    assert defended > plain + 0.1
-
-
-def opponent_of(classifier, digits):
-    config = make_config(dataset="digits", epsilon=0.15, generator_width=8, generator_blocks=1)
-    return building.build_aigan(config, digits, functools.partial(classifier, training=False), 100)
-
-
-def test_a_generator_in_the_loop_learns_beside_the_classifier(make_classifier, digits, batch):
+def test_a_generator_learns_beside_the_classifier(make_classifier, digits, batch):
     images, labels = batch
     classifier = make_classifier(seed=1)
-    aigan = opponent_of(classifier, digits)
-    trainer = GeneratorTraining(classifier, aigan)
-    trainer.compile(
-        keras.optimizers.SGD(0.05),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        jit_compile=False,
-    )
+    trainer = compiled(generator_training(classifier, digits))
+    aigan = trainer.aigan
     assert len(trainer.trainable_variables) == len(classifier.trainable_variables)
-    before = [network.get_weights() for network in (aigan.generator, aigan.discriminator, classifier)]
+    networks = (aigan.generator, aigan.discriminator, classifier)
+    before = [network.get_weights() for network in networks]
     data = tf.data.Dataset.from_tensors(batch).repeat()
     history = trainer.fit(data, steps_per_epoch=10, epochs=2, shuffle=False, verbose=0).history
     assert set(history) == {"loss", "accuracy", "generator_success_rate", "discriminator_loss"}
-    for network, weights in zip((aigan.generator, aigan.discriminator, classifier), before, strict=True):
+    for network, weights in zip(networks, before, strict=True):
         assert any(not np.array_equal(a, b) for a, b in zip(network.get_weights(), weights, strict=True))
     assert int(aigan.generator_optimizer.iterations) == 20
-    attacked = trainer.attacked(tf.constant(images), tf.constant(labels), SEEDS).numpy()
     start = aigan(images, aigan.choose_targets(tf.constant(labels), SEEDS[0]))
     with tf.GradientTape() as tape:
         tape.watch(start)
         loss = keras.losses.sparse_categorical_crossentropy(labels, classifier(start, training=False), from_logits=True)
     moved = np.clip(start + 0.15 * np.sign(tape.gradient(loss, start)), 0, 1)
-    np.testing.assert_allclose(attacked, np.clip(moved, images - 0.15, images + 0.15), atol=1e-6)
+    np.testing.assert_allclose(attacked(trainer, batch), np.clip(moved, images - 0.15, images + 0.15), atol=1e-6)
     assert np.abs(start - images).max() > 1e-3
 
 
+def robust_accuracy(digits, make_learner, epochs, epsilon, step_size):
+    """Accuracy on real images under PGD of a classifier trained by what `make_learner` makes of it."""
+    keras.utils.set_random_seed(0)
+    model = architectures.build("small", (8, 8, 1), 10)
+    data = tf.data.Dataset.from_tensor_slices((digits.train.as_float(), digits.train.labels)).batch(64)
+    compiled(make_learner(model), keras.optimizers.Adam(2e-3)).fit(data, epochs=epochs, shuffle=False, verbose=0)
+    frozen, labels = architectures.frozen(model), digits.test.labels
+    adversarial = pgd_attack(
+        frozen, tf.constant(digits.test.as_float()), tf.constant(labels), epsilon=epsilon, step_size=step_size,
+        num_steps=10, targeted=False,
+    )  # fmt: skip
+    return float(np.mean(np.argmax(frozen(adversarial), -1) == labels))
+
+
 @pytest.mark.long
-def test_training_against_a_generator_makes_it_harder_for_pgd_too(digits):
-    """What the defence is for: accuracy under an attack that took no part in the training."""
-    plain, defended = (
-        robust_accuracy(digits, make_learner, epochs=5, epsilon=0.15, step_size=0.04)
-        for make_learner in (lambda model: model, lambda model: GeneratorTraining(model, opponent_of(model, digits)))
-    )
-    assert defended > plain + 0.1
+@pytest.mark.parametrize(
+    ("make_learner", "settings"),
+    [
+        (lambda model, digits: AdversarialTraining(model, "pgd", 0.1), dict(epochs=6, epsilon=0.1, step_size=0.025)),
+        (generator_training, dict(epochs=5, epsilon=0.15, step_size=0.04)),  # PGD took no part in this training
+    ],
+)
+def test_a_defended_classifier_is_harder_for_pgd(make_learner, settings, digits):
+    standard = robust_accuracy(digits, lambda model: model, **settings)
+    assert robust_accuracy(digits, lambda model: make_learner(model, digits), **settings) > standard + 0.1
+
+
+@pytest.fixture(scope="module")
+def own(digits, tmp_path_factory):
+    """The path of a trained classifier with a softmax, of pixels in 0 to 255."""
+    keras.utils.set_random_seed(0)
+    body = [layers.Conv2D(8, 3, activation="relu"), layers.BatchNormalization(), layers.Flatten()]
+    top = layers.Dense(10, activation="softmax")
+    model = keras.Sequential([keras.Input((8, 8, 1)), layers.Rescaling(1 / 255), *body, top])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(digits.train.as_float() * 255, digits.train.labels, epochs=5, verbose=0)
+    path = tmp_path_factory.mktemp("own") / "own.keras"
+    model.save(path)
+    return path
+
+
+@pytest.mark.long
+def test_a_hardened_classifier_is_the_same_model_with_other_weights(own, digits, tmp_path):
+    given = hashlib.sha256(own.read_bytes()).hexdigest()
+    report = train_and_export(make_config(**HARDENING, classifier=str(own), defense="pgd"), tmp_path / "run")
+    assert hashlib.sha256(own.read_bytes()).hexdigest() == given
+    before, after = (keras.models.load_model(path) for path in (own, tmp_path / "run" / "classifier.keras"))
+    assert after.layers[-1].activation is keras.activations.softmax
+    assert any(not np.allclose(a, b) for a, b in zip(before.get_weights(), after.get_weights(), strict=True))
+    answers = after.predict(digits.test.as_float() * 255, verbose=0).argmax(-1)
+    assert report["clean_accuracy"] == pytest.approx(np.mean(answers == digits.test.labels))
+    # What is attacked, and measured again, is the hardened one.
+    again = compare.evaluate_workdir(str(tmp_path / "run"))["attacks"]["aigan"]
+    for name in ("clean_accuracy", "success_rate"):
+        assert again[name] == report[name]
+
+
+@pytest.mark.long
+def test_a_killed_hardening_ends_bit_for_bit_as_an_uninterrupted_one(own, digits, tmp_path, monkeypatch):
+    config = make_config(**HARDENING, classifier=str(own), defense="aigan")
+    whole, killed = Workdir(tmp_path / "whole"), Workdir(tmp_path / "killed")
+    hardened_classifier(config, digits, whole)
+    saved = Checkpoint.on_epoch_end
+
+    def stop(self, epoch, logs=None):
+        saved(self, epoch, logs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "on_epoch_end", stop)
+        with pytest.raises(KeyboardInterrupt):
+            hardened_classifier(config, digits, killed)
+    assert not killed.classifier.exists()
+    hardened_classifier(config, digits, killed)
+    assert_same_weights(*(keras.models.load_model(folder.classifier).get_weights() for folder in (whole, killed)))
+
+
+@pytest.mark.parametrize(("name", "problem"), [("saved_model", "SavedModel"), ("fixed.keras", "no trainable weights")])
+def test_an_untrainable_classifier_is_refused_before_a_folder_is_made(name, problem, digit_classifier, tmp_path):
+    model = keras.models.clone_model(digit_classifier)
+    if name == "saved_model":
+        model.export(tmp_path / name, verbose=False)
+    else:
+        model.trainable = False
+        model.save(tmp_path / name)
+    config = make_config(**HARDENING, classifier=str(tmp_path / name), defense="aigan")
+    with pytest.raises(InputError) as caught:
+        train_and_export(config, tmp_path / "run")
+    assert caught.value.setting == "classifier"
+    assert problem in caught.value.problem
+    assert not (tmp_path / "run").exists()

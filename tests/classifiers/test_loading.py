@@ -1,4 +1,4 @@
-"""Classifiers that were trained elsewhere: their logits and gradients must come through unchanged."""
+"""Users' classifiers: logits and gradients pass unchanged, weights come back after training, misfits are refused."""
 
 import zipfile
 
@@ -8,13 +8,24 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from aigan_tf.classifiers.loading import load_classifier, as_classifier, has_usable_gradient
+from aigan_tf.classifiers.loading import (
+    as_classifier,
+    copy_weights_back,
+    has_usable_gradient,
+    load_classifier,
+    load_for_training,
+)
 from aigan_tf.errors import InputError
 
 SHAPE = (8, 8, 1)
 CLASSES = 4
-
-CUSTOM = """
+TOPS = {
+    "logits": [],
+    "dense with softmax": [],
+    "softmax layer": [layers.Softmax],
+    "softmax activation": [lambda: layers.Activation("softmax")],
+}
+CUSTOM_LAYER = """
 import keras
 
 @keras.saving.register_keras_serializable("theirs")
@@ -29,72 +40,34 @@ def images():
     return np.random.default_rng(0).uniform(size=(5, *SHAPE)).astype(np.float32)
 
 
-@pytest.fixture
-def restored_registry():
-    """Custom objects that a test registers are forgotten after it."""
-    registry = keras.saving.get_custom_objects()
-    before = dict(registry)
-    yield registry
-    registry.clear()
-    registry.update(before)
+def make_model(top="logits", kind="functional"):
+    """Returns a classifier with random weights, and a function of images to its logits in inference mode.
+
+    Dropout and batch statistics would show a wrong mode.
+    """
+    keras.utils.set_random_seed(0)
+    body = keras.Sequential([
+        keras.Input(SHAPE),
+        layers.Conv2D(6, 3, activation="relu", bias_initializer="random_normal"),
+        layers.BatchNormalization(moving_mean_initializer="random_normal"),
+        layers.Dropout(0.5),
+        layers.Flatten(),
+    ])  # fmt: skip
+    activation = "softmax" if top == "dense with softmax" else None
+    dense = layers.Dense(CLASSES, activation=activation, bias_initializer="random_normal")
+    model = keras.Sequential([keras.Input(SHAPE), *body.layers, dense, *(layer() for layer in TOPS[top])])
+    if kind == "functional":
+        model = keras.Model(model.inputs[0], model.outputs[0])
+    return model, lambda images: tf.matmul(body(images, training=False), dense.kernel) + dense.bias
 
 
-def body(x):
-    """A classifier up to its logits; dropout and batch statistics would show a wrong mode."""
-    x = layers.Conv2D(6, 3, activation="relu", bias_initializer="random_normal")(x)
-    x = layers.BatchNormalization(moving_mean_initializer="random_normal")(x)
-    x = layers.Dropout(0.5)(x)
-    return layers.Flatten()(x)
-
-
-def logits_model(seed=0):
-    keras.utils.set_random_seed(seed)
-    inputs = keras.Input(SHAPE)
-    return keras.Model(inputs, layers.Dense(CLASSES, bias_initializer="random_normal", name="top")(body(inputs)))
-
-
-def with_softmax_layer():
-    logits = logits_model()
-    return keras.Model(logits.inputs, layers.Softmax()(logits.output)), logits
-
-
-def with_softmax_activation_layer():
-    logits = logits_model()
-    return keras.Model(logits.inputs, layers.Activation("softmax")(logits.output)), logits
-
-
-def with_dense_softmax():
-    logits = logits_model()
-    top = layers.Dense(CLASSES, activation="softmax", name="probabilities")
-    model = keras.Model(logits.inputs, top(logits.layers[-2].output))
-    top.set_weights(logits.layers[-1].get_weights())
-    return model, logits
-
-
-def sequential_with_dense_softmax():
-    keras.utils.set_random_seed(1)
-    model = keras.Sequential(
-        [
-            keras.Input(SHAPE),
-            layers.Conv2D(4, 3, activation="relu"),
-            layers.Dropout(0.5),
-            layers.Flatten(),
-            layers.Dense(CLASSES, activation="softmax"),
-        ]
-    )
-    logits = keras.Sequential([keras.Input(SHAPE), *model.layers[:-1], layers.Dense(CLASSES)])
-    logits.layers[-1].set_weights(model.layers[-1].get_weights())
-    return model, logits
-
-
-def sequential_with_softmax_layer():
-    logits = keras.Sequential([keras.Input(SHAPE), layers.Flatten(), layers.Dense(CLASSES)])
-    return keras.Sequential([keras.Input(SHAPE), *logits.layers, layers.Softmax()]), logits
-
-
-def already_logits():
-    model = logits_model()
-    return model, model
+def save(model, path):
+    """Saves a .keras file, or else a SavedModel; returns its path as a user gives it."""
+    if path.suffix == ".keras":
+        model.save(path)
+    else:
+        model.export(path, verbose=False)
+    return str(path)
 
 
 def logits_and_gradients(classifier, images):
@@ -107,304 +80,263 @@ def logits_and_gradients(classifier, images):
     return log_probabilities.numpy(), tape.gradient(loss, images).numpy()
 
 
-def assert_same_classifier(adopted, reference, images):
-    actual, actual_gradients = logits_and_gradients(adopted, images)
-    expected, expected_gradients = logits_and_gradients(lambda x: reference(x, training=False), images)
+def assert_same_classifier(loaded, logits, images):
+    actual, actual_gradients = logits_and_gradients(loaded, images)
+    expected, expected_gradients = logits_and_gradients(logits, images)
     np.testing.assert_allclose(actual, expected, atol=1e-5)
     np.testing.assert_allclose(actual_gradients, expected_gradients, atol=1e-5, rtol=1e-4)
     assert (np.abs(actual_gradients).max(axis=(1, 2, 3)) > 1e-4).all()
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        with_softmax_layer,
-        with_softmax_activation_layer,
-        with_dense_softmax,
-        sequential_with_dense_softmax,
-        sequential_with_softmax_layer,
-        already_logits,
-    ],
-)
-def test_the_logits_before_a_softmax_are_attacked(make, images, tmp_path, caplog):
-    model, logits = make()
-    model.save(tmp_path / "model.keras")
-    adopted = load_classifier(str(tmp_path / "model.keras"), images, CLASSES)
-    np.testing.assert_allclose(adopted(tf.constant(images)), logits(images, training=False), atol=1e-6)
-    assert_same_classifier(adopted, logits, images)
-    assert not [record for record in caplog.records if record.name.startswith("aigan_tf")]
+def own_log_records(caplog):
+    return [record for record in caplog.records if record.name.startswith("aigan_tf")]
 
 
-def test_a_saturated_softmax_still_has_gradients(images, tmp_path):
-    model, logits = with_dense_softmax()
-    for network in (model, logits):
-        kernel, bias = network.layers[-1].get_weights()
-        network.layers[-1].set_weights([500 * kernel, bias])
-    assert np.asarray(model(images, training=False)).max(axis=-1).min() == 1.0  # no gradient is left in it
-    model.save(tmp_path / "model.keras")
-    adopted = load_classifier(str(tmp_path / "model.keras"), images, CLASSES)
-    np.testing.assert_allclose(adopted(tf.constant(images)), logits(images, training=False), rtol=1e-4, atol=1e-2)
+@pytest.mark.parametrize("kind", ["functional", "sequential"])
+@pytest.mark.parametrize("top", TOPS)
+def test_logits_before_a_softmax_are_attacked(top, kind, images, tmp_path, caplog):
+    model, logits = make_model(top, kind)
+    loaded = load_classifier(save(model, tmp_path / "model.keras"), images, CLASSES)
+    np.testing.assert_allclose(loaded(tf.constant(images)), logits(images), atol=1e-6)
+    assert_same_classifier(loaded, logits, images)
+    assert not own_log_records(caplog)
 
 
-def test_pixels_are_scaled_to_the_input_range(images, tmp_path):
-    logits = logits_model()
+@pytest.mark.parametrize(("name", "low", "high"), [("a.keras", 0, 255), ("b.keras", -1, 1), ("served", 0, 255)])
+def test_pixels_are_scaled_to_the_input_range(name, low, high, images, tmp_path, caplog):
+    inner, logits = make_model()
     inputs = keras.Input(SHAPE)
-    keras.Model(inputs, logits(inputs / 255.0)).save(tmp_path / "bytes.keras")
-    assert_same_classifier(load_classifier(str(tmp_path / "bytes.keras"), images, CLASSES, (0.0, 255.0)), logits, images)
-    keras.Model(inputs, logits(inputs / 2.0 + 0.5)).save(tmp_path / "signed.keras")
-    assert_same_classifier(load_classifier(str(tmp_path / "signed.keras"), images, CLASSES, (-1.0, 1.0)), logits, images)
+    path = save(keras.Model(inputs, inner((inputs - low) / (high - low))), tmp_path / name)
+    loaded = load_classifier(path, images, CLASSES, (low, high))
+    assert_same_classifier(tf.function(loaded), logits, images)
+    assert not own_log_records(caplog)
 
 
-def test_a_subclassed_model_is_attacked_through_log_probabilities(images, tmp_path, restored_registry, caplog):
-    @keras.saving.register_keras_serializable("test_adoption")
+def subclassed_model(path):
     class Subclassed(keras.Model):
-        def __init__(self, **kwargs):
-            super().__init__(**kwargs)
-            self.flatten = layers.Flatten()
-            self.dropout = layers.Dropout(0.5)
-            self.top = layers.Dense(CLASSES)
+        def __init__(self):
+            super().__init__()
+            self.dropout, self.top = layers.Dropout(0.5), layers.Dense(CLASSES)
 
         def call(self, inputs, training=None):
-            return tf.nn.softmax(self.top(self.dropout(self.flatten(inputs), training=training)))
+            return tf.nn.softmax(self.top(self.dropout(layers.Flatten()(inputs), training=training)))
 
     model = Subclassed()
-    model(images)
-    model.save(tmp_path / "model.keras")
-    adopted = load_classifier(str(tmp_path / "model.keras"), images, CLASSES)
-    assert "logarithms" in caplog.text
-    assert_same_classifier(adopted, lambda x, training: model.top(model.flatten(x)), images)
+    return model, lambda images: model.top(layers.Flatten()(images))
 
 
-def test_the_reason_why_a_model_fails_is_said_not_where(images):
-    class Reshaping(layers.Layer):
+def sequential_model_with_its_own_call(path):
+    class Inverted(keras.Sequential):
+        def call(self, inputs, training=None, mask=None):
+            return super().call(1.0 - inputs, training=training)
+
+    model = Inverted([keras.Input(SHAPE), layers.Flatten(), layers.Dense(CLASSES), layers.Softmax()])
+    return model, lambda images: model.layers[1](model.layers[0](1.0 - images))
+
+
+def custom_last_layer(path):
+    class Head(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.activation = keras.activations.softmax
+            self.dense = layers.Dense(CLASSES)
+
         def call(self, inputs):
-            return tf.reshape(inputs, (-1, 7))
+            return self.activation(self.dense(inputs))
 
-    model = keras.Sequential([layers.Lambda(lambda x: x), Reshaping()])
-    with pytest.raises(InputError, match=r"fails on images of .* \(.*reshape.*\); expected a model"):
-        as_classifier(model, images, None)
+    model = keras.Sequential([keras.Input(SHAPE), layers.Flatten(), Head()])
+    return model, lambda images: model.layers[-1].dense(model.layers[0](images))
+
+
+def saved_model(path):
+    model, logits = make_model("dense with softmax")
+    return save(model, path), logits
+
+
+@pytest.mark.parametrize("make", [subclassed_model, sequential_model_with_its_own_call, custom_last_layer, saved_model])
+def test_a_softmax_that_cannot_be_removed_is_attacked_through_log_probabilities(make, images, tmp_path, caplog):
+    model, logits = make(tmp_path / "served")
+    attacked = (load_classifier if isinstance(model, str) else as_classifier)(model, images, CLASSES)
+    assert "logarithms" in caplog.text
+    assert_same_classifier(attacked, logits, images)
 
 
 def test_a_model_that_was_never_called_is_attackable(images, caplog):
     model = keras.Sequential([layers.Flatten(), layers.Dense(CLASSES), layers.Softmax()])
     attacked = as_classifier(model, images, CLASSES)
-    assert "logarithms" not in caplog.text
+    assert not own_log_records(caplog)
     np.testing.assert_allclose(tf.nn.softmax(attacked(tf.constant(images))), model(images), atol=1e-5)
 
 
-def test_the_classifier_of_a_work_folder_is_pointed_at(images, tmp_path):
-    (tmp_path / "classifier.keras").touch()
-    with pytest.raises(InputError, match=r"is a work folder; .* give .*classifier\.keras"):
-        load_classifier(str(tmp_path), images, CLASSES)
-
-
-def test_a_custom_last_layer_with_a_softmax_is_attacked_through_log_probabilities(
-    images, tmp_path, restored_registry, caplog
-):
-    @keras.saving.register_keras_serializable("test_adoption")
-    class Head(layers.Layer):
-        def __init__(self, units, **kwargs):
-            super().__init__(**kwargs)
-            self.units, self.activation = units, keras.activations.softmax
-            self.dense = layers.Dense(units)
-
-        def call(self, inputs):
-            return self.activation(self.dense(inputs))
-
-        def get_config(self):  # without the activation, which is no argument
-            return {**super().get_config(), "units": self.units}
-
-    model = keras.Sequential([keras.Input(images.shape[1:]), layers.Flatten(), Head(CLASSES)])
-    model.save(tmp_path / "model.keras")
-    adopted = load_classifier(str(tmp_path / "model.keras"), images, CLASSES)
-    assert "logarithms" in caplog.text
-    assert_same_classifier(adopted, lambda x, training: model.layers[-1].dense(model.layers[0](x)), images)
-
-
-def test_a_saved_model_with_softmax_is_attacked_through_log_probabilities(images, tmp_path, caplog):
-    model, logits = with_dense_softmax()
-    model.export(tmp_path / "served", verbose=False)
-    adopted = load_classifier(str(tmp_path / "served"), images, CLASSES)
-    assert "logarithms" in caplog.text
-    assert_same_classifier(adopted, logits, images)
-
-
-def test_a_saved_model_of_logits_and_bytes(images, tmp_path, caplog):
-    logits = logits_model()
+def test_a_mixed_precision_classifier_answers_in_float32(images):
     inputs = keras.Input(SHAPE)
-    keras.Model(inputs, logits(inputs / 255.0)).export(tmp_path / "served", verbose=False)
-    adopted = load_classifier(str(tmp_path / "served"), images, CLASSES, (0.0, 255.0))
-    assert_same_classifier(tf.function(adopted), logits, images)
-    assert not [record for record in caplog.records if record.name.startswith("aigan_tf")]
-
-
-def test_a_model_without_a_gradient_is_refused(images, tmp_path):
-    already_logits()[0].export(tmp_path / "floats", verbose=False)
-    loaded = tf.saved_model.load(str(tmp_path / "floats"))
-    as_bytes = tf.function(
-        lambda images: {"logits": loaded.serve(tf.cast(images, tf.float32) / 255.0)},
-        input_signature=[tf.TensorSpec((None, *SHAPE), tf.uint8, name="images")],
-    )
-    module = tf.Module()
-    module.loaded = loaded
-    tf.saved_model.save(module, str(tmp_path / "bytes"), signatures={"serving_default": as_bytes})
-    inputs = keras.Input(SHAPE)
-    flat = layers.Flatten()(keras.ops.round(inputs))
-    keras.Model(inputs, layers.Dense(CLASSES)(flat)).save(tmp_path / "rounds.keras")
-    for name, pixel_range in (("bytes", (0.0, 255.0)), ("rounds.keras", (0.0, 1.0))):
-        with pytest.raises(InputError, match="no usable gradient") as caught:
-            load_classifier(str(tmp_path / name), images, CLASSES, pixel_range)
-        assert "\n" not in str(caught.value)
-        # As a black box it is only asked.
-        asked = load_classifier(str(tmp_path / name), images, CLASSES, pixel_range, needs_gradient=False)
-        assert asked(tf.constant(images)).shape == (len(images), CLASSES)
-        assert not has_usable_gradient(asked, images)
-
-
-def test_a_mixed_precision_classifier_answers_in_float32(images, tmp_path):
-    inputs = keras.Input(SHAPE)
-    x = layers.Flatten()(inputs)
-    logits = layers.Dense(CLASSES, dtype="mixed_float16")(x)
-    keras.Model(inputs, layers.Activation("softmax", dtype="float32")(logits)).save(tmp_path / "model.keras")
-    outputs = load_classifier(str(tmp_path / "model.keras"), images, CLASSES)(tf.constant(images))
+    logits = layers.Dense(CLASSES, dtype="mixed_float16")(layers.Flatten()(inputs))
+    model = keras.Model(inputs, layers.Activation("softmax", dtype="float32")(logits))
+    outputs = as_classifier(model, images, CLASSES)(tf.constant(images))
     assert outputs.dtype == tf.float32  # the losses mix it with float32 terms
 
 
-def test_a_custom_layer_needs_the_file_that_registers_it(images, tmp_path, restored_registry):
-    source = tmp_path / "their_layers.py"
-    source.write_text(CUSTOM)
-    namespace = {"__name__": "their_layers"}
-    exec(CUSTOM, namespace)
+@pytest.mark.parametrize("top", TOPS)
+def test_trained_weights_come_back_into_the_model(top, images, tmp_path):
+    path = save(make_model(top)[0], tmp_path / "model.keras")
+    model, logits = load_for_training(path, images, (-1.0, 1.0))
+    before = model(2 * images - 1).numpy()
+    logits.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    logits.fit(images, np.arange(5) % CLASSES, epochs=3, verbose=0)
+    copy_weights_back(model, logits)
+    outputs = model(2 * images - 1).numpy()
+    assert np.abs(outputs - before).max() > 1e-3
+    expected = logits(images)
+    np.testing.assert_allclose(outputs, expected if top == "logits" else tf.nn.softmax(expected), atol=1e-5)
+
+
+def test_a_softmax_that_cannot_be_removed_is_trained_through_its_logarithm(images, tmp_path):
     inputs = keras.Input(SHAPE)
-    model = keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(namespace["Doubling"]()(inputs))))
-    model.save(tmp_path / "model.keras")
-    restored_registry.clear()
+    outer = keras.Model(inputs, make_model("softmax layer")[0](inputs))  # its last layer is a model
+    model, logits = load_for_training(save(outer, tmp_path / "model.keras"), images, (0.0, 255.0))
+    np.testing.assert_allclose(tf.nn.softmax(logits(images)), model(images * 255), atol=1e-6)
 
+
+def refusal_of(path, images, *arguments, **settings):
+    """Returns the error with which a file is refused; it has one line and names the setting and its value."""
     with pytest.raises(InputError) as caught:
-        load_classifier(str(tmp_path / "model.keras"), images, CLASSES)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert "Doubling" in message
-    assert "--custom_objects" in message
+        load_classifier(str(path), images, *(arguments or (CLASSES,)), **settings)
+    assert "\n" not in str(caught.value)
+    setting = settings.get("setting", "classifier")
+    assert (caught.value.setting, caught.value.received) == (setting, str(path))
+    return caught.value
 
-    adopted = load_classifier(str(tmp_path / "model.keras"), images, CLASSES, custom_objects=str(source))
-    assert_same_classifier(adopted, model, images)
+
+def test_a_model_without_a_gradient_is_attacked_as_a_black_box_alone(images, tmp_path):
+    module = tf.Module()
+    module.loaded = tf.saved_model.load(save(make_model()[0], tmp_path / "floats"))
+    serve = tf.function(
+        lambda images: {"logits": module.loaded.serve(tf.cast(images, tf.float32) / 255.0)},
+        input_signature=[tf.TensorSpec((None, *SHAPE), tf.uint8, name="images")],
+    )
+    tf.saved_model.save(module, str(tmp_path / "bytes"), signatures={"serving_default": serve})
+    inputs = keras.Input(SHAPE)
+    flat = layers.Flatten()(keras.ops.round(inputs))
+    save(keras.Model(inputs, layers.Dense(CLASSES)(flat)), tmp_path / "rounds.keras")
+    for name, pixel_range in (("bytes", (0.0, 255.0)), ("rounds.keras", (0.0, 1.0))):
+        assert "gradient" in refusal_of(tmp_path / name, images, CLASSES, pixel_range).problem
+        queried = load_classifier(str(tmp_path / name), images, CLASSES, pixel_range, needs_gradient=False)
+        assert queried(tf.constant(images)).shape == (len(images), CLASSES)
+        assert not has_usable_gradient(queried, images)
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "expected"),
+    ("name", "shape", "num_classes", "problem", "fix"),
     [
-        ("missing.py", None, "does not exist"),
-        ("broken.py", "raise RuntimeError('first line\\nsecond line')", "first line"),
-        ("syntax.py", "def (", "fails"),
-        ("exits.py", "import sys; sys.exit(0)", "ends the program"),
-        ("layers.txt", "x = 1", r"ends in \.py"),
+        ("model.keras", (9, 8, 1), 4, "(8, 8, 1)", "`image_size`"),
+        ("model.keras", (8, 8, 3), 4, "(8, 8, 1)", "`dataset`"),  # resizing makes no channels
+        ("flat.keras", SHAPE, 4, "(64,)", "`dataset`"),
+        ("served", (9, 8, 1), 4, "(9, 8, 1)", "`image_size`"),
+        ("model.keras", SHAPE, 10, "(4,)", ""),
+        ("maps.keras", SHAPE, 4, "(6, 6, 4)", ""),
+        ("nan.keras", SHAPE, 4, "NaN", "`input_range`"),
+        ("lambda.keras", SHAPE, 4, "`Lambda`", ""),  # not executed
+        ("two_outputs", SHAPE, 4, "1 inputs and 2 outputs", ""),
     ],
 )
-def test_a_bad_custom_objects_file_is_named(name, text, expected, images, tmp_path):
-    if text is not None:
-        (tmp_path / name).write_text(text)
-    already_logits()[0].save(tmp_path / "model.keras")
-    with pytest.raises(InputError, match=expected) as caught:
-        load_classifier(str(tmp_path / "model.keras"), images, CLASSES, custom_objects=str(tmp_path / name))
-    assert "\n" not in str(caught.value)
-    assert name in str(caught.value)
-
-
-def test_a_lambda_layer_is_not_executed(images, tmp_path):
+def test_a_model_that_does_not_fit_is_refused(name, shape, num_classes, problem, fix, tmp_path):
     inputs = keras.Input(SHAPE)
-    x = layers.Lambda(lambda x: x * 3.0)(inputs)
-    keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(x))).save(tmp_path / "model.keras")
-    with pytest.raises(InputError, match="`Lambda`") as caught:
-        load_classifier(str(tmp_path / "model.keras"), images, CLASSES)
-    assert "\n" not in str(caught.value)
+    model, _ = make_model()
+    if name == "flat.keras":
+        model = keras.Sequential([keras.Input((64,)), layers.Dense(CLASSES)])
+    elif name == "maps.keras":
+        model = keras.Model(inputs, layers.Conv2D(CLASSES, 3)(inputs))
+    elif name == "nan.keras":
+        model.layers[-1].bias.assign(np.full(CLASSES, np.nan))
+    elif name == "lambda.keras":
+        model = keras.Model(inputs, model(layers.Lambda(lambda x: x * 3.0)(inputs)))
+    elif name == "two_outputs":
+        model = keras.Model(inputs, {"logits": model(inputs), "features": inputs})
+    error = refusal_of(
+        save(model, tmp_path / name), np.zeros((5, *shape), np.float32), num_classes, setting="transfer_to"
+    )
+    assert problem in error.problem
+    assert fix in error.fix
 
 
-def test_a_model_for_other_images_is_refused(images, tmp_path):
-    model, _ = already_logits()
-    model.save(tmp_path / "model.keras")
-    for shape in ((5, 9, 8, 1), (5, 8, 8, 3)):
-        with pytest.raises(InputError, match=r"\(8, 8, 1\)") as caught:
-            load_classifier(str(tmp_path / "model.keras"), np.zeros(shape, np.float32), CLASSES)
-        assert str(shape[1:]) in str(caught.value)
-        assert ("--image_size" in str(caught.value)) == (shape[-1] == 1)  # resizing makes no channels
-    keras.Sequential([keras.Input((64,)), layers.Dense(CLASSES)]).save(tmp_path / "flat.keras")
-    with pytest.raises(InputError, match="64"):
-        load_classifier(str(tmp_path / "flat.keras"), images, CLASSES)
-
-
-def test_a_saved_model_for_other_images_is_refused(tmp_path):
-    already_logits()[0].export(tmp_path / "served", verbose=False)
-    with pytest.raises(InputError, match="--image_size") as caught:
-        load_classifier(str(tmp_path / "served"), np.zeros((5, 9, 8, 1), np.float32), CLASSES)
-    assert "\n" not in str(caught.value)
-
-
-def test_another_number_of_classes_is_refused(images, tmp_path):
-    already_logits()[0].save(tmp_path / "model.keras")
-    with pytest.raises(InputError, match=r"\(4,\) an image; expected \(10,\)"):
-        load_classifier(str(tmp_path / "model.keras"), images, 10)
-
-
-def test_an_output_that_is_not_one_vector_an_image_is_refused(images, tmp_path):
-    inputs = keras.Input(SHAPE)
-    keras.Model(inputs, layers.Conv2D(CLASSES, 3)(inputs)).save(tmp_path / "maps.keras")
-    with pytest.raises(InputError, match=r"\(6, 6, 4\)"):
-        load_classifier(str(tmp_path / "maps.keras"), images, CLASSES)
-
-
-def test_nan_outputs_are_refused(images, tmp_path):
-    model, _ = already_logits()
-    kernel, bias = model.layers[-1].get_weights()
-    model.layers[-1].set_weights([kernel, np.full_like(bias, np.nan)])
-    model.save(tmp_path / "model.keras")
-    with pytest.raises(InputError, match="NaN"):
-        load_classifier(str(tmp_path / "model.keras"), images, CLASSES)
-
-
-def test_files_that_are_no_model_are_refused(images, tmp_path):
-    already_logits()[0].save(tmp_path / "model.keras")
+def test_files_that_are_not_models_are_refused(images, tmp_path):
+    path = save(make_model()[0], tmp_path / "model.keras")
     whole = (tmp_path / "model.keras").read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        weights = archive.getinfo("model.weights.h5")
+    damaged = bytearray(whole)
+    damaged[weights.header_offset + weights.file_size // 2] ^= 1
+    (tmp_path / "damaged.keras").write_bytes(damaged)
     (tmp_path / "truncated.keras").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.keras").write_bytes(b"")
     (tmp_path / "text.h5").write_text("not a model")
     with zipfile.ZipFile(tmp_path / "other.keras", "w") as archive:
         archive.writestr("readme.txt", "another archive")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "classifier.keras").touch()
     for name in ("truncated.keras", "empty.keras", "text.h5", "other.keras", "folder", "missing.keras"):
-        with pytest.raises(InputError) as caught:
-            load_classifier(str(tmp_path / name), images, CLASSES)
-        message = str(caught.value)
-        assert name in message
-        assert "expected" in message
-        assert "\n" not in message
+        refusal_of(tmp_path / name, images)
+    assert "model.weights.h5" in refusal_of(tmp_path / "damaged.keras", images).problem
+    assert str(tmp_path / "run" / "classifier.keras") in refusal_of(tmp_path / "run", images).fix
 
 
-def test_a_damaged_weight_is_seen(images, tmp_path):
-    already_logits()[0].save(tmp_path / "model.keras")
-    data = bytearray((tmp_path / "model.keras").read_bytes())
-    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
-        weights = archive.getinfo("model.weights.h5")
-    data[weights.header_offset + weights.file_size // 2] ^= 1
-    (tmp_path / "model.keras").write_bytes(data)
-    with pytest.raises(InputError, match=r"model\.weights\.h5 in it is damaged.*expected"):
-        load_classifier(str(tmp_path / "model.keras"), images, CLASSES)
-
-
-def test_a_fingerprint_that_cannot_be_read_is_no_traceback(images, tmp_path, caplog):
-    already_logits()[0].export(tmp_path / "model", verbose=False)
+def test_an_unreadable_fingerprint_logs_no_traceback(images, tmp_path, caplog):
+    path = save(make_model()[0], tmp_path / "model")
     (tmp_path / "model" / "fingerprint.pb").write_bytes(b"no")
-    load_classifier(str(tmp_path / "model"), images, CLASSES)
+    load_classifier(path, images, CLASSES)
     assert not [record for record in caplog.records if record.exc_info]
 
 
-def test_a_signature_with_two_outputs_is_refused(images, tmp_path):
-    module = tf.Module()
+def test_the_cause_of_a_failing_layer_is_named(images):
+    class Reshaping(layers.Layer):
+        def call(self, inputs):
+            return tf.reshape(inputs, (-1, 7))
 
-    @tf.function(input_signature=[tf.TensorSpec((None, *SHAPE))])
-    def serve(x):
-        return {"logits": x[:, 0, 0, :] * tf.ones(CLASSES), "features": x}
+    with pytest.raises(InputError) as caught:
+        as_classifier(keras.Sequential([layers.Lambda(lambda x: x), Reshaping()]), images, None)
+    assert (caught.value.setting, caught.value.received) == ("classifier", "Sequential")
+    assert "reshape" in caught.value.problem
+    assert "\n" not in str(caught.value)
 
-    tf.saved_model.save(module, str(tmp_path / "two"), signatures={"serving_default": serve})
-    with pytest.raises(InputError, match="1 inputs and 2 outputs"):
-        load_classifier(str(tmp_path / "two"), images, CLASSES)
+
+def test_a_custom_layer_needs_the_file_that_registers_it(images, tmp_path):
+    registry = keras.saving.get_custom_objects()
+    before = dict(registry)
+    source = tmp_path / "their_layers.py"
+    source.write_text(CUSTOM_LAYER)
+    namespace = {"__name__": "their_layers"}
+    exec(CUSTOM_LAYER, namespace)
+    inputs = keras.Input(SHAPE)
+    model = keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(namespace["Doubling"]()(inputs))))
+    path = save(model, tmp_path / "model.keras")
+    try:
+        registry.clear()
+        error = refusal_of(path, images)
+        assert "Doubling" in error.problem
+        assert "`custom_objects`" in error.fix
+        loaded = load_classifier(path, images, CLASSES, custom_objects=str(source))
+        assert_same_classifier(loaded, model, images)
+    finally:
+        registry.clear()
+        registry.update(before)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("missing.py", None, "is not a Python file"),
+        ("layers.txt", "x = 1", "is not a Python file"),
+        ("broken.py", "raise RuntimeError('first line\\nsecond line')", "first line"),
+        ("syntax.py", "def (", "fails"),
+        ("exits.py", "import sys; sys.exit(0)", "exits"),
+    ],
+)
+def test_a_bad_custom_objects_file_is_named(name, text, problem, images, tmp_path):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_classifier("model.keras", images, CLASSES, custom_objects=str(tmp_path / name))
+    assert (caught.value.setting, caught.value.received) == ("custom_objects", str(tmp_path / name))
+    assert problem in caught.value.problem
+    assert "\n" not in str(caught.value)

@@ -15,24 +15,31 @@ def make_split(count=23, height=9, width=13, channels=3, pixel_max=255):
     return Split(images, np.arange(count, dtype=np.int32), pixel_max)
 
 
-def take(split, steps, **arguments):
-    batches = training_batches(split, arguments.pop("batch_size", 5), arguments.pop("seed", 0), **arguments)
+def take(split, steps, seed=0, **arguments):
+    batches = training_batches(split, 5, seed, **arguments)
     return [(images.numpy(), labels.numpy()) for images, labels in itertools.islice(batches, steps)]
 
 
+def order_of(split, steps, **arguments):
+    return np.concatenate([labels for _, labels in take(split, steps, **arguments)])
+
+
 def test_a_pass_delivers_whole_batches_of_different_images():
-    split = make_split(20)
-    for first in (0, 4, 8):
-        batches = take(split, 4, first_step=first)
-        assert sorted(np.concatenate([labels for _, labels in batches])) == list(range(20))
-    batches = take(make_split(23), 4)
-    labels = np.concatenate([labels for _, labels in batches])
-    assert len(labels) == len(set(labels)) == 20  # the partial batch is left out
-    passes = [np.concatenate([b[1] for b in take(make_split(23), 4, first_step=4 * k)]) for k in range(6)]
+    passes = [order_of(make_split(20), 4, first_step=first) for first in (0, 4, 8)]
+    assert [sorted(labels) for labels in passes] == [list(range(20))] * 3
+    passes = [order_of(make_split(23), 4, first_step=4 * k) for k in range(6)]
+    assert {len(set(labels)) for labels in passes} == {20}  # without the partial batch
     assert set(np.concatenate(passes)) == set(range(23))  # of other images each time
 
 
-def test_images_stay_with_their_labels_and_lie_between_0_and_1():
+def test_the_order_differs_by_pass_and_seed_and_is_reproducible():
+    order, again, other = (order_of(make_split(20), 8, seed=seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(order, again)
+    for different in (order[20:], other[:20], np.arange(20)):
+        assert (order[:20] != different).any()
+
+
+def test_unaugmented_images_stay_with_their_labels_in_0_to_1():
     split = make_split(20, pixel_max=16)
     for images, labels in take(split, 5):
         assert images.dtype == np.float32
@@ -40,29 +47,17 @@ def test_images_stay_with_their_labels_and_lie_between_0_and_1():
         np.testing.assert_array_equal(images, split.images[labels].astype(np.float32) / 16)
 
 
-def test_the_order_is_another_one_in_each_pass_and_for_each_seed_and_is_reproducible():
-    split = make_split(20)
-    order = np.concatenate([labels for _, labels in take(split, 8)])
-    again = np.concatenate([labels for _, labels in take(split, 8)])
-    other = np.concatenate([labels for _, labels in take(split, 8, seed=1)])
-    np.testing.assert_array_equal(order, again)
-    assert (order[:20] != order[20:]).any()
-    assert (order[:20] != other[:20]).any()
-    assert (order[:20] != np.arange(20)).any()
-
-
 @pytest.mark.parametrize("first_step", [1, 3, 4, 5, 9])
 def test_a_continued_run_sees_the_tail_of_the_uninterrupted_one(first_step):
-    """Four steps a pass."""
     arguments = dict(max_shift=2, flip=True, seed=3)
-    whole = take(make_split(), 11, **arguments)
+    whole = take(make_split(), 11, **arguments)  # four steps per pass
     tail = take(make_split(), 11 - first_step, first_step=first_step, **arguments)
     for (expected, expected_labels), (actual, labels) in zip(whole[first_step:], tail, strict=True):
         np.testing.assert_array_equal(labels, expected_labels)
         np.testing.assert_array_equal(actual, expected)
 
 
-def test_shifts_go_every_way_with_black_moving_in():
+def test_shifts_go_every_way_and_black_moves_in():
     split = make_split()
     shifts = set()
     for images, labels in take(split, 12, max_shift=1):
@@ -70,8 +65,7 @@ def test_shifts_go_every_way_with_black_moving_in():
             padded = np.pad(split.images[label].astype(np.float32) / 255, ((1, 1), (1, 1), (0, 0)))
             found = [
                 (row, column)
-                for row in range(3)
-                for column in range(3)
+                for row, column in itertools.product(range(3), range(3))
                 if (padded[row : row + 9, column : column + 13] == image).all()
             ]
             assert len(found) == 1
@@ -85,22 +79,15 @@ def test_about_half_of_the_images_are_mirrored_left_to_right():
     for images, labels in take(split, 20, flip=True):
         sources = split.images[labels].astype(np.float32) / 255
         for image, source in zip(images, sources, strict=True):
-            as_it_was, flipped = (image == source).all(), (image == source[:, ::-1]).all()
-            assert as_it_was != flipped
+            unchanged, flipped = (image == source).all(), (image == source[:, ::-1]).all()
+            assert unchanged != flipped
             mirrored.append(flipped)
     assert 0.35 < np.mean(mirrored) < 0.65
 
 
-def test_an_image_is_augmented_afresh_in_each_pass():
-    split = make_split(5)
-    first, second = (images[np.argsort(labels)] for images, labels in take(split, 2, max_shift=3))
+def test_each_pass_augments_an_image_anew():
+    first, second = (images[np.argsort(labels)] for images, labels in take(make_split(5), 2, max_shift=3))
     assert (first != second).any(axis=(1, 2, 3)).sum() >= 3
-
-
-def test_without_augmentation_nothing_is_moved():
-    split = make_split()
-    for images, labels in take(split, 4, max_shift=0, flip=False):
-        np.testing.assert_array_equal(images, split.images[labels].astype(np.float32) / 255)
 
 
 def test_evaluation_delivers_every_image_in_order():
@@ -112,6 +99,6 @@ def test_evaluation_delivers_every_image_in_order():
     assert batches[0][0].dtype == np.float32
 
 
-def test_no_thread_that_naps_for_up_to_a_minute_keeps_an_iterator_from_ending():
+def test_autotuning_is_off():
     for batches in (training_batches(make_split(), 5, 0), evaluation_batches(make_split(), 5)):
         assert batches.options().autotune.enabled is False

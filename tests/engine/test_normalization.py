@@ -1,4 +1,4 @@
-"""The fused batch normalisation against Keras's own."""
+"""Fused and folded batch normalisation against Keras's own."""
 
 import keras
 import numpy as np
@@ -57,7 +57,7 @@ def test_mixed_precision_keeps_float32_statistics():
     np.testing.assert_allclose(layer.moving_mean, 0.1 * tf.reduce_mean(maps(), [0, 1, 2]), rtol=1e-2)
 
 
-def test_replicas_in_float16_have_statistics_of_more_values_than_float16_counts():
+def test_float16_replicas_count_more_values_than_float16_can():
     x = tf.random.stateless_normal((70, 32, 32, 2), (0, 1)) + 1.0
     layer = FusedBatchNormalization(momentum=0.9)
     layer.build(x.shape)
@@ -69,7 +69,7 @@ def test_replicas_in_float16_have_statistics_of_more_values_than_float16_counts(
     np.testing.assert_allclose(y, (x - mean) / tf.sqrt(variance + layer.epsilon), atol=5e-3)
 
 
-def test_a_model_trained_with_the_fused_kernel_comes_back_in_keras_layers():
+def test_weights_trained_with_the_fused_kernel_return_to_keras_layers():
     model = architectures.build("resnet20", (32, 32, 3), 10)
     trainee = with_fused_batch_norm(model)
     norms = [layer for layer in trainee.layers if isinstance(layer, layers.BatchNormalization)]
@@ -85,7 +85,7 @@ def test_a_model_trained_with_the_fused_kernel_comes_back_in_keras_layers():
 
 
 def trained_looking(model):
-    """Gives every weight a value that training could have given it: statistics are positive, nothing is a default."""
+    """Gives every weight a value as after training: positive statistics, no defaults."""
     rng = np.random.default_rng(0)
     model.set_weights(
         [rng.uniform(0.5, 1.5, value.shape) * np.where(value == 0, 0.3, value) for value in model.get_weights()]
@@ -93,7 +93,7 @@ def trained_looking(model):
     return model
 
 
-def test_a_folded_model_computes_the_same_and_leaves_the_original_as_it_was():
+def test_a_folded_model_computes_the_same_and_the_original_is_unchanged():
     model = trained_looking(architectures.build("resnet20", (32, 32, 3), 10))
     images = tf.random.stateless_uniform((8, 32, 32, 3), (0, 0))
     before, weights = model(images, training=False).numpy(), [np.array(value) for value in model.get_weights()]
@@ -122,7 +122,7 @@ def test_only_a_normalisation_that_alone_follows_a_convolution_is_folded():
     np.testing.assert_allclose(folded(images, training=False), model(images, training=False), rtol=1e-4, atol=1e-5)
 
 
-def test_sequential_models_are_folded_and_others_returned_as_they_are():
+def test_sequential_models_are_folded_and_other_models_returned_themselves():
     sequential = trained_looking(
         keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(4, 3), layers.BatchNormalization(), layers.Flatten()])
     )
@@ -140,7 +140,7 @@ def test_sequential_models_are_folded_and_others_returned_as_they_are():
     assert with_folded_batch_norm(other) is other
 
 
-def test_a_models_own_normalisation_and_own_call_are_kept():
+def test_a_custom_normalisation_or_call_is_not_folded():
     class Halved(layers.BatchNormalization):
         def call(self, inputs, training=None, mask=None):
             return 0.5 * super().call(inputs, training=training)

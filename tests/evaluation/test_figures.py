@@ -1,4 +1,4 @@
-"""Figures that can be read, whatever the classes are called."""
+"""Figures stay readable, whatever the classes are called."""
 
 import itertools
 
@@ -10,10 +10,10 @@ from aigan_tf.evaluation import figures
 NAMES = ["sweet_pepper", "aquarium_fish", "willow_tree", "WWWWWWWW", "can"]
 
 
-@pytest.mark.parametrize("answer", ["maple_tree", "a class of a name that is longer than any line below a picture"])
+@pytest.mark.parametrize("answer", ["maple_tree", "a class with a name that is longer than any line below an image"])
 def test_captions_do_not_overlap(monkeypatch, answer):
     monkeypatch.setattr(figures, "_file", lambda figure, kind: figure)
-    captions = [f"{name}\naim: {name}\nanswer: {answer}" for name in NAMES]
+    captions = [f"{name}\ntarget: {name}\nanswer: {answer}" for name in NAMES]
     figure = figures.picture_grid({"clean": np.zeros((5, 8, 8, 1))}, captions, "heading")
     figure.draw_without_rendering()
     boxes = [axis.xaxis.label.get_window_extent() for axis in figure.axes]
@@ -22,10 +22,9 @@ def test_captions_do_not_overlap(monkeypatch, answer):
     assert min(axis.xaxis.label.get_fontsize() for axis in figure.axes) >= 5
 
 
-def test_a_dollar_sign_in_a_name_begins_no_formula():
+def test_dollar_sign_in_a_name_starts_no_formula():
     names = ["$5", "a$b^^$"]
-    picture = np.zeros((2, 8, 8, 1))
-    assert figures.picture_grid({"clean": picture}, names, names[1]).startswith(b"\x89PNG")
+    assert figures.picture_grid({"clean": np.zeros((2, 8, 8, 1))}, names, names[1]).startswith(b"\x89PNG")
     for drawn in (
         figures.matrix([[None, 0.5], [0.5, None]], names, names[1]),
         figures.success_by_target({names[1]: dict.fromkeys(names, 0.5)}, names[1]),

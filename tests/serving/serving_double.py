@@ -1,8 +1,8 @@
-"""A stand-in for tensorflow_model_server, which cannot be installed by pip: its documented mapping, on loopback.
+"""A stand-in for tensorflow_model_server, which pip cannot install: its documented protocols, on loopback.
 
-REST as TensorFlow's page "RESTful API" of TFX Serving says: row format ("instances" to "predictions") and column
-format ("inputs" to "outputs"), base64 as {"b64": ...}, outputs whose names end in _bytes as base64, errors as
-{"error": ...}. gRPC by the official messages and service.
+REST as TFX Serving's page "RESTful API" describes it: row format ("instances" to "predictions") and column format ("inputs"
+to "outputs"), base64 as {"b64": ...}, outputs whose names end in _bytes as base64, errors as {"error": ...}. gRPC by the
+official messages and service.
 """
 
 import base64
@@ -42,26 +42,17 @@ class Model:
         return {name: value.numpy() for name, value in self.loaded.signatures[signature](**tensors).items()}
 
     def rest(self, body):
-        """A request's JSON to its answer's."""
+        """Returns the JSON that answers a request's; inputs must be given by name."""
         signature = body.get("signature_name", "serving_default")
-        names = list(self.specs(signature))
         if "instances" in body:
             rows = body["instances"]
-            if len(names) == 1 and not all(isinstance(row, dict) and row.keys() != {"b64"} for row in rows):
-                rows = [{names[0]: row} for row in rows]
-            inputs = {name: [decoded(row[name]) for row in rows] for name in rows[0]}
+            outputs = self.run(signature, {name: [decoded(row[name]) for row in rows] for name in rows[0]})
         else:
-            columns = body["inputs"]
-            inputs = decoded(
-                columns if isinstance(columns, dict) and columns.keys() != {"b64"} else {names[0]: columns}
-            )
-        outputs = self.run(signature, inputs)
+            outputs = self.run(signature, decoded(body["inputs"]))
         values = {name: encoded(value, name.endswith("_bytes")) for name, value in outputs.items()}
         alone = next(iter(values.values())) if len(values) == 1 else None
         if "inputs" in body:
             return {"outputs": values if alone is None else alone}
-        if len({len(value) for value in values.values()}) != 1:
-            raise ValueError("outputs have different first dimensions")
         rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
         return {"predictions": rows if alone is None else alone}
 
@@ -103,7 +94,7 @@ def rest_server(model):
 
 
 def answering(body):
-    """A context that yields HOST:PORT of a server that knows one answer, bytes."""
+    """A context that yields HOST:PORT of a server that gives one answer, bytes, to every request."""
     return http_server(lambda path, request: (200, body))
 
 

@@ -1,31 +1,29 @@
-"""The exported generator, as a server without this package sees it."""
+"""The exported generator, as a server without this package sees it: signatures, refusals, files."""
 
+import json
 import os
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from served_example import EPSILON, NAMES, PRESET, SHAPE, classifier, files, floats, make_generator, pictures
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework.test_util import IsMklEnabled
+from tensorflow_serving.apis import prediction_log_pb2
 
-from aigan_tf.method.networks import Generator
-from aigan_tf.method.threat_model import apply_perturbation, bounded
+from aigan_tf.method.threat_model import apply_perturbation, bounded, quantize
 from aigan_tf.serving.export import ServedGenerator, export_generator
-
-SHAPE = (9, 13, 3)
-NAMES = ("cat", "dog", "a ship", "tree", "bird")
-CLASSES = len(NAMES)
-EPSILON = 0.1
-PRESET = {"dataset": "pets", "epsilon": EPSILON}
+from aigan_tf.training.advgan import classes_named
 
 CLEAN_PROCESS = """
 import sys
 import numpy as np, tensorflow as tf
 assert not any("aigan" in name for name in sys.modules)
-sys.modules["aigan_tf"] = None  # importing it fails from here on, also where it is installed
+sys.modules["aigan_tf"] = None  # importing it fails from here on, even if it is installed
 loaded = tf.saved_model.load(sys.argv[1])
 given = np.load(sys.argv[2])
 outputs = loaded.signatures["serving_default"](**{name: tf.constant(given[name]) for name in given.files})
@@ -33,45 +31,9 @@ np.savez(sys.argv[3], **{name: value.numpy() for name, value in outputs.items()}
 """
 
 
-@pytest.fixture(scope="module")
-def generator():
-    keras.utils.set_random_seed(1)  # else the weights are those of the tests that ran before
-    made = Generator(CLASSES, SHAPE[-1], width=4, num_blocks=1)
-    rng = np.random.default_rng(0)
-    for variable in made.variables:  # neither fresh statistics nor a head near zero
-        if "variance" in variable.path:
-            variable.assign(rng.uniform(0.5, 2.0, variable.shape))
-        elif variable.dtype == "float32":
-            variable.assign(variable + rng.normal(0.0, 0.1, variable.shape))
-    return made
-
-
-@pytest.fixture(scope="module")
-def served(generator):
-    return ServedGenerator(generator, SHAPE, NAMES, EPSILON, targeted=True)
-
-
-@pytest.fixture(scope="module")
-def exported(served, tmp_path_factory):
-    return export_generator(tmp_path_factory.mktemp("export") / "generator", served, PRESET)
-
-
-@pytest.fixture(scope="module")
-def serve(exported):
-    loaded = tf.saved_model.load(str(exported))
-    signature = loaded.signatures["serving_default"]
-    signature.keep = loaded
-    return signature
-
-
-def batch(size=3):
-    images = np.random.default_rng(1).uniform(size=(size, *SHAPE)).astype(np.float32)
-    return images, (np.arange(size) % CLASSES).astype(np.int32)
-
-
-def test_a_clean_process_gives_the_same_bits(exported, served, generator, tmp_path):
-    images, classes = batch()
-    np.savez(tmp_path / "in.npz", images=images, target_class=classes)
+def test_a_clean_process_gives_the_same_bits(exported, served, tmp_path):
+    images, targets = floats(), np.array([0, 1, 2], np.int32)
+    np.savez(tmp_path / "in.npz", images=images, target_class=targets)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["TF_ENABLE_ONEDNN_OPTS"] = str(int(IsMklEnabled()))  # bits are compared on the same kernels
     run = subprocess.run(
@@ -84,34 +46,61 @@ def test_a_clean_process_gives_the_same_bits(exported, served, generator, tmp_pa
     assert run.returncode == 0, run.stderr[-2000:]
     outputs = np.load(tmp_path / "out.npz")
     assert set(outputs.files) == {"adversarial_images", "perturbation"}
-    here = served.signatures()["serving_default"](images=tf.constant(images), target_class=tf.constant(classes))
+    here = served.signatures()["serving_default"](images=tf.constant(images), target_class=tf.constant(targets))
     for name in outputs.files:
         np.testing.assert_array_equal(outputs[name], here[name])
-    eager = apply_perturbation(images, bounded(generator(images, classes, training=False), EPSILON), EPSILON)
+    directions = served.generator(images, targets, np.ones(3, np.float32), training=False)
+    eager = apply_perturbation(images, bounded(directions, EPSILON), EPSILON)
     np.testing.assert_allclose(outputs["adversarial_images"], eager, atol=1e-6)
 
 
-def test_no_gradient_function_is_saved_which_each_load_would_register_for_good(exported):
-    saved = saved_model_pb2.SavedModel.FromString((exported / "saved_model.pb").read_bytes())
-    assert saved.meta_graphs[0].graph_def.library.function
-    assert not saved.meta_graphs[0].graph_def.library.registered_gradients
+# --- the signatures
+
+IMAGES, CLASS = {"images": tf.float32}, {"target_class": tf.int32}
+PERTURBED = {"adversarial_images": tf.float32, "perturbation": tf.float32}
+SIGNATURES = {
+    "serving_default": (IMAGES | CLASS, PERTURBED),
+    "encoded": ({"image_bytes": tf.string} | CLASS, {"adversarial_image_bytes": tf.string}),
+    "class_number": ({"class_name": tf.string}, CLASS),
+    "with_epsilon": (IMAGES | CLASS | {"epsilon": tf.float32}, PERTURBED),
+    "classify": (IMAGES | CLASS, PERTURBED | {"logits": tf.float32, "success": tf.bool}),
+}
 
 
-def test_names_dtypes_and_shapes(serve):
-    _, inputs = serve.structured_input_signature
-    assert {name: spec.dtype for name, spec in inputs.items()} == {"images": tf.float32, "target_class": tf.int32}
-    assert {name: spec.dtype for name, spec in serve.structured_outputs.items()} == {
-        "adversarial_images": tf.float32,
-        "perturbation": tf.float32,
-    }
-    assert serve.structured_outputs["adversarial_images"].shape.as_list() == [None, *SHAPE]
+def test_each_signature_has_its_names_dtypes_and_shapes(model):
+    found = {}
+    for name, signature in model.loaded.signatures.items():
+        inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
+        found[name] = tuple({key: spec.dtype for key, spec in side.items()} for side in (inputs, outputs))
+        if "adversarial_images" in outputs:
+            assert outputs["adversarial_images"].shape.as_list() == [None, *SHAPE]
+    assert found == SIGNATURES
 
 
-def test_the_budget_and_the_range_are_kept(serve):
-    images, classes = batch(4)
+def test_an_untargeted_generator_of_one_epsilon_takes_the_label_alone(tmp_path):
+    untargeted = ServedGenerator(make_generator(), SHAPE, NAMES, EPSILON, targeted=False)
+    path = export_generator(tmp_path / "generator", untargeted, PRESET)
+    library = (
+        saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def.library
+    )
+    assert library.function
+    assert not library.registered_gradients  # each load would register them anew, for good
+    loaded = tf.saved_model.load(str(path))
+    assert set(loaded.signatures) == {"serving_default", "encoded", "class_number"}
+    signature = loaded.signatures["serving_default"]
+    assert set(signature.structured_input_signature[1]) == {"images", "label"}
+    inputs = {"images": tf.constant(floats()), "label": tf.constant([0, 1, 2])}
+    expected = untargeted.signatures()["serving_default"](**inputs)
+    np.testing.assert_array_equal(signature(**inputs)["adversarial_images"], expected["adversarial_images"])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="label must lie in"):
+        signature(**(inputs | {"label": tf.constant([0, 1, 9])}))
+
+
+def test_budget_and_range_are_kept(model):
+    images = floats(4)
     images[0], images[1] = 0.0, 1.0
-    outputs = serve(images=tf.constant(images), target_class=tf.constant(classes))
-    adversarial = outputs["adversarial_images"].numpy()
+    outputs = model.run("serving_default", {"images": images, "target_class": [0, 1, 2, 3]})
+    adversarial = outputs["adversarial_images"]
     assert adversarial.min() >= 0.0
     assert adversarial.max() <= 1.0
     change = np.abs(adversarial - images)
@@ -120,72 +109,231 @@ def test_the_budget_and_the_range_are_kept(serve):
     np.testing.assert_array_equal(outputs["perturbation"], adversarial - images)
 
 
-def test_the_class_is_heeded(serve):
-    images, _ = batch(1)
+def test_another_class_gives_another_image(model):
     one, two = (
-        serve(images=tf.constant(images), target_class=tf.constant([k]))["adversarial_images"].numpy() for k in (0, 4)
+        model.run("serving_default", {"images": floats(1), "target_class": [k]})["adversarial_images"] for k in (0, 4)
     )
     assert np.abs(one - two).max() > 1e-4
 
 
-def test_an_image_is_answered_alike_in_any_batch(serve):
-    images, classes = batch(3)
-    together = serve(images=tf.constant(images), target_class=tf.constant(classes))["adversarial_images"].numpy()
-    alone = serve(images=tf.constant(images[2:]), target_class=tf.constant(classes[2:]))["adversarial_images"].numpy()
+def test_an_image_is_answered_alike_in_any_batch(model):
+    together = model.run("serving_default", {"images": floats(), "target_class": [0, 1, 2]})["adversarial_images"]
+    alone = model.run("serving_default", {"images": floats()[2:], "target_class": [2]})["adversarial_images"]
     np.testing.assert_allclose(together[2:], alone, atol=1e-6)
 
 
+@pytest.mark.parametrize("signature", ["serving_default", "with_epsilon", "classify", "encoded"])
+def test_a_batch_of_a_thousand_is_answered(signature, model):
+    size = 1000
+    inputs = {
+        "images": np.tile(floats(1), (size, 1, 1, 1)),
+        "image_bytes": files(1) * size,
+        "target_class": np.ones(size, np.int32),
+        "epsilon": np.full(size, EPSILON, np.float32),
+    }
+    for output in model.run(signature, {name: inputs[name] for name in model.specs(signature)}).values():
+        assert len(output) == size
+        if output.dtype == np.float32:
+            np.testing.assert_allclose(output[-1], output[0], atol=1e-5)
+        else:
+            assert output[-1] == output[0]
+
+
+def perturbation(model, epsilons):
+    inputs = {"images": floats(), "target_class": [0, 1, 2], "epsilon": epsilons}
+    return model.run("with_epsilon", inputs)["perturbation"]
+
+
+def test_each_image_is_kept_within_its_epsilon(model):
+    epsilons = [0.25 * EPSILON, 0.5 * EPSILON, EPSILON]
+    largest = np.abs(perturbation(model, epsilons)).max(axis=(1, 2, 3))
+    assert (largest <= np.array(epsilons) + 1e-6).all()
+    assert (largest > 0.9 * np.array(epsilons)).all()
+    default = model.run("serving_default", {"images": floats(), "target_class": [0, 1, 2]})
+    np.testing.assert_array_equal(default["perturbation"], perturbation(model, [EPSILON] * 3))
+
+
+def test_encoded_images_are_those_of_the_default_signature_in_8_bits(model):
+    outputs = model.run("encoded", {"image_bytes": files(), "target_class": [0, 3, 4]})
+    adversarial = np.stack([tf.io.decode_png(file).numpy() for file in outputs["adversarial_image_bytes"]])
+    assert 4 < np.abs(adversarial.astype(int) - pictures()).max() <= 8
+    default = model.run("serving_default", {"images": floats(), "target_class": [0, 3, 4]})
+    np.testing.assert_array_equal(adversarial, quantize(floats(), default["adversarial_images"], EPSILON)[1])
+
+
+def test_class_names_become_the_numbers_of_the_other_signatures(model):
+    numbers = model.run("class_number", {"class_name": ["bird", "a ship", "cat", "3"]})["target_class"]
+    np.testing.assert_array_equal(numbers, [4, 2, 0, 3])
+
+
+def test_a_class_named_by_digits_goes_by_its_name_as_in_training():
+    names = ("0", "1", "10", "3")
+    served = ServedGenerator(make_generator(4), SHAPE, names, EPSILON, targeted=False)
+    asked = ["10", "3", "2", "0"]
+    labels = served.signatures()["class_number"](class_name=tf.constant(asked))["label"].numpy().tolist()
+    assert labels == [2, 3, 2, 0]
+    assert labels == [classes_named([name], names)[0] for name in asked]
+
+
+def test_classify_gives_the_classifiers_logits_and_the_success(model):
+    colours = np.array([0, 1, 0, 2])  # so clear that no perturbation within epsilon changes the answer
+    images = np.full((4, *SHAPE), 0.1, np.float32)
+    images[np.arange(4), ..., colours] = 0.9
+    inputs = {"images": images, "target_class": [0, 1, 2, 1]}
+    outputs, default = model.run("classify", inputs), model.run("serving_default", inputs)
+    np.testing.assert_array_equal(outputs["adversarial_images"], default["adversarial_images"])
+    np.testing.assert_allclose(outputs["logits"], classifier(default["adversarial_images"]), atol=1e-6)
+    assert outputs["success"].tolist() == [True, True, False, False]
+    untargeted = ServedGenerator(make_generator(), SHAPE, NAMES, EPSILON, targeted=False, classifier=classifier)
+    outputs = untargeted.signatures()["classify"](images=tf.constant(images[[0, 2]]), label=tf.constant([0, 1]))
+    assert outputs["success"].numpy().tolist() == [False, True]  # success is to leave the label
+
+
+# --- requests that are refused, with the cause
+
+
+def png(shape):
+    return tf.io.encode_png(np.zeros(shape, np.uint8)).numpy()
+
+
 def pixel(value):
-    images, classes = batch()
+    images = floats()
     images[1, 2, 3, 0] = value
-    return images, classes
+    return images
 
 
-@pytest.mark.parametrize(
-    ("request_of", "words"),
-    [
-        (lambda: (batch()[0][0], [0]), ["images", "(batch, 9, 13, 3)", "[9 13 3]"]),  # rank 3
-        (lambda: (np.float32(0.5), [0]), ["images", "(batch, 9, 13, 3)"]),
-        (lambda: (batch()[0][:, :8], batch()[1]), ["images", "(batch, 9, 13, 3)", "[3 8 13 3]"]),
-        (lambda: (batch()[0][:, :, :, :1], batch()[1]), ["images", "(batch, 9, 13, 3)", "[3 9 13 1]"]),
-        (lambda: (batch()[0].reshape(3, 13, 9, 3), batch()[1]), ["images", "[3 13 9 3]"]),
-        (lambda: (batch()[0], batch()[1][:, None]), ["target_class", "(batch,)", "[3 1]"]),
-        (lambda: (batch()[0], np.int32(1)), ["target_class", "(batch,)"]),
-        (lambda: (batch()[0], batch()[1][:2]), ["same batch size", "3", "2"]),
-        (lambda: (batch()[0][:0], batch()[1]), ["same batch size"]),
-        (lambda: (batch()[0][:0], batch()[1][:0]), ["at least one image", "0"]),
-        (lambda: pixel(1.0001), ["images", "[0, 1]", "1.0001"]),
-        (lambda: pixel(-0.25), ["images", "[0, 1]", "-0.25"]),
-        (lambda: pixel(np.inf), ["images", "[0, 1]", "inf"]),
-        (lambda: pixel(-np.inf), ["images", "[0, 1]", "-inf"]),
-        (lambda: pixel(np.nan), ["images", "NaN"]),
-        (lambda: (batch()[0], [0, CLASSES, 1]), ["target_class", "[0, 4]", "[0 5]"]),
-        (lambda: (batch()[0], [0, -1, 1]), ["target_class", "[0, 4]", "[-1 1]"]),
-    ],
-)
-def test_a_bad_request_is_refused_with_its_cause(request_of, words, serve):
-    images, classes = request_of()
+# A header that promises 4.8 GB, over data that no decoder takes: refused before it is decoded.
+HUGE = files(1)[0][:16] + (40_000).to_bytes(4, "big") + (30_000).to_bytes(4, "big") + files(1)[0][24:]
+REFUSED = [
+    ("images", floats()[0], ["images", "(batch, 9, 13, 3)", "[9 13 3]"]),
+    ("images", floats().reshape(3, 13, 9, 3), ["images", "[3 13 9 3]"]),
+    ("images", floats()[..., :1], ["images", "[3 9 13 1]"]),
+    ("images", floats()[:2], ["same batch size", "2", "3"]),
+    ("images", pixel(1.0001), ["images", "[0, 1]", "1.0001"]),
+    ("images", pixel(-0.25), ["images", "[0, 1]", "-0.25"]),
+    ("images", pixel(np.nan), ["images", "NaN"]),
+    ("target_class", np.int32([[0], [1], [2]]), ["target_class", "(batch,)", "[3 1]"]),
+    ("target_class", np.int32(1), ["target_class", "(batch,)"]),
+    ("target_class", np.int32([0, 5, 1]), ["target_class", "[0, 4]", "[0 5]"]),
+    ("target_class", np.int32([0, -1, 1]), ["target_class", "[0, 4]", "[-1 1]"]),
+    ("epsilon", [EPSILON, 0.0315, EPSILON], ["epsilon must lie above 0", "0.0315"]),
+    ("epsilon", [EPSILON, 0.0, EPSILON], ["epsilon", "above 0", "[0 0.03"]),
+    ("epsilon", [EPSILON, np.nan, EPSILON], ["epsilon must lie"]),
+    ("epsilon", [EPSILON, EPSILON], ["epsilon", "(batch,)", "[2]"]),
+    ("epsilon", EPSILON, ["epsilon", "(batch,)"]),
+    ("image_bytes", [b"", *files(2)], ["PNG or JPEG file", "[0 "]),
+    ("image_bytes", [b"GIF89a" + 40 * b"\0", *files(2)], ["PNG or JPEG file", "[46 "]),
+    ("image_bytes", [files(1)[0][:20], *files(2)], ["PNG or JPEG file", "[20 "]),
+    ("image_bytes", [files(1)[0][:50], *files(2)], ["PNG"]),
+    ("image_bytes", [png((13, 9, 3)), *files(2)], ["9 x 13", "[13 9]"]),
+    ("image_bytes", [tf.io.encode_jpeg(np.zeros((8, 13, 3), np.uint8)).numpy(), *files(2)], ["9 x 13", "[8 13]"]),
+    ("image_bytes", [HUGE, *files(2)], ["9 x 13", "[30000 40000]"]),
+    ("image_bytes", [files(3)], ["image_bytes", "(batch,)"]),
+    ("image_bytes", files(2), ["same batch size"]),
+    ("class_name", ["cat", "wolf"], ["cat, dog, a ship, tree, bird", "0 to 4", "wolf"]),
+    ("class_name", ["cat", "5"], ["class_name", "5"]),
+    ("class_name", [["cat"]], ["class_name", "(batch,)"]),
+    ("class_name", ["4294967297"], ["class_name", "4294967297"]),  # 1 in 32 bits
+]
+SIGNATURE_OF = {"epsilon": "with_epsilon", "image_bytes": "encoded", "class_name": "class_number"}
+
+
+@pytest.mark.parametrize(("name", "value", "words"), REFUSED)
+def test_a_bad_request_is_refused_with_its_cause(name, value, words, model):
+    signature = SIGNATURE_OF.get(name, "serving_default")
+    good = {"images": floats(), "image_bytes": files(), "target_class": [0, 1, 2], "epsilon": [EPSILON] * 3}
+    inputs = {key: good.get(key) for key in model.specs(signature)} | {name: value}
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
-        serve(images=tf.constant(images, tf.float32), target_class=tf.constant(classes, tf.int32))
+        model.run(signature, inputs)
     for word in words:
         assert word in caught.value.message
 
 
-def test_an_untargeted_generator_takes_the_label(generator, tmp_path):
-    untargeted = ServedGenerator(generator, SHAPE, NAMES, EPSILON, targeted=False)
-    path = export_generator(tmp_path / "generator", untargeted, PRESET)
-    loaded = tf.saved_model.load(str(path))
-    signature = loaded.signatures["serving_default"]
-    assert set(signature.structured_input_signature[1]) == {"images", "label"}
-    images, classes = batch()
-    np.testing.assert_array_equal(
-        signature(images=tf.constant(images), label=tf.constant(classes))["adversarial_images"],
-        untargeted.signatures()["serving_default"](images=tf.constant(images), label=tf.constant(classes))[
-            "adversarial_images"
-        ],
+@pytest.mark.parametrize(
+    ("signature", "inputs"),
+    [
+        ("serving_default", {"images": floats()[:0], "target_class": []}),
+        ("encoded", {"image_bytes": [], "target_class": []}),
+        ("class_number", {"class_name": []}),
+    ],
+)
+def test_an_empty_batch_is_refused(signature, inputs, model):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at least one image"):
+        model.run(signature, inputs)
+
+
+SPECIAL = st.sampled_from([0.0, 1.0, -0.0, 1e-45, 0.5, 1.0001, -1e-6, float("nan"), float("inf"), -float("inf")])
+ANY = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@settings(ANY, max_examples=60)
+@given(data=st.data())
+def test_any_request_is_refused_by_name_or_answered_within_epsilon(data, model):
+    shape = data.draw(
+        st.one_of(
+            st.tuples(st.sampled_from([0, 1, 2, 3]), *(st.just(side) for side in SHAPE)),
+            st.lists(st.integers(0, 14), max_size=5).map(tuple),
+        )
     )
-    with pytest.raises(tf.errors.InvalidArgumentError, match="label must lie in"):
-        signature(images=tf.constant(images), label=tf.constant([0, 1, 9]))
+    images = np.random.default_rng(0).uniform(size=shape).astype(np.float32)
+    if images.size and data.draw(st.booleans()):
+        images.flat[data.draw(st.integers(0, images.size - 1))] = data.draw(SPECIAL)
+    count = data.draw(st.sampled_from([len(images) if images.ndim else 1, 0, 1, 2]))
+    targets = np.array(data.draw(st.lists(st.integers(-2, 6), min_size=count, max_size=count)), np.int32)
+    budgets = st.sampled_from([EPSILON, 0.01, 0.0, 0.04, np.nan])
+    epsilons = np.array(data.draw(st.lists(budgets, min_size=count, max_size=count)), np.float32)
+    good = (
+        images.shape[1:] == SHAPE
+        and len(images) == count > 0
+        and (images >= 0).all()
+        and (images <= 1).all()
+        and (targets >= 0).all()
+        and (targets < len(NAMES)).all()
+    )
+    for signature, extra in (("serving_default", {}), ("with_epsilon", {"epsilon": epsilons}), ("classify", {})):
+        inputs = {"images": images, "target_class": targets, **extra}
+        if not (good and (not extra or ((epsilons > 0) & (epsilons <= np.float32(EPSILON))).all())):
+            with pytest.raises(tf.errors.InvalidArgumentError, match=r"images|target_class|epsilon|batch"):
+                model.run(signature, inputs)
+            continue
+        outputs = model.run(signature, inputs)
+        if signature == "classify":
+            assert outputs["logits"].shape == (count, len(NAMES))
+            np.testing.assert_array_equal(outputs["success"], outputs["logits"].argmax(axis=1) == targets)
+            continue
+        adversarial = outputs["adversarial_images"]
+        assert ((adversarial >= 0) & (adversarial <= 1)).all()
+        limit = epsilons[:, None, None, None] if extra else EPSILON
+        assert (np.abs(adversarial - images) <= limit + 1e-6).all()
+
+
+@settings(ANY, max_examples=40)
+@given(data=st.data())
+def test_any_bytes_are_refused_or_give_an_image_within_epsilon(data, model):
+    whole = data.draw(st.sampled_from([*files(1), tf.io.encode_jpeg(pictures(1)[0]).numpy(), png((9, 13, 1))]))
+    mutation = data.draw(st.sampled_from(["none", "truncated", "flipped", "random"]))
+    place = data.draw(st.integers(0, len(whole) - 1))
+    file = {
+        "none": whole,
+        "truncated": whole[:place],
+        "flipped": whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :],
+        "random": data.draw(st.binary(max_size=60)),
+    }[mutation]
+    inputs = {"image_bytes": [file], "target_class": [1]}
+    try:
+        clean = tf.io.decode_image(file, SHAPE[-1]).numpy().astype(int)
+    except tf.errors.InvalidArgumentError:
+        clean = None
+    if clean is None or clean.shape != SHAPE:
+        assert mutation != "none"
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"PNG|JPEG|pictures of 9 x 13"):
+            model.run("encoded", inputs)
+        return
+    (adversarial,) = model.run("encoded", inputs)["adversarial_image_bytes"]
+    assert np.abs(tf.io.decode_png(adversarial).numpy() - clean).max() <= 8
+
+
+# --- the files
 
 
 def fake_save(module, path, signatures):
@@ -204,67 +352,24 @@ def test_versions_are_numbered_from_one(served, tmp_path, monkeypatch):
     assert sorted(entry.name for entry in folder.iterdir()) == ["1", "10", "11", "2", "notes.txt"]
 
 
-def test_a_failing_save_leaves_no_version(served, tmp_path, monkeypatch):
-    def fail(module, path, signatures):
-        fake_save(module, path, signatures)
-        raise OSError("disk full")
-
-    monkeypatch.setattr(tf.saved_model, "save", fail)
-    folder = tmp_path / "generator"
-    with pytest.raises(OSError, match="disk full"):
-        export_generator(folder, served, PRESET)
-    assert not list(folder.iterdir())
+def test_names_and_preset_travel_with_the_model(exported):
+    assert (exported / "assets" / "class_names.txt").read_text().splitlines() == list(NAMES)
+    assert json.loads((exported / "assets" / "preset.json").read_text()) == PRESET
 
 
-# --- a generator that takes budgets
+def test_the_warm_up_requests_are_official_records_that_the_model_answers(exported, model):
+    records = tf.data.TFRecordDataset(str(exported / "assets.extra" / "tf_serving_warmup_requests"))
+    logs = [prediction_log_pb2.PredictionLog.FromString(record.numpy()) for record in records]
+    requests = [log.predict_log.request for log in logs]
+    assert {request.model_spec.signature_name for request in requests} == set(SIGNATURES)
+    for request in requests:
+        inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
+        assert all(len(value) == 1 for value in model.run(request.model_spec.signature_name, inputs).values())
 
 
-@pytest.fixture(scope="module")
-def budgeted(tmp_path_factory):
-    made = Generator(CLASSES, SHAPE[-1], width=4, num_blocks=1, budget_input=True)
-    made.head.kernel.assign(tf.random.stateless_normal(made.head.kernel.shape, (0, 0)))
-    served = ServedGenerator(made, SHAPE, NAMES, EPSILON, targeted=True, variable_epsilon=True)
-    return tf.saved_model.load(str(export_generator(tmp_path_factory.mktemp("budgeted"), served, PRESET)))
-
-
-def answer(loaded, epsilon, size=3):
-    images, classes = batch(size)
-    inputs = {"images": tf.constant(images), "target_class": tf.constant(classes)}
-    outputs = loaded.signatures["with_epsilon"](**inputs, epsilon=tf.constant(epsilon, tf.float32))
-    return outputs["perturbation"].numpy()
-
-
-def test_each_image_is_kept_within_its_epsilon(budgeted):
-    epsilons = [0.25 * EPSILON, 0.5 * EPSILON, EPSILON]
-    largest = np.abs(answer(budgeted, epsilons)).max(axis=(1, 2, 3))
-    assert (largest <= np.array(epsilons) + 1e-6).all()
-    assert (largest > 0.9 * np.array(epsilons)).all()
-
-
-def test_the_default_signature_is_the_greatest_epsilon(budgeted):
-    images, classes = batch()
-    default = budgeted.signatures["serving_default"](images=tf.constant(images), target_class=tf.constant(classes))
-    np.testing.assert_array_equal(default["perturbation"], answer(budgeted, [EPSILON] * 3))
-
-
-@pytest.mark.parametrize(
-    ("epsilon", "words"),
-    [
-        ([EPSILON, 0.1001, EPSILON], ["epsilon must lie above 0 and at most at 0.1", "0.1001"]),
-        ([EPSILON, 0.0, EPSILON], ["above 0", "[0 0.1]"]),
-        ([EPSILON, -0.01, EPSILON], ["above 0"]),
-        ([EPSILON, np.nan, EPSILON], ["epsilon must lie"]),
-        ([EPSILON, EPSILON], ["epsilon must have the shape (batch,)", "[2]"]),
-        (EPSILON, ["epsilon must have the shape (batch,)"]),
-        ([[EPSILON], [EPSILON], [EPSILON]], ["epsilon must have the shape (batch,)", "[3 1]"]),
-    ],
-)
-def test_a_bad_epsilon_is_refused_with_its_cause(epsilon, words, budgeted):
-    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
-        answer(budgeted, epsilon)
-    for word in words:
-        assert word in caught.value.message
-
-
-def test_a_generator_of_one_epsilon_has_no_signature_that_takes_one(exported):
-    assert set(tf.saved_model.load(str(exported)).signatures) == {"serving_default", "encoded", "class_number"}
+def test_without_the_serving_package_the_export_prints_that_it_has_no_warm_up(served, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tf.saved_model, "save", fake_save)
+    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
+    path = export_generator(tmp_path / "generator", served, PRESET)
+    assert not (path / "assets.extra").exists()
+    assert "pip install tensorflow-serving-api" in capsys.readouterr().out

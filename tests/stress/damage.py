@@ -1,4 +1,4 @@
-"""What can be wrong with what a user gives, as hypothesis strategies: settings, flags, and files of a folder."""
+"""Wrong inputs of a user as hypothesis strategies: a config.json, a command line, a damaged file in a folder."""
 
 import json
 import os
@@ -17,140 +17,135 @@ NUMBERS = (
     | st.floats(0, 1)
     | st.floats()
 )
-VALUES = TEXTS | NUMBERS | st.none() | st.booleans() | st.lists(st.integers(), max_size=3) | st.just({"a": {}})
+JSON_VALUES = (
+    TEXTS | NUMBERS | st.none() | st.booleans() | st.lists(st.integers() | NUMBERS, max_size=3) | st.just({"a": {}})
+)
+ODD_NUMBERS = st.sampled_from(
+    ["0x" + "f" * 5000, "1e-400", "1_0", "-inf", "1e3", "\u0663", "08", "8/255", "1/0", "1/2/3"]
+)
+ODD_JSON = [b"", b"[]", b"{}", b"[" * 100_000, b"\0" * 100, b'{"epsilon":' + b"9" * 5000 + b"}"]
+ENCODINGS = ["utf-8-sig", "utf-16", "utf-32", "cp500", "utf-7"]
+BEGINNINGS = [b"", b"text, not what the name says\n", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n", b"\x89PNG"]
+REPLACEMENTS = {
+    "removed": lambda path: None,
+    "a folder": lambda path: path.mkdir(),
+    "a text": lambda path: path.write_text("text\n"),
+    "a loop": lambda path: path.symlink_to(path.name),
+    "a link to its folder": lambda path: path.symlink_to("."),
+}
 
 
-def configs(config: dict, names: list[str]) -> st.SearchStrategy[bytes]:
-    """Returns a strategy of what may lie in place of config.json.
-
-    Args:
-        config: what is right.
-        names: the settings in it that are worth changing.
-    """
-    whole = json.dumps(config, indent=2).encode()
-    changed = st.dictionaries(st.sampled_from([*names, "digests"]), VALUES, min_size=1, max_size=3)
-    values = st.one_of(
-        changed.map(lambda new: {**config, **new}),
-        changed.map(lambda new: {**config, **new}),  # twice: most can be wrong here
-        st.lists(st.sampled_from(names), min_size=1, max_size=4).map(
-            lambda gone: {name: value for name, value in config.items() if name not in gone}
-        ),
-        st.dictionaries(st.text(max_size=8), VALUES, min_size=1, max_size=3).map(lambda new: {**new, **config}),
-        VALUES,
-    )
-    encodings = st.sampled_from(["utf-8-sig", "utf-16", "utf-32", "cp500", "utf-7"])
-    odd = [b"", b"[]", b"{}", b"[" * 100_000, b"\0" * 100, b'{"epsilon":' + b"9" * 5000 + b"}"]
-    return st.one_of(
-        values.map(lambda value: json.dumps(value).encode()),
-        values.map(lambda value: json.dumps(value).encode()),
-        damages(len(whole)).map(lambda damage: damage(whole)),
-        encodings.map(lambda encoding: whole.decode().encode(encoding)),
-        st.sampled_from(odd),
-    )
-
-
-def flags(names: list[str], others: dict[str, list[str]]) -> st.SearchStrategy[list[str]]:
-    """Returns a strategy of command lines.
+@st.composite
+def configs(draw, config: dict, names: list[str]) -> bytes:
+    """What may be in place of a config.json.
 
     Args:
-        names: the flags there are.
-        others: flag to some values that only it is likely to take.
+        config: the right content.
+        names: the settings in it.
     """
-    number = NUMBERS.map(str) | st.sampled_from(["0x" + "f" * 5000, "1e-400", "1_0", "-inf", "1e3", "\u0663", "08"])
-    boolean = st.sampled_from(["true", "False", "0", "yes", "on"])
+    right = json.dumps(config, indent=2).encode()
+    values = st.dictionaries(st.sampled_from([*names, "digests"]), JSON_VALUES, min_size=1, max_size=3)
+    match draw(st.sampled_from(["changed"] * 4 + ["removed", "added", "other", "bytes", "bytes", "encoding", "odd"])):
+        case "changed":
+            config = config | draw(values)
+        case "removed":
+            gone = draw(st.lists(st.sampled_from(names), min_size=1, max_size=4))
+            config = {name: value for name, value in config.items() if name not in gone}
+        case "added":
+            config = draw(st.dictionaries(st.text(max_size=8), JSON_VALUES, min_size=1, max_size=3)) | config
+        case "other":
+            config = draw(JSON_VALUES)
+        case "bytes":
+            return draw(damaged_bytes(right))
+        case "encoding":
+            return right.decode().encode(draw(st.sampled_from(ENCODINGS)))
+        case "odd":
+            return draw(st.sampled_from(ODD_JSON))
+    return json.dumps(config).encode()
 
-    def flag(name):
-        own = [st.sampled_from(others[name])] * 2 if name in others else []
-        value = st.one_of(TEXTS, number, number, boolean, *own).filter(is_local)
-        return st.one_of(
-            value.map(lambda text: f"--{name}={text}"), value.map(lambda text: f"--{name}={text}"),
-            st.sampled_from([f"--{name}", f"--no{name}", f"-{name}", f"--{name}x=1", f"--{name[:-1]}=1", f"{name}=1"]),
-        )  # fmt: skip
 
-    likely = st.sampled_from(names).flatmap(flag)
-    return st.lists(likely, min_size=1, max_size=3)
+@st.composite
+def command_lines(draw, names: list[str], likely: dict[str, list[str]], positional: list[str] = ()) -> list[str]:
+    """Arguments of a command.
+
+    Args:
+        names: its flags.
+        likely: for some flags, values that mean something to them.
+        positional: for a command with positional arguments, values of the first one.
+    """
+    arguments = []
+    if positional:
+        arguments = draw(st.lists(st.sampled_from(positional) | TEXTS.filter(is_local), max_size=1))
+        arguments += draw(st.lists(st.integers(-1, 12).map(str) | TEXTS.filter(is_local), max_size=2))
+    for name in draw(st.lists(st.sampled_from(names), min_size=not positional, max_size=3)):
+        own = [st.sampled_from(likely[name])] * 3 if name in likely else []
+        number = NUMBERS.map(str) | ODD_NUMBERS
+        value = draw(st.one_of(TEXTS, number, number, st.sampled_from(["true", "False", "yes"]), *own).filter(is_local))
+        spellings = [f"--{name}", f"--no{name}", f"-{name}", f"--{name}x=1", f"--{name[:-1]}=1", f"--no{name}={value}"]
+        arguments.append(draw(st.just(f"--{name}={value}") | st.sampled_from([f"--{name}={value}", *spellings])))
+    return arguments
 
 
 def is_local(text: str) -> bool:
-    """Whether a path would lie below the current folder and can be said on a command line."""
+    """Whether a path is below the current folder, and possible on a command line."""
     return not text.startswith(("/", "~")) and ".." not in text and "\0" not in text
 
 
-def damages(size: int) -> st.SearchStrategy:
-    """Returns a strategy of functions from bytes (about `size` of them) to damaged ones."""
-    places = st.integers(0, max(size - 1, 0))
-
-    def flipped(bits):
-        def flip(data):
-            data = bytearray(data)
-            for place, bit in bits:
-                if place < len(data):
-                    data[place] ^= 1 << bit
-            return bytes(data)
-
-        return flip
-
-    flips = st.lists(st.tuples(places, st.integers(0, 7)), min_size=1, max_size=4, unique=True).map(flipped)
-    cuts = places.map(lambda length: lambda data: data[:length])
-    holes = st.tuples(places, st.integers(1, 64)).map(
-        lambda hole: lambda data: data[: hole[0]] + bytes(hole[1]) + data[hole[0] + hole[1] :]
-    )
-    others = st.sampled_from([b"", b"text, not what the name says\n", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n", b"\x89PNG"])
-    return st.one_of(flips, flips, cuts, holes, others.map(lambda text: lambda data: text))
+@st.composite
+def damaged_bytes(draw, data: bytes) -> bytes:
+    """The bytes with some bits flipped, cut off, with a hole of zeros, or replaced."""
+    place = draw(st.integers(0, max(len(data) - 1, 0)))
+    match draw(st.sampled_from(["flipped", "flipped", "cut", "hole", "replaced"])):
+        case "flipped":
+            flipped = bytearray(data)
+            for _ in range(draw(st.integers(1, 4))):
+                flipped[draw(st.integers(0, len(data) - 1))] ^= 1 << draw(st.integers(0, 7))
+            return bytes(flipped)
+        case "cut":
+            return data[:place]
+        case "hole":
+            hole = draw(st.integers(1, 64))
+            return data[:place] + bytes(hole) + data[place + hole :]
+        case _:
+            return draw(st.sampled_from(BEGINNINGS))
 
 
-def broken_folders(folder: pathlib.Path, patterns: list[str]) -> st.SearchStrategy:
-    """Returns a strategy of `(text, function)`: what is done to a copy of a folder, and the function that does it.
+@st.composite
+def damaged_folders(draw, folder: pathlib.Path, patterns: list[str]) -> tuple:
+    """A description of a damage to one entry of a folder, and the function that does it to a copy of the folder.
 
     Args:
-        folder: how it is before.
-        patterns: which of its files to damage, as `glob` takes them, each as likely as the others.
+        folder: the undamaged folder.
+        patterns: of its entries, for `glob`; each is equally likely.
     """
+    name = draw(st.sampled_from(entries(folder, draw(st.sampled_from(patterns)))))
+    original = folder / name
+    ways = [*REPLACEMENTS, "another"]
+    if original.is_file() and original.stat().st_size:
+        ways += ["damaged"] * len(ways)
+    way = draw(st.sampled_from(ways))
+    if way == "damaged":
+        data = draw(damaged_bytes(original.read_bytes()))
+        return f"{name} is damaged", lambda copy: replace(copy / name, lambda path: path.write_bytes(data))
+    if way == "another":
+        other = draw(st.sampled_from([entry for pattern in patterns for entry in entries(folder, pattern)]))
+        take = shutil.copytree if (folder / other).is_dir() else shutil.copy
+        return f"{name} is {other}", lambda copy: replace(copy / name, lambda path: take(folder / other, path))
+    return f"{name} is {way}", lambda copy: replace(copy / name, REPLACEMENTS[way])
 
-    def files(pattern):
-        names = sorted(str(path.relative_to(folder)) for path in folder.glob(pattern))
-        return st.sampled_from(names).flatmap(one)
 
-    def one(name):
-        size = (folder / name).stat().st_size if (folder / name).is_file() else 0
-        if not size:
-            return structure(name)
-        return st.one_of(damages(size).map(lambda damage: content(name, damage)), structure(name))
+def entries(folder: pathlib.Path, pattern: str) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.glob(pattern))
 
-    def content(name, damage):
-        def write(copy):
-            data = (copy / name).read_bytes()
-            (copy / name).unlink()  # first: it is a link to the whole file
-            (copy / name).write_bytes(damage(data))
 
-        return f"{name} damaged", write
-
-    def structure(name):
-        kinds = {"removed": None, "a folder": pathlib.Path.mkdir, "a text": lambda path: path.write_text("text\n"),
-                 "a loop": lambda path: path.symlink_to(path.name), "a link to its folder": lambda path: path.symlink_to(".")}  # fmt: skip
-
-        def change(kind, copy):
-            remove(copy / name)
-            if kinds[kind]:
-                kinds[kind](copy / name)
-
-        def swap(other, copy):
-            remove(copy / name)
-            if (folder / other).is_dir():
-                shutil.copytree(folder / other, copy / name)
-            else:
-                shutil.copy(folder / other, copy / name)
-
-        everything = sorted(str(path.relative_to(folder)) for pattern in patterns for path in folder.glob(pattern))
-        replaced = st.sampled_from(list(kinds)).map(lambda kind: (f"{name} is {kind}", lambda copy: change(kind, copy)))
-        swapped = st.sampled_from(everything).map(lambda other: (f"{name} is {other}", lambda copy: swap(other, copy)))
-        return replaced | swapped
-
-    return st.sampled_from(patterns).flatmap(files)
+def replace(path: pathlib.Path, write) -> None:
+    """Removes a file or folder, then calls `write` with its path: a copy is a hard link to the original."""
+    remove(path)
+    write(path)
 
 
 def remove(path: pathlib.Path) -> None:
-    """Removes a file or a folder with what is in it."""
+    """Removes a file or a folder with its content."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -1,10 +1,10 @@
-"""Runs the tests on the lowest and on the highest version of everything that the requirements files allow.
+"""Runs the tests on the lowest and on the highest versions that the requirements files allow.
 
-    python tests/dependency_ranges.py --output=docs/results/dependencies.json
+    python tests/stress/dependency_ranges.py --output=docs/results/dependencies.json
 
-Each of the two gets a fresh environment of the Python that runs this script, `pip check`, and the README's test
-command. The lowest means that of what the files name; what those need themselves is as new as they allow, since a
-new installation gets it so. Exits with 1 if a test fails or the packages do not go together.
+Each end of the ranges is installed into a fresh environment of this Python, followed by `pip check` and the README's test
+command. Only packages that the files name are lowered; what those need is as new as they allow, as in a new installation.
+Exits with 1 if a test fails or the packages do not fit together.
 """
 
 import argparse
@@ -20,14 +20,13 @@ import venv
 from xml.etree import ElementTree
 
 ROOT = pathlib.Path(__file__).parents[2]
-REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
-RESOLUTIONS = {"lowest": "lowest-direct", "highest": "highest"}  # pip itself cannot look for the lowest
+REQUIREMENTS = [ROOT / name for name in ("requirements.txt", "requirements-dev.txt")]
+RESOLUTIONS = {"lowest": "lowest-direct", "highest": "highest"}  # of uv; pip cannot choose the lowest
 
 
 def named_packages() -> list[str]:
     """Returns the names of the packages in the requirements files."""
-    lines = "\n".join((ROOT / name).read_text() for name in REQUIREMENTS)
-    return re.findall(r"^[\w-]+(?=[<>=])", lines, re.MULTILINE)
+    return re.findall(r"^[\w-]+(?=[<>=])", "\n".join(path.read_text() for path in REQUIREMENTS), re.MULTILINE)
 
 
 def normalized(name: str) -> str:
@@ -42,10 +41,9 @@ def make_environment(folder: pathlib.Path) -> pathlib.Path:
 
 
 def run_tests(python: pathlib.Path, results: pathlib.Path) -> dict:
-    """Runs the README's test command and returns what came of it."""
+    """Runs the README's test command and returns its counts."""
     began = time.perf_counter()
     run = subprocess.run([python, "-m", "pytest", f"--junitxml={results}"], cwd=ROOT)
-    seconds = round(time.perf_counter() - began)
     cases = list(ElementTree.parse(results).iter("testcase")) if results.exists() else []  # pytest may not have started
     failed = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
     skipped = [case for case in cases if case.find("skipped") is not None]
@@ -54,14 +52,14 @@ def run_tests(python: pathlib.Path, results: pathlib.Path) -> dict:
         "failed": [f"{case.get('classname')}::{case.get('name')}" for case in failed],
         "skipped": len(skipped),
         "exit_status": run.returncode,
-        "seconds": seconds,
+        "seconds": round(time.perf_counter() - began),
     }
 
 
 def try_versions(uv: pathlib.Path, resolution: str, folder: pathlib.Path) -> dict:
-    """Installs one end of the ranges into a fresh environment and returns its versions and what the tests say."""
+    """Installs one end of the ranges into a fresh environment; returns its versions and the result of the tests."""
     python = make_environment(folder)
-    files = [argument for name in REQUIREMENTS for argument in ("-r", ROOT / name)]
+    files = [argument for path in REQUIREMENTS for argument in ("-r", path)]
     subprocess.run([uv, "pip", "install", "--python", python, "--resolution", resolution, *files], check=True)
     pip = [python, "-m", "pip", "--disable-pip-version-check"]
     check = subprocess.run([*pip, "check"], capture_output=True, text=True)
@@ -79,14 +77,12 @@ def main() -> None:
     arguments = parser.parse_args()
     ends = {}
     with tempfile.TemporaryDirectory() as temporary:
-        temporary = pathlib.Path(temporary)
-        tools = make_environment(temporary / "uv")
-        subprocess.run([tools, "-m", "pip", "install", "--quiet", "uv"], check=True)
+        python = make_environment(pathlib.Path(temporary, "uv"))
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "uv"], check=True)
         for end in [arguments.only] if arguments.only else RESOLUTIONS:
             print(f"== The {end} versions", flush=True)
-            ends[end] = try_versions(tools.parent / "uv", RESOLUTIONS[end], temporary / end)
-    result = {"python": platform.python_version(), **ends}
-    text = json.dumps(result, indent=2) + "\n"
+            ends[end] = try_versions(python.parent / "uv", RESOLUTIONS[end], pathlib.Path(temporary, end))
+    text = json.dumps({"python": platform.python_version(), **ends}, indent=2) + "\n"
     print(text)
     if arguments.output:
         arguments.output.write_text(text)

@@ -1,12 +1,11 @@
-"""Kills train.py, starts it again, and compares what it ends with to an uninterrupted run's.
+"""Kills train.py with SIGKILL, continues the run, and compares its end with that of an uninterrupted run.
 
-    python tests/kill_and_resume.py --kills=20 --moments --output=docs/results/kill_and_resume.json
+    python tests/stress/kill_and_resume.py --kills=20 --moments --output=docs/results/kill_and_resume.json
 
-`--kills` come at random moments; a run that ends between two of them is compared and begun anew. They are drawn by
-`--seed`; where they fall in a run depends on the machine, so the JSON says after which line each came. `--moments` come
-before and after each file of a run gets its name or is removed, within the saving of each checkpoint, and at the switch
-of the stage, one a run (`killed_double.py`): all of them, or those that contain one of the given texts. Exits with 1 if
-anything differs.
+`--kills` come at random times, drawn with `--seed`; a run that ends before the next kill is compared and a new one
+begins. What a run was doing at that time depends on the machine, so the JSON holds its last line of output. `--moments`
+are one run each, killed right before or after a file of the run is named or removed, a checkpoint is merged, or the stage
+changes (`train_killed_at.py`): all moments, or those that contain one of the given texts. Exits with 1 if an end differs.
 """
 
 import argparse
@@ -28,29 +27,29 @@ import numpy as np
 ROOT = pathlib.Path(__file__).parents[2]
 SETTINGS = (
     "--classifier_epochs=2", "--stage1_epochs=3", "--stage2_epochs=1", "--steps_per_epoch=6", "--batch_size=32",
-    "--attack_steps=2", "--generator_width=4", "--generator_blocks=1", "--switch=auto", "--switch_success=0.01",
-    "--export_classifier",
+    "--attack_steps=2", "--generator_width=4", "--generator_blocks=1", "--switch_success=0.01", "--export_classifier",
 )  # fmt: skip
 
 
-def start(folder: pathlib.Path, log: pathlib.Path, *double: str) -> subprocess.Popen:
-    """Starts the command on a work folder, its output into a file; in its place the double, given its arguments."""
-    with open(log, "w") as file:
-        script = ("tests/killed_double.py", *double) if double else ("train.py",)
-        command = [sys.executable, *script, f"--workdir={folder}", *SETTINGS]
-        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT)
-
-
 def weights(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Returns the arrays of a weights file by their place in it."""
+    """Returns the arrays of a weights file by their path in it."""
     arrays = {}
     with h5py.File(path) as file:
         file.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
     return arrays
 
 
+def checkpoint(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Returns the variables of a TensorFlow checkpoint by name, without its own bookkeeping."""
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(str(path))
+    names = reader.get_variable_to_shape_map()
+    return {name: reader.get_tensor(name) for name in names if not name.startswith(("save_counter", "_CHECKPOINTABLE"))}
+
+
 def events(folder: pathlib.Path) -> dict[str, list]:
-    """Returns what TensorBoard is shown, by its place and step; what is there twice is twice in the list."""
+    """Returns what TensorBoard shows, tags and values by subfolder and step; duplicates are kept."""
     import tensorflow as tf
 
     found = collections.defaultdict(list)
@@ -65,41 +64,42 @@ def events(folder: pathlib.Path) -> dict[str, list]:
 
 def state(folder: pathlib.Path) -> dict[str, np.ndarray]:
     """Returns all that must not depend on an interruption: both networks, both optimizers, stage, classifier, histories,
-    samples, the export, and which files there are."""
+    samples, the export, and the names of all files."""
     import keras
-    import tensorflow as tf
 
     found = {}
+
+    def add(name, arrays):
+        found.update({f"{name} {place}": array for place, array in arrays.items()})
+
     for name in ("generator.weights.h5", "generator_stage1.weights.h5"):
-        found |= {f"{name} {place}": array for place, array in weights(folder / name).items()}
+        add(name, weights(folder / name))
     saved = max((folder / "checkpoints" / "aigan").glob("*.index"), key=lambda path: int(path.stem.split("-")[1]))
-    for part in (saved.with_suffix("").relative_to(folder), "generator/1/variables/variables"):
-        reader = tf.train.load_checkpoint(str(folder / part))
-        for name in reader.get_variable_to_shape_map():
-            if not name.startswith(("save_counter", "_CHECKPOINTABLE")):
-                found[f"{part} {name}"] = reader.get_tensor(name)
+    add(f"checkpoints/aigan/{saved.stem}", checkpoint(saved.with_suffix("")))
+    add("generator/1", checkpoint(folder / "generator" / "1" / "variables" / "variables"))
     model = keras.models.load_model(folder / "classifier.keras", compile=False)
-    found |= {f"classifier {i}": array for i, array in enumerate(model.get_weights())}
+    add("classifier.keras", dict(enumerate(model.get_weights())))
     for name in ("metrics.csv", "classifier_metrics.csv"):
         with open(folder / name, newline="") as file:
-            for number, row in enumerate(csv.DictReader(file)):  # an epoch written twice is a row too many
-                row.pop("seconds", None)
-                found[f"{name} row {number}"] = np.array(list(row.items()))
+            rows = list(csv.DictReader(file))
+        # By number, so that an epoch that was written twice is a row too many.
+        values = [[item for item in row.items() if item[0] != "seconds"] for row in rows]
+        add(name, dict(enumerate(map(np.array, values))))
     found |= {f"logs/{name}": np.array(values) for name, values in events(folder / "logs").items()}
-    found |= {path.name: np.array(path.read_bytes()) for path in (folder / "samples").iterdir()}
+    found |= {f"samples/{path.name}": np.array(path.read_bytes()) for path in (folder / "samples").iterdir()}
     report = json.loads((folder / "report.json").read_text())
     report.pop("milliseconds_per_image")
     found["report.json"] = np.array(json.dumps(report))
     found["config.json"] = np.array((folder / "config.json").read_text())
-    # A digest is of bytes that hold the time of writing; TensorBoard's files have it in their names.
-    found["sealed"] = np.array(sorted(json.loads((folder / "digests.json").read_text())))
+    # Only the names: digests are of bytes that hold the time of writing, as the names of TensorBoard's files do.
+    found["digests.json"] = np.array(sorted(json.loads((folder / "digests.json").read_text())))
     files = (path.relative_to(folder) for path in folder.rglob("*") if "tfevents" not in path.name)
     found["files"] = np.array(sorted(map(str, files)))
     return found
 
 
 def differences(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> list[str]:
-    """Returns the names of what is not bit for bit the same in both."""
+    """Returns the names of what is not equal bit for bit in both states."""
     return sorted(
         name
         for name in one.keys() | other.keys()
@@ -107,20 +107,69 @@ def differences(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> lis
     )
 
 
+def start(folder: pathlib.Path, log: pathlib.Path, *killed_at: str) -> subprocess.Popen:
+    """Starts train.py, or train_killed_at.py with its first arguments, on a run's folder; its output goes into `log`."""
+    script = ("tests/stress/train_killed_at.py", *killed_at) if killed_at else ("train.py",)
+    with open(log, "w") as file:
+        command = [sys.executable, *script, f"--workdir={folder}", *SETTINGS]
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT)
+
+
 def finish(process: subprocess.Popen, log: pathlib.Path, what: str) -> None:
-    """Waits for the command, which must not fail."""
+    """Waits for a command and exits if it failed."""
     if process.wait():
         sys.exit(f"{what} failed:\n{log.read_text()[-2000:]}")
 
 
-def kill_at(moment: str, expected: dict, folder: pathlib.Path) -> list[str]:
-    """Kills a run at a moment, continues it, and returns what differs."""
-    run, log = folder / "killed", folder / "log.txt"
-    if start(run, log, moment, str(folder / "reached.txt")).wait() != -signal.SIGKILL:
+def kill_at_random(
+    count: int, length: float, rng: random.Random, expected: dict, place: pathlib.Path
+) -> tuple[list[str], list[dict]]:
+    """Kills runs `count` times in all, and lets the last one end.
+
+    Args:
+        count: 1 or more.
+        length: seconds of an uninterrupted run; kills come after its first third, which imports TensorFlow.
+        rng: draws their times.
+        expected: the state of an uninterrupted run.
+        place: folder for the runs.
+
+    Returns:
+        The last line of output before each kill, and for each finished run its differences to `expected`.
+    """
+    kills, runs, log = [], [], place / "log.txt"
+    while not runs or runs[-1]["kills_so_far"] < count:
+        folder = place / f"run{len(runs)}"
+        process = start(folder, log)
+        try:
+            process.wait(rng.uniform(length / 3, length) if len(kills) < count else None)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills.append(last_line(log, place))
+            print(f"kill {len(kills)}: {kills[-1]}", flush=True)
+        else:
+            finish(process, log, f"after {len(kills)} kills the command")
+            runs.append({"kills_so_far": len(kills), "differences": differences(state(folder), expected)})
+            print(f"run {len(runs)} ended: {len(runs[-1]['differences'])} differences", flush=True)
+    return kills, runs
+
+
+def last_line(log: pathlib.Path, place: pathlib.Path) -> str:
+    """Returns the last line that the command itself printed; TensorFlow's notes are left out."""
+    lines = log.read_text().replace(f"{place}/", "").splitlines()
+    own = [line for line in lines if line[:1].isupper() and "0000" not in line and "absl" not in line]
+    return own[-1][:60] if own else "before its first line"
+
+
+def kill_at(moment: str, expected: dict, place: pathlib.Path) -> list[str]:
+    """Kills a run at a moment, continues it, and returns its differences to `expected`."""
+    folder, log = place / "killed", place / "log.txt"
+    if start(folder, log, moment, str(place / "reached.txt")).wait() != -signal.SIGKILL:
         sys.exit(f"{moment}: the command was not killed:\n{log.read_text()[-2000:]}")
-    finish(start(run, log), log, f"{moment}: the continued run")
-    different = differences(state(run), expected)
-    shutil.rmtree(run)
+    finish(start(folder, log), log, f"{moment}: the continued run")
+    different = differences(state(folder), expected)
+    shutil.rmtree(folder)
+    print(f"killed {moment}: {len(different)} differences", flush=True)
     return different
 
 
@@ -131,54 +180,29 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=pathlib.Path)
     arguments = parser.parse_args()
-    drawn = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as temporary:
-        temporary = pathlib.Path(temporary)
-        log, reached = temporary / "log.txt", temporary / "moments.txt"
-        began = time.perf_counter()
-        whole = start(temporary / "whole", log, "none", str(reached))
-        while not reached.exists() and whole.poll() is None:  # the first is that of config.json
-            time.sleep(0.05)
-        started = time.perf_counter() - began
-        finish(whole, log, "the uninterrupted run")
+        place = pathlib.Path(temporary)
+        reached = place / "moments.txt"
+        began, log = time.perf_counter(), place / "log.txt"
+        finish(start(place / "whole", log, "none", str(reached)), log, "the uninterrupted run")
         length = time.perf_counter() - began
-        expected = state(temporary / "whole")
-        kills, runs, folder = [], [], temporary / "run0"
-        while arguments.kills:
-            process = start(folder, log)
-            try:
-                process.wait(None if len(kills) == arguments.kills else drawn.uniform(started, length))
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                lines = log.read_text().replace(f"{temporary}/", "").splitlines()
-                said = [line for line in lines if line[:1].isupper() and "0000" not in line and "absl" not in line]
-                kills.append(said[-1][:60] if said else "before its first line")
-                print(f"kill {len(kills)}: {kills[-1]}", flush=True)
-                continue
-            finish(process, log, f"after {len(kills)} kills the command")
-            runs.append({"kills_so_far": len(kills), "differences": differences(state(folder), expected)})
-            print(f"run {len(runs)} ended: {len(runs[-1]['differences'])} differences", flush=True)
-            if len(kills) == arguments.kills:
-                break
-            folder = temporary / f"run{len(runs)}"
-        moments = {}
-        for moment in reached.read_text().splitlines() if arguments.moments is not None else ():
-            if not arguments.moments or any(text in moment for text in arguments.moments):
-                moments[moment] = kill_at(moment, expected, temporary)
-                print(f"killed {moment}: {len(moments[moment])} differences", flush=True)
+        expected, rng = state(place / "whole"), random.Random(arguments.seed)
+        kills, runs = kill_at_random(arguments.kills, length, rng, expected, place) if arguments.kills else ([], [])
+        moments = reached.read_text().splitlines() if arguments.moments is not None else []
+        texts = arguments.moments or [""]
+        chosen = [moment for moment in moments if any(text in moment for text in texts)]
+        ends = {moment: kill_at(moment, expected, place) for moment in chosen}
     result = {
         "kills": kills,
         "runs": runs,
-        "moments": moments,
+        "moments": ends,
         "compared": len(expected),
         "seed": arguments.seed,
         "uninterrupted_seconds": round(length, 1),
     }
     if arguments.output:
         arguments.output.write_text(json.dumps(result, indent=2) + "\n")
-    different = [run for run in runs if run["differences"]] + [moment for moment in moments.items() if moment[1]]
-    if different:
+    if different := [run for run in runs if run["differences"]] + [end for end in ends.items() if end[1]]:
         sys.exit(f"an interrupted run ended differently: {different}")
 
 

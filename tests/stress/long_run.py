@@ -1,10 +1,10 @@
-"""Trains on the digits for long, then evaluates the export again and again, and sees that nothing grows. Linux only.
+"""Trains on the digits for long, evaluates the export repeatedly, and checks that memory and files stop growing.
 
-    python tests/long_run.py --steps=2000 --evaluations=50 --output=docs/results/long_run.json
+    python tests/stress/long_run.py --steps=2000 --evaluations=50 --output=docs/results/long_run.json
 
-Both are what train.py and evaluate.py do. Sampled are resident memory, open file handles, checkpoint files, and the
-bytes of logs and checkpoints, once an epoch and once an evaluation; the first quarter of each is warm-up (graphs,
-allocators and thread pools are made then). Exits with 1 if any of them grows by more than `BOUNDS` and `SLACK`.
+Sampled once per epoch and once per evaluation: resident memory, open file handles, the number of checkpoint files, and
+the bytes of logs and checkpoints. The first quarter of the samples is warm-up, in which graphs, allocators and thread
+pools are made. Exits with 1 if a value grows by more than `BOUNDS` and `SLACK`. Linux only.
 """
 
 import argparse
@@ -23,31 +23,29 @@ import keras
 import numpy as np
 
 from aigan_tf.config import make_config
-from aigan_tf.engine import distribution
+from aigan_tf.engine.distribution import Devices
 from aigan_tf.evaluation.compare import evaluate_workdir
 from aigan_tf.files import write_json
 from aigan_tf.provenance import device_name, package_versions
-from aigan_tf.training import run as training
+from aigan_tf.training.run import train_and_export
 from aigan_tf.workdir import Workdir
 
 STEPS_PER_EPOCH = 20
-# By how much each may grow, in MB. A leak of one evaluation's graphs would be about 20.
+# Allowed growth in MB. The graphs of one evaluation take about 20.
 BOUNDS = {
     "1000 steps": {"resident_mb": 3.0, "log_mb": 0.3, "checkpoint_mb": 0.1},
     "evaluation": {"resident_mb": 0.5, "log_mb": 0.0, "checkpoint_mb": 0.0},
 }
-# MB of memory that allocators take and give back: in a short run they are still filling.
+# MB of memory that allocators take and give back; in a short run they are still filling.
 SLACK, SHORT_SLACK = 4.0, 20.0
-MANY = 30  # samples, from which on a run is no short one
+SHORT = 30  # a run with fewer samples after its warm-up is short
 
 
 def sample(folder: Workdir) -> dict[str, float]:
-    """Returns what must not grow, and the bytes of the work folder."""
-    gc.collect()  # graphs hold themselves in cycles: what Python would free soon anyway is no growth
+    """Returns what must not grow."""
+    gc.collect()  # graphs are cycles of references, which Python frees later
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
-    checkpoints, logs = (
-        [file for file in path.rglob("*") if file.is_file()] for path in (folder.checkpoints, folder.logs)
-    )
+    checkpoints, logs = ([f for f in path.rglob("*") if f.is_file()] for path in (folder.checkpoints, folder.logs))
     return {
         "resident_mb": pages * os.sysconf("SC_PAGE_SIZE") / 1e6,
         "open_handles": len(os.listdir("/proc/self/fd")),
@@ -58,7 +56,7 @@ def sample(folder: Workdir) -> dict[str, float]:
 
 
 class Sampler(keras.callbacks.Callback):
-    """Samples at each epoch's end, when all other callbacks have written."""
+    """Samples at the end of each epoch, after all other callbacks."""
 
     def __init__(self, folder: Workdir):
         super().__init__()
@@ -74,15 +72,15 @@ class Sampler(keras.callbacks.Callback):
 
 
 def growth(samples: list[dict[str, float]], unit: str, samples_per_unit: float) -> dict:
-    """Returns how each sampled value grew after the warm-up, and which grew too much.
+    """Returns how each sampled value grew after the warm-up, and which values grew too much.
 
-    Memory and bytes by a fitted line and from the middle of the first third to that of the last, since allocators give
-    back from time to time.
+    Memory and bytes fluctuate, so they have grown too much only by both measures: the slope of a fitted line, and the
+    difference between the medians of the last and the first third.
     """
     steady = samples[len(samples) // 4 :]
     values = {name: np.array([row[name] for row in steady]) for name in steady[0]}
     third = -(-len(steady) // 3)
-    slack = {"resident_mb": SLACK if len(steady) >= MANY else SHORT_SLACK}
+    slack = {"resident_mb": SHORT_SLACK if len(steady) < SHORT else SLACK}
     result, too_much = {}, []
     for name, bound in BOUNDS[unit].items():
         slope = float(np.polyfit(np.arange(len(steady)), values[name], 1)[0] * samples_per_unit)
@@ -103,52 +101,64 @@ def growth(samples: list[dict[str, float]], unit: str, samples_per_unit: float) 
     }
 
 
+def train(folder: Workdir, steps: int) -> list[dict[str, float]]:
+    """Trains a run and returns its samples."""
+    epochs = steps // STEPS_PER_EPOCH
+    stage1_epochs = epochs // 8  # the graphs of both stages belong to the warm-up
+    config = make_config(
+        dataset="digits", classifier_epochs=3, stage1_epochs=stage1_epochs, stage2_epochs=epochs - stage1_epochs,
+        switch_success=1, steps_per_epoch=STEPS_PER_EPOCH, batch_size=32, attack_steps=2, generator_width=4,
+        generator_blocks=1,
+    )  # fmt: skip
+    sampler, fit = Sampler(folder), Devices.fit
+
+    def sampled_fit(*arguments, callbacks, **others):
+        return fit(*arguments, callbacks=[*callbacks, sampler], **others)
+
+    with mock.patch.object(Devices, "fit", sampled_fit):
+        train_and_export(config, folder.path)
+    return sampler.samples
+
+
+def evaluate(folder: Workdir, evaluations: int) -> list[dict[str, float]]:
+    """Evaluates a run repeatedly and returns the samples."""
+    samples = []
+    for _ in range(evaluations):
+        evaluate_workdir(folder.path)
+        samples.append(sample(folder))
+    return samples
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--evaluations", type=int, default=50)
     parser.add_argument("--output", type=pathlib.Path)
     arguments = parser.parse_args()
-    epochs = arguments.steps // STEPS_PER_EPOCH
-    stage1_epochs = epochs // 8  # both stages' graphs belong to the warm-up
-    config = make_config(
-        dataset="digits", classifier_epochs=3, stage1_epochs=stage1_epochs, stage2_epochs=epochs - stage1_epochs,
-        switch="fixed", steps_per_epoch=STEPS_PER_EPOCH, batch_size=32, attack_steps=2, generator_width=4, generator_blocks=1,
-    )  # fmt: skip
     with tempfile.TemporaryDirectory() as temporary:
         folder = Workdir(pathlib.Path(temporary) / "run")
-        sampler, fit = Sampler(folder), distribution.Devices.fit
-
-        def sampled_fit(*given, callbacks, **others):
-            return fit(*given, callbacks=[*callbacks, sampler], **others)
-
         began = time.perf_counter()
-        with mock.patch.object(distribution.Devices, "fit", sampled_fit):
-            training.train_and_export(config, folder.path)
-        trained = time.perf_counter() - began
-        began, samples = time.perf_counter(), []
-        for _ in range(arguments.evaluations):
-            evaluate_workdir(folder.path)
-            samples.append(sample(folder))
-        evaluated = time.perf_counter() - began
+        training = growth(train(folder, arguments.steps), "1000 steps", 1000 / STEPS_PER_EPOCH)
+        trained = time.perf_counter()
+        evaluating = growth(evaluate(folder, arguments.evaluations), "evaluation", 1.0)
+        evaluated = time.perf_counter()
     result = {
-        "steps": epochs * STEPS_PER_EPOCH,
+        "steps": arguments.steps // STEPS_PER_EPOCH * STEPS_PER_EPOCH,
         "evaluations": arguments.evaluations,
         "bounds_mb": BOUNDS,
         "slack_mb": [SLACK, SHORT_SLACK],
-        "training": growth(sampler.samples, "1000 steps", 1000 / STEPS_PER_EPOCH),
-        "evaluating": growth(samples, "evaluation", 1.0),
-        "training_seconds": round(trained, 1),
-        "evaluating_seconds": round(evaluated, 1),
+        "training": training,
+        "evaluating": evaluating,
+        "training_seconds": round(trained - began, 1),
+        "evaluating_seconds": round(evaluated - trained, 1),
         "device": device_name(),
         "versions": package_versions(),
     }
     if arguments.output:
         write_json(arguments.output, result)
-    for doing in ("training", "evaluating"):
-        print(doing, {name: value for name, value in result[doing].items() if not isinstance(value, list)})
-    grown = result["training"]["too_much"] + result["evaluating"]["too_much"]
-    if grown:
+    for name, measured in (("training", training), ("evaluating", evaluating)):
+        print(name, {key: value for key, value in measured.items() if not isinstance(value, list)})
+    if grown := training["too_much"] + evaluating["too_much"]:
         sys.exit(f"more than the bounds allow: {', '.join(grown)}")
 
 

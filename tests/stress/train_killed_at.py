@@ -1,7 +1,8 @@
-"""train.py, which kills itself with SIGKILL at a moment; `kill_and_resume.py` starts it.
+"""train.py that kills itself with SIGKILL at one moment; `kill_and_resume.py` starts it.
 
-Its arguments are the moment, a file into which it writes each moment that it comes to, and the flags of train.py. A
-moment is a line of that file; one that never comes kills nothing.
+    python tests/stress/train_killed_at.py MOMENT FILE --workdir=FOLDER ...
+
+Every moment that is reached is appended to FILE as a line. MOMENT is such a line; "none" kills nothing.
 """
 
 import collections
@@ -16,21 +17,21 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
 from aigan_tf import cli
 
-FATAL, LIST, *ARGUMENTS = sys.argv[1:]
+FATAL, REACHED, *ARGUMENTS = sys.argv[1:]
 FOLDER = pathlib.Path(next(text for text in ARGUMENTS if text.startswith("--workdir=")).partition("=")[2])
 TIMES = collections.Counter()
 
 
 def reach(moment: str) -> None:
-    with open(LIST, "a") as file:
+    with open(REACHED, "a") as file:
         file.write(f"{moment}\n")
     if moment == FATAL:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 @contextlib.contextmanager
-def around(event: str):
-    """The moments right before and right after what is done in the block, numbered where it comes again."""
+def moments_around(event: str):
+    """The moments right before and right after the block, numbered if the event happens again."""
     TIMES[event] += 1
     number = f" ({TIMES[event]})" if TIMES[event] > 1 else ""
     reach(f"before {event}{number}")
@@ -38,23 +39,23 @@ def around(event: str):
     reach(f"after {event}{number}")
 
 
-def watched(function, doing: str):
-    """A function of the system, with moments around what it does to a file or folder of the run, temporary ones apart."""
+def watched(function, done: str):
+    """Returns `os.replace` or `os.unlink` with moments around it, for files of the run that are not temporary."""
 
     def call(*paths, **options):
         path = pathlib.Path(os.fsdecode(paths[-1]))
         if path.name.startswith(".") or not path.is_relative_to(FOLDER):
             return function(*paths, **options)
-        with around(f"{path.relative_to(FOLDER)} is {doing}"):
+        with moments_around(f"{path.relative_to(FOLDER)} is {done}"):
             return function(*paths, **options)
 
     return call
 
 
 def watch_training() -> None:
-    """Moments within the saving of a checkpoint, and around the switch of the stage."""
+    """Adds moments while a checkpoint is saved and around the switch to stage 2."""
     import tensorflow as tf
-    from tensorflow.python.ops import gen_io_ops  # TensorFlow's saving calls it; no public function lies in between
+    from tensorflow.python.ops import gen_io_ops  # TensorFlow's saving calls it, and no public function in between
 
     from aigan_tf.method.aigan import AIGAN
 
@@ -64,13 +65,12 @@ def watch_training() -> None:
         if not tf.executing_eagerly():  # within a graph nothing is merged yet
             return merge(checkpoint_prefixes, destination_prefix, **options)
         path = pathlib.Path(os.fsdecode(destination_prefix.numpy())).relative_to(FOLDER)
-        # An export is written to .NUMBER.xxxxxxxx, another name at each run.
-        name = re.sub(r"/[.]([0-9]+)[.][^/]+/", r"/\1/", path.as_posix())
-        with around(f"{name} is merged of its parts"):
+        name = re.sub(r"/[.]([0-9]+)[.][^/]+/", r"/\1/", path.as_posix())  # an export's temporary name is random
+        with moments_around(f"{name} is merged of its parts"):
             return merge(checkpoint_prefixes, destination_prefix, **options)
 
     def set_stage(aigan, stage):
-        with around(f"stage {stage} begins"):
+        with moments_around(f"stage {stage} begins"):
             switch(aigan, stage)
 
     gen_io_ops.merge_v2_checkpoints = merge_v2_checkpoints
@@ -81,5 +81,4 @@ if __name__ == "__main__":
     os.replace = watched(os.replace, "named")
     os.unlink = watched(os.unlink, "removed")
     watch_training()
-    sys.argv = ["train.py", *ARGUMENTS]
-    cli.train()
+    cli.train(ARGUMENTS)

@@ -1,6 +1,6 @@
 """Trains the same model on one device and on two halves of this CPU, and prints how far apart they end, as JSON.
 
-    python tests/replicas_double.py
+    python tests/engine/compare_replicas.py
 
 A process of its own, since a CPU is divided before TensorFlow computes anything.
 """
@@ -44,14 +44,14 @@ def scaled(rate):
 def trained(devices, digits, dtype, stage, steps, epochs, optimizer=keras.optimizers.SGD, nan=False):
     """Returns the weights of both networks before and after, and the last epoch's logs.
 
-    With `nan` the last image of each batch, of the second half, has a pixel that is none.
+    With `nan` the last image of each batch, in the second half, is NaN.
     """
     keras.config.set_floatx(dtype)
     keras.config.set_dtype_policy(dtype)
     keras.utils.set_random_seed(3)
     classifier = architectures.frozen(architectures.build("small", (8, 8, 1), 10))
 
-    def attacker(classifier, images, classes, epsilon, seed):
+    def attacker(classifier, images, targets, epsilon, seed):
         return tf.clip_by_value(1.0 - images, images - epsilon[0], images + epsilon[0])  # the same on any device
 
     with devices.strategy.scope():

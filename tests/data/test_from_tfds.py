@@ -1,0 +1,231 @@
+"""TFDS data sets, without a network: prepared by the tests, damaged, hostile or missing."""
+
+import json
+import logging
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from aigan_tf.data import datasets
+from aigan_tf.errors import InputError, Terminated
+
+pytestmark = pytest.mark.usefixtures("no_network")
+
+
+def store(folder, name, features, splits, version="1.0.0", config=None):
+    """Prepares a TFDS data set of the given examples by split."""
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name=name,
+        version=version,
+        config=config,
+        features=features,
+        split_datasets={split: list(enumerate(examples)) for split, examples in splits.items()},
+        data_dir=folder,
+        disable_shuffling=True,
+    )
+
+
+def image_examples(count, shape, seed=0, unlabelled=False):
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (count, *shape)).astype(np.uint8)
+    return [{"image": image, "label": -1 if unlabelled else k % 10} for k, image in enumerate(images)]
+
+
+def image_features(shape, **arguments):
+    image, label = tfds.features.Image(shape=shape, **arguments), tfds.features.ClassLabel(num_classes=10)
+    return tfds.features.FeaturesDict({"image": image, "label": label})
+
+
+@pytest.fixture(scope="module")
+def mnist(tmp_path_factory):
+    """MNIST's own specification with 30 + 20 random images: the folder and the examples."""
+    folder = tmp_path_factory.mktemp("tfds")
+    builder = tfds.builder("mnist", data_dir=folder)
+    splits = {"train": image_examples(30, (28, 28, 1)), "test": image_examples(20, (28, 28, 1), seed=1)}
+    store(folder, "mnist", builder.info.features, splits, str(builder.version))
+    return folder, splits
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist:3.0.1", "mnist:3.*.*"])
+def test_a_prepared_data_set_is_read_without_the_network(name, mnist, no_network):
+    folder, splits = mnist
+    dataset = datasets.load(name, str(folder))
+    assert not no_network
+    assert dataset.name == name
+    assert dataset.image_shape == (28, 28, 1)
+    assert dataset.class_names == tuple("0123456789")
+    np.testing.assert_array_equal(dataset.test.images, [example["image"] for example in splits["test"]])
+    np.testing.assert_array_equal(dataset.test.labels, [example["label"] for example in splits["test"]])
+    assert (len(dataset.train), len(dataset.validation)) == (27, 3)
+    held = {image.tobytes() for split in (dataset.train, dataset.validation) for image in split.images}
+    assert held == {example["image"].tobytes() for example in splits["train"]}
+    assert dataset.test.labels.dtype == np.int32
+
+
+def test_the_default_folder_and_the_home_folder_are_found(mnist, monkeypatch):
+    monkeypatch.setenv("HOME", str(mnist[0].parent))
+    assert len(datasets.load("mnist", f"~/{mnist[0].name}").test) == 20
+    monkeypatch.setenv("TFDS_DATA_DIR", str(mnist[0]))
+    assert datasets.load("mnist", image_size=(14, 20)).image_shape == (14, 20, 1)
+
+
+def test_a_data_set_unknown_to_tfds_is_read_in_its_newest_version(tmp_path):
+    for count, version in ((10, "1.9.0"), (20, "1.10.0")):
+        store(tmp_path, "own", image_features((8, 8, 1)), {"test": image_examples(count, (8, 8, 1))}, version)
+    store(tmp_path, "own", image_features((9, 9, 1)), {"test": image_examples(10, (9, 9, 1))}, config="large")
+    sizes = {
+        name: len(datasets.load(name, str(tmp_path)).train) for name in ("own", "own:1.9.0", "own:1.9.*", "own/large")
+    }
+    assert sizes == {"own": 15, "own:1.9.0": 7, "own:1.9.*": 7, "own/large": 7}
+    assert datasets.load("own/large:1.0.0", str(tmp_path)).image_shape == (9, 9, 1)
+
+
+def test_a_data_set_without_labelled_test_images_has_some_held_out(tmp_path, caplog):
+    shape = (9, 13, 3)
+    examples, unlabelled = image_examples(40, shape), image_examples(10, shape, unlabelled=True)
+    store(tmp_path, "places", image_features(shape), {"train": examples, "test": unlabelled, "validation": examples})
+    assert len(datasets.load("places", str(tmp_path)).test) == 40
+    for name, splits in (("only", {"train": examples}), ("contest", {"train": examples, "test": unlabelled})):
+        store(tmp_path, name, image_features(shape), splits)
+        dataset, again = (datasets.load(name, str(tmp_path)) for _ in range(2))
+        assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (29, 3, 8)
+        parts = [image.tobytes() for s in (dataset.train, dataset.validation, dataset.test) for image in s.images]
+        assert sorted(parts) == sorted(example["image"].tobytes() for example in examples)  # each once
+        np.testing.assert_array_equal(again.test.images, dataset.test.images)
+        assert f"{name} has no test split" in caplog.text
+
+
+def test_images_of_different_sizes_need_image_size(tmp_path):
+    examples = image_examples(10, (9, 13, 3)) + image_examples(10, (20, 10, 3))
+    store(tmp_path, "sizes", image_features((None, None, 3)), {"train": examples, "test": examples})
+    with pytest.raises(InputError, match="different sizes"):
+        datasets.load("sizes", str(tmp_path))
+    assert datasets.load("sizes", str(tmp_path), (12, 12)).image_shape == (12, 12, 3)
+
+
+TEXT = tfds.features.FeaturesDict({"text": tfds.features.Text(), "label": tfds.features.ClassLabel(num_classes=2)})
+
+
+@pytest.mark.parametrize(
+    ("features", "examples", "word"),
+    [
+        (TEXT, [{"text": "good", "label": 1}, {"text": "bad", "label": 0}], "classification"),
+        (
+            image_features((9, 13, 1), dtype=np.uint16, encoding_format="png"),
+            [{"image": np.full((9, 13, 1), 6000 * k, np.uint16), "label": k} for k in range(10)],
+            "uint16",
+        ),
+        (image_features((8, 8, 1)), image_examples(30, (8, 8, 1), unlabelled=True), "label"),
+    ],
+)
+def test_data_other_than_8_bit_image_classification_are_refused(features, examples, word, tmp_path):
+    store(tmp_path, "unfit", features, {"train": examples})
+    with pytest.raises(InputError, match=word) as error:
+        datasets.load("unfit", str(tmp_path))
+    assert error.value.setting == "dataset"
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("mnist-test.tfrecord*", lambda content: content[:-1]),
+        ("mnist-test.tfrecord*", lambda content: b""),
+        ("dataset_info.json", lambda content: content.replace(b'"20"', b'"0"')),
+        ("dataset_info.json", lambda content: content.replace(b'"20"', b'"21"')),  # more examples than there are
+        ("dataset_info.json", lambda content: json.dumps(json.loads(content) | {"splits": []}).encode()),
+        ("*.json", lambda content: b"{"),
+    ],
+)
+@pytest.mark.parametrize("name", ["mnist", "mnist:3.0.1"])
+def test_a_damaged_data_set_is_refused(name, file, damage, mnist, tmp_path, no_network):
+    shutil.copytree(mnist[0], tmp_path / "tfds")
+    for path in tmp_path.rglob(file):
+        path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match="cannot be read"):
+        datasets.load(name, str(tmp_path / "tfds"))
+    assert not no_network
+
+
+IMAGE = "tensorflow_datasets.core.features.image_feature.Image"
+
+
+def snake_case(features):
+    return json.loads(json.dumps(features).replace("pythonClassName", "python_class_name"))
+
+
+def json_in_json(features):
+    inner = json.dumps({"image": {"type": IMAGE, "content": {}}})
+    return {"pythonClassName": features["pythonClassName"], "jsonFeature": {"json": inner}}
+
+
+def legacy(features):
+    return {"type": features["pythonClassName"], "content": {"image": {"type": IMAGE, "content": {}}}}
+
+
+@pytest.mark.parametrize("form", [dict, snake_case, json_in_json, legacy])
+@pytest.mark.parametrize("place", ["features.json", "dataset_info.json"])
+def test_a_module_named_by_a_data_set_is_not_imported(place, form, tmp_path, monkeypatch):
+    store(tmp_path / "tfds", "evil", image_features((8, 8, 1)), {"train": image_examples(30, (8, 8, 1))})
+    assert len(datasets.load("evil", str(tmp_path / "tfds")).class_names) == 10
+    file = next(tmp_path.rglob("features.json"))
+    content = form(json.loads(file.read_text()))
+    if place == "dataset_info.json":
+        file = file.with_name(place)
+        content = json.loads(file.read_text()) | {"features": content}
+    file.write_text(json.dumps(content).replace(IMAGE, "evilmod.Image"))
+    (tmp_path / "evilmod.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=r"evilmod\.Image"):
+        datasets.load("evil", str(tmp_path / "tfds"))
+    assert not (tmp_path / "ran").exists()
+
+
+SUGGESTIONS = {
+    "cifar11": "cifar10",
+    "fashion-mnist": "fashion_mnist",
+    "mnist:9.9.9": "mnist",
+    "mnist/no_config": "mnist",
+    "qqqqqqqqqqqq": "catalog",
+    "some/folder": "path",
+}
+
+
+@pytest.mark.parametrize(("name", "word"), SUGGESTIONS.items())
+def test_an_unknown_name_is_refused_with_a_suggestion(name, word, tmp_path, no_network):
+    with pytest.raises(InputError) as error:
+        datasets.load(name, str(tmp_path))
+    assert error.value.setting == "dataset"
+    assert word in error.value.fix
+    assert not no_network
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dead_network_fails_soon_and_leaves_nothing(tmp_path, no_network, monkeypatch, caplog):
+    waits = []
+    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda retry, *_: waits.append(retry.get_backoff_time()))
+    (tmp_path / "mine.txt").write_text("kept")
+    with pytest.raises(InputError, match="cannot be downloaded") as error:
+        datasets.load("mnist", str(tmp_path))
+    assert error.value.setting == "dataset"
+    assert "\n" not in str(error.value)
+    assert no_network  # it was tried
+    assert 0 < sum(waits) <= 4 * 10  # seconds; MNIST has four files, downloaded at once
+    logging.getLogger("urllib3.connectionpool").warning("Retrying")  # as a file's thread may that gives up later
+    assert not [record for record in caplog.records if record.name.startswith("urllib3")]
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine.txt"]
+
+
+def test_an_interrupted_download_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(builder):
+        (pathlib.Path(builder.data_dir).with_name("incomplete.3.0.1_abc")).mkdir(parents=True)
+        (tmp_path / "downloads" / "some.tmp.abc").mkdir(parents=True)
+        (tmp_path / "downloads" / "some.tmp.abc" / "part").write_text("half")
+        raise Terminated
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", interrupted)
+    with pytest.raises(Terminated):
+        datasets.load("mnist", str(tmp_path))
+    assert not list(tmp_path.iterdir())

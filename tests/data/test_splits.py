@@ -1,0 +1,83 @@
+"""Splits in memory and in files."""
+
+import errno
+import tempfile
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from aigan_tf.data import datasets, splits
+from aigan_tf.data.batches import evaluation_batches, training_batches
+from aigan_tf.errors import InputError
+
+
+@pytest.fixture
+def mapped(tmp_path, monkeypatch):
+    """Digits that are too large for memory."""
+    monkeypatch.setattr(splits, "MAX_IN_MEMORY", 0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dataset = datasets.load("digits", image_size=(9, 9))
+    assert dataset.train.on_disk
+    assert not list(tmp_path.iterdir())  # the file has no name: nothing is left when the process ends
+    return dataset
+
+
+@pytest.fixture(scope="module")
+def held():
+    """The same digits in memory."""
+    return datasets.load("digits", image_size=(9, 9))
+
+
+def test_a_split_on_disk_is_the_one_in_memory(mapped, held):
+    assert not held.train.on_disk
+    for name in ("train", "validation", "test"):
+        one, other = getattr(mapped, name), getattr(held, name)
+        np.testing.assert_array_equal(one.images, other.images)
+        np.testing.assert_array_equal(one.labels, other.labels)
+    assert mapped.train.channel_statistics() == held.train.channel_statistics()
+    assert type(mapped.train.as_float()) is np.ndarray
+
+
+def test_parts_of_a_split_on_disk_share_its_file(mapped, held, monkeypatch):
+    monkeypatch.setattr(splits.tempfile, "TemporaryFile", mock.Mock(side_effect=AssertionError))
+    few = mapped.train.take(np.array([5, 2, 5])).take(slice(1, None))
+    assert few.on_disk
+    np.testing.assert_array_equal(few.as_float(), held.train.as_float()[[2, 5]])
+
+
+def test_batches_from_disk_are_those_from_memory(mapped, held):
+    def batches(dataset):
+        training = training_batches(dataset.train, 64, seed=3, first_step=30, max_shift=1, flip=True).take(3)
+        parts = (training, evaluation_batches(dataset.test, 128))
+        return [array.numpy() for part in parts for pair in part for array in pair]
+
+    for one, other in zip(batches(mapped), batches(held), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_full_disk_is_refused(monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(splits, "MAX_IN_MEMORY", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(splits.shutil, "disk_usage", lambda folder: mock.Mock(free=9 * 13 * 4 - 1))
+        with pytest.raises(InputError, match="TMPDIR"):
+            splits.empty_images(4, (9, 13, 1))
+    monkeypatch.setattr(splits.os, "posix_fallocate", full)  # another process has filled it meanwhile
+    with pytest.raises(InputError, match="TMPDIR"):
+        splits.empty_images(4, (9, 13, 1))
+
+
+def test_fewer_large_images_are_processed_at_once():
+    shapes = [(32, 32, 3), (1024, 1024, 3), (10**6, 10**6, 3)]
+    assert list(map(splits.images_at_once, shapes)) == [1000, 21, 1]
+
+
+def test_channel_statistics_are_those_of_the_pixels():
+    images = np.random.default_rng(0).integers(0, 256, (2500, 5, 7, 3)) // np.array([1, 2, 256])  # the last one: black
+    mean, std = splits.Split(images.astype(np.uint8), np.zeros(2500, np.int32)).channel_statistics()
+    np.testing.assert_allclose(mean, (images / 255).mean((0, 1, 2)), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(std, (images / 255).std((0, 1, 2)) + 1e-6, rtol=1e-9)
+    assert std[2] > 0

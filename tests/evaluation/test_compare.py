@@ -1,0 +1,201 @@
+"""evaluate.py on a run's folder: the report, attacks on the same images, and what is refused before measuring."""
+
+import csv
+import json
+import os
+import shutil
+
+import foolbox
+import keras
+import pytest
+import tensorflow as tf
+from runs import change_config, contents, metrics_rows, untimed
+
+from aigan_tf.errors import InputError
+from aigan_tf.evaluation import foolbox_attacks
+from aigan_tf.evaluation.compare import evaluate_workdir
+from aigan_tf.training.advgan import train_advgan
+
+
+def test_exported_generator_is_measured_as_the_trained_one_was(finished, tmp_path, capsys):
+    folder, result = finished
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    output = tmp_path / "again"
+    again = evaluate_workdir(folder, output=str(output))
+    assert {entry.name for entry in output.iterdir()} == {"report.json", "report.csv", "report.html"}
+    assert json.loads((output / "report.json").read_text()) == again
+    measured = untimed(again["attacks"]["aigan"])
+    assert measured == {name: result[name] for name in measured}
+    assert measured.keys() >= {"success_rate", "success_by_class", "mean_l2", "max_linf", "num_attacks"}
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    printed = capsys.readouterr().out
+    assert f"{result['success_rate']:.1%}" in printed
+    assert "will be replaced" not in printed
+    few = evaluate_workdir(folder, num_examples=7, output=str(output))["attacks"]["aigan"]
+    assert few["num_examples"] == 7
+    assert few["num_attacks"] == 9 * few["num_correct"]
+    assert "will be replaced" in capsys.readouterr().out.splitlines()[0]
+
+
+@pytest.fixture
+def compared(run_folder, tmp_path, monkeypatch, capsys):
+    """All attacks and a transfer: the run's folder, the report, what was printed; images are in images/."""
+    for name, value in dict(binary_search_steps=2, steps=50, stepsize=0.1).items():
+        monkeypatch.setitem(foolbox_attacks.CW_SETTINGS, name, value)  # its strength is tested elsewhere
+    train_advgan(run_folder, ["3", "7"], epochs=1)
+    before = contents(run_folder)
+    result = evaluate_workdir(
+        run_folder,
+        attacks=("aigan", "aigan_stage1", "advgan", "fgsm", "pgd", "cw"),
+        num_examples=12,
+        save_images=str(tmp_path / "images"),
+        transfer_to=("small",),
+    )
+    assert {path: path.read_bytes() for path in before} == before
+    return run_folder, result, capsys.readouterr().out
+
+
+@pytest.mark.long
+def test_attacks_are_compared_on_the_same_images(compared, tmp_path):
+    folder, result, printed = compared
+    rows, names = result["attacks"], list(result["settings"])
+    assert list(rows) == [*names, "cw, moved into epsilon"]
+    count = rows["aigan"]["num_correct"]
+    assert 1 <= count <= 12
+    attacks = {name: row["num_attacks"] for name, row in rows.items()}
+    assert attacks["aigan"] == attacks["aigan_stage1"] == attacks["fgsm"] == attacks["pgd"] == 9 * count
+    assert attacks["cw"] == attacks["cw, moved into epsilon"] == count
+    rates = rows["advgan"]["success_by_class"]
+    assert [name for name, rate in rates.items() if rate is not None] == ["3", "7"]
+    assert rows["pgd"]["success_rate"] >= rows["fgsm"]["success_rate"]
+    assert rows["pgd"]["success_rate"] > rows["aigan"]["success_rate"]  # of a generator trained for twelve steps
+    assert rows["aigan_stage1"]["mean_l2"] != rows["aigan"]["mean_l2"]
+    assert rows["cw"]["success_rate"] >= rows["cw, moved into epsilon"]["success_rate"]
+    for name, row in rows.items():
+        assert name == "cw" or row["max_linf_float"] <= 0.3 + 1e-6
+        assert row["milliseconds_per_image"] > 0
+    assert result["mean_success_on_advgan_targets"].keys() == {"aigan", "advgan"}
+    assert result["versions"]["foolbox"]
+    assert "7 (1 epochs, " in result["settings"]["advgan"]
+    curves = result["success_by_epsilon"]
+    assert set(curves) == {"aigan, perturbation scaled down", "fgsm", "pgd"}
+    assert curves["pgd"][-1]["epsilon"] == pytest.approx(0.3)
+    assert curves["pgd"][-1]["success_rate"] > curves["pgd"][0]["success_rate"]
+    assert set(result["transfer"]) == {"small"}
+    assert result["transfer"]["small"]["num_attacks"] > 0
+    assert result["generator_training_device"] == json.loads((folder / "report.json").read_text())["device"]
+
+    evaluation = folder / "evaluation"
+    assert json.loads((evaluation / "report.json").read_text()) == result
+    with open(evaluation / "report.csv", newline="") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == [*rows, "small"]
+    html = (evaluation / "report.html").read_text()
+    assert html.count("<figure>") == 4  # examples, bars, matrix, curves
+    assert f"{rows['pgd']['success_rate']:.1%}" in html
+    assert f"{rows['pgd']['success_rate']:.1%}" in printed
+    assert "http" not in html.replace("http://www.w3.org", "")  # nothing is loaded from elsewhere
+
+    # The rates again, by foolbox, from the saved images alone.
+    images_of = {}
+    for row in metrics_rows(tmp_path / "images", name="manifest.csv"):
+        images_of.setdefault(row["attack"], []).append(row)
+    assert {name: len(images) for name, images in images_of.items()} == attacks
+    model = foolbox.TensorFlowModel(keras.models.load_model(folder / "classifier.keras"), bounds=(0, 1))
+    for name, saved in images_of.items():
+        images = tf.stack([tf.io.decode_png((tmp_path / "images" / row["file"]).read_bytes()) for row in saved])
+        targets = tf.constant([int(row["target"]) for row in saved], tf.int64)
+        rate = foolbox.accuracy(model, tf.cast(images, tf.float32) / 255.0, targets)
+        assert rate == pytest.approx(rows[name]["success_rate"], abs=1e-3)
+        assert sum(row["predicted"] == row["target"] for row in saved) == round(rate * len(saved))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "setting", "word"),
+    [
+        (dict(attacks=("aigan", "deepfool")), "attacks", "deepfool"),
+        (dict(attacks=()), "attacks", "empty"),
+        (dict(attacks=("advgan",)), "attacks", "advgan"),
+        (dict(num_examples=-1), "num_examples", "-1"),
+        (dict(attacks=("fgsm",), transfer_to=("small",)), "transfer_to", "aigan"),
+        (dict(transfer_to=("small", "no/such.keras")), "transfer_to", "no/such"),
+        (dict(transfer_to=("small", "A")), "transfer_to", "A"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_is_trained(
+    arguments, setting, word, finished, tmp_path, capsys
+):
+    with pytest.raises(InputError, match=word) as error:
+        evaluate_workdir(finished[0], output=str(tmp_path / "out"), **arguments)
+    assert error.value.setting == setting
+    assert "Training" not in capsys.readouterr().out  # nor is any other classifier of transfer_to trained first
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_report_that_cannot_be_written_is_refused_before_measuring(place, finished, tmp_path, capsys):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(InputError) as error:
+        evaluate_workdir(finished[0], output=str(tmp_path / place))
+    assert error.value.setting == "output"
+    assert "Measuring" not in capsys.readouterr().out
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_images_are_not_mixed_into_a_folder_that_holds_something(finished, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.txt").write_text("kept")
+    with pytest.raises(InputError) as error:
+        evaluate_workdir(finished[0], save_images=str(tmp_path / "mine"), output=str(tmp_path / "out"))
+    assert error.value.setting == "save_images"
+    assert [entry.name for entry in (tmp_path / "mine").iterdir()] == ["a.txt"]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("shape", "classes", "word"), [((8, 8, 1), 5, "5"), ((9, 9, 3), 10, "8, 8, 1")])
+def test_transfer_to_a_classifier_of_other_images_is_refused_before_measuring(
+    shape, classes, word, finished, tmp_path, capsys
+):
+    other = shutil.copytree(finished[0], tmp_path / "other")
+    keras.Sequential([keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(classes)]).save(
+        other / "classifier.keras"
+    )
+    (other / "digests.json").unlink()  # else it is refused as not the one that was written
+    with pytest.raises(InputError, match=word) as error:
+        evaluate_workdir(finished[0], transfer_to=(str(other),), output=str(tmp_path / "out"))
+    assert error.value.setting == "transfer_to"
+    assert "Measuring" not in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+def pipe(path):
+    """Puts a pipe, which a reader would wait for, in the place of a file."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "sealed", "word"),
+    [
+        (lambda folder: shutil.rmtree(folder / "generator"), True, "generator"),
+        (lambda folder: (folder / "generator/1/saved_model.pb").write_bytes(b"no"), True, "saved_model.pb"),
+        (lambda folder: (folder / "generator/1/saved_model.pb").write_bytes(b"no"), False, "generator/1"),
+        (lambda folder: (folder / "classifier.keras").write_bytes(b"no"), False, "classifier.keras"),
+        (lambda folder: (folder / "classifier.keras").unlink(), True, "classifier.keras"),
+        (lambda folder: pipe(folder / "generator_stage1.weights.h5"), True, "generator_stage1.weights.h5"),
+        (lambda folder: pipe(folder / "classifier.keras"), False, "classifier.keras"),
+        (lambda folder: (folder / "metrics.csv").unlink(), True, "metrics.csv"),
+        (lambda folder: change_config(folder, epsilon="0.3"), True, "config.json: epsilon"),
+        (lambda folder: change_config(folder, black_box="small"), True, "queries"),
+        (lambda folder: change_config(folder, attack="untargeted"), True, "generator/1"),
+        (lambda folder: change_config(folder, variable_epsilon=True), True, "generator/1"),
+        (lambda folder: change_config(folder, image_size=[9, 16]), True, "classifier.keras"),
+    ],
+)
+def test_damaged_run_is_refused(damage, sealed, word, run_folder):
+    if not sealed:
+        (run_folder / "digests.json").unlink()
+    report = (run_folder / "report.json").read_bytes()
+    damage(run_folder)
+    with pytest.raises(InputError, match=word):
+        evaluate_workdir(run_folder, attacks=("aigan", "aigan_stage1"), num_examples=20)
+    assert (run_folder / "report.json").read_bytes() == report

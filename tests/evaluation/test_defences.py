@@ -1,0 +1,52 @@
+"""Runs with different defences, compared."""
+
+import dataclasses
+import json
+
+import pytest
+from runs import change_config, tiny
+
+from aigan_tf.classifiers.training import trained_classifier
+from aigan_tf.errors import InputError
+from aigan_tf.evaluation.defences import compare_defences
+from aigan_tf.training.run import train_and_export
+from aigan_tf.workdir import Workdir
+
+
+@pytest.mark.long
+def test_defended_and_standard_runs_are_compared(run_folder, tmp_path, capsys):
+    train_and_export(tiny(defense="pgd"), tmp_path / "defended")
+    assert "under attack (pgd)" in capsys.readouterr().out
+    paths = [str(run_folder), str(tmp_path / "defended")]
+    rows = compare_defences(paths, num_examples=30, output=str(tmp_path / "out"))
+    assert list(rows) == paths
+    assert [row["defense"] for row in rows.values()] == ["none", "pgd"]
+    printed, html = capsys.readouterr().out, (tmp_path / "out" / "defenses.html").read_text()
+    for path, row in rows.items():
+        report = json.loads((Workdir(path).evaluation / "report.json").read_text())
+        assert row["success_rate"]["aigan"] == report["attacks"]["aigan"]["success_rate"]
+        assert row["robust_accuracy"]["pgd"] <= row["robust_accuracy"]["fgsm"] <= row["clean_accuracy"]
+        for text in (printed, html):
+            assert f"{row['robust_accuracy']['pgd']:.2%}" in text
+    assert json.loads((tmp_path / "out" / "defenses.json").read_text())["runs"] == rows
+
+
+def test_runs_of_different_kinds_are_not_compared(finished, run_folder, tmp_path):
+    change_config(run_folder, epsilon=0.2)
+    with pytest.raises(InputError, match="epsilon") as error:
+        compare_defences([str(finished[0]), str(run_folder)], output=str(tmp_path / "out"))
+    assert error.value.setting == "workdir"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.long
+def test_ensemble_defence_trains_its_static_classifiers_once(digits, tmp_path):
+    config = tiny(classifier="resnet20", classifier_epochs=1, defense="ensemble")
+    few = dataclasses.replace(digits, train=digits.train.take(slice(0, 128)))
+    folder = Workdir(tmp_path / "run")
+    trained_classifier(config, few, folder)
+    static = {path: path.read_bytes() for path in folder.path.glob("ensemble/*/classifier.keras")}
+    assert [path.parent.name for path in static] == ["small"]  # digits are too small for A, B and C
+    folder.classifier.unlink()
+    trained_classifier(config, few, folder)
+    assert {path: path.read_bytes() for path in static} == static

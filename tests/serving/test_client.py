@@ -1,0 +1,207 @@
+"""The exported generator behind TensorFlow Serving's protocols, and the client that talks to it."""
+
+import base64
+import io
+import json
+import pathlib
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+import serving_double
+import tensorflow as tf
+from commands import run_in_process
+from google.protobuf import text_format
+from grpc import RpcError, StatusCode
+from served_example import SHAPE, files, floats, pictures
+from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.config import model_server_config_pb2
+
+from aigan_tf import cli
+from aigan_tf.errors import InputError
+from aigan_tf.serving import client
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def rest(model):
+    with serving_double.rest_server(model) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def grpc(model):
+    with serving_double.grpc_server(model) as address:
+        yield address
+
+
+# --- the protocols
+
+
+def post(address, body):
+    request = urllib.request.Request(f"http://{address}/v1/models/{client.MODEL}:predict", json.dumps(body).encode())
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.load(response)
+
+
+def test_rows_and_columns_of_json_give_the_same_images(rest, model):
+    images, targets = floats(2).tolist(), [1, 2]
+    expected = model.run("serving_default", {"images": images, "target_class": targets})
+    rows = [{"images": image, "target_class": k} for image, k in zip(images, targets, strict=True)]
+    predictions = post(rest, {"instances": rows})["predictions"]
+    columns = post(rest, {"inputs": {"images": images, "target_class": targets}})["outputs"]
+    for name, value in expected.items():
+        np.testing.assert_allclose([row[name] for row in predictions], value, atol=1e-6)
+        np.testing.assert_allclose(columns[name], value, atol=1e-6)
+
+
+def test_files_travel_in_base64(rest):
+    rows = [
+        {"image_bytes": {"b64": base64.b64encode(file).decode()}, "target_class": k} for k, file in enumerate(files(2))
+    ]
+    first, second = post(rest, {"signature_name": "encoded", "instances": rows})["predictions"]
+    assert base64.b64decode(first["b64"]).startswith(b"\x89PNG")
+    assert first != second
+
+
+def test_a_refusal_reaches_a_rest_client_with_its_cause(rest):
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        post(rest, {"inputs": {"images": [[[[2.0]]]], "target_class": [0]}})
+    assert caught.value.code == 400
+    assert "images must have the shape (batch, 9, 13, 3)" in json.load(caught.value)["error"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"images": tf.fill((1, *SHAPE), tf.constant(128, tf.uint8))}, {"target_class": tf.constant([1], tf.int64)}],
+    ids=["images", "target_class"],
+)
+def test_another_dtype_is_refused_over_grpc(wrong, grpc):
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = client.MODEL
+    good = {"images": tf.fill((1, *SHAPE), 0.5), "target_class": tf.constant([1])}
+    for name, value in (good | wrong).items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    with pytest.raises(RpcError, match=r"expected to be a (float|int32) tensor but is a") as caught:
+        client.GrpcServer(grpc).stub.Predict(request, timeout=30)
+    assert caught.value.code() == StatusCode.INVALID_ARGUMENT
+
+
+# --- the client
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_the_client_writes_the_image_that_the_model_makes(protocol, request, model, tmp_path, capsys):
+    (tmp_path / "cat.png").write_bytes(files(1)[0])
+    address = f"--{protocol}={request.getfixturevalue(protocol)}"
+    given = [address, f"--image={tmp_path}/cat.png", "--target=a ship", f"--out={tmp_path}/adv.png"]
+    assert run_in_process(cli.client, *given) == 0
+    assert "adv.png" in capsys.readouterr().out
+    expected = model.run("encoded", {"image_bytes": files(1), "target_class": [2]})["adversarial_image_bytes"][0]
+    assert (tmp_path / "adv.png").read_bytes() == expected
+
+
+@pytest.mark.parametrize(
+    ("image", "target", "words"),
+    [
+        (files(1)[0], "wolf", ["cat, dog", "wolf"]),
+        (files(1)[0], "4294967297", ["0 to 4", "4294967297"]),  # 1 in 32 bits
+        (tf.io.encode_png(np.zeros((8, 8, 3), np.uint8)).numpy(), "dog", ["9 x 13", "8 8"]),
+        (files(1)[0][:50], "dog", ["Invalid PNG"]),
+        (tf.io.encode_jpeg(pictures(1)[0]).numpy()[:-40], "dog", ["Invalid JPEG"]),
+    ],
+)
+def test_the_client_passes_a_refusal_on_in_one_line(image, target, words, rest, grpc):
+    for server in (client.RestServer(rest), client.GrpcServer(grpc)):
+        with pytest.raises(InputError) as caught:
+            client.attack_image(server, image, target)
+        assert caught.value.setting == server.setting
+        assert "\n" not in str(caught.value)
+        assert all(word in str(caught.value) for word in words), caught.value
+
+
+def refusal(server):
+    """The error of a request for an adversarial image."""
+    with pytest.raises(InputError) as caught:
+        client.attack_image(server, files(1)[0], "dog")
+    assert (caught.value.setting, caught.value.received) == (server.setting, server.address)
+    assert str(caught.value).isprintable()
+    return caught.value.problem
+
+
+BODIES = ["<html>", "[1]", '{"outputs": []}', '{"outputs": 3}', '{"outputs": ["abc"]}', '{"outputs": [{"b64": "a"}]}',
+          '{"outputs": [{"x": 1}]}']  # fmt: skip
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_the_client_names_a_server_that_answers_something_else(body):
+    with serving_double.answering(body.encode()) as address:
+        assert "TensorFlow Serving" in refusal(client.RestServer(address))
+
+
+@pytest.mark.parametrize("body", [b'{"error": {"code": 404}}', b'{"error": null}', b"[]", b"no JSON"])
+def test_another_servers_refusal_is_named_by_its_status(body, monkeypatch):
+    def refuse(request, timeout):
+        raise urllib.error.HTTPError(request.full_url, 404, "Not Found", {}, io.BytesIO(body))
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    assert "status 404" in refusal(client.RestServer("127.0.0.1:9"))
+
+
+def test_the_client_names_a_server_that_does_not_answer(rest, grpc):
+    for server in (
+        client.RestServer("127.0.0.1:9", timeout=5),
+        client.GrpcServer("127.0.0.1:9", timeout=2),
+        client.RestServer(grpc, timeout=5),  # a port of the other protocol
+        client.GrpcServer(rest, timeout=2),
+    ):
+        assert "does not answer" in refusal(server)
+    for server in (client.RestServer(rest, "other"), client.GrpcServer(grpc, "other")):
+        assert "Servable not found" in refusal(server)
+
+
+def test_the_client_names_the_package_that_grpc_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
+    with pytest.raises(InputError, match="pip install tensorflow-serving-api") as caught:
+        client.GrpcServer("127.0.0.1:9")
+    assert caught.value.setting == "grpc"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["--rest", "--grpc"]),
+        (["--rest=a:1", "--grpc=b:2"], ["both of --rest and --grpc"]),
+        (["--rest=a:1", "--target=dog"], ["--image"]),
+        (["--rest=a:1", "--target=dog", "--image=no.png", "--out=x.png"], ["--image=no.png"]),
+    ],
+)
+def test_the_command_prints_in_one_line_what_is_missing(arguments, words, capsys):
+    assert run_in_process(cli.client, *arguments) == 2
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert all(word in printed for word in words), printed
+
+
+def test_the_client_does_not_wait_for_tensorflow():
+    code = "import sys, aigan_tf.serving.client; print([m for m in ('tensorflow', 'keras') if m in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert shown.stdout.strip() == "[]"
+
+
+# --- the files under serving/
+
+
+def test_the_model_config_is_one_that_the_server_parses():
+    text = (ROOT / "serving" / "models.config").read_text()
+    config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+    (model,) = config.model_config_list.config
+    assert model.name == client.MODEL
+    compose = (ROOT / "serving" / "docker-compose.yml").read_text()
+    assert f":{model.base_path}:ro" in compose
+    active = [line for line in compose.splitlines() if not line.strip().startswith("#")]
+    assert not any("batching" in line for line in active)

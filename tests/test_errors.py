@@ -1,0 +1,61 @@
+"""One line says what was received, what is expected and the next step, in the words of each interface."""
+
+import pytest
+
+from aigan_tf.errors import DivergedError, InputError, graph_refusal, shown_value
+
+
+def as_flag(setting):
+    return f"--{setting}"
+
+
+def test_setting_is_named_as_the_interface_writes_it():
+    error = InputError(8.0, "at most 1", "lower it, or raise `image_size`", setting="epsilon", problem="(`attack`)")
+    assert str(error) == "epsilon=8 (attack): expected at most 1; lower it, or raise image_size"
+    shown = "--epsilon=8 (--attack): expected at most 1; lower it, or raise --image_size"
+    assert error.message(as_flag) == shown
+    assert (error.setting, error.received, error.expected) == ("epsilon", 8.0, "at most 1")
+
+
+def test_error_without_a_setting_says_what_is_wrong():
+    error = InputError("the data set is empty", "images", "add some")
+    assert str(error) == error.message(as_flag) == "the data set is empty: expected images; add some"
+
+
+def test_error_within_a_file_names_it_and_the_setting_as_the_file_does():
+    error = DivergedError(2, "at most 1", "restore the file", setting="epsilon").within("run/config.json")
+    assert type(error) is DivergedError
+    assert error.message(as_flag) == "run/config.json: epsilon=2: expected at most 1; restore the file"
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\u2028b", "a\x1b[31mb", "a\0b", "a\udcffb"])
+def test_unprintable_text_is_escaped(text):
+    line = str(InputError(text, "a name", "correct it", setting="dataset", problem=text, place=text))
+    assert line.isprintable()
+    assert line.count("\\") == 3
+
+
+def test_long_values_are_shortened():
+    for value in ("x" * 5000, 10**5000, tuple(range(5000))):
+        line = str(InputError(value, "less", "shorten it", setting="dataset"))
+        assert len(line) < 400
+        assert "...: expected less" in line
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (8 / 255, "8/255"), (0.3, "0.3"), (1.0, "1"), (1e300, "1e+300"), (float("nan"), "nan"), (0.0157, "0.0157"),
+        (True, "true"), (None, "none"), ((0.0, 255.0), "0,255"), ([32, 48], "32,48"), ("a b", "a b"), (12, "12"),
+    ],
+)  # fmt: skip
+def test_values_are_shown_as_a_user_writes_them(value, shown):
+    assert shown_value(value) == shown
+
+
+def test_refusal_of_a_graph_is_shown_without_its_place_in_the_graph():
+    message = (
+        "Graph execution error:\n\nassertion failed: [images: expected 8 x 8, received] [9 9]\n\t [[{{node Assert}}]]"
+    )
+    assert graph_refusal(message) == "images: expected 8 x 8, received 9 9"
+    assert graph_refusal("") == graph_refusal(None) == "no reason given"

@@ -1,0 +1,151 @@
+"""Command-line flags: what `--help` shows, how values are read, and one line for what cannot be."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from aigan_tf.errors import DivergedError, InputError
+from aigan_tf.flags import WIDTH, Flags, exit_status
+
+
+@pytest.fixture
+def flags():
+    """The flags of a command, one of each kind."""
+    made = Flags("Does something.\n\n    a command", ("FOLDER", "CLASS..."))
+    made.add(bool, "flip", False, "mirror images", "images")
+    made.add(float, "epsilon", 8 / 255, "budget " * 30, "attack")
+    made.add(str, "attack", "targeted", "goal, with `epsilon`", "attack", choices=("targeted", "untargeted"))
+    made.add(int, "seed", None, "seed", "attack", "drawn")
+    made.add(str, "output", None, "folder", "images")
+    made.add(list, "attacks", ["a", "b"], "by comma", "images")
+    made.add(tuple[int, int], "image_size", None, "HEIGHT,WIDTH", "images")
+    made.add(tuple[float, float], "input_range", (0.0, 1.0), "LOW,HIGH", "images")
+    return made
+
+
+def test_help_shows_usage_groups_and_defaults_as_a_user_writes_them(flags):
+    usage, images, attack = flags.help().split("\n\n", 1)[1].split("\n\n")
+    assert usage == "a command"
+    assert max(map(len, flags.help().splitlines())) <= WIDTH == 80
+    assert images.splitlines() == [
+        "images:",
+        "  --[no]flip: mirror images (default: false)",
+        "  --output: folder (default: none)",
+        "  --attacks: by comma (default: a,b)",
+        "  --image_size: HEIGHT,WIDTH (default: none)",
+        "  --input_range: LOW,HIGH (default: 0,1)",
+    ]
+    lines = attack.splitlines()
+    assert lines[0] == "attack:"
+    assert lines[-3].endswith("(default: 8/255)")
+    assert lines[-2:] == [
+        "  --attack=targeted|untargeted: goal, with epsilon (default: targeted)",
+        "  --seed: seed (default: drawn)",
+    ]
+
+
+@pytest.mark.parametrize("asked", ["--help", "-h", "-help"])
+def test_help_is_printed_whatever_else_is_given(asked, flags, capsys):
+    with pytest.raises(SystemExit) as end:
+        flags.parse(["--nonsense", asked])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == flags.help() + "\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], {"flip": False, "epsilon": 8 / 255, "attacks": ["a", "b"], "seed": None, "input_range": (0.0, 1.0)}),
+        (["--flip"], {"flip": True}),
+        (["--flip=true", "--noflip"], {"flip": False}),
+        (["--epsilon=16/255", "--seed=-1"], {"epsilon": 16 / 255, "seed": -1}),
+        (["--epsilon", "1e-2", "--attack=untargeted"], {"epsilon": 0.01, "attack": "untargeted"}),
+        (["--attacks=c", "--image_size=32,48", "--input_range=-1,1"],
+         {"attacks": ["c"], "image_size": (32, 48), "input_range": (-1.0, 1.0)}),
+    ],
+)  # fmt: skip
+def test_values_are_read_by_their_kind(arguments, expected, flags):
+    given, values = flags.parse(arguments)
+    assert given == []
+    assert {name: values[name].value for name in expected} == expected
+
+
+def test_positional_arguments_may_come_before_flags(flags):
+    given, values = flags.parse(["run", "--seed=3", "cat", "5"])
+    assert (given, values.seed) == (["run", "cat", "5"], 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--epsilom=1"], "did you mean --epsilon?"),
+        (["--zzz"], "--zzz"),
+        (["--epsilon=small"], "small"),
+        (["--epsilon=8/0"], "zero"),
+        (["--epsilon=8/x"], "8/x"),
+        (["--epsilon="], "epsilon"),
+        (["--epsilon"], "epsilon"),
+        (["--seed=1.5"], "1.5"),
+        (["--seed=" + 5000 * "9"], "seed"),
+        (["--flip=maybe"], "maybe"),
+        (["--noflip=1"], "noflip"),
+        (["--attack=both"], "untargeted"),
+        (["--image_size=32x32"], "32x32"),
+        (["--output="], "output"),
+        (["--attacks="], "attacks"),
+        (["--attacks=a,,b"], "attacks"),
+        (["--flagfile=nowhere"], "nowhere"),
+        (["--flagfile=" + sys.executable], ""),
+        (["--output", "a", "--epsilon=0.1\n0.2"], "0.1\\n0.2"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(arguments, word, flags):
+    with pytest.raises(InputError) as error:
+        flags.parse(arguments)
+    assert word in str(error.value)
+    assert str(error.value).isprintable()
+
+
+def test_too_many_positional_arguments_are_refused():
+    for positional in ((), ("FOLDER",)):
+        with pytest.raises(InputError, match="'b'"):
+            Flags("Does something.", positional).parse(["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (InputError(8, "less", "lower it", setting="epsilon"), 2, "error: --epsilon=8: expected less; lower it\n"),
+        (DivergedError("the loss is NaN", "a loss", "lower `seed`"), 1, "error: the loss is NaN: expected a loss; lower --seed\n"),
+        (KeyboardInterrupt(), 130, "\ninterrupted, again\n"),
+    ],
+)  # fmt: skip
+def test_errors_become_a_line_and_an_exit_status(error, status, line, capsys):
+    with pytest.raises(SystemExit) as end, exit_status(", again"):
+        raise error
+    assert (end.value.code, capsys.readouterr().err) == (status, line)
+
+
+def test_sigterm_ends_with_143_and_the_handler_is_restored(capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end, exit_status(", again"):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert (end.value.code, capsys.readouterr().err) == (143, "\nterminated, again\n")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError), exit_status():
+        raise ZeroDivisionError
+
+
+def test_help_into_a_closed_pipe_is_not_an_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "from aigan_tf.flags import Flags; Flags('Does something.').parse(['--help'])"
+    shown = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writer)
+    assert (shown.returncode, shown.stderr) == (0, "")

@@ -1,0 +1,135 @@
+"""Both stages as a run plans and executes them: seed, schedule, switch, precision, budgets."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from kill_and_resume import differences, weights
+from runs import against, differ, metrics_rows, tiny, train
+
+from aigan_tf import build
+from aigan_tf.data.batches import evaluation_batches
+from aigan_tf.method.aigan import AIGAN
+from aigan_tf.method.stages import StageSwitch
+from aigan_tf.training import generator, run
+from aigan_tf.workdir import Workdir
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_one_stage_alone_leaves_its_files_alone(stage, finished, tmp_path, monkeypatch):
+    folder, attacked = tmp_path / "run", []
+    original = build.pgd_attack
+
+    def attack(*arguments, **kwargs):
+        tf.py_function(lambda: attacked.append(1), [], [])
+        return original(*arguments, **kwargs)
+
+    monkeypatch.setattr(build, "pgd_attack", attack)
+    train(against(finished, steps_per_epoch=1, stage1_epochs=2 - stage, stage2_epochs=stage - 1), folder)
+    assert [row["stage"] for row in metrics_rows(folder)] == [str(stage)]
+    assert bool(attacked) == (stage == 1)
+    assert [entry.name for entry in (folder / "samples").iterdir()] == [f"stage{stage}.png"]
+    files = sorted(folder.glob("generator*.weights.h5"))
+    assert len(files) == (2 if stage == 1 else 1)
+    assert not differences(weights(files[0]), weights(files[-1]))  # without a stage 2 the result is that of stage 1
+
+
+def planned(digits, tmp_path, **settings):
+    """Returns what a run would hand to `fit`: the model with its first weights, the arguments, and the batches' seed."""
+    seen, seeds = [], []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AIGAN, "fit", lambda self, *args, **kwargs: seen.append((self, kwargs)))
+        patch.setattr(generator, "training_batches", lambda *args, **kwargs: seeds.append(args[2]))
+        folder = Workdir(tmp_path / str(len(list(tmp_path.iterdir()))))
+        generator.train_generator(tiny(**settings), digits, lambda images: images[:, 0, 0, :1] * tf.ones(10), folder)
+    return *seen[0], seeds[0]
+
+
+def test_seed_decides_the_first_weights_and_the_batches(digits, tmp_path):
+    first = []
+    for seed in (0, 0, 1):
+        aigan, _, batch_seed = planned(digits, tmp_path, seed=seed)
+        assert (aigan.seed, batch_seed) == (seed, seed)
+        first.append(aigan.generator.get_weights() + aigan.discriminator.get_weights())
+    assert not differ(first[0], first[1])
+    assert differ(first[0], first[2])
+
+
+@pytest.mark.parametrize(
+    ("settings", "success"),
+    [(dict(switch_success=0.7), 0.7), (dict(switch_success=0.7, stage2_epochs=0), None)],
+    ids=["success ends stage 1", "without a stage 2 nothing does"],
+)
+def test_switch_and_schedule_are_those_of_the_settings(settings, success, digits, tmp_path):
+    config = tiny(**settings)
+    aigan, arguments, _ = planned(digits, tmp_path, **settings)
+    (switch,) = (each for each in arguments["callbacks"] if isinstance(each, StageSwitch))
+    assert (switch.success, switch.stage1_epochs, switch.epochs) == (success, 2, config.epochs)
+    assert (arguments["epochs"], arguments["steps_per_epoch"]) == (config.epochs, 3)
+    rates = []
+    for step in (0, config.epochs * 3):  # a cosine over the whole run
+        aigan.generator_optimizer.iterations.assign(step)
+        rates.append(float(aigan.generator_optimizer.learning_rate))
+    assert rates == pytest.approx([config.learning_rate, 0.0], abs=1e-9)
+    assert aigan.hinge_threshold == pytest.approx(0.5 * 0.3 * 8)
+
+
+def test_untargeted_run_switches_at_its_success_and_serves_labels(finished, tmp_path):
+    folder = tmp_path / "run"
+    config = against(
+        finished, attack="untargeted", epsilon=1.0, stage2_epochs=1, switch_success=0.05, steps_per_epoch=4,
+        learning_rate=0.05, hinge_weight=0.0,
+    )  # fmt: skip
+    result = run.train_and_export(config, folder)
+    rows = metrics_rows(folder)
+    assert float(rows[0]["val_untargeted_success_rate"]) >= 0.05
+    assert [row["stage"] for row in rows] == ["1", "2", "2"]  # stage 2 gets the epochs that stage 1 saved
+    assert result["attack"] == "untargeted"
+    assert result["num_attacks"] == result["num_correct"]
+    assert "worst_target" not in result
+    served = tf.saved_model.load(str(folder / "generator" / "1")).signatures["serving_default"]
+    assert set(served.structured_input_signature[1]) == {"images", "label"}
+    assert served(images=tf.zeros((2, 8, 8, 1)), label=tf.constant([0, 9]))["adversarial_images"].shape == (2, 8, 8, 1)
+
+
+def test_mixed_precision_trains_in_bfloat16_and_measures_in_float32(finished, tmp_path):
+    config, seen = against(finished, mixed_precision=True), []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(("train", option()))
+
+        def on_test_batch_end(self, batch, logs=None):
+            seen.append(("test", option()))
+
+    def option():
+        return tf.config.optimizer.get_experimental_options().get("auto_mixed_precision_onednn_bfloat16", False)
+
+    with run.open_run(config, tmp_path / "run", None) as (folder, dataset, classifier, devices):
+        aigan = build.build_aigan(config, dataset, classifier, 12)
+        aigan.stage = 2
+        generator.fit(aigan, config, dataset, folder, 2, devices, [Watch()])
+    assert set(seen) == {("train", True), ("test", False)}
+    assert not option()  # the rest of the process keeps its precision
+    row = metrics_rows(folder.path)[-1]
+    measured = aigan.evaluate(evaluation_batches(dataset.validation, 500), return_dict=True, verbose=0)
+    for name in ("generator_loss", "perturbation_l2", "targeted_success_rate"):
+        assert float(row[f"val_{name}"]) == pytest.approx(measured[name], rel=1e-5)
+
+
+@pytest.mark.long
+def test_one_generator_serves_every_epsilon(finished, tmp_path, capsys):
+    """From the flag to the exported signature and the curve in the report."""
+    config = against(finished, steps_per_epoch=2, stage1_epochs=1, stage2_epochs=1, variable_epsilon=True)
+    run.train_and_export(config, tmp_path / "run")
+    assert "0.0375" in capsys.readouterr().out
+    curve = json.loads((tmp_path / "run" / "report.json").read_text())["success_by_epsilon"]
+    assert [point["epsilon"] for point in curve] == pytest.approx([0.3 * k / 8 for k in range(1, 9)])
+    assert all(0 <= point["success_rate"] <= 1 for point in curve)
+    norms = [point["mean_l2"] for point in curve]
+    assert norms == sorted(norms)
+    assert norms[0] < 0.5 * norms[-1]
+    assert np.isfinite(norms).all()
+    assert set(json.loads((tmp_path / "run" / "config.json").read_text())["digests"]) == {"classifier"}

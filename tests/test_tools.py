@@ -1,12 +1,13 @@
 """The committed figures, tables and cards are what the scripts in tools/ write."""
 
+import dataclasses
 import json
 import re
 
 import matplotlib
 import pytest
 
-from aigan_tf.config import make_config
+from aigan_tf.config import FORMAT, make_config
 from tools import figures, pretrained, runs, tables
 from tools.markdown import section
 
@@ -61,6 +62,11 @@ def test_early_run_had_the_defaults_of_its_time():
     command = runs.command({"dataset": "mnist", "seed": make_config().seed}, "early")
     settings = "--bound=tanh --optimizer=adam --mixed_precision=false --class_maps=0 --discriminator_width=32"
     assert command == f"python train.py --dataset=mnist {settings} --workdir=runs/early"
+
+
+def test_run_of_today_has_no_defaults_of_earlier_times():
+    config = {"format": FORMAT, **dataclasses.asdict(make_config(dataset="cifar10"))}
+    assert runs.command(config, "cifar10") == "python train.py --dataset=cifar10"
 
 
 def test_page_of_a_comparison(tmp_path):

@@ -17,7 +17,7 @@ RESULTS = ROOT / "docs" / "results"
 ARCHIVE = RESULTS / "archive"
 FILES = ("config.json", "report.json", "metrics.csv", "classifier_metrics.csv")
 
-# What a setting was in runs older than the setting itself.
+# What a setting was in runs older than the setting itself. Runs whose config.json names its format have all of today's.
 BEFORE = {"bound": "tanh", "optimizer": "adam", "mixed_precision": False, "class_maps": 0, "discriminator_width": 32}
 # Settings of earlier versions, with the value that stands for what train.py does today.
 GONE = {"bound": "projection", "optimizer": "muon"}
@@ -101,7 +101,8 @@ def classifier_name(classifier: str) -> str:
 def changed_settings(config: dict) -> dict[str, str]:
     """Returns the settings of a run that differ from its data set's preset, as train.py takes them."""
     preset = GONE | dataclasses.asdict(make_config(dataset=config["dataset"]))
-    settings = config | {name: value for name, value in BEFORE.items() if name not in config}
+    before = {} if "format" in config else BEFORE
+    settings = config | {name: value for name, value in before.items() if name not in config}
     if settings.get("switch") == "fixed":  # stage 1 took all of its epochs
         settings["switch_success"] = 1.0
     compared = preset.keys() - {"dataset", "switch"}

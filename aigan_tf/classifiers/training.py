@@ -228,9 +228,10 @@ def existing_classifier(config: Config, dataset: ImageDataset, folder: Workdir) 
             "the classifier train.py saved",
             "restore it, or delete it and run train.py again",
         ) from error
-    return checked_classifier(
+    checked_classifier(
         classifier, str(folder.classifier), None, _examples(dataset), dataset.num_classes, (0.0, 1.0), False
     )
+    return classifier  # the frozen model itself, since a surrogate is trained further
 
 
 def _examples(dataset):

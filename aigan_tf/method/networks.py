@@ -197,21 +197,6 @@ class Generator(keras.Model):
         return tf.repeat(tf.repeat(maps, times, axis=1), times, axis=2)[:, :height, :width]
 
 
-@tf.custom_gradient
-def leaky_relu(features):
-    """max(x, 0.2 x) of float maps of any shape.
-
-    Its gradient is written out, since the one that TensorFlow derives takes another pass over the maps. TensorFlow's own
-    `leaky_relu` has a gradient that its graph optimiser trips over, which then gives up on every fusion of the step.
-    """
-    outputs = tf.maximum(features, 0.2 * features)
-
-    def gradient(upstream):
-        return tf.where(outputs >= 0.0, upstream, 0.2 * upstream)
-
-    return outputs, gradient
-
-
 @keras.saving.register_keras_serializable("aigan_tf")
 class Discriminator(keras.Model):
     """D: an image to one logit, high for "real" (the attacker's in stage 1, clean in stage 2).
@@ -238,5 +223,7 @@ class Discriminator(keras.Model):
         """float32 `(batch, height, width, channels)` in `[0, 1]` to logits float32 `(batch,)`."""
         features = 2.0 * images - 1.0
         for conv in self.convs:
-            features = leaky_relu(conv(features))
+            features = conv(features)
+            # Not tf.nn.leaky_relu: TensorFlow's graph optimiser gives up all fusions of a step that holds its gradient.
+            features = tf.maximum(features, 0.2 * features)
         return tf.cast(self.head(tf.reduce_mean(features, axis=[1, 2]))[:, 0], self.variable_dtype)

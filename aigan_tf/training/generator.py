@@ -114,14 +114,8 @@ def fit(
     if folder.weights.exists():  # written last: training is over, even if its checkpoints are gone
         load_weights(aigan.generator, folder.weights, "the weights train.py wrote", "restore the file")
         return False
-    history = MetricsHistory(folder.metrics, folder.logs)
-    checkpoint = Checkpoint(
-        folder.checkpoints / "aigan", **state_of(aigan), epoch_seconds=history.epoch_seconds, **(saved or {})
-    )
     steps = steps_per_epoch(config, dataset)
-    steps_done = checkpoint.restore()
-    if devices.is_chief:
-        history.restore(steps_done // steps)
+    history, checkpoint, steps_done = _restored(aigan, folder, devices, steps, saved or {})
     if steps_done:
         say(f"Continuing the generator after step {steps_done} of {epochs * steps}, in stage {aigan.stage}.")
     say(f"Training the generator: {config.attack}, epsilon {shown_value(config.epsilon)}, {steps} steps per epoch.")
@@ -153,6 +147,18 @@ def fit(
         )  # fmt: skip
     say(f"Trained for {time.perf_counter() - began:.0f} s.")
     return True
+
+
+def _restored(aigan, folder, devices, steps_per_epoch, saved):
+    """Returns the history and the checkpoint of a run, both continued, and the number of steps done."""
+    history = MetricsHistory(folder.metrics, folder.logs)
+    checkpoint = Checkpoint(
+        folder.checkpoints / "aigan", **state_of(aigan), epoch_seconds=history.epoch_seconds, **saved
+    )
+    steps_done = checkpoint.restore()
+    if devices.is_chief:
+        history.restore(steps_done // steps_per_epoch)
+    return history, checkpoint, steps_done
 
 
 def _progress(aigan, epochs, show_stage):

@@ -1,4 +1,4 @@
-"""Pictures of a generator at the end of a stage."""
+"""Sample images of a generator at the end of a stage."""
 
 import numpy as np
 import tensorflow as tf

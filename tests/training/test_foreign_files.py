@@ -1,11 +1,14 @@
 """Folders made by someone else, and the user's own files that changed since a run began."""
 
+import dataclasses
+import itertools
 import shutil
 
 import pytest
 import tensorflow as tf
-from runs import change_config
+from runs import change_config, tiny
 
+from aigan_tf.data.datasets import existing_dataset
 from aigan_tf.errors import InputError
 from aigan_tf.evaluation.compare import evaluate_workdir
 from aigan_tf.evaluation.defences import compare_defences
@@ -56,47 +59,46 @@ def test_python_named_by_a_folder_runs_only_if_the_user_names_it_too(use, foreig
         assert (folder / "ran").exists()
 
 
-def write_images(folder):
-    for split in ("train", "test"):
-        for name in "ab":
-            (folder / split / name).mkdir(parents=True)
-            for k in range(2):
-                png = tf.io.encode_png(tf.fill((8, 8, 1), tf.cast(k, tf.uint8))).numpy()
-                (folder / split / name / f"{k}.png").write_bytes(png)
+def test_own_images_that_changed_since_are_seen(tmp_path):
+    def write(split, name, level):
+        path = tmp_path / "images" / split / name / f"{level}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(tf.io.encode_png(tf.fill((8, 8, 1), tf.cast(level, tf.uint8))).numpy())
+        return path
+
+    images = [write(*image) for image in itertools.product(("train", "test"), "ab", (0, 1))]
+    config, folder = tiny(dataset=str(tmp_path / "images")), Workdir(tmp_path / "run")
+    folder.open(dataclasses.asdict(config), digests_of(config, ["dataset"]))
+    assert len(existing_dataset(config, None, folder).test) == 4
+    images[-1].write_bytes(images[0].read_bytes())
+    with pytest.raises(InputError, match="changed since") as error:
+        existing_dataset(config, None, folder)
+    assert error.value.setting == "dataset"
 
 
-@pytest.mark.parametrize("changed", ["dataset", "class_names", "classifier", "custom_objects"])
+@pytest.mark.parametrize("changed", ["class_names", "classifier", "custom_objects"])
 def test_own_files_that_changed_since_are_seen(changed, foreign, tmp_path):
     folder, own, code = foreign
-    names, images = tmp_path / "names.txt", tmp_path / "images"
+    names = tmp_path / "names.txt"
     names.write_text("\n".join(f"digit {k}" for k in range(10)))
-    paths = {"dataset": images, "class_names": names, "classifier": own, "custom_objects": code}
-    if changed == "dataset":  # the run's generator does not fit it: only what comes before that is tested
-        write_images(images)
-    change_config(folder, **({"dataset": str(images)} if changed == "dataset" else {"class_names": str(names)}))
+    change_config(folder, class_names=str(names))
     config = config_of(Workdir(folder))
-    own_settings = ["classifier", "custom_objects", "dataset" if changed == "dataset" else "class_names"]
-    digests = digests_of(config, own_settings)
-    assert set(digests) == set(own_settings)
-    change_config(folder, digests=digests)
+    change_config(folder, digests=digests_of(config, ["class_names", "classifier", "custom_objects"]))
     attempts = [
         lambda: evaluate_workdir(folder, num_examples=5, custom_objects=[str(code)]),
         lambda: export_run(folder, export_classifier=True, custom_objects=[str(code)]),
         lambda: train_and_export(config, folder),
     ]
-    if changed != "dataset":
-        attempts[0]()
-    if changed == "dataset":
-        (images / "test" / "a" / "1.png").write_bytes(tf.io.encode_png(tf.zeros((8, 8, 1), tf.uint8)).numpy())
-    else:
-        replacements = {
-            "class_names": names.read_bytes()[::-1],
-            "custom_objects": code.read_bytes().replace(b"ran", b"ran again"),
-        }
-        paths[changed].write_bytes(replacements.get(changed, own.read_bytes() + b"\0"))
-    for attempt in attempts[: 1 if changed == "dataset" else 3]:
-        assert not (folder / "ran again").exists()
+    attempts[0]()
+    path, content = {
+        "class_names": (names, names.read_bytes()[::-1]),
+        "classifier": (own, own.read_bytes() + b"\0"),
+        "custom_objects": (code, code.read_bytes().replace(b"ran", b"ran again")),
+    }[changed]
+    path.write_bytes(content)
+    for attempt in attempts:
         with pytest.raises(InputError, match="changed since") as error:
             attempt()
         assert error.value.setting == changed
+    assert not (folder / "ran again").exists()
     assert [entry.name for entry in (folder / "generator").iterdir()] == ["1"]

@@ -154,18 +154,22 @@ class Runs:
         Returns:
             The last line of output before each kill, and for each finished run its differences.
         """
-        kills, runs = [], []
+        kills, runs, whole = [], [], True
         while count and (not runs or runs[-1]["kills_so_far"] < count):
-            process = self.start("run")
+            process, began = self.start("run"), time.perf_counter()
             try:
                 process.wait(rng.uniform(self.seconds / 3, self.seconds) if len(kills) < count else None)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
                 kills.append(self.last_line())
+                whole = False
                 print(f"kill {len(kills)}: {kills[-1]}", flush=True)
             else:
                 self.finish(process, f"after {len(kills)} kills the command")
+                if whole:  # the machine is less busy now
+                    self.seconds = time.perf_counter() - began
+                whole = True
                 runs.append({"kills_so_far": len(kills), "differences": self.end("run")})
                 print(f"run {len(runs)} ended: {len(runs[-1]['differences'])} differences", flush=True)
         return kills, runs

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from aigan_tf.classifiers.training import refuse_unnamed_python
 from aigan_tf.config import FORMAT, Config, is_built_in
 from aigan_tf.errors import InputError, say, shown_value
 from aigan_tf.evaluation import caveats, html_page, tables
@@ -40,7 +41,9 @@ def compare_defences(
     Raises:
         InputError: a folder, its files or the output cannot be used.
     """
-    configs = {str(path): config_of(Workdir(path)) for path in workdirs}  # all of them, before hours are spent on one
+    configs = {str(path): config_of(Workdir(path)) for path in workdirs}
+    for path, config in configs.items():  # all of them, before hours are spent on one
+        refuse_unnamed_python(config, Workdir(path), custom_objects)
     _check_comparable(configs)
     num_examples = COMPARED_EXAMPLES if num_examples is None else num_examples  # the same whatever the attacks
     report = report_folder(user_path(output or "runs/defenses"), "defenses")

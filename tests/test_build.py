@@ -14,6 +14,7 @@ from aigan_tf.errors import InputError
 from aigan_tf.method.pgd import pgd_attack
 from aigan_tf.workdir import Workdir
 
+TINY = dict(dataset="cifar10", generator_width=4, generator_blocks=1)
 KERNEL = tf.random.stateless_normal((32 * 32 * 3, 10), (0, 0))
 
 
@@ -29,26 +30,20 @@ def classifier(images):
 
 
 def build(dataset, **settings):
-    config = make_config(dataset="cifar10", generator_width=4, generator_blocks=1, **settings)
-    return building.build_aigan(config, dataset, classifier, 100)
+    return building.build_aigan(make_config(**TINY, **settings), dataset, classifier, 100)
 
 
 @pytest.mark.parametrize("attack", ["targeted", "untargeted"])
 def test_attacker_follows_the_settings(attack, dataset):
     images, labels = tf.constant(dataset.train.as_float()), tf.constant(dataset.train.labels)
     aigan = build(dataset, attack=attack, attack_steps=2, attack_step_size=0.02)
-    epsilons = aigan.max_epsilons(images)
-
-    def attacked(seed):
-        return aigan.attacker(classifier, images, labels, epsilon=epsilons, seed=tf.constant(seed))
-
-    expected = pgd_attack(
-        classifier, images, labels, epsilon=epsilons, step_size=0.02, num_steps=2, targeted=attack == "targeted",
-        seed=tf.constant((1, 2)),
-    )  # fmt: skip
-    np.testing.assert_allclose(attacked((1, 2)), expected, atol=1e-6)
-    assert 4 / 255 < np.abs(attacked((1, 2)) - images).max() <= 8 / 255 + 1e-6
-    assert np.abs(attacked((1, 2)) - attacked((3, 4))).max() > 0.01  # another start
+    given = dict(epsilon=aigan.max_epsilons(images), seed=tf.constant((1, 2)))
+    attacked = aigan.attacker(classifier, images, labels, **given)
+    settings = dict(step_size=0.02, num_steps=2, targeted=attack == "targeted")
+    np.testing.assert_allclose(attacked, pgd_attack(classifier, images, labels, **given, **settings), atol=1e-6)
+    assert 4 / 255 < np.abs(attacked - images).max() <= 8 / 255 + 1e-6
+    other_start = aigan.attacker(classifier, images, labels, **given | {"seed": tf.constant((3, 4))})
+    assert np.abs(attacked - other_start).max() > 0.01
 
 
 def test_objective_follows_the_settings(dataset):
@@ -87,13 +82,15 @@ def test_weights_depend_on_the_seed_alone(dataset):
 
 
 def test_weights_that_cannot_be_loaded_are_refused(dataset, tmp_path):
-    config, folder = make_config(dataset="cifar10", generator_width=4, generator_blocks=1), Workdir(tmp_path)
-    with pytest.raises(InputError, match="does not exist"):
-        building.trained_generator(config, dataset, folder)
+    config, folder = make_config(**TINY), Workdir(tmp_path)
+
+    def assert_refused(word):
+        with pytest.raises(InputError, match=word):
+            building.trained_generator(config, dataset, folder)
+
+    assert_refused("does not exist")
     folder.weights.write_bytes(b"not HDF5")
-    with pytest.raises(InputError, match="cannot be loaded"):
-        building.trained_generator(config, dataset, folder)
+    assert_refused("cannot be loaded")
     folder.seal(folder.weights, folder.weights)
     folder.weights.write_bytes(b"neither is this")
-    with pytest.raises(InputError, match="is not what"):
-        building.trained_generator(config, dataset, folder)
+    assert_refused("is not what")

@@ -36,21 +36,17 @@ FLAGS = {  # of each command
 
 def run_python(folder, *arguments):
     """Runs Python in another process, in `folder`, with the package on its path."""
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
-        text=True, timeout=300,
-    )  # fmt: skip
+    options = dict(env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300)
+    return subprocess.run([sys.executable, *arguments], cwd=folder, **options)
 
 
 @pytest.fixture
 def run_command(monkeypatch, tmp_path, capsys):
-    """Runs a command in this process, in an empty folder; returns its exit status, stdout and stderr."""
+    """Runs a command in this process, in an empty folder; returns its exit status and stderr."""
 
     def run(name, *arguments):
-        with monkeypatch.context() as patch:
-            patch.chdir(tmp_path)
-            status = commands.run_in_process(cli.COMMANDS[name], *arguments)
-        return status, *capsys.readouterr()
+        monkeypatch.chdir(tmp_path)
+        return commands.run_in_process(cli.COMMANDS[name], *arguments), capsys.readouterr().err
 
     return run
 
@@ -83,21 +79,15 @@ def test_help_lists_every_flag_with_its_default(command):
         assert text.count("(default: ") == 1, f"--{name}{text}"
 
 
-def test_train_has_at_most_37_flags():
-    assert len(help_of("train")[1]) <= 37
-
-
 def test_help_shows_presets_beside_the_default():
     listed = help_of("train")[1]
     assert "(default: 8/255; digits, mnist, fashion_mnist: 0.3)" in listed["epsilon"]
-    assert "(default: 0; digits: 1; mnist, fashion_mnist: 2)" in listed["max_shift"]
-    assert "(default: false; cifar10, cifar100: true)" in listed["flip"]
     assert "(default: as they are)" in listed["image_size"]
     assert listed["defense"].startswith("=fgsm|ensemble|pgd|aigan: ")
 
 
 def test_package_without_a_command_lists_them():
-    for arguments in ((), ("--help",), ("-h",)):
+    for arguments in ((), ("--help",)):
         shown = run_python(ROOT, "-m", "aigan_tf", *arguments)
         assert (shown.returncode, shown.stderr) == (0, "")
         assert re.findall(r"^  (\w+)", shown.stdout, flags=re.MULTILINE) == list(FLAGS)
@@ -109,52 +99,31 @@ def test_package_without_a_command_lists_them():
     ("command", "arguments", "words"),
     [
         ("train", ["--epsilon=8"], ["--epsilon=8", "8/255"]),
-        ("train", ["--stage1_epochs=0", "--stage2_epochs=0"], ["--stage1_epochs=0", "--stage2_epochs"]),
         ("train", ["--dataset=cifar11"], ["cifar11", "cifar10"]),
-        ("train", ["--dataset=a\nb\u2028c"], ["a\\nb\\u2028c"]),
-        ("train", ["--data_dir=nowhere"], ["--data_dir=nowhere"]),
         ("train", ["--queries_per_epoch=10"], ["--queries_per_epoch=10", "--black_box"]),
         ("train", ["--black_box=vgg"], ["--black_box=vgg", "resnet20"]),
         ("train", ["--black_box=B"], ["8 x 8"]),
-        ("train", ["--classifier=A"], ["8 x 8"]),
-        ("train", ["--classifier=nowhere.keras"], ["nowhere.keras"]),
+        ("train", ["--data_dir=nowhere"], ["--data_dir=nowhere"]),
         ("train", ["--custom_objects=nowhere.py", "--classifier=x.keras"], ["nowhere.py"]),
-        ("train", ["--class_names=nowhere.txt"], ["nowhere.txt"]),
-        ("train", ["--batch_size=100000"], ["--batch_size=100000", "1348"]),
-        ("train", ["--max_shift=8"], ["--max_shift=8"]),
         ("train", ["--image_size=99999,99999"], ["GiB"]),
         ("evaluate", ["--workdir=a,b", "--save_images=c"], ["--save_images=c", "--workdir"]),
-        ("evaluate", ["--workdir=a,b", "--transfer_to=c"], ["--transfer_to=c"]),
         ("evaluate", ["--workdir=nowhere"], ["--workdir=nowhere"]),
         ("advgan", [], ["WORKDIR"]),
         ("advgan", ["nowhere", "cat"], ["nowhere"]),
-        ("export", [], ["WORKDIR"]),
         ("export", ["nowhere"], ["nowhere"]),
-        ("client", [], ["--rest", "--grpc"]),
-        ("client", ["--rest=a:1", "--grpc=a:1"], ["--rest", "--grpc"]),
         ("client", ["--rest=a:1", "--target=1", "--label=1"], ["--target", "--label"]),
-        ("client", ["--rest=a:1", "--target=1"], ["--image"]),
         ("client", ["--rest=a:1", "--target=1", "--image=a.png"], ["--out"]),
         ("client", ["--rest=a:1", "--target=1", "--image=a.png", "--out=b.png", "--timeout=nan"], ["--timeout=nan"]),
-        ("client", ["--rest=a:1", "--target=1", "--image=a.png", "--out=b.png"], ["--image=a.png"]),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )  # fmt: skip
 def test_wrong_arguments_are_answered_in_one_line_and_create_nothing(command, arguments, words, run_command, tmp_path):
-    status, _, stderr = run_command(command, *arguments)
-    assert_refused(status, stderr, words)
+    assert_refused(*run_command(command, *arguments), words)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("command", "wrong"),
-    [
-        ("train", "--epsilon=8"),
-        ("evaluate", "x"),
-        ("advgan", "--epochs=x"),
-        ("export", "--x"),
-        ("client", "--timeout=0"),
-    ],
+    ("command", "wrong"), [("train", "--epsilon=8"), ("advgan", "--epochs=x"), ("client", "--timeout=0")]
 )
 def test_wrong_flag_is_answered_before_tensorflow_is_imported(command, wrong, tmp_path):
     code = (
@@ -191,10 +160,8 @@ def test_flags_of_train_become_the_settings(run_command, monkeypatch):
 def test_flags_of_the_other_commands_become_arguments(run_command, monkeypatch, tmp_path):
     exports = calls_of(monkeypatch, run, "export_run")
     baselines = calls_of(monkeypatch, advgan, "train_advgan")
-    single, several = (
-        calls_of(monkeypatch, compare, "evaluate_workdir"),
-        calls_of(monkeypatch, defences, "compare_defences"),
-    )
+    single = calls_of(monkeypatch, compare, "evaluate_workdir")
+    several = calls_of(monkeypatch, defences, "compare_defences")
     asked = []
     monkeypatch.setattr(client, "read_image", lambda path: b"clean")
     monkeypatch.setattr(client, "attack_image", lambda *args: asked.append(args) or b"adversarial")
@@ -245,8 +212,9 @@ def test_train_exports_a_generator_and_guards_its_folder(tmp_path, run_command):
     assert adversarial.min() >= 0
     assert adversarial.max() <= 1
 
-    # Another configuration is refused there, and nothing of the run is touched.
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    status, _, stderr = run_command("train", *TINY, "--epsilon=0.25")
-    assert_refused(status, stderr, ["--workdir=runs/digits", "epsilon=0.3", "0.25", "another --workdir"])
+    assert_refused(
+        *run_command("train", *TINY, "--epsilon=0.25"),
+        ["--workdir=runs/digits", "epsilon=0.3", "0.25", "another --workdir"],
+    )
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

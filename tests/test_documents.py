@@ -19,7 +19,6 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NAME = re.compile(r"(?<![\w./])(?:aigan_tf|keras)(?:\.[A-Za-z_]\w*)+")
 PATH = re.compile(r"(?<![\w./-])(?:aigan_tf|benchmarks|docs|notebooks|pretrained|serving|tests|tools)/[\w./*-]+")
-SCRIPTS = {"train.py": cli.train, "evaluate.py": cli.evaluate}
 
 
 def files(pattern):
@@ -41,14 +40,11 @@ def usage(script):
     return re.sub(r"^.*?\b(python [^`\n]+)$", r"```\n\1\n```", docstring, flags=re.MULTILINE)
 
 
+def each(pages):
+    return pytest.mark.parametrize("page", pages, ids=lambda path: str(path.relative_to(ROOT)))
+
+
 PAGES = {path: path.read_text() for path in files("*.md")} | {path: text_cells(path) for path in files("*.ipynb")}
-
-
-def name_of(path):
-    return str(path.relative_to(ROOT))
-
-
-each_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 
 def links(page):
@@ -83,7 +79,7 @@ def test_pages_are_read_for_commands():
     assert any("--workdir=runs/first" in words for words in COMMANDS[ROOT / "docs" / "guide.md"]), "over two lines"
 
 
-@each_page
+@each(PAGES)
 def test_links_lead_somewhere(page):
     for link in links(PAGES[page]):
         if not link.startswith("https://"):
@@ -93,11 +89,13 @@ def test_links_lead_somewhere(page):
             assert not anchor or anchor in anchors(PAGES.get(target, "")), link
 
 
-@each_page
-def test_paths_of_the_project_exist(page):
+@each(PAGES)
+def test_paths_and_names_of_the_project_exist(page):
     for line in code(PAGES[page]):
         for path in PATH.findall(line):
             assert list(ROOT.glob(path)), path
+        for name in NAME.findall(line):
+            pkgutil.resolve_name(name)
         if re.fullmatch(r"\w+\.py", line) and line != "layers.py":  # the user's own
             assert (ROOT / line).exists() or list((ROOT / "aigan_tf").rglob(line)), line
 
@@ -115,13 +113,13 @@ def parsed_only(monkeypatch, tmp_path):
         assert set(attacks) <= set(ATTACKS)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("aigan_tf.training.run.train_and_export", train)
-    monkeypatch.setattr("aigan_tf.evaluation.compare.evaluate_workdir", evaluate)
-    monkeypatch.setattr("aigan_tf.evaluation.defences.compare_defences", evaluate)
-    monkeypatch.setattr("aigan_tf.training.advgan.train_advgan", lambda *_: None)
-    monkeypatch.setattr("aigan_tf.training.run.export_run", lambda *_: None)
-    monkeypatch.setattr("aigan_tf.serving.client.read_image", lambda path: b"")
-    monkeypatch.setattr("aigan_tf.serving.client.attack_image", lambda *_: b"")
+    for name, function in {
+        "training.run.train_and_export": train, "evaluation.compare.evaluate_workdir": evaluate,
+        "evaluation.defences.compare_defences": evaluate, "training.advgan.train_advgan": lambda *_: None,
+        "training.run.export_run": lambda *_: None, "serving.client.read_image": lambda _: b"",
+        "serving.client.attack_image": lambda *_: b"",
+    }.items():  # fmt: skip
+        monkeypatch.setattr(f"aigan_tf.{name}", function)
 
 
 def status_of(name, *arguments):
@@ -129,9 +127,9 @@ def status_of(name, *arguments):
     if name == "aigan_tf" and len(arguments) == 1:  # named in a sentence
         return 0 if set(arguments[0].split("|")) <= cli.COMMANDS.keys() else 2
     if name == "aigan_tf":
-        return commands.run_in_process(cli.COMMANDS[arguments[0]], *arguments[1:])
-    if name in SCRIPTS:
-        return commands.run_in_process(SCRIPTS[name], *arguments)
+        name, *arguments = arguments
+    if command := {"train.py": cli.train, "evaluate.py": cli.evaluate, **cli.COMMANDS}.get(name):
+        return commands.run_in_process(command, *arguments)
     if not name.endswith(".py"):
         return 0 if pkgutil.resolve_name(name) else 2
     flags = [argument[2:].partition("=")[0] for argument in arguments if argument.startswith("--")]
@@ -139,7 +137,7 @@ def status_of(name, *arguments):
     return 0 if all(re.search(rf'"(--)?{flag}"', source) for flag in flags) else 2
 
 
-@pytest.mark.parametrize("page", [path for path in COMMANDS if COMMANDS[path]], ids=name_of)
+@each([path for path in COMMANDS if COMMANDS[path]])
 def test_commands_are_accepted(page, parsed_only):
     for command in COMMANDS[page]:
         arguments = [argument for argument in command if argument != "--help"]
@@ -147,27 +145,22 @@ def test_commands_are_accepted(page, parsed_only):
         assert is_pattern or status_of(*arguments) == 0, shlex.join(command)
 
 
-@pytest.mark.parametrize(
-    "page", [path for path in PAGES if path.name != "CHANGELOG.md"], ids=name_of
-)  # names old flags
+@each([path for path in PAGES if path.name != "CHANGELOG.md"])  # names old flags
 def test_flags_in_sentences_exist_and_take_their_values(page, parsed_only, monkeypatch, capsys):
-    monkeypatch.setattr(
-        "aigan_tf.training.run.train_and_export", lambda *_: None
-    )  # alone, some settings have no effect
-    flags = [shown for piece in code(PAGES[page]) if (shown := re.fullmatch(r"--(\w+)(?:=(\S+))?", piece))]
+    monkeypatch.setattr("aigan_tf.training.run.train_and_export", lambda *_: None)  # alone, some flags have no effect
     helps = {}
-    for name, command in cli.COMMANDS.items():
+    for command in cli.COMMANDS.values():
         commands.run_in_process(command, "--help")
-        helps[name] = capsys.readouterr().out
-    for shown in flags:
+        helps[command] = capsys.readouterr().out
+    for shown in filter(None, (re.fullmatch(r"--(\w+)(?:=(\S+))?", piece) for piece in code(PAGES[page]))):
         name, values = shown.groups(default="")
         known = [command for command in helps if re.search(rf"^  --(\[no\])?{name}\b", helps[command], re.MULTILINE)]
         assert known, shown[0]
         for value in values.split("|") if values else ():
-            assert any(commands.run_in_process(cli.COMMANDS[c], f"--{name}={value}") == 0 for c in known), shown[0]
+            assert any(commands.run_in_process(command, f"--{name}={value}") == 0 for command in known), shown[0]
 
 
-@pytest.mark.parametrize("page", [path for path, page in PAGES.items() if "\n```python\n" in page], ids=name_of)
+@each([path for path, page in PAGES.items() if "\n```python\n" in page])
 def test_python_blocks_run(page, digits, digit_classifier, monkeypatch):
     # An untrained generator's answers have the same form.
     monkeypatch.setattr("aigan_tf.training.generator.fit", lambda *_: False)
@@ -179,16 +172,9 @@ def test_python_blocks_run(page, digits, digit_classifier, monkeypatch):
             assert given["adversarial_images"].shape == images.shape
 
 
-@each_page
-def test_names_of_the_package_exist(page):
-    for name in NAME.findall("\n".join(code(PAGES[page]))):
-        pkgutil.resolve_name(name)
-
-
 def test_functions_of_method_md_exist():
-    found = re.findall(
-        r"`((?:engine|classifiers)\.)?(\w+)\.(\w+(?:\.\w+)?)`", (ROOT / "docs" / "method.md").read_text()
-    )
+    page = (ROOT / "docs" / "method.md").read_text()
+    found = re.findall(r"`((?:engine|classifiers)\.)?(\w+)\.(\w+(?:\.\w+)?)`", page)
     assert len(found) > 10
     for folder, module, name in found:
         pkgutil.resolve_name(f"aigan_tf.{folder or 'method.'}{module}:{name}")

@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from aigan_tf import files
-from aigan_tf.errors import DivergedError, InputError
+from aigan_tf.errors import InputError
 
 # Each `with` below holds the write it interrupts.
 # ruff: noqa: PT012
@@ -55,14 +55,13 @@ def system_error(number, *place):
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (system_error(errno.ENOSPC), "room"),
         (system_error(errno.EFBIG, "run/generator.weights.h5"), "room"),
         (system_error(errno.EACCES, str(RUN / "logs" / "events")), "writable"),
         (system_error(errno.EROFS, RUN.parent), "writable"),
         (OSError(errno.ENOSPC, "write failed,\nfile name = '/run/x'"), "room"),  # as h5py words it
     ],
 )
-def test_refusal_by_the_system_becomes_an_input_error(error, expected, tmp_path, monkeypatch):
+def test_refusal_by_the_system_becomes_an_input_error(error, expected, monkeypatch):
     monkeypatch.setattr(pathlib.Path, "mkdir", lambda *_, **__: None)
     refused = pytest.raises(InputError, match=f"run cannot be written .* expected .*{expected}")
     with refused as caught, files.writing("run", pathlib.Path("run"), setting="workdir"):
@@ -75,27 +74,20 @@ def test_refusal_by_the_system_becomes_an_input_error(error, expected, tmp_path,
 @pytest.mark.parametrize(
     "error",
     [
-        ValueError("No space left on device"),
-        RuntimeError("CUDA: Operation not permitted"),
-        system_error(errno.ENOENT, "x"),
-        system_error(errno.EACCES, "/cache/fonts.json"),
-        system_error(errno.ENOSPC, "/elsewhere/x"),
-        InputError("the words of others", "them", "leave them"),
-        DivergedError("the loss is NaN", "a loss", "train again"),
+        ValueError("No space left on device"), RuntimeError("CUDA: Operation not permitted"),
+        system_error(errno.ENOENT, "x"), system_error(errno.EACCES, "/cache/fonts.json"),
+        system_error(errno.ENOSPC, "/elsewhere/x"), InputError("the words of others", "them", "leave them"),
     ],
-)
+)  # fmt: skip
 def test_other_errors_pass_unchanged(error, tmp_path):
     with pytest.raises(type(error)) as caught, files.writing("run", tmp_path):
         raise error
     assert caught.value is error
 
 
-@pytest.mark.parametrize("folder", ["file/run", "/proc/run"])
-def test_folder_that_cannot_be_created_is_refused(folder, tmp_path):
-    if folder.startswith("/proc") and not pathlib.Path("/proc/self").exists():
-        pytest.skip("this system lets folders be created everywhere")
+def test_folder_that_cannot_be_created_is_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(InputError, match="run cannot be written"), files.writing("run", tmp_path / folder):
+    with pytest.raises(InputError, match="run cannot be written"), files.writing("run", tmp_path / "file" / "run"):
         pytest.fail("there is no such folder")
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -126,11 +118,8 @@ def test_report_that_would_be_replaced_is_announced(tmp_path, capsys):
 def test_csv_is_read_as_it_was_written(tmp_path):
     path = tmp_path / "metrics.csv"
     assert files.read_csv(path) == []
-    rows = [{"epoch": "1", "loss": "0.5"}, {"epoch": "2", "loss": 'a, "b"'}]
-    files.write_csv(path, rows)
-    assert files.read_csv(path) == rows
-    files.write_csv(path, [{"epoch": "1"}, {"epoch": "2", "new_metric": "3"}])
-    assert files.read_csv(path) == [{"epoch": "1", "new_metric": ""}, {"epoch": "2", "new_metric": "3"}]
+    files.write_csv(path, [{"epoch": "1"}, {"epoch": "2", "new_metric": 'a, "b"'}])
+    assert files.read_csv(path) == [{"epoch": "1", "new_metric": ""}, {"epoch": "2", "new_metric": 'a, "b"'}]
 
 
 @pytest.mark.parametrize("row", ["1,2,3", "1", "\xff"])

@@ -74,14 +74,12 @@ def test_a_generator_makes_a_classifier_predict_the_targets(generator, classifie
     targets = (labels + 3) % 10
     adversarial = aigan_tf.attack(generator, images, targets)
     assert adversarial.dtype == np.float32
-    assert adversarial.min() >= 0
-    assert adversarial.max() <= 1
+    assert ((adversarial >= 0) & (adversarial <= 1)).all()
     assert np.abs(adversarial - images).max() <= 0.3 + 1e-6
     reached, clean = (np.mean(np.argmax(classifier(x * 255), axis=1) == targets) for x in (adversarial, images))
     assert reached > 0.6
     assert clean < 0.1
-    for a, b in zip(classifier.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert all(np.array_equal(*pair) for pair in zip(classifier.get_weights(), before, strict=True))
 
 
 def test_a_class_is_a_number_or_a_name_for_one_image_or_all(generator, test):
@@ -114,11 +112,6 @@ def test_images_that_cannot_be_attacked_are_refused_in_one_line(images, target, 
     assert len(str(caught.value)) < 300
 
 
-def test_attack_refuses_what_is_not_a_generator(classifier, test):
-    for wrong in (classifier, None):
-        refused(None, "fit_generator", aigan_tf.attack, wrong, test[0], 1)
-
-
 def test_batches_and_uint8_change_nothing(generator, test):
     images = np.round(test[0][:5] * 255).astype(np.uint8)
     whole = generator(images.astype(np.float32) / 255, 1)
@@ -131,12 +124,9 @@ def test_each_image_is_kept_within_its_epsilon(generator, test):
     for given, kept in (([0.05, 0.3, 0.1], [0.05, 0.3, 0.1]), (0.1, [0.1] * 3)):
         moved = np.abs(aigan_tf.attack(generator, images, 1, epsilon=given) - images).max(axis=(1, 2, 3))
         np.testing.assert_allclose(moved, kept, atol=1e-5)
-
-
-@pytest.mark.parametrize("epsilon", [[0.1, 0.2], "much", 0.31, 0.0, float("nan")])
-def test_an_epsilon_that_does_not_fit_is_refused(generator, test, epsilon):
-    with pytest.raises(InputError, match="epsilon"):
-        aigan_tf.attack(generator, test[0][:3], 1, epsilon=epsilon)
+    for wrong in ([0.1, 0.2], "much", 0.31, 0.0, float("nan")):
+        with pytest.raises(InputError, match="epsilon"):
+            aigan_tf.attack(generator, images, 1, epsilon=wrong)
 
 
 def test_an_exported_generator_is_loaded_with_its_names(generator, test, tmp_path):
@@ -150,7 +140,9 @@ def test_an_exported_generator_is_loaded_with_its_names(generator, test, tmp_pat
     refused("path", "no generator", aigan_tf.load_generator, tmp_path / "nowhere")
 
 
-def test_only_a_generator_is_loaded(classifier, tmp_path):
+def test_only_a_generator_is_taken(classifier, test, tmp_path):
+    for wrong in (classifier, None):
+        refused(None, "fit_generator", aigan_tf.attack, wrong, test[0], 1)
     classifier.export(tmp_path / "classifier", verbose=False)
     refused("path", "cannot be loaded", aigan_tf.load_generator, tmp_path / "classifier")
 
@@ -172,11 +164,8 @@ def test_without_labels_the_classifiers_predictions_are_taken(fit, train, test):
 
 
 def of_two_sizes(images):
-    def some():
-        yield from images[:2]
-        yield from images[2:4, :7]
-
-    return tf.data.Dataset.from_generator(some, output_signature=tf.TensorSpec((None, 8, 1), tf.float32))
+    signature = tf.TensorSpec((None, 8, 1), tf.float32)
+    return tf.data.Dataset.from_generator(lambda: iter([images[0], images[1, :7]]), output_signature=signature)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +182,7 @@ def of_two_sizes(images):
         (lambda x: x, np.eye(10)[np.zeros(100, int)], r"\(100, 10\)"),
         (lambda x: tf.data.Dataset.from_tensors(x).repeat(), None, "never ends"),
         (lambda x: tf.data.Dataset.from_tensors(x).take(0), None, "empty"),
-        (lambda x: of_two_sizes(x), None, "one size"),
+        (of_two_sizes, None, "one size"),
         (lambda x: of_two_sizes(x).batch(1), None, "one size"),
         (lambda x: tf.data.Dataset.from_tensor_slices(["a.png", "b.png"]), None, "string"),
         (lambda x: of_two_sizes(x).map(lambda i: tf.py_function(lambda y: y, [i], tf.float32)), None, "shape"),
@@ -203,11 +192,6 @@ def of_two_sizes(images):
 def test_what_cannot_be_trained_on_is_refused(images, labels, words, fit, train):
     with pytest.raises(InputError, match=words):
         fit(images(train[0][:100]), labels)
-
-
-def test_settings_are_those_that_choose_neither_data_nor_classifier():
-    assert {"flip", "max_shift", "attack", "variable_epsilon", "seed"} < set(api.SETTINGS)
-    assert not {"epsilon", "input_range", "dataset", "image_size", "classifier", "defense"} & set(api.SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +204,7 @@ def test_settings_are_those_that_choose_neither_data_nor_classifier():
         *(("input_range", wrong, r"\(low, high\)") for wrong in ((255, 0), 255, ("black", "white"))),
         *(
             ("class_names", wrong, "printable")
-            for wrong in ("abcdefghij", [*NAMES[:9], "one"], [*NAMES[:9], "ni\nne"], range(10), [], 5, [["a"], ["b"]])
+            for wrong in ("abcdefghij", [*NAMES[:9], "one"], [*NAMES[:9], "ni\nne"], 5)
         ),
     ],
 )
@@ -276,9 +260,9 @@ def test_training_leaves_the_callers_random_state_alone(fit, train, test):
     for _ in range(2):
         made = fit(train[0][:100], **FEWEST)
         drawn.append((random.random(), np.random.random(), float(tf.random.uniform(())), made(test[0][:2], 1)))
-    for one, other in zip(*(values[:3] for values in drawn), strict=True):
-        assert one != other
-    np.testing.assert_array_equal(drawn[0][3], drawn[1][3])  # the generator is the same: it has a seed of its own
+    first, second = drawn
+    assert all(one != other for one, other in zip(first[:3], second[:3], strict=True))
+    np.testing.assert_array_equal(first[3], second[3])  # the generator is the same: it has a seed of its own
 
 
 def test_the_names_are_there_without_importing_tensorflow():
@@ -286,9 +270,6 @@ def test_the_names_are_there_without_importing_tensorflow():
         "import sys, aigan_tf\n"
         "assert {'fit_generator', 'attack', 'load_generator', 'evaluate', 'AIGAN'} <= set(dir(aigan_tf))\n"
         "assert 'tensorflow' not in sys.modules\n"
-        "assert callable(aigan_tf.evaluate)\n"
-        "try:\n    aigan_tf.nothing\nexcept AttributeError as error:\n    print(error)\n"
+        "assert callable(aigan_tf.evaluate) and not hasattr(aigan_tf, 'nothing')"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    assert "has no attribute 'nothing'" in run.stdout
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -76,10 +76,8 @@ def measure(folder, images, labels):
     report = json.loads((folder / "report.json").read_text())
     model = keras.models.load_model(folder / "classifier.keras", compile=False)
     images = images[..., : model.input_shape[-1]]  # grey images are packed with three channels
-    measured = aigan_tf.evaluate(
-        folder, model, images, labels, report["epsilon"], class_names=tuple(report["success_by_class"])
-    )
-    return measured["aigan"], report
+    names = tuple(report["success_by_class"])
+    return aigan_tf.evaluate(folder, model, images, labels, report["epsilon"], class_names=names)["aigan"], report
 
 
 @each_folder

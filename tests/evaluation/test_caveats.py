@@ -16,12 +16,6 @@ def row(success, before=None, **by_class):
     }
 
 
-def test_attacks_in_the_expected_order_raise_no_warning():
-    rows = {"fgsm": row(0.3), "aigan": row(0.95), "advgan": row(0.96), "pgd": row(0.99), "cw": row(0.97, 1.0)}
-    assert comparison_warnings(rows) == []
-    assert comparison_warnings({"aigan": row(0.95)}) == []
-
-
 @pytest.mark.parametrize(
     ("rows", "begins", "reason"),
     [
@@ -38,40 +32,26 @@ def test_weaker_attack_ahead_or_rounding_loss_raises_a_warning(rows, begins, rea
     assert reason in warning
 
 
-def test_attacks_are_compared_on_their_common_targets():
+def test_expected_order_raises_no_warning_and_only_common_targets_are_compared():
+    rows = {"fgsm": row(0.3), "aigan": row(0.95), "advgan": row(0.96), "pgd": row(0.99), "cw": row(0.97, 1.0)}
+    assert comparison_warnings(rows) == []
+    assert comparison_warnings({"aigan": row(0.95)}) == []
     rows = {"advgan": row(0.9, a=0.9, b=None), "pgd": row(0.8, a=0.95, b=0.65)}
     assert mean_success(rows, ("advgan", "pgd")) == {"advgan": 0.9, "pgd": 0.95}
     assert comparison_warnings(rows) == []
     assert mean_success({"x": row(1.0, a=None, b=1.0), "y": row(1.0, a=1.0, b=None)}, ("x", "y")) == {}
 
 
-@pytest.fixture(scope="module")
-def examples(digits, digit_classifier):
-    """A function that makes an evaluation set whose classifier's logits are multiplied by a factor."""
-
-    def make(factor):
-        inputs = keras.Input((8, 8, 1))
-        scaled = keras.Model(inputs, digit_classifier(inputs) * factor)
-        split = digits.validation.take(slice(0, 40))
-        return EvaluationSet(scaled, split.as_float(), split.labels, digits.class_names)
-
-    return make
-
-
 # The label's cross-entropy is flat if the classifier is sure; that of another class is not.
 @pytest.mark.parametrize(
     ("factor", "targeted", "masked"),
-    [
-        (1.0, True, False),
-        (1.0, False, False),
-        (0.0, True, True),
-        (0.0, False, True),
-        (1e7, False, True),
-        (1e7, True, False),
-    ],
-)
-def test_zero_gradients_are_counted(examples, factor, targeted, masked):
-    measured = examples(factor)
+    [(1.0, True, False), (1.0, False, False), (0.0, True, True), (0.0, False, True), (1e7, False, True), (1e7, True, False)],
+)  # fmt: skip
+def test_zero_gradients_are_counted(digits, digit_classifier, factor, targeted, masked):
+    inputs = keras.Input((8, 8, 1))
+    scaled = keras.Model(inputs, digit_classifier(inputs) * factor)
+    split = digits.validation.take(slice(0, 40))
+    measured = EvaluationSet(scaled, split.as_float(), split.labels, digits.class_names)
     warnings = gradient_masking_warnings(measured, targeted)
     right = measured.correct.sum()
     assert len(warnings) == masked

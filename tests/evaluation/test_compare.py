@@ -30,6 +30,7 @@ def test_exported_generator_is_measured_as_the_trained_one_was(finished, tmp_pat
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     printed = capsys.readouterr().out
     assert f"{result['success_rate']:.1%}" in printed
+    assert "Measuring" in printed
     assert "will be replaced" not in printed
     few = evaluate_workdir(folder, num_examples=7, output=str(output))["attacks"]["aigan"]
     assert few["num_examples"] == 7
@@ -37,27 +38,17 @@ def test_exported_generator_is_measured_as_the_trained_one_was(finished, tmp_pat
     assert "will be replaced" in capsys.readouterr().out.splitlines()[0]
 
 
-@pytest.fixture
-def compared(run_folder, tmp_path, monkeypatch, capsys):
-    """All attacks and a transfer: the run's folder, the report, what was printed; images are in images/."""
+@pytest.mark.long
+def test_attacks_are_compared_on_the_same_images(run_folder, tmp_path, monkeypatch, capsys):
     for name, value in dict(binary_search_steps=2, steps=50, stepsize=0.1).items():
         monkeypatch.setitem(foolbox_attacks.CW_SETTINGS, name, value)  # its strength is tested elsewhere
-    train_advgan(run_folder, ["3", "7"], epochs=1)
-    before = contents(run_folder)
-    result = evaluate_workdir(
-        run_folder,
-        attacks=("aigan", "aigan_stage1", "advgan", "fgsm", "pgd", "cw"),
-        num_examples=12,
-        save_images=str(tmp_path / "images"),
-        transfer_to=("small",),
-    )
+    folder, asked = run_folder, ("aigan", "aigan_stage1", "advgan", "fgsm", "pgd", "cw")
+    train_advgan(folder, ["3", "7"], epochs=1)
+    before = contents(folder)
+    saved = str(tmp_path / "images")
+    result = evaluate_workdir(folder, attacks=asked, num_examples=12, save_images=saved, transfer_to=("small",))
+    printed = capsys.readouterr().out
     assert {path: path.read_bytes() for path in before} == before
-    return run_folder, result, capsys.readouterr().out
-
-
-@pytest.mark.long
-def test_attacks_are_compared_on_the_same_images(compared, tmp_path):
-    folder, result, printed = compared
     rows, names = result["attacks"], list(result["settings"])
     assert list(rows) == [*names, "cw, moved into epsilon"]
     count = rows["aigan"]["num_correct"]
@@ -119,51 +110,33 @@ def test_attacks_are_compared_on_the_same_images(compared, tmp_path):
         (dict(attacks=("fgsm",), transfer_to=("small",)), "transfer_to", "aigan"),
         (dict(transfer_to=("small", "no/such.keras")), "transfer_to", "no/such"),
         (dict(transfer_to=("small", "A")), "transfer_to", "A"),
+        (dict(other=((8, 8, 1), 5)), "transfer_to", "5"),
+        (dict(other=((9, 9, 3), 10)), "transfer_to", "8, 8, 1"),
+        (dict(output="mine/a.txt"), "output", "a.txt"),
+        (dict(output="mine/a.txt/below"), "output", "a.txt"),
+        (dict(save_images="mine"), "save_images", "mine"),
     ],
 )
-def test_what_cannot_be_compared_is_refused_before_anything_is_trained(
-    arguments, setting, word, finished, tmp_path, capsys
+def test_what_cannot_be_compared_is_refused_before_anything_is_done(
+    arguments, setting, word, finished, tmp_path, monkeypatch, capsys
 ):
-    with pytest.raises(InputError, match=word) as error:
-        evaluate_workdir(finished[0], output=str(tmp_path / "out"), **arguments)
-    assert error.value.setting == setting
-    assert "Training" not in capsys.readouterr().out  # nor is any other classifier of transfer_to trained first
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("place", ["file", "file/below"])
-def test_report_that_cannot_be_written_is_refused_before_measuring(place, finished, tmp_path, capsys):
-    (tmp_path / "file").write_text("kept")
-    with pytest.raises(InputError) as error:
-        evaluate_workdir(finished[0], output=str(tmp_path / place))
-    assert error.value.setting == "output"
-    assert "Measuring" not in capsys.readouterr().out
-    assert (tmp_path / "file").read_text() == "kept"
-
-
-def test_images_are_not_mixed_into_a_folder_that_holds_something(finished, tmp_path):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.txt").write_text("kept")
-    with pytest.raises(InputError) as error:
-        evaluate_workdir(finished[0], save_images=str(tmp_path / "mine"), output=str(tmp_path / "out"))
-    assert error.value.setting == "save_images"
-    assert [entry.name for entry in (tmp_path / "mine").iterdir()] == ["a.txt"]
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(("shape", "classes", "word"), [((8, 8, 1), 5, "5"), ((9, 9, 3), 10, "8, 8, 1")])
-def test_transfer_to_a_classifier_of_other_images_is_refused_before_measuring(
-    shape, classes, word, finished, tmp_path, capsys
-):
-    other = shutil.copytree(finished[0], tmp_path / "other")
-    keras.Sequential([keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(classes)]).save(
-        other / "classifier.keras"
-    )
-    (other / "digests.json").unlink()  # else it is refused as not the one that was written
+    if "other" in arguments:  # shape and classes of another run's images
+        shape, classes = arguments["other"]
+        other = shutil.copytree(finished[0], tmp_path / "other")
+        layers = [keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(classes)]
+        keras.Sequential(layers).save(other / "classifier.keras")
+        (other / "digests.json").unlink()  # else it is refused as not the one that was written
+        arguments = dict(transfer_to=("other",))
     with pytest.raises(InputError, match=word) as error:
-        evaluate_workdir(finished[0], transfer_to=(str(other),), output=str(tmp_path / "out"))
-    assert error.value.setting == "transfer_to"
-    assert "Measuring" not in capsys.readouterr().out
+        evaluate_workdir(finished[0], **{"output": "out", **arguments})
+    assert error.value.setting == setting
+    printed = capsys.readouterr().out
+    assert "Training" not in printed  # nor is any other classifier of transfer_to trained first
+    assert "Measuring" not in printed
+    assert [(path.name, path.read_text()) for path in (tmp_path / "mine").iterdir()] == [("a.txt", "kept")]
     assert not (tmp_path / "out").exists()
 
 

@@ -58,9 +58,6 @@ def recording(calls):
     return attack
 
 
-# Counting
-
-
 def test_all_images_that_the_classifier_gets_right_count_and_no_others():
     result = measure()
     assert result.num_examples == 7
@@ -83,7 +80,7 @@ def test_all_images_that_the_classifier_gets_right_count_and_no_others():
 
 
 def test_norms_are_of_all_attacks_and_of_successes():
-    result = measure()
+    result, unchanged = measure(), measure(stay)
     # Pixels move by whole tenths: 0 to 1, 2, 3 (twice) and 3 to 0, 1, 2; 8-bit rounding moves them a little.
     moves = [0.1, 0.2, 0.3] * 3
     assert result.mean_l2 == pytest.approx(np.mean(moves + [0.0] * 6), abs=2 / 255)
@@ -91,7 +88,6 @@ def test_norms_are_of_all_attacks_and_of_successes():
     assert result.max_linf == pytest.approx(0.3, abs=1 / 255)
     assert result.max_linf_float == pytest.approx(0.3, abs=1e-6)
     assert result.mean_ssim < 0.999
-    unchanged = measure(stay)
     assert unchanged.mean_ssim == pytest.approx(1.0)
     assert unchanged.mean_l2_of_successes is None
 
@@ -129,24 +125,19 @@ def test_success_that_rounding_destroys_does_not_count():
         """Class 1 above 127.1 grey levels, else class 0; 0.4986 is 127.143 levels and rounds to 127."""
         return tf.one_hot(tf.cast(images[:, 0, 0, 0] > 127.1 / 255, tf.int32), 2)
 
-    images = np.full((2, 1, 1, 1), 0.4, np.float32)
-    arguments = dict(
-        classifier=threshold, images=images, labels=np.zeros(2, np.int32), names=("low", "high"), epsilon=0.1
-    )
+    images, labels = np.full((2, 1, 1, 1), 0.4, np.float32), np.zeros(2, np.int32)
+    given = dict(classifier=threshold, images=images, labels=labels, names=("low", "high"), epsilon=0.1)
     for targeted in (True, False):
-        result = measure(lambda clean, targets: clean + 0.0986, targeted=targeted, **arguments)
+        result = measure(lambda clean, targets: clean + 0.0986, targeted=targeted, **given)
         assert (result.success_rate_float, result.success_rate, result.untargeted_success_rate) == (1.0, 0.0, 0.0)
     # Rounds down to 127 too, since the budget ends there.
-    assert measure(lambda clean, targets: clean + 0.0999, **arguments).max_linf <= 0.1
+    assert measure(lambda clean, targets: clean + 0.0999, **given).max_linf <= 0.1
 
 
 def test_accuracy_counts_the_last_partial_batch():
     for batch_size in (1, 3, 4, 100):
         np.testing.assert_array_equal(predictions(classifier, IMAGES, batch_size), ANSWERS)
         assert accuracy(classifier, IMAGES, LABELS, batch_size) == pytest.approx(5 / 7)
-
-
-# Targets
 
 
 def test_targets_are_all_other_classes_or_as_many_as_given():
@@ -168,23 +159,17 @@ def test_with_many_classes_each_image_gets_ten_targets_drawn_by_the_seed():
         return tf.one_hot(tf.zeros(tf.shape(images)[0], tf.int32), 25)  # every image is of class 0
 
     def targets_by_image(seed):
-        calls = []
+        calls, names = [], tuple(map(str, range(25)))
         images, labels = make_images([0, 1, 2, 3], [0, 0, 0, 0]), np.zeros(4, np.int32)
-        names = tuple(map(str, range(25)))
         result = measure(recording(calls), many, images, labels, names, seed=seed)
         assert (result.num_attacks, result.success_matrix) == (40, None)
         return [sorted(target for image, target in calls if image == k) for k in range(4)]
 
     first = targets_by_image(0)
-    for targets in first:
-        assert len(set(targets)) == 10
-        assert min(targets) >= 1
+    assert all(len(set(targets)) == 10 and min(targets) >= 1 for targets in first)
     assert first[0] != first[1]
     assert targets_by_image(0) == first
     assert targets_by_image(1) != first
-
-
-# The threat model
 
 
 def break_one(images, targets):
@@ -210,6 +195,13 @@ def test_attack_that_breaks_the_threat_model_is_refused(bad, cause):
         measure(bad, epsilon=0.1)
 
 
+def test_epsilon_that_is_not_a_share_of_the_pixel_range_is_refused():
+    for epsilon in (0, -0.1, 8, float("nan")):
+        with pytest.raises(InputError) as error:
+            measure(epsilon=epsilon)
+        assert error.value.setting == "epsilon"
+
+
 def test_only_an_unbounded_attack_may_exceed_epsilon_and_is_measured_within_it_too():
     examples = EvaluationSet(classifier, IMAGES, LABELS, NAMES)
     with pytest.raises(InputError, match="threat model"):
@@ -221,16 +213,6 @@ def test_only_an_unbounded_attack_may_exceed_epsilon_and_is_measured_within_it_t
     assert far.max_linf > 0.25
     assert moved.max_linf <= 0.11
     assert moved.milliseconds_per_image == far.milliseconds_per_image
-
-
-@pytest.mark.parametrize("epsilon", [0, -0.1, 8, float("nan")])
-def test_epsilon_that_is_not_a_share_of_the_pixel_range_is_refused(epsilon):
-    with pytest.raises(InputError) as error:
-        measure(epsilon=epsilon)
-    assert error.value.setting == "epsilon"
-
-
-# What is measured
 
 
 @pytest.mark.parametrize(
@@ -292,14 +274,3 @@ def test_all_attacks_and_budgets_share_one_trace_of_the_classifier():
     with pytest.raises(InputError, match=r"linf_float 0\.\d+ > 0\.1"):  # the budget is not compiled in either
         measure_attack(move, examples, 0.1, batch_size=3)
     assert len(traces) == seen
-
-
-def test_attacks_are_announced_only_on_request(capsys):
-    examples = EvaluationSet(classifier, IMAGES, LABELS, NAMES)
-    results = measure_attacks({"moves": move, "stays": stay}, examples, 0.5)
-    assert capsys.readouterr().out == ""
-    assert {name: result.success_rate for name, result in results.items()} == pytest.approx(
-        {"moves": 0.6, "stays": 0.0}
-    )
-    measure_attacks({"moves": move}, examples, 0.5, progress=True)
-    assert "Measuring moves on 7 images" in capsys.readouterr().out

@@ -1,11 +1,10 @@
-"""A generator with every signature, of 9 x 13 images: what the tests of serving export and ask."""
+"""A generator and a classifier of 9 x 13 images: what the tests of serving export and ask."""
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from aigan_tf.method.networks import Generator
-from aigan_tf.serving.export import ServedGenerator
 
 SHAPE = (9, 13, 3)
 NAMES = ("cat", "dog", "a ship", "tree", "bird")
@@ -29,11 +28,6 @@ def make_generator(num_classes=5, **arguments):
 def classifier(images):
     """Logits of the mean colour; the last two are fixed."""
     return tf.concat([tf.reduce_mean(images, axis=[1, 2]), tf.ones((tf.shape(images)[0], 2)) * 0.4], axis=-1)
-
-
-def make_served():
-    generator = make_generator(budget_input=True)
-    return ServedGenerator(generator, SHAPE, NAMES, EPSILON, True, variable_epsilon=True, classifier=classifier)
 
 
 def pictures(count=3):

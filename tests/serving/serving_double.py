@@ -1,8 +1,7 @@
 """A stand-in for tensorflow_model_server, which pip cannot install: its documented protocols, on loopback.
 
-REST as TFX Serving's page "RESTful API" describes it: row format ("instances" to "predictions") and column format ("inputs"
-to "outputs"), base64 as {"b64": ...}, outputs whose names end in _bytes as base64, errors as {"error": ...}. gRPC by the
-official messages and service.
+REST as TFX Serving's page "RESTful API" describes it: column format ("inputs" to "outputs"), base64 as {"b64": ...},
+outputs whose names end in _bytes as base64, errors as {"error": ...}. gRPC by the official messages and service.
 """
 
 import base64
@@ -43,18 +42,9 @@ class Model:
 
     def rest(self, body):
         """Returns the JSON that answers a request's; inputs must be given by name."""
-        signature = body.get("signature_name", "serving_default")
-        if "instances" in body:
-            rows = body["instances"]
-            outputs = self.run(signature, {name: [decoded(row[name]) for row in rows] for name in rows[0]})
-        else:
-            outputs = self.run(signature, decoded(body["inputs"]))
+        outputs = self.run(body.get("signature_name", "serving_default"), decoded(body["inputs"]))
         values = {name: encoded(value, name.endswith("_bytes")) for name, value in outputs.items()}
-        alone = next(iter(values.values())) if len(values) == 1 else None
-        if "inputs" in body:
-            return {"outputs": values if alone is None else alone}
-        rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
-        return {"predictions": rows if alone is None else alone}
+        return {"outputs": next(iter(values.values())) if len(values) == 1 else values}
 
 
 def decoded(value):
@@ -76,26 +66,17 @@ def encoded(value, as_bytes):
 def rest_server(model):
     """A context that yields HOST:PORT."""
 
-    def answer(path, request):
-        try:
-            if path != f"/v1/models/{model.name}:predict":
-                return 404, {"error": f"Servable not found for request: Latest({path})"}
-            return 200, model.rest(json.loads(request))
-        except tf.errors.OpError as error:
-            return 400, {"error": error.message}
-        except (KeyError, ValueError, TypeError) as error:
-            return 400, {"error": str(error)}
-
     def respond(path, request):
-        status, body = answer(path, request)
+        status = 404 if path != f"/v1/models/{model.name}:predict" else 200
+        try:
+            body = model.rest(json.loads(request)) if status == 200 else {"error": f"Servable not found: {path}"}
+        except tf.errors.OpError as error:
+            status, body = 400, {"error": error.message}
+        except (KeyError, ValueError, TypeError) as error:
+            status, body = 400, {"error": str(error)}
         return status, json.dumps(body).encode()
 
     return http_server(respond)
-
-
-def answering(body):
-    """A context that yields HOST:PORT of a server that gives one answer, bytes, to every request."""
-    return http_server(lambda path, request: (200, body))
 
 
 @contextlib.contextmanager
@@ -115,14 +96,12 @@ def http_server(respond):
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
 
 
 @contextlib.contextmanager
@@ -131,11 +110,12 @@ def grpc_server(model):
 
     class Servicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         def Predict(self, request, context):
-            if request.model_spec.name != model.name:
-                context.abort(grpc.StatusCode.NOT_FOUND, f"Servable not found: {request.model_spec.name}")
+            spec = request.model_spec
+            if spec.name != model.name:
+                context.abort(grpc.StatusCode.NOT_FOUND, f"Servable not found: {spec.name}")
             try:
                 inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
-                outputs = model.run(request.model_spec.signature_name or "serving_default", inputs)
+                outputs = model.run(spec.signature_name or "serving_default", inputs)
             except tf.errors.OpError as error:
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.message)
             except (KeyError, ValueError) as error:

@@ -1,13 +1,8 @@
 """The exported generator behind TensorFlow Serving's protocols, and the client that talks to it."""
 
-import base64
-import io
-import json
 import pathlib
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 
 import numpy as np
 import pytest
@@ -16,7 +11,7 @@ import tensorflow as tf
 from commands import run_in_process
 from google.protobuf import text_format
 from grpc import RpcError, StatusCode
-from served_example import SHAPE, files, floats, pictures
+from served_example import SHAPE, files, pictures
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
@@ -39,42 +34,6 @@ def grpc(model):
         yield address
 
 
-# --- the protocols
-
-
-def post(address, body):
-    request = urllib.request.Request(f"http://{address}/v1/models/{client.MODEL}:predict", json.dumps(body).encode())
-    with urllib.request.urlopen(request, timeout=30) as response:
-        return json.load(response)
-
-
-def test_rows_and_columns_of_json_give_the_same_images(rest, model):
-    images, targets = floats(2).tolist(), [1, 2]
-    expected = model.run("serving_default", {"images": images, "target_class": targets})
-    rows = [{"images": image, "target_class": k} for image, k in zip(images, targets, strict=True)]
-    predictions = post(rest, {"instances": rows})["predictions"]
-    columns = post(rest, {"inputs": {"images": images, "target_class": targets}})["outputs"]
-    for name, value in expected.items():
-        np.testing.assert_allclose([row[name] for row in predictions], value, atol=1e-6)
-        np.testing.assert_allclose(columns[name], value, atol=1e-6)
-
-
-def test_files_travel_in_base64(rest):
-    rows = [
-        {"image_bytes": {"b64": base64.b64encode(file).decode()}, "target_class": k} for k, file in enumerate(files(2))
-    ]
-    first, second = post(rest, {"signature_name": "encoded", "instances": rows})["predictions"]
-    assert base64.b64decode(first["b64"]).startswith(b"\x89PNG")
-    assert first != second
-
-
-def test_a_refusal_reaches_a_rest_client_with_its_cause(rest):
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        post(rest, {"inputs": {"images": [[[[2.0]]]], "target_class": [0]}})
-    assert caught.value.code == 400
-    assert "images must have the shape (batch, 9, 13, 3)" in json.load(caught.value)["error"]
-
-
 @pytest.mark.parametrize(
     "wrong",
     [{"images": tf.fill((1, *SHAPE), tf.constant(128, tf.uint8))}, {"target_class": tf.constant([1], tf.int64)}],
@@ -89,9 +48,6 @@ def test_another_dtype_is_refused_over_grpc(wrong, grpc):
     with pytest.raises(RpcError, match=r"expected to be a (float|int32) tensor but is a") as caught:
         client.GrpcServer(grpc).stub.Predict(request, timeout=30)
     assert caught.value.code() == StatusCode.INVALID_ARGUMENT
-
-
-# --- the client
 
 
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
@@ -133,23 +89,20 @@ def refusal(server):
     return caught.value.problem
 
 
-BODIES = ["<html>", "[1]", '{"outputs": []}', '{"outputs": 3}', '{"outputs": ["abc"]}', '{"outputs": [{"b64": "a"}]}',
-          '{"outputs": [{"x": 1}]}']  # fmt: skip
-
-
-@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize(
+    "body",
+    ["<html>", "[1]", '{"outputs": []}', '{"outputs": 3}', '{"outputs": ["abc"]}', '{"outputs": [{"b64": "a"}]}',
+     '{"outputs": [{"x": 1}]}'],
+)  # fmt: skip
 def test_the_client_names_a_server_that_answers_something_else(body):
-    with serving_double.answering(body.encode()) as address:
+    with serving_double.http_server(lambda path, request: (200, body.encode())) as address:
         assert "TensorFlow Serving" in refusal(client.RestServer(address))
 
 
 @pytest.mark.parametrize("body", [b'{"error": {"code": 404}}', b'{"error": null}', b"[]", b"no JSON"])
-def test_another_servers_refusal_is_named_by_its_status(body, monkeypatch):
-    def refuse(request, timeout):
-        raise urllib.error.HTTPError(request.full_url, 404, "Not Found", {}, io.BytesIO(body))
-
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
-    assert "status 404" in refusal(client.RestServer("127.0.0.1:9"))
+def test_another_servers_refusal_is_named_by_its_status(body):
+    with serving_double.http_server(lambda path, request: (404, body)) as address:
+        assert "status 404" in refusal(client.RestServer(address))
 
 
 def test_the_client_names_a_server_that_does_not_answer(rest, grpc):
@@ -171,29 +124,10 @@ def test_the_client_names_the_package_that_grpc_needs(monkeypatch):
     assert caught.value.setting == "grpc"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ([], ["--rest", "--grpc"]),
-        (["--rest=a:1", "--grpc=b:2"], ["both of --rest and --grpc"]),
-        (["--rest=a:1", "--target=dog"], ["--image"]),
-        (["--rest=a:1", "--target=dog", "--image=no.png", "--out=x.png"], ["--image=no.png"]),
-    ],
-)
-def test_the_command_prints_in_one_line_what_is_missing(arguments, words, capsys):
-    assert run_in_process(cli.client, *arguments) == 2
-    printed = capsys.readouterr().err
-    assert printed.count("\n") == 1
-    assert all(word in printed for word in words), printed
-
-
 def test_the_client_does_not_wait_for_tensorflow():
     code = "import sys, aigan_tf.serving.client; print([m for m in ('tensorflow', 'keras') if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert shown.stdout.strip() == "[]"
-
-
-# --- the files under serving/
 
 
 def test_the_model_config_is_one_that_the_server_parses():

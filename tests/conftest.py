@@ -50,15 +50,15 @@ def batch(digits):
 def make_classifier():
     """A factory of tiny functional classifiers with random weights, batch normalisation and dropout."""
 
-    def make(image_shape=(8, 8, 1), num_classes=10, seed=0):
+    def make(seed=0):
         keras.utils.set_random_seed(seed)
-        images = keras.Input(image_shape)
+        images = keras.Input((8, 8, 1))
         x = keras.layers.Conv2D(4, 3, 2, padding="same")(images)
         norm = keras.layers.BatchNormalization()
         x = keras.layers.ReLU()(norm(x))
         x = keras.layers.Flatten()(x)
         x = keras.layers.Dropout(0.5)(x)
-        model = keras.Model(images, keras.layers.Dense(num_classes)(x))
+        model = keras.Model(images, keras.layers.Dense(10)(x))
         norm.moving_mean.assign(np.linspace(-0.2, 0.2, 4))  # would reveal the use of the batch's statistics
         norm.moving_variance.assign(np.linspace(0.5, 2.0, 4))
         return model
@@ -86,29 +86,17 @@ def make_aigan(make_classifier):
     normalisation, an attacker of two steps. Other arguments go to `compile`.
     """
 
-    def make(
-        classifier=None,
-        generator=None,
-        discriminator=None,
-        num_classes=10,
-        channels=1,
-        attack="targeted",
-        seed=0,
-        weights_seed=0,
-        **compile_arguments,
-    ):
-        classifier = classifier or make_classifier((8, 8, channels), num_classes)
+    def make(classifier=None, generator=None, attack="targeted", seed=0, weights_seed=0, **compile_arguments):
+        classifier = classifier or make_classifier()
         keras.utils.set_random_seed(weights_seed)
-        generator = generator or Generator(num_classes, channels, width=4, num_blocks=1, embedding_dim=8)
-        discriminator = discriminator or Discriminator(channels, width=4)
-        aigan = AIGAN(generator, discriminator, classifier, num_classes, attack, seed)
+        generator = generator or Generator(10, 1, width=4, num_blocks=1, embedding_dim=8)
+        aigan = AIGAN(generator, Discriminator(1, width=4), classifier, 10, attack, seed)
+        attacker_settings = dict(epsilon=0.3, step_size=0.2, num_steps=2, targeted=attack == "targeted")
         defaults = {
             "generator_optimizer": keras.optimizers.Adam(1e-2, beta_1=0.5),
             "discriminator_optimizer": keras.optimizers.Adam(1e-2, beta_1=0.5),
             "epsilon": 0.3,
-            "attacker": functools.partial(
-                pgd_attack, epsilon=0.3, step_size=0.2, num_steps=2, targeted=attack == "targeted"
-            ),
+            "attacker": functools.partial(pgd_attack, **attacker_settings),
         }
         aigan.compile(**{**defaults, **compile_arguments})
         return aigan

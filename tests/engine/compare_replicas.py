@@ -29,13 +29,6 @@ BATCH = 32
 STEPS = 10  # an epoch, of two
 
 
-class Watch(keras.callbacks.Callback):
-    """Keeps the logs of the last epoch."""
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.logs = {name: float(value) for name, value in logs.items()}
-
-
 def scaled(rate):
     """Gradient descent with a loss scale, as on a GPU."""
     return LossScaling(keras.optimizers.SGD(rate))
@@ -73,7 +66,8 @@ def trained(devices, digits, dtype, stage, steps, epochs, optimizer=keras.optimi
     def with_nan(images, labels):
         return tf.concat([images[:-1], images[-1:] * np.nan], axis=0) if nan else images, labels
 
-    before, watch = weights(), Watch()
+    before, logs = weights(), {}
+    watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, values: logs.update(values))
     devices.fit(
         aigan,
         lambda first: training_batches(digits.train, BATCH, seed=0, first_step=first).map(cast).map(with_nan),
@@ -84,7 +78,7 @@ def trained(devices, digits, dtype, stage, steps, epochs, optimizer=keras.optimi
         evaluation_batches(digits.validation, 50).map(cast),
         [watch],
     )
-    return before, weights(), watch.logs
+    return before, weights(), {name: float(value) for name, value in logs.items()}
 
 
 def main():

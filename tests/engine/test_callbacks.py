@@ -44,18 +44,20 @@ def test_loss_that_is_not_finite_ends_training_and_is_named(saved, tmp_path):
     assert "lower `learning_rate`" in error.value.fix
 
 
-def test_infinite_validation_loss_is_caught_before_the_epoch_is_saved():
-    stop = StopNotFinite(lambda: "no checkpoint", "lower `learning_rate`")
+@pytest.fixture
+def stop():
+    return StopNotFinite(lambda: "no checkpoint", "lower `learning_rate`")
+
+
+def test_infinite_validation_loss_is_caught_before_the_epoch_is_saved(stop):
     stop.set_model(Broken())
     stop.on_epoch_end(0, {"generator_loss": 1.0, "val_generator_loss": 2.0})
     with pytest.raises(DivergedError, match="val_generator_loss is inf"):
         stop.on_epoch_end(1, {"generator_loss": 1.0, "val_generator_loss": math.inf})
 
 
-def test_divergence_on_several_devices_names_its_step(make_aigan):
+def test_divergence_on_several_devices_names_its_step(stop, make_aigan):
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
-        aigan = make_aigan()
-    stop = StopNotFinite(lambda: "no checkpoint", "lower `learning_rate`")
-    stop.set_model(aigan)
+        stop.set_model(make_aigan())
     with pytest.raises(DivergedError, match="gan_loss is nan at step 0"):
-        stop.on_train_batch_end(0, {"gan_loss": float("nan")})
+        stop.on_train_batch_end(0, {"gan_loss": math.nan})

@@ -18,30 +18,19 @@ from aigan_tf.training.run import train_and_export
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def compared():
+@pytest.mark.long
+def test_two_devices_with_half_a_batch_each_compute_what_one_does():
     command = [sys.executable, str(ROOT / "tests" / "engine" / "compare_replicas.py")]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert finished.returncode == 0, finished.stderr[-2000:]
-    return json.loads(finished.stdout.splitlines()[-1])
+    compared = json.loads(finished.stdout.splitlines()[-1])
 
-
-@pytest.mark.long
-def test_two_devices_with_half_a_batch_each_end_like_one(compared):
     assert compared["replicas"] == 2
     for optimizer in ("sgd", "muon", "scaled"):
         assert compared[f"{optimizer}_moved"] > 1e-3
         assert compared[f"{optimizer}_weights"] < 1e-5
     assert compared["float32_gradients"] < 1e-4
-
-
-@pytest.mark.long
-def test_a_step_that_overflows_on_one_device_is_left_out_on_both(compared):
-    assert compared["overflow_weights"] == 0.0
-
-
-@pytest.mark.long
-def test_losses_and_metrics_are_those_of_the_whole_batch(compared):
+    assert compared["overflow_weights"] == 0.0  # a step that overflows on one device is left out on both
     names = compared["metrics"].keys()
     assert {"generator_loss", "discriminator_loss", "targeted_success_rate", "perturbation_linf"} <= names
     assert {"val_generator_loss", "val_targeted_success_rate", "val_perturbation_l2"} <= names
@@ -71,17 +60,19 @@ def test_two_processes_train_together_and_the_first_alone_writes(tmp_path):
         "--steps_per_epoch=3", "--stage1_epochs=1", "--stage2_epochs=1", "--classifier_epochs=2", "--batch_size=32",
         f"--workdir={tmp_path / 'run'}",
     ]  # fmt: skip
-    processes = [
-        subprocess.Popen(
-            command,
-            env={**os.environ, "TF_CONFIG": json.dumps(task(workers, index)), "PYTHONDONTWRITEBYTECODE": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            preexec_fn=no_files if index else None,  # the second can write no file of any use
+    processes = []
+    for index in (0, 1):
+        task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+        processes.append(
+            subprocess.Popen(
+                command,
+                env={**os.environ, "TF_CONFIG": json.dumps(task), "PYTHONDONTWRITEBYTECODE": "1"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                preexec_fn=no_files if index else None,  # the second can write no file of any use
+            )
         )
-        for index in (0, 1)
-    ]
     try:
         outputs = [process.communicate(timeout=200)[0] for process in processes]
     finally:
@@ -93,16 +84,11 @@ def test_two_processes_train_together_and_the_first_alone_writes(tmp_path):
     epochs = [[line.split("step - ")[1] for line in text.splitlines() if "val_targeted" in line] for text in outputs]
     assert len(epochs[0]) == 2
     assert epochs[0] == epochs[1]
-    report = json.loads((tmp_path / "run" / "report.json").read_text())
-    assert report["num_attacks"] > 0
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["num_attacks"] > 0
     assert (tmp_path / "run" / "generator" / "1" / "saved_model.pb").exists()
 
 
-def task(workers, index):
-    return {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-
-
-@pytest.mark.parametrize("config", [None, "", "{}", '{"cluster": {"worker": []}}', "[1]"])
+@pytest.mark.parametrize("config", [None, "", '{"cluster": {"worker": []}}', "[1]"])
 def test_a_worker_without_tf_config_is_refused(config, tmp_path, monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     if config is not None:

@@ -14,6 +14,10 @@ def maps(seed=0):
     return tf.constant(np.random.default_rng(seed).normal(3.0, 2.0, (16, 5, 7, 4)).astype("float32"))
 
 
+def norms_of(model):
+    return [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
+
+
 @pytest.mark.parametrize("affine", [True, False])
 def test_one_training_step_is_that_of_keras(affine):
     settings = dict(momentum=0.9, epsilon=1e-5, center=affine, scale=affine)
@@ -47,18 +51,14 @@ def test_inference_is_that_of_keras_and_moves_nothing():
     np.testing.assert_array_equal(layer(maps(), training=True), layer(maps()))
 
 
-def test_mixed_precision_keeps_float32_statistics():
+def test_half_precision_keeps_float32_statistics():
     layer = FusedBatchNormalization(momentum=0.9, dtype="mixed_bfloat16")
-    x = tf.cast(maps(), tf.bfloat16)
-    layer.build(x.shape)
-    y = layer(x, training=True)
-    assert y.dtype == tf.bfloat16
+    layer.build(maps().shape)
+    assert layer(tf.cast(maps(), tf.bfloat16), training=True).dtype == tf.bfloat16
     assert layer.moving_mean.dtype == "float32"
     np.testing.assert_allclose(layer.moving_mean, 0.1 * tf.reduce_mean(maps(), [0, 1, 2]), rtol=1e-2)
 
-
-def test_float16_replicas_count_more_values_than_float16_can():
-    x = tf.random.stateless_normal((70, 32, 32, 2), (0, 1)) + 1.0
+    x = tf.random.stateless_normal((70, 32, 32, 2), (0, 1)) + 1.0  # more values than float16 can count
     layer = FusedBatchNormalization(momentum=0.9)
     layer.build(x.shape)
     y = layer._over_all_replicas(tf.cast(x, tf.float16))
@@ -72,9 +72,8 @@ def test_float16_replicas_count_more_values_than_float16_can():
 def test_weights_trained_with_the_fused_kernel_return_to_keras_layers():
     model = architectures.build("resnet20", (32, 32, 3), 10)
     trainee = with_fused_batch_norm(model)
-    norms = [layer for layer in trainee.layers if isinstance(layer, layers.BatchNormalization)]
-    assert len(norms) == 19
-    assert all(type(layer) is FusedBatchNormalization for layer in norms)
+    assert len(norms_of(trainee)) == 19
+    assert all(type(layer) is FusedBatchNormalization for layer in norms_of(trainee))
     assert not any(isinstance(layer, FusedBatchNormalization) for layer in model.layers)
     images = tf.random.stateless_uniform((4, 32, 32, 3), (0, 0))
     np.testing.assert_array_equal(model(images), trainee(images))
@@ -86,10 +85,8 @@ def test_weights_trained_with_the_fused_kernel_return_to_keras_layers():
 
 def trained_looking(model):
     """Gives every weight a value as after training: positive statistics, no defaults."""
-    rng = np.random.default_rng(0)
-    model.set_weights(
-        [rng.uniform(0.5, 1.5, value.shape) * np.where(value == 0, 0.3, value) for value in model.get_weights()]
-    )
+    rng, weights = np.random.default_rng(0), model.get_weights()
+    model.set_weights([rng.uniform(0.5, 1.5, value.shape) * np.where(value == 0, 0.3, value) for value in weights])
     return model
 
 
@@ -98,7 +95,7 @@ def test_a_folded_model_computes_the_same_and_the_original_is_unchanged():
     images = tf.random.stateless_uniform((8, 32, 32, 3), (0, 0))
     before, weights = model(images, training=False).numpy(), [np.array(value) for value in model.get_weights()]
     folded = with_folded_batch_norm(model)
-    assert not any(isinstance(layer, layers.BatchNormalization) for layer in folded.layers)
+    assert not norms_of(folded)
     np.testing.assert_allclose(folded(images, training=False), before, rtol=1e-4, atol=1e-4 * np.abs(before).max())
     np.testing.assert_array_equal(model(images, training=False), before)
     for a, b in zip(weights, model.get_weights(), strict=True):
@@ -117,30 +114,23 @@ def test_only_a_normalisation_that_alone_follows_a_convolution_is_folded():
     ]
     model = trained_looking(keras.Model(inputs, layers.Concatenate()(maps)))
     folded = with_folded_batch_norm(model)
-    assert sum(isinstance(layer, layers.BatchNormalization) for layer in folded.layers) == 3
+    assert len(norms_of(folded)) == 3
     images = tf.random.stateless_uniform((2, 8, 8, 3), (0, 0))
     np.testing.assert_allclose(folded(images, training=False), model(images, training=False), rtol=1e-4, atol=1e-5)
 
 
-def test_sequential_models_are_folded_and_other_models_returned_themselves():
-    sequential = trained_looking(
-        keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(4, 3), layers.BatchNormalization(), layers.Flatten()])
-    )
-    images = tf.random.stateless_uniform((2, 8, 8, 1), (0, 0))
-    folded = with_folded_batch_norm(sequential)
-    assert not any(isinstance(layer, layers.BatchNormalization) for layer in folded.layers)
-    np.testing.assert_allclose(folded(images, training=False), sequential(images, training=False), rtol=1e-4, atol=1e-5)
-    plain = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(2)])
-    assert with_folded_batch_norm(plain) is plain
-
-    class Subclassed(keras.Model):
-        pass
-
-    other = Subclassed()
-    assert with_folded_batch_norm(other) is other
+def small(norm=layers.BatchNormalization, kind=keras.Sequential):
+    return kind([keras.Input((8, 8, 1)), layers.Conv2D(4, 3), norm(), layers.Flatten()])
 
 
-def test_a_custom_normalisation_or_call_is_not_folded():
+def test_sequential_models_are_folded():
+    model, images = trained_looking(small()), tf.random.stateless_uniform((2, 8, 8, 1), (0, 0))
+    folded = with_folded_batch_norm(model)
+    assert not norms_of(folded)
+    np.testing.assert_allclose(folded(images, training=False), model(images, training=False), rtol=1e-4, atol=1e-5)
+
+
+def test_models_without_or_with_a_custom_normalisation_or_call_are_returned_themselves():
     class Halved(layers.BatchNormalization):
         def call(self, inputs, training=None, mask=None):
             return 0.5 * super().call(inputs, training=training)
@@ -149,6 +139,8 @@ def test_a_custom_normalisation_or_call_is_not_folded():
         def call(self, inputs, training=None, mask=None):
             return 2.0 * super().call(inputs, training=training)
 
-    for kind, norm in ((keras.Sequential, Halved), (Doubled, layers.BatchNormalization)):
-        model = kind([keras.Input((8, 8, 1)), layers.Conv2D(4, 3), norm(), layers.Flatten()])
+    class Subclassed(keras.Model):
+        pass
+
+    for model in (small(norm=layers.ReLU), small(norm=Halved), small(kind=Doubled), Subclassed()):
         assert with_folded_batch_norm(model) is model

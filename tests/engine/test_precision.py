@@ -17,12 +17,24 @@ from aigan_tf.method.networks import Discriminator, Generator
 from aigan_tf.method.pgd import pgd_attack
 
 CPU_INFO = pathlib.Path("/proc/cpuinfo")
-CPU_FLAGS = CPU_INFO.read_text() if CPU_INFO.exists() else ""
+HAS_BFLOAT16 = CPU_INFO.exists() and "avx512_bf16" in CPU_INFO.read_text()
+needs_bfloat16 = pytest.mark.skipif(not HAS_BFLOAT16, reason="this processor has no bfloat16")
 
 SETTINGS = dict(dataset="digits", batch_size=128, attack_steps=2, generator_width=4, generator_blocks=1)
 
 
-@pytest.mark.skipif("avx512_bf16" not in CPU_FLAGS, reason="this processor has no bfloat16")
+@pytest.fixture
+def build_model(digits, make_classifier):
+    """Builds a model for some steps, and returns it with its settings and its classifier."""
+
+    def model(steps, **settings):
+        config, classifier = make_config(**SETTINGS, **settings), architectures.frozen(make_classifier())
+        return build.build_aigan(config, digits, classifier, steps), config, classifier
+
+    return model
+
+
+@needs_bfloat16
 def test_mixed_precision_computes_a_convolution_in_bfloat16():
     kernel = tf.random.stateless_normal((3, 3, 16, 16), (0, 1))
     images = tf.random.stateless_uniform((8, 16, 16, 16), (0, 2))
@@ -44,13 +56,11 @@ def test_mixed_precision_computes_a_convolution_in_bfloat16():
         np.testing.assert_array_equal(convolve(images), exact)
 
 
-@pytest.mark.skipif("avx512_bf16" not in CPU_FLAGS, reason="this processor has no bfloat16")
+@needs_bfloat16
 @pytest.mark.parametrize("validated", [True, False])
-def test_callbacks_after_an_epoch_compute_in_float32(validated, digits, make_classifier):
+def test_callbacks_after_an_epoch_compute_in_float32(validated, digits, build_model):
     """Queries of a black box among them."""
-    config = make_config(**SETTINGS, mixed_precision=True)
-    classifier = architectures.frozen(make_classifier())
-    aigan = build.build_aigan(config, digits, classifier, 4)
+    aigan, config, classifier = build_model(4, mixed_precision=True)
     answer = tf.function(lambda images: classifier(images))
     images = digits.train.as_float()[:64]
     answers = {"before": answer(images), "after an epoch": []}
@@ -85,14 +95,13 @@ def test_mixed_precision_keeps_the_attacker_within_epsilon(make_classifier):
         rounded = attack(images)
     for adversarial_images in (exact, rounded):
         assert float(tf.reduce_max(tf.abs(adversarial_images - images))) <= 8 / 255 + 1e-6
-    if "avx512_bf16" in CPU_FLAGS:
+    if HAS_BFLOAT16:
         assert np.any(exact != rounded)  # its gradients were bfloat16's
 
 
 @pytest.mark.parametrize("stage", [1, 2])
-def test_mixed_precision_keeps_a_saturated_perturbation_in_float32(stage, make_classifier, digits):
-    config = make_config(**SETTINGS)
-    aigan = build.build_aigan(config, digits, architectures.frozen(make_classifier()), 10)
+def test_mixed_precision_keeps_a_saturated_perturbation_in_float32(stage, build_model, digits):
+    aigan, config, _ = build_model(10)
     aigan.generator.head.bias.assign([10.0])  # clamped to all of epsilon
     aigan.stage = stage
     batch = digits.train.as_float()[:128], tf.constant(digits.train.labels[:128])
@@ -109,8 +118,7 @@ def test_mixed_precision_keeps_a_saturated_perturbation_in_float32(stage, make_c
 def test_an_interruption_leaves_no_mixed_precision_behind():
     with pytest.raises(KeyboardInterrupt), MixedPrecision(True):
         raise KeyboardInterrupt
-    options = tf.config.optimizer.get_experimental_options()
-    assert not options["auto_mixed_precision_onednn_bfloat16"]
+    assert not tf.config.optimizer.get_experimental_options()["auto_mixed_precision_onednn_bfloat16"]
 
 
 @pytest.fixture
@@ -119,32 +127,31 @@ def float16(monkeypatch):
     monkeypatch.setattr(precision, "computes_in_float16", lambda: True)
 
 
-def sgd_step(make_aigan, batch, scale=None):
-    """Returns a model after one step of SGD, with loss scales that begin at `scale`."""
-    optimizers = [keras.optimizers.SGD(0.1) for _ in range(2)]
-    if scale:
-        optimizers = [LossScaling(optimizer, initial_scale=scale) for optimizer in optimizers]
-    aigan = make_aigan(generator_optimizer=optimizers[0], discriminator_optimizer=optimizers[1])
-    aigan.train_step(batch)
-    return aigan
-
-
-def trained(aigan):
-    return [variable.numpy() for variable in aigan.generator.variables + aigan.discriminator.variables]
-
-
 @pytest.fixture
 def batch(digits):
     return tf.constant(digits.train.as_float()[:32]), tf.constant(digits.train.labels[:32])
 
 
+def compiled(make_aigan, scale=None, rate=0.1):
+    """Returns a model trained by SGD, with loss scales that begin at `scale`."""
+    optimizers = [keras.optimizers.SGD(rate) for _ in range(2)]
+    if scale:
+        optimizers = [LossScaling(optimizer, initial_scale=scale) for optimizer in optimizers]
+    return make_aigan(generator_optimizer=optimizers[0], discriminator_optimizer=optimizers[1])
+
+
+def weights_of(aigan):
+    return [variable.numpy() for variable in aigan.generator.variables + aigan.discriminator.variables]
+
+
 @pytest.mark.parametrize("scale", [2.0**-3, 2.0**15])
 def test_a_loss_scale_changes_neither_networks_step(scale, make_aigan, batch):
-    plain, scaled = sgd_step(make_aigan, batch), sgd_step(make_aigan, batch, scale)
-    fresh = make_aigan()
-    for expected, found in zip(trained(plain), trained(scaled), strict=True):
+    fresh, plain, scaled = compiled(make_aigan), compiled(make_aigan), compiled(make_aigan, scale)
+    for aigan in (plain, scaled):
+        aigan.train_step(batch)
+    for expected, found in zip(weights_of(plain), weights_of(scaled), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
-    assert any(np.any(a != b) for a, b in zip(trained(fresh), trained(plain), strict=True))
+    assert any(np.any(a != b) for a, b in zip(weights_of(fresh), weights_of(plain), strict=True))
 
 
 @pytest.mark.parametrize("overflowing", ["generator", "discriminator"])
@@ -153,12 +160,8 @@ def test_an_overflow_skips_the_step_of_its_network_alone(overflowing, make_aigan
         name: LossScaling(keras.optimizers.SGD(0.1), initial_scale=scale)
         for name, scale in (("generator", 8.0), ("discriminator", 8.0), (overflowing, 3e38))
     }
-    aigan = make_aigan(
-        generator_optimizer=optimizers["generator"],
-        discriminator_optimizer=optimizers["discriminator"],
-        gan_weight=10.0,
-        hinge_weight=10.0,
-    )
+    weights = {"gan_weight": 10.0, "hinge_weight": 10.0}
+    aigan = make_aigan(**{f"{name}_optimizer": optimizer for name, optimizer in optimizers.items()}, **weights)
     aigan.discriminator.head.kernel.assign(100.0 * aigan.discriminator.head.kernel)  # gradients far above 1
     before = {name: [v.numpy() for v in getattr(aigan, name).trainable_variables] for name in optimizers}
     for _ in range(2):
@@ -175,13 +178,12 @@ def test_a_loss_scale_keeps_small_gradients_of_float16(float16, make_aigan, batc
     """Both networks' losses times a millionth: float16 knows nothing below 6e-8."""
 
     def step(scale):
-        optimizers = [LossScaling(keras.optimizers.SGD(1.0), initial_scale=scale) for _ in range(2)]
-        aigan = make_aigan(generator_optimizer=optimizers[0], discriminator_optimizer=optimizers[1])
-        before = [v.numpy() for v in (aigan.generator.stem.conv.kernel, aigan.discriminator.convs[0].kernel)]
+        aigan = compiled(make_aigan, scale, rate=1.0)
+        kernels = aigan.generator.stem.conv.kernel, aigan.discriminator.convs[0].kernel
+        before = [kernel.numpy() for kernel in kernels]
         with MixedPrecision(True, (aigan.generator, aigan.discriminator)):
             aigan.train_step(batch)
-        after = [v.numpy() for v in (aigan.generator.stem.conv.kernel, aigan.discriminator.convs[0].kernel)]
-        return [a - b for a, b in zip(after, before, strict=True)]
+        return [kernel.numpy() - was for kernel, was in zip(kernels, before, strict=True)]
 
     exact = step(1.0)
     for kept, lost, expected in zip(step(2.0**12), step(2.0**-20), exact, strict=True):
@@ -189,22 +191,18 @@ def test_a_loss_scale_keeps_small_gradients_of_float16(float16, make_aigan, batc
         assert np.linalg.norm(lost - expected) > 0.5 * np.linalg.norm(expected)
 
 
-def test_float16_trains_networks_that_measure_in_float32(float16, make_classifier, digits):
-    config = make_config(**SETTINGS, mixed_precision=True)
-    aigan = build.build_aigan(config, digits, architectures.frozen(make_classifier()), 40)
+def test_float16_trains_networks_that_measure_in_float32(float16, build_model, digits):
+    aigan, config, _ = build_model(40, mixed_precision=True)
     assert isinstance(aigan.generator_optimizer, LossScaling)
     assert isinstance(aigan.discriminator_optimizer, LossScaling)
     networks = aigan.generator, aigan.discriminator
     convolutions = [layer for network in networks for layer in network._flatten_layers() if hasattr(layer, "kernel")]
     seen = []
 
-    class Watch(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            seen.append(("train", {layer.compute_dtype for layer in convolutions}))
+    def watch(phase):
+        return lambda batch, logs: seen.append((phase, {layer.compute_dtype for layer in convolutions}))
 
-        def on_test_batch_end(self, batch, logs=None):
-            seen.append(("test", {layer.compute_dtype for layer in convolutions}))
-
+    watching = keras.callbacks.LambdaCallback(on_train_batch_end=watch("train"), on_test_batch_end=watch("test"))
     images = digits.validation.as_float()[:4]
     with MixedPrecision(True, networks) as mixed:
         rounded = aigan(images, tf.zeros(4, tf.int32))
@@ -212,9 +210,9 @@ def test_float16_trains_networks_that_measure_in_float32(float16, make_classifie
             training_batches(digits.train, config.batch_size, 0),
             steps_per_epoch=10, epochs=4, shuffle=False, verbose=0,
             validation_data=evaluation_batches(digits.validation, 500),
-            callbacks=[Watch(), mixed],
+            callbacks=[watching, mixed],
         ).history  # fmt: skip
-    assert {name: dtypes for name, dtypes in seen} == {"train": {"float16"}, "test": {"float32"}}
+    assert dict(seen) == {"train": {"float16"}, "test": {"float32"}}
     assert len(convolutions) > 8
     assert {layer.compute_dtype for layer in convolutions} == {"float32"}
     assert {variable.dtype for network in networks for variable in network.variables} == {"float32"}
@@ -239,7 +237,5 @@ def test_float16_is_near_float32(float16):
             assert 1e-6 < difference < 0.02
 
 
-def test_bfloat16_needs_no_loss_scale(digits, make_classifier):
-    config = make_config(**SETTINGS, mixed_precision=True)
-    aigan = build.build_aigan(config, digits, architectures.frozen(make_classifier()), 40)
-    assert not isinstance(aigan.generator_optimizer, LossScaling)
+def test_bfloat16_needs_no_loss_scale(build_model):
+    assert not isinstance(build_model(40, mixed_precision=True)[0].generator_optimizer, LossScaling)

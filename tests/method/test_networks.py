@@ -45,7 +45,7 @@ def test_any_size_from_8(channels):
     assert [tuple(variable.shape) for variable in generator.variables + discriminator.variables] == shapes
 
 
-def test_every_pixel_of_an_odd_image_is_perturbed_and_seen(generator):
+def test_every_pixel_of_an_odd_image_is_perturbed_and_seen_in_a_graph_too(generator):
     images = tf.constant(np.random.default_rng(1).uniform(0, 1, (2, 9, 11, 1)).astype(np.float32))
     discriminator = Discriminator(1, width=4)
     with tf.GradientTape(persistent=True) as tape:
@@ -54,15 +54,11 @@ def test_every_pixel_of_an_odd_image_is_perturbed_and_seen(generator):
         logits = discriminator(images)
 
     assert (np.abs(directions) > 0).all()
+    unknown = tf.TensorSpec((None, None, None, 1)), tf.TensorSpec((None,), tf.int32)
+    in_graph = tf.function(generator, input_signature=unknown)(images, tf.constant([1, 2]))
+    np.testing.assert_allclose(in_graph, directions, atol=1e-5)
     assert (np.abs(tape.gradient(directions, images)) > 0).all()
     assert (np.abs(tape.gradient(logits, images)) > 0).all()
-
-
-def test_another_class_gives_another_perturbation(generator, images):
-    same = np.repeat(images[:1], 5, axis=0)
-    directions = generator(same, TARGETS).numpy()
-
-    assert len(np.unique(directions.reshape(5, -1).round(7), axis=0)) == 5
 
 
 def test_every_block_knows_the_class(images):
@@ -98,25 +94,14 @@ def test_every_weight_is_trained(images):
             assert np.abs(tf.convert_to_tensor(gradient)).max() > 0, variable.path
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_a_doubled_batch_gives_the_same_outputs(images, training):
-    generator, discriminator = make_generator(), Discriminator(1, width=4)
-    twice = np.concatenate([images, images])
-    once = generator(images, TARGETS, training=training)
-    doubled = generator(twice, np.concatenate([TARGETS, TARGETS]), training=training)
-
-    np.testing.assert_allclose(doubled, np.concatenate([once, once]), atol=1e-6)
-    logits = discriminator(images, training=training)
-    np.testing.assert_allclose(discriminator(twice, training=training), np.concatenate([logits, logits]), atol=1e-6)
-
-
-def test_inference_treats_each_image_alone(generator, images):
-    discriminator = Discriminator(1, width=4)
-    alone = np.concatenate([generator(images[i : i + 1], TARGETS[i : i + 1]) for i in range(5)])
-
-    np.testing.assert_allclose(generator(images, TARGETS), alone, atol=1e-6)
-    logits = np.concatenate([discriminator(images[i : i + 1]) for i in range(5)])
-    np.testing.assert_allclose(discriminator(images), logits, atol=1e-6)
+def test_inference_treats_each_image_alone_and_training_doubled_batches_alike(generator, images):
+    for network, inputs in ((generator, (images, TARGETS)), (Discriminator(1, width=4), (images,))):
+        alone = np.concatenate([network(*(x[i : i + 1] for x in inputs)) for i in range(5)])
+        np.testing.assert_allclose(network(*inputs), alone, atol=1e-6)
+    for network, inputs in ((make_generator(), (images, TARGETS)), (Discriminator(1, width=4), (images,))):
+        once = network(*inputs, training=True)
+        doubled = network(*(np.concatenate([x, x]) for x in inputs), training=True)
+        np.testing.assert_allclose(doubled, np.concatenate([once, once]), atol=1e-6)
 
 
 def test_training_updates_the_normalisation_and_inference_does_not(images):
@@ -126,8 +111,8 @@ def test_training_updates_the_normalisation_and_inference_does_not(images):
     for variable, value in zip(generator.non_trainable_variables, before, strict=True):
         np.testing.assert_array_equal(variable, value)
     generator(images, TARGETS, training=True)
-    statistics = [(v.path, v.numpy(), b) for v, b in zip(generator.non_trainable_variables, before, strict=True)]
-    moved = [path for path, value, value_before in statistics if not np.array_equal(value, value_before)]
+    after = [variable.numpy() for variable in generator.non_trainable_variables]
+    moved = [value for value, was in zip(after, before, strict=True) if not np.array_equal(value, was)]
     assert len(moved) == 2 * (5 + 2 * SETTINGS["num_blocks"])  # mean and variance of every block
 
 
@@ -155,41 +140,21 @@ def test_a_map_is_cut_or_enlarged_to_the_image():
 
 
 @pytest.mark.parametrize(
-    ("make", "inputs"),
+    ("network", "inputs"),
     [
-        (
-            lambda: Generator(3, 3, width=2, num_blocks=2, embedding_dim=5, name="g"),
-            (tf.ones((1, 8, 8, 3)), np.array([2])),
-        ),
-        (lambda: Discriminator(3, width=5, name="d"), (tf.ones((1, 8, 8, 3)),)),
+        (lambda: Generator(3, 3, width=2, num_blocks=2, embedding_dim=5, name="g"), (np.array([2]),)),
+        (lambda: Generator(3, 3, width=2, num_blocks=1, budget_input=True), (np.array([2]), tf.ones(1))),
+        (lambda: Discriminator(3, width=5, name="d"), ()),
     ],
 )
-def test_config_round_trip(make, inputs):
-    network = make()
+def test_config_round_trip(network, inputs):
+    network, images = network(), tf.ones((1, 8, 8, 3))
     again = type(network).from_config(network.get_config())
-
     assert again.name == network.name
     assert again.get_config() == network.get_config()
     assert [v.shape for v in again.variables] == [v.shape for v in network.variables]
     again.set_weights(network.get_weights())
-    np.testing.assert_array_equal(again(*inputs), network(*inputs))
-
-
-@pytest.mark.parametrize("make", [make_generator, lambda seed: Discriminator(1, width=4)])
-def test_saved_weights_come_back_bit_for_bit(make, images, tmp_path):
-    keras.utils.set_random_seed(1)
-    network = make(seed=1)
-    inputs = (images, TARGETS) if isinstance(network, Generator) else (images,)
-    network(*inputs, training=True)  # so that the statistics are not those of a new network
-    network.save_weights(tmp_path / "network.weights.h5")
-    other = make(seed=2)
-    assert not np.array_equal(other(*inputs), network(*inputs))
-    other.load_weights(tmp_path / "network.weights.h5")
-
-    assert len(other.variables) == len(network.variables)
-    for loaded, saved in zip(other.variables, network.variables, strict=True):
-        np.testing.assert_array_equal(loaded, saved)
-    np.testing.assert_array_equal(other(*inputs), network(*inputs))
+    np.testing.assert_array_equal(again(images, *inputs), network(images, *inputs))
 
 
 def test_the_budget_is_heeded_where_it_is_an_input():
@@ -200,8 +165,6 @@ def test_the_budget_is_heeded_where_it_is_an_input():
     half, full = (generator(images, targets, tf.constant([share, 1.0])) for share in (0.5, 1.0))
     assert np.abs(half[0] - full[0]).max() > 1e-3
     np.testing.assert_array_equal(half[1], full[1])
-    again = Generator.from_config(generator.get_config())
-    assert len(again.variables) == len(generator.variables)
 
 
 @pytest.mark.parametrize("size", [(6, 8), (5, 8), (6, 7), (5, 7)])
@@ -228,13 +191,6 @@ def test_an_upsampled_convolution_is_that_of_the_large_map(size):
     assert results[0][0].shape == (2, *size, 6)
     for found, expected in zip(*results, strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
-def test_an_odd_size_fits_where_the_graph_does_not_know_it(generator):
-    spec = tf.TensorSpec((None, None, None, 1), tf.float32)
-    run = tf.function(generator, input_signature=[spec, tf.TensorSpec((None,), tf.int32)])
-    odd = tf.constant(np.random.default_rng(0).uniform(0, 1, (2, 9, 11, 1)), tf.float32)
-    np.testing.assert_allclose(run(odd, tf.constant([0, 1])), generator(odd, tf.constant([0, 1])), atol=1e-5)
 
 
 def test_in_inference_a_block_normalises_by_the_running_statistics_then_scales_and_shifts_by_the_class():

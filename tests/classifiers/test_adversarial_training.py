@@ -38,9 +38,8 @@ def attacked(trainer, batch, seeds=SEEDS):
     return trainer.attacked(*map(tf.constant, batch), seeds).numpy()
 
 
-def assert_same_weights(actual, expected):
-    for a, b in zip(actual, expected, strict=True):
-        np.testing.assert_array_equal(a, b)
+def same_weights(actual, expected):
+    return all(np.array_equal(a, b) for a, b in zip(actual, expected, strict=True))
 
 
 def test_fgsm_moves_half_of_a_batch_up_the_loss_of_the_predicted_class(digit_classifier, batch):
@@ -73,13 +72,10 @@ def test_an_ensemble_also_follows_the_static_classifiers(digit_classifier, make_
     own, other = (
         attacked(AdversarialTraining(source, "fgsm", 0.1), batch)[:8] for source in (digit_classifier, static.func)
     )
-    seen = {"own": 0, "other": 0}
-    for seed in range(12):
-        adversarial = attacked(trainer, batch, tf.constant([[0, 1], [2, seed]], tf.int64))[:8]
-        seen["own"] += np.array_equal(adversarial, own)
-        seen["other"] += np.array_equal(adversarial, other)
-    assert seen["own"] + seen["other"] == 12
-    assert min(seen.values()) >= 2
+    drawn = [attacked(trainer, batch, tf.constant([[0, 1], [2, seed]], tf.int64))[:8] for seed in range(12)]
+    seen = [sum(np.array_equal(images, source) for images in drawn) for source in (own, other)]
+    assert sum(seen) == 12
+    assert min(seen) >= 2
 
 
 @pytest.mark.parametrize("defense", ["fgsm", "ensemble", "pgd"])
@@ -88,11 +84,15 @@ def test_only_the_classifier_learns(defense, make_classifier, batch):
     before = static.get_weights()
     trainer = compiled(AdversarialTraining(classifier, defense, 0.1, [architectures.frozen(static)]))
     assert len(trainer.trainable_variables) == len(classifier.trainable_variables)
-    data = tf.data.Dataset.from_tensors(batch).repeat()
-    history = trainer.fit(data, steps_per_epoch=10, epochs=4, shuffle=False, verbose=0).history
+    history = fitted(trainer, batch, epochs=4)
     assert history["loss"][-1] < history["loss"][0]
     assert set(history) == {"loss", "accuracy"}
-    assert_same_weights(static.get_weights(), before)
+    assert same_weights(static.get_weights(), before)
+
+
+def fitted(trainer, batch, epochs):
+    data = tf.data.Dataset.from_tensors(batch).repeat()
+    return trainer.fit(data, steps_per_epoch=10, epochs=epochs, shuffle=False, verbose=0).history
 
 
 def generator_training(classifier, digits):
@@ -108,11 +108,10 @@ def test_a_generator_learns_beside_the_classifier(make_classifier, digits, batch
     assert len(trainer.trainable_variables) == len(classifier.trainable_variables)
     networks = (aigan.generator, aigan.discriminator, classifier)
     before = [network.get_weights() for network in networks]
-    data = tf.data.Dataset.from_tensors(batch).repeat()
-    history = trainer.fit(data, steps_per_epoch=10, epochs=2, shuffle=False, verbose=0).history
+    history = fitted(trainer, batch, epochs=2)
     assert set(history) == {"loss", "accuracy", "generator_success_rate", "discriminator_loss"}
     for network, weights in zip(networks, before, strict=True):
-        assert any(not np.array_equal(a, b) for a, b in zip(network.get_weights(), weights, strict=True))
+        assert not same_weights(network.get_weights(), weights)
     assert int(aigan.generator_optimizer.iterations) == 20
     start = aigan(images, aigan.choose_targets(tf.constant(labels), SEEDS[0]))
     with tf.GradientTape() as tape:
@@ -128,12 +127,12 @@ def robust_accuracy(digits, make_learner, epochs, epsilon, step_size):
     keras.utils.set_random_seed(0)
     model = architectures.build("small", (8, 8, 1), 10)
     data = tf.data.Dataset.from_tensor_slices((digits.train.as_float(), digits.train.labels)).batch(64)
-    compiled(make_learner(model), keras.optimizers.Adam(2e-3)).fit(data, epochs=epochs, shuffle=False, verbose=0)
+    compiled(make_learner(model, digits), keras.optimizers.Adam(2e-3)).fit(
+        data, epochs=epochs, shuffle=False, verbose=0
+    )
     frozen, labels = architectures.frozen(model), digits.test.labels
-    adversarial = pgd_attack(
-        frozen, tf.constant(digits.test.as_float()), tf.constant(labels), epsilon=epsilon, step_size=step_size,
-        num_steps=10, targeted=False,
-    )  # fmt: skip
+    images, attack = tf.constant(digits.test.as_float()), dict(epsilon=epsilon, step_size=step_size, num_steps=10)
+    adversarial = pgd_attack(frozen, images, tf.constant(labels), targeted=False, **attack)
     return float(np.mean(np.argmax(frozen(adversarial), -1) == labels))
 
 
@@ -141,13 +140,13 @@ def robust_accuracy(digits, make_learner, epochs, epsilon, step_size):
 @pytest.mark.parametrize(
     ("make_learner", "settings"),
     [
-        (lambda model, digits: AdversarialTraining(model, "pgd", 0.1), dict(epochs=6, epsilon=0.1, step_size=0.025)),
-        (generator_training, dict(epochs=5, epsilon=0.15, step_size=0.04)),  # PGD took no part in this training
+        (lambda model, digits: AdversarialTraining(model, "pgd", 0.1), (6, 0.1, 0.025)),
+        (generator_training, (5, 0.15, 0.04)),  # PGD took no part in this training
     ],
 )
 def test_a_defended_classifier_is_harder_for_pgd(make_learner, settings, digits):
-    standard = robust_accuracy(digits, lambda model: model, **settings)
-    assert robust_accuracy(digits, lambda model: make_learner(model, digits), **settings) > standard + 0.1
+    standard = robust_accuracy(digits, lambda model, digits: model, *settings)
+    assert robust_accuracy(digits, make_learner, *settings) > standard + 0.1
 
 
 @pytest.fixture(scope="module")
@@ -187,8 +186,8 @@ def test_a_killed_hardening_ends_bit_for_bit_as_an_uninterrupted_one(own, digits
     hardened_classifier(config, digits, whole)
     saved = Checkpoint.on_epoch_end
 
-    def stop(self, epoch, logs=None):
-        saved(self, epoch, logs)
+    def stop(*arguments):
+        saved(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -197,7 +196,7 @@ def test_a_killed_hardening_ends_bit_for_bit_as_an_uninterrupted_one(own, digits
             hardened_classifier(config, digits, killed)
     assert not killed.classifier.exists()
     hardened_classifier(config, digits, killed)
-    assert_same_weights(*(keras.models.load_model(folder.classifier).get_weights() for folder in (whole, killed)))
+    assert same_weights(*(keras.models.load_model(folder.classifier).get_weights() for folder in (whole, killed)))
 
 
 @pytest.mark.parametrize(("name", "problem"), [("saved_model", "SavedModel"), ("fixed.keras", "no trainable weights")])

@@ -19,9 +19,7 @@ def test_queries_are_counted_and_answered_with_probabilities(digit_classifier, d
     assert int(black_box.queries) == 17
 
 
-def test_the_surrogate_follows_the_generator_and_nothing_else_changes(
-    make_aigan, make_classifier, digit_classifier, digits
-):
+def test_the_surrogate_alone_follows_the_generator(make_aigan, make_classifier, digit_classifier, digits):
     surrogate = make_classifier(seed=5)
     aigan = make_aigan(classifier=surrogate)
     few = digits.train.take(slice(0, 200))

@@ -6,15 +6,14 @@ import pathlib
 import numpy as np
 import pytest
 import tensorflow as tf
+from sklearn.datasets import load_digits
 
 from aigan_tf.config import make_config
 from aigan_tf.data import datasets
 from aigan_tf.errors import InputError
 
 
-def test_digits_are_split_as_documented(digits):
-    from sklearn.datasets import load_digits
-
+def test_digits_are_split_as_documented_without_the_network_whatever_the_seeds(digits, no_network):
     bunch = load_digits()
     pixels = bunch.images[..., np.newaxis].astype(np.float32) / 16
     assert digits.image_shape == (8, 8, 1)
@@ -23,6 +22,10 @@ def test_digits_are_split_as_documented(digits):
     np.testing.assert_array_equal(digits.test.labels, bunch.target[-300:])
     assert digits.test.as_float().dtype == np.float32
 
+    np.random.seed(2)
+    tf.random.set_seed(3)
+    again = datasets.load("digits")
+    assert not no_network
     # Validation and training data are the other 1,497, each once; each index is found by its pixels.
     index_of = {image.tobytes(): k for k, image in enumerate(pixels[:-300])}
     found = {}
@@ -30,19 +33,11 @@ def test_digits_are_split_as_documented(digits):
         split = getattr(digits, name)
         found[name] = [index_of[image.tobytes()] for image in split.as_float()]
         np.testing.assert_array_equal(split.labels, bunch.target[found[name]])
+        np.testing.assert_array_equal(getattr(again, name).images, split.images)
+        np.testing.assert_array_equal(getattr(again, name).labels, split.labels)
     assert sorted(found["train"] + found["validation"]) == list(range(1497))
     assert len(found["validation"]) == 149
     assert max(found["validation"]) - min(found["validation"]) > 1000  # not simply the last ones
-
-
-def test_digits_depend_on_neither_network_nor_seeds(digits, no_network):
-    np.random.seed(2)
-    tf.random.set_seed(3)
-    again = datasets.load("digits")
-    for name in ("train", "validation", "test"):
-        np.testing.assert_array_equal(getattr(again, name).images, getattr(digits, name).images)
-        np.testing.assert_array_equal(getattr(again, name).labels, getattr(digits, name).labels)
-    assert not no_network
 
 
 def test_digits_are_resized(digits):
@@ -53,7 +48,7 @@ def test_digits_are_resized(digits):
     np.testing.assert_allclose(*means, atol=0.03)
 
 
-def test_a_folder_wins_over_a_tfds_name_only_with_train_in_it(tmp_path, monkeypatch):
+def test_a_folder_wins_over_a_tfds_name_only_with_train_in_it_and_data_dir_must_exist(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("mnist", "digits", "pictures"):
         pathlib.Path(name).mkdir()
@@ -62,6 +57,10 @@ def test_a_folder_wins_over_a_tfds_name_only_with_train_in_it(tmp_path, monkeypa
     for name in ("mnist", "digits"):
         pathlib.Path(name, "train").mkdir()
     assert list(map(datasets.is_folder, ["mnist", "digits"])) == [True, False]
+    with pytest.raises(InputError) as error:
+        datasets.load("mnist:3.0.1", str(tmp_path / "nowhere"))
+    assert error.value.setting == "data_dir"
+    assert not (tmp_path / "nowhere").exists()
 
 
 @pytest.mark.parametrize(("shape", "classes"), [((7, 13, 3), "ab"), ((13, 7, 1), "ab"), ((9, 13, 3), "a")])
@@ -70,13 +69,6 @@ def test_tiny_images_and_a_single_class_are_refused(shape, classes, write_folder
     with pytest.raises(InputError) as error:
         datasets.load(str(tmp_path))
     assert error.value.setting == "dataset"
-
-
-def test_a_missing_data_dir_is_refused(tmp_path):
-    with pytest.raises(InputError) as error:
-        datasets.load("mnist", str(tmp_path / "nowhere"))
-    assert error.value.setting == "data_dir"
-    assert not list(tmp_path.iterdir())
 
 
 NAMES = tuple(f"digit {k}" for k in range(10))

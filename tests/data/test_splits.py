@@ -29,17 +29,14 @@ def held():
     return datasets.load("digits", image_size=(9, 9))
 
 
-def test_a_split_on_disk_is_the_one_in_memory(mapped, held):
+def test_a_split_on_disk_is_the_one_in_memory_and_its_parts_share_the_file(mapped, held, monkeypatch):
     assert not held.train.on_disk
     for name in ("train", "validation", "test"):
-        one, other = getattr(mapped, name), getattr(held, name)
-        np.testing.assert_array_equal(one.images, other.images)
-        np.testing.assert_array_equal(one.labels, other.labels)
+        for attribute in ("images", "labels"):
+            one, other = (getattr(getattr(dataset, name), attribute) for dataset in (mapped, held))
+            np.testing.assert_array_equal(one, other)
     assert mapped.train.channel_statistics() == held.train.channel_statistics()
     assert type(mapped.train.as_float()) is np.ndarray
-
-
-def test_parts_of_a_split_on_disk_share_its_file(mapped, held, monkeypatch):
     monkeypatch.setattr(splits.tempfile, "TemporaryFile", mock.Mock(side_effect=AssertionError))
     few = mapped.train.take(np.array([5, 2, 5])).take(slice(1, None))
     assert few.on_disk
@@ -68,11 +65,6 @@ def test_a_full_disk_is_refused(monkeypatch):
     monkeypatch.setattr(splits.os, "posix_fallocate", full)  # another process has filled it meanwhile
     with pytest.raises(InputError, match="TMPDIR"):
         splits.empty_images(4, (9, 13, 1))
-
-
-def test_fewer_large_images_are_processed_at_once():
-    shapes = [(32, 32, 3), (1024, 1024, 3), (10**6, 10**6, 3)]
-    assert list(map(splits.images_at_once, shapes)) == [1000, 21, 1]
 
 
 def test_channel_statistics_are_those_of_the_pixels():

@@ -47,11 +47,10 @@ DIGITS = datasets.load("digits").test.as_float()
 
 def image_kinds(rng: np.random.Generator, count: int, shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
     """Returns `count` images of each kind, float32 `(count, *shape)` in [0, 1]."""
-    height, width = shape[:2]
-    squares = (np.indices((height, width)).sum(axis=0) % 2).astype(np.float32)[..., np.newaxis]
+    squares = (np.indices(shape[:2]).sum(axis=0) % 2).astype(np.float32)[..., np.newaxis]
     one_value = (count, 1, 1, 1)
     drawn = DIGITS[rng.integers(len(DIGITS), size=count)]
-    rows, columns = (np.arange(side) * 8 // side for side in (height, width))  # the nearest of 8 x 8 pixels
+    rows, columns = (np.arange(side) * 8 // side for side in shape[:2])  # the nearest of 8 x 8 pixels
     kinds = {
         "uniform": rng.random((count, *shape), np.float32),
         "constant": rng.random(one_value, np.float32),
@@ -66,18 +65,10 @@ def image_kinds(rng: np.random.Generator, count: int, shape: tuple[int, int, int
 
 
 class ServedAttack:
-    """Adversarial images of a generator's serving signature, for random targets.
-
-    Args:
-        model: what holds the signature's variables.
-        signature: images and target classes to adversarial images.
-        epsilon: L-infinity budget as a fraction of the pixel range.
-    """
+    """Adversarial images of the serving signature of a model for random targets."""
 
     def __init__(self, model, signature: Callable, epsilon: float):
-        self.model = model
-        self.signature = signature
-        self.epsilon = epsilon
+        self.model, self.signature, self.epsilon = model, signature, epsilon  # the model holds the variables
         self.image_shape = tuple(signature.structured_outputs["adversarial_images"].shape[1:])
 
     def __call__(self, rng: np.random.Generator, images: np.ndarray) -> tuple[tf.Tensor, float]:
@@ -140,13 +131,11 @@ def measure(attack: Callable, shape: tuple[int, int, int], pictures: int, rng: n
             violations[limit].update(names[~(excess <= allowed)].tolist())  # not >: NaN counts too
             greatest[limit] = float(np.max([excess.max(), greatest.get(limit, -1.0)]))  # NaN stays NaN
         counted += len(images)
+    seconds = round(time.perf_counter() - began, 1)
     return {
-        "pictures": counted,
-        "image_shape": shape,
-        "violations_by_kind": violations,
-        "greatest_excess": greatest,
-        "seconds": round(time.perf_counter() - began, 1),
-    }
+        "pictures": counted, "image_shape": shape, "violations_by_kind": violations, "greatest_excess": greatest,
+        "seconds": seconds,
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -166,13 +155,9 @@ def main() -> None:
     violations = sum(kinds.total() for row in measured.values() for kinds in row["violations_by_kind"].values())
     result = {
         "pictures": sum(row["pictures"] for name, row in measured.items() if name != "bare bound"),
-        "tolerance": TOLERANCE,
-        "violations": violations,
-        "measured": measured,
-        "seed": arguments.seed,
-        "device": device_name(),
-        "versions": package_versions(),
-    }
+        "tolerance": TOLERANCE, "violations": violations, "measured": measured, "seed": arguments.seed,
+        "device": device_name(), "versions": package_versions(),
+    }  # fmt: skip
     if arguments.output:
         write_json(arguments.output, result)
     if violations:

@@ -11,17 +11,12 @@ TEXTS = st.sampled_from(
     ["", " ", "0", "1,1", "nan", "None", "\u0663", "1\uff16,16", "\n", "a\nb", "\u202e", "e\u0301", "\ud800", "x" * 300, "x" * 5000,
      "folder", "folder/file.txt", "loop", "loop/run", "nowhere.keras", "8,8", "9,16", "99999,99999", "0,255", "-1,1"]
 ) | st.text(max_size=12)  # fmt: skip
-NUMBERS = (
-    st.sampled_from([0, -1, 1, 2, 1000, 2**31 - 1, 2**31, 2**63, 2**64, -(2**63), 10**400])
-    | st.integers(-3, 40)
-    | st.floats(0, 1)
-    | st.floats()
-)
-JSON_VALUES = (
-    TEXTS | NUMBERS | st.none() | st.booleans() | st.lists(st.integers() | NUMBERS, max_size=3) | st.just({"a": {}})
-)
+SPECIAL = st.sampled_from([0, -1, 1, 2, 1000, 2**31 - 1, 2**31, 2**63, 2**64, -(2**63), 10**400])
+NUMBERS = SPECIAL | st.integers(-3, 40) | st.floats(0, 1) | st.floats()
+LISTS = st.lists(st.integers() | NUMBERS, max_size=3)
+JSON_VALUES = TEXTS | NUMBERS | st.none() | st.booleans() | LISTS | st.just({"a": {}})
 ODD_NUMBERS = st.sampled_from(
-    ["0x" + "f" * 5000, "1e-400", "1_0", "-inf", "1e3", "\u0663", "08", "8/255", "1/0", "1/2/3"]
+    ["0x" + "f" * 5000, *["1e-400", "1_0", "-inf", "1e3", "٣", "08", "8/255", "1/0", "1/2/3"]]
 )
 ODD_JSON = [b"", b"[]", b"{}", b"[" * 100_000, b"\0" * 100, b'{"epsilon":' + b"9" * 5000 + b"}"]
 ENCODINGS = ["utf-8-sig", "utf-16", "utf-32", "cp500", "utf-7"]
@@ -37,12 +32,7 @@ REPLACEMENTS = {
 
 @st.composite
 def configs(draw, config: dict, names: list[str]) -> bytes:
-    """What may be in place of a config.json.
-
-    Args:
-        config: the right content.
-        names: the settings in it.
-    """
+    """What may be in place of a config.json with the given content and settings."""
     right = json.dumps(config, indent=2).encode()
     values = st.dictionaries(st.sampled_from([*names, "digests"]), JSON_VALUES, min_size=1, max_size=3)
     match draw(st.sampled_from(["changed"] * 4 + ["removed", "added", "other", "bytes", "bytes", "encoding", "odd"])):
@@ -66,13 +56,7 @@ def configs(draw, config: dict, names: list[str]) -> bytes:
 
 @st.composite
 def command_lines(draw, names: list[str], likely: dict[str, list[str]], positional: list[str] = ()) -> list[str]:
-    """Arguments of a command.
-
-    Args:
-        names: its flags.
-        likely: for some flags, values that mean something to them.
-        positional: for a command with positional arguments, values of the first one.
-    """
+    """Arguments of a command: its flags, some with likely values, and values of its first positional argument."""
     arguments = []
     if positional:
         arguments = draw(st.lists(st.sampled_from(positional) | TEXTS.filter(is_local), max_size=1))
@@ -115,9 +99,7 @@ def damaged_bytes(draw, data: bytes) -> bytes:
 def damaged_folders(draw, folder: pathlib.Path, patterns: list[str]) -> tuple:
     """A description of a damage to one entry of a folder, and the function that does it to a copy of the folder.
 
-    Args:
-        folder: the undamaged folder.
-        patterns: of its entries, for `glob`; each is equally likely.
+    The patterns of entries, for `glob`, are equally likely.
     """
     name = draw(st.sampled_from(entries(folder, draw(st.sampled_from(patterns)))))
     original = folder / name
@@ -146,7 +128,6 @@ def replace(path: pathlib.Path, write) -> None:
 
 
 def remove(path: pathlib.Path) -> None:
-    """Removes a file or a folder with its content."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -50,10 +50,8 @@ def run_tests(python: pathlib.Path, results: pathlib.Path) -> dict:
     return {
         "passed": len(cases) - len(failed) - len(skipped),
         "failed": [f"{case.get('classname')}::{case.get('name')}" for case in failed],
-        "skipped": len(skipped),
-        "exit_status": run.returncode,
-        "seconds": round(time.perf_counter() - began),
-    }
+        "skipped": len(skipped), "exit_status": run.returncode, "seconds": round(time.perf_counter() - began),
+    }  # fmt: skip
 
 
 def try_versions(uv: pathlib.Path, resolution: str, folder: pathlib.Path) -> dict:

@@ -11,6 +11,7 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -53,26 +54,19 @@ CONTINUED = [*READ, "logs", "samples", "samples/*", "checkpoints", "checkpoints/
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """One kind of input.
+    """One kind of input."""
 
-    Args:
-        share: of all examples; those that load models take a hundred times as long as others.
-        folder: copied for each example.
-        examples: strategy of `(description, function that damages the copy)`, or of a command's arguments.
-        use: called with the copy, and with the arguments of a command; an `InputError` refuses it.
-        wrong_with: called with what `use` returned and with the arguments of `use`; returns what is wrong, or None.
-    """
-
-    share: float
-    folder: pathlib.Path
-    examples: hypothesis.strategies.SearchStrategy
-    use: Callable
-    wrong_with: Callable
+    share: float  # of all examples; those that load models take a hundred times as long as others
+    folder: pathlib.Path  # copied for each example
+    examples: hypothesis.strategies.SearchStrategy  # `(description, function that damages the copy)`, or arguments
+    use: Callable  # of the copy, and of the arguments of a command; an `InputError` refuses it
+    wrong_with: Callable  # of what `use` returned and the arguments of `use`; returns what is wrong, or None
 
     def check(self, example: tuple | list[str]) -> str:
         """Returns one of `RIGHT`, or what is wrong."""
         copy, is_command = pathlib.Path("copy").absolute(), isinstance(example, list)
         given = (copy, example) if is_command else (copy,)
+        link = functools.partial(os.link, follow_symlinks=False)
         shutil.copytree(self.folder, copy, symlinks=True, copy_function=link)
         try:
             if not is_command:
@@ -89,46 +83,42 @@ class Kind:
             damage.remove(copy)
 
 
-def link(source, target):
-    os.link(source, target, follow_symlinks=False)
-
-
 class Kinds:
-    """The kinds of inputs, by name, each with its share of the examples.
-
-    Args:
-        originals: what is damaged.
-    """
+    """The kinds of inputs by name, made from the undamaged originals."""
 
     def __init__(self, originals: Originals):
-        self.originals = originals
         self.folder = originals.folder
         self.by_name = {
             "config.json": self.config(0.25),
             "config.json, continued": self.continued_config(0.136),
             "flags of train": self.train_command(0.30),
             "flags of evaluate": self.evaluate_command(0.12),
-            "arguments of advgan": self.advgan_command(0.04),
-            "arguments of export": self.export_command(0.02),
+            "arguments of advgan": self.second_command(
+                0.04, cli.advgan, "trained_classifier", {"epochs": str, "strategy": str},
+                {"epochs": ["1", "7", "0"], "strategy": ["none", "mirrored"]}, place=0,
+            ),
+            "arguments of export": self.second_command(0.02, cli.export, "export", {"export_classifier": bool}, {}, 1),
             "image folder": self.image_folder(0.09),
             "TFDS folder": self.tfds_folder(0.02),
             "own classifier": self.own_classifier(0.015),
             "config.json, evaluated": self.evaluated_config(0.005),
-            "run, evaluated": self.evaluated_run(0.008),
-            "run, continued": self.continued_run(0.004, "run", TINY, [*CONTINUED, *EXPORTED], originals.trained),
-            "interrupted run, continued": self.continued_run(
-                0.004, "interrupted", BLACK_BOX, [*CONTINUED, "surrogate", "surrogate/*"], originals.continued
+            "run, evaluated": self.reported(0.008, "run", EVALUATED, evaluated, originals.evaluated),
+            "run, continued": self.reported(
+                0.004, "run", [*CONTINUED, *EXPORTED], functools.partial(trained, TINY), originals.trained
             ),
-        }
+            "interrupted run, continued": self.reported(
+                0.004, "interrupted", [*CONTINUED, "surrogate", "surrogate/*"], functools.partial(trained, BLACK_BOX),
+                originals.continued,
+            ),
+        }  # fmt: skip
 
     # --- Settings and commands
 
     def damaged_configs(self):
-        saved = json.loads((self.folder / "config" / "config.json").read_text())
-
         def damaged(data):
             return data, lambda copy: damage.replace(copy / "config.json", lambda path: path.write_bytes(data))
 
+        saved = json.loads((self.folder / "config" / "config.json").read_text())
         return damage.configs(saved, list(SETTINGS)).map(damaged)
 
     def config(self, share):
@@ -164,11 +154,7 @@ class Kinds:
     def command(self, share, command, stubs, examples, wrong_with):
         """The kind of a command's arguments, run in a folder with a run, a folder, and a link to itself.
 
-        Args:
-            share, examples: as in `Kind`.
-            command: of `cli`.
-            stubs: as in `run_command`.
-            wrong_with: called with the arguments of the stub and of the command; returns what is wrong, or None.
+        `wrong_with` is called with the arguments of the stub and of the command; `stubs` is as in `run_command`.
         """
 
         def use(folder, arguments):
@@ -185,17 +171,12 @@ class Kinds:
         others = {"workdir": str, "data_dir": str, "strategy": str, "export_classifier": bool}
         likely = {
             "workdir": ["run", "folder", "folder/file.txt/x", "new"],
-            "classifier": ["small", "A", "run/classifier.keras"],
-            "black_box": ["small", "B"],
-            "attack": ["untargeted"],
-            "defense": ["pgd", "fgsm", "rl"],
-            "dataset": ["digits", "folder", "cifar11"],
-            "image_size": ["8,8", "16,16", "0,8", "8"],
-            "input_range": ["0,255", "255,0", "0,inf"],
+            "classifier": ["small", "A", "run/classifier.keras"], "black_box": ["small", "B"],
+            "attack": ["untargeted"], "defense": ["pgd", "fgsm", "rl"], "dataset": ["digits", "folder", "cifar11"],
+            "image_size": ["8,8", "16,16", "0,8", "8"], "input_range": ["0,255", "255,0", "0,inf"],
             "strategy": ["mirrored", "multiworker"],
-            "class_names": ["folder/file.txt"],
-            "custom_objects": ["folder/file.txt"],
-        }
+            "class_names": ["folder/file.txt"], "custom_objects": ["folder/file.txt"],
+        }  # fmt: skip
 
         def wrong_with(taken, arguments):
             _, given = given_flags(arguments, SETTINGS | others)
@@ -208,53 +189,38 @@ class Kinds:
 
     def evaluate_command(self, share):
         likely = {
-            "workdir": ["run", "run,run", "folder", "loop"],
+            "workdir": ["run", "run,run", "folder", "loop"], "num_examples": ["0", "1", "300", "301"],
             "attacks": ["aigan", "fgsm,pgd", "advgan", "cw,cw", "aigan,"],
-            "num_examples": ["0", "1", "300", "301"],
-            "output": ["folder", "folder/file.txt", "new"],
+            "output": ["folder", "folder/file.txt", "new"], "save_images": ["folder", "new", "folder/file.txt"],
             "transfer_to": ["run", "run/classifier.keras", "A"],
-            "save_images": ["folder", "new", "folder/file.txt"],
-        }
+        }  # fmt: skip
         names = [*likely, "data_dir", "custom_objects"]
 
         def wrong_with(taken, arguments):
             _, given = given_flags(arguments, dict.fromkeys(names, str))
-            if parsed(given.get("num_examples", "0"), int) < 0:
-                return "a negative number of images"
             attacks = [name.strip() for name in given.get("attacks", "aigan").split(",")]
-            return None if {*attacks, ""} <= {*ATTACKS, ""} else f"attacks {attacks}"
+            negative = parsed(given.get("num_examples", "0"), int) < 0
+            return f"{given}" if negative or not {*attacks, ""} <= {*ATTACKS, ""} else None
 
         examples = damage.command_lines(names, likely).map(lambda arguments: ["--workdir=run", *arguments])
         return self.command(share, cli.evaluate, [(compare, "compare")], examples, wrong_with)
 
-    def advgan_command(self, share):
-        names = ["epochs", "data_dir", "strategy", "custom_objects"]
+    def second_command(self, share, command, stub, flags, likely, place):
+        """The kind of a command's arguments whose settings are the run's: the argument of the stub at `place`."""
+        flags = {"data_dir": str, "custom_objects": str} | flags
 
         def wrong_with(taken, arguments):
-            (_, *classes), given = given_flags(arguments, dict.fromkeys(names, str))
-            if not all(name.isdecimal() and int(name) < 10 for name in classes):
-                return f"classes {classes}"
-            if parsed(given.get("epochs", "1"), int) < 1:
-                return "fewer epochs than one"
-            return "other settings than the run's" if taken[0] != TINY else None
+            (_, *classes), given = given_flags(arguments, flags)
+            known = all(name.isdecimal() and int(name) < 10 for name in classes)
+            right = known and parsed(given.get("epochs", "1"), int) >= 1 and taken[place] == TINY
+            return None if right else f"{classes}, {given}, settings {taken[place]}"
 
-        likely = {"epochs": ["1", "7", "0"], "strategy": ["none", "mirrored"]}
-        examples = damage.command_lines(names, likely, [*["run"] * 6, "folder", "loop"])
-        return self.command(share, cli.advgan, [(run, "trained_classifier")], examples, wrong_with)
-
-    def export_command(self, share):
-        names = ["export_classifier", "data_dir", "custom_objects"]
-
-        def wrong_with(taken, arguments):
-            return "other settings than the run's" if taken[1] != TINY else None
-
-        examples = damage.command_lines(names, {}, [*["run"] * 6, "folder", "loop"])
-        return self.command(share, cli.export, [(run, "export")], examples, wrong_with)
+        examples = damage.command_lines(list(flags), likely, [*["run"] * 6, "folder", "loop"])
+        return self.command(share, command, [(run, stub)], examples, wrong_with)
 
     # --- Files
 
     def files(self, share, name, patterns, use, wrong_with):
-        """The kind of a folder in `whole` with a damaged entry; `patterns` as in `damage.damaged_folders`."""
         folder = self.folder / name
         return Kind(share, folder, damage.damaged_folders(folder, patterns), use, wrong_with)
 
@@ -277,9 +243,7 @@ class Kinds:
             arrays = {i: (split.images.tobytes(), split.labels.tobytes()) for i, split in enumerate(splits)}
             return arrays | {"class names": dataset.class_names}
 
-        expected = read(self.folder / "tfds")
-        patterns = ["fuzzed", "*/*", "*/*/*", "*/*/*"]
-        return self.files(share, "tfds", patterns, read, lambda found, folder: first_difference(found, expected))
+        return self.reported(share, "tfds", ["fuzzed", "*/*", "*/*/*", "*/*/*"], read, read(self.folder / "tfds"))
 
     def own_classifier(self, share):
         images = datasets.load("digits").test.as_float()[:8]
@@ -301,20 +265,8 @@ class Kinds:
 
         return self.files(share, "own", ["*.keras", "saved", "saved/*", "saved/*/*"], answers, wrong_with)
 
-    def evaluated_run(self, share):
-        return self.files(
-            share,
-            "run",
-            EVALUATED,
-            evaluated,
-            lambda report, folder: first_difference(report, self.originals.evaluated),
-        )
-
-    def continued_run(self, share, name, config, patterns, expected):
-        return self.files(
-            share, name, patterns, lambda folder: trained(config, folder),
-            lambda report, folder: first_difference(report, expected),
-        )  # fmt: skip
+    def reported(self, share, name, patterns, report, expected):
+        return self.files(share, name, patterns, report, lambda found, folder: first_difference(found, expected))
 
 
 def try_examples(kind: Kind, count: int, seed: int) -> tuple[collections.Counter, list[str]]:
@@ -323,12 +275,9 @@ def try_examples(kind: Kind, count: int, seed: int) -> tuple[collections.Counter
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
-        max_examples=count,
-        database=None,
-        deadline=None,
-        phases=[hypothesis.Phase.generate],
+        max_examples=count, database=None, deadline=None, phases=[hypothesis.Phase.generate],
         suppress_health_check=list(hypothesis.HealthCheck),
-    )
+    )  # fmt: skip
     @hypothesis.given(kind.examples)
     def try_one(example):
         outcome = kind.check(example)
@@ -350,8 +299,7 @@ def main() -> None:
     arguments = parser.parse_args()
     output = arguments.output and arguments.output.absolute()
     tf.get_logger().setLevel("ERROR")  # without its warnings of repeated tracing
-    began = time.perf_counter()
-    counts, failures = {}, {}
+    began, counts, failures = time.perf_counter(), {}, {}
     with tempfile.TemporaryDirectory() as whole, tempfile.TemporaryDirectory() as place, contextlib.chdir(place):
         whole = pathlib.Path(whole)
         kinds = Kinds(Originals(whole)).by_name
@@ -368,13 +316,10 @@ def main() -> None:
         if digest_of(whole) != untouched:
             failures["whole"] = ["an undamaged file was changed"]
     result = {
-        "n": sum(sum(outcomes.values()) for outcomes in counts.values()),
-        "seed": arguments.seed,
-        "outcomes": counts,
-        "failures": failures,
-        "minutes": round((time.perf_counter() - began) / 60, 1),
+        "n": sum(sum(outcomes.values()) for outcomes in counts.values()), "seed": arguments.seed,
+        "outcomes": counts, "failures": failures, "minutes": round((time.perf_counter() - began) / 60, 1),
         "versions": package_versions("hypothesis"),
-    }
+    }  # fmt: skip
     if output:
         write_json(output, result)
     if failures:

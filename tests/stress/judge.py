@@ -36,9 +36,8 @@ def accept(*arguments, **others):
 def judge(attempt: Callable, wrong_with: Callable) -> str:
     """Returns one of `RIGHT`, or what is wrong.
 
-    Args:
-        attempt: gives the package an input; raises InputError or Refused if the package refuses it.
-        wrong_with: called with what `attempt` returned; returns what is wrong with it, None, or `ANOTHER`.
+    `attempt` raises InputError or Refused if the package refuses its input; `wrong_with` is called with what it
+    returned, and returns what is wrong with that, None, or `ANOTHER`.
     """
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -52,15 +51,9 @@ def judge(attempt: Callable, wrong_with: Callable) -> str:
 
 
 def run_command(command: Callable, arguments: Sequence[str], stubs: Sequence[tuple[object, str]]) -> tuple:
-    """Runs a command up to its work and returns the arguments of the work.
+    """Runs a command of `cli` up to its work and returns the arguments of the work, or raises Refused.
 
-    Args:
-        command: of `cli`.
-        arguments: as on the command line.
-        stubs: modules and names of the functions that do the work.
-
-    Raises:
-        Refused: the command was refused.
+    `stubs` are the modules and names of the functions that do the work.
     """
     printed = io.StringIO()
     try:
@@ -80,9 +73,7 @@ def run_command(command: Callable, arguments: Sequence[str], stubs: Sequence[tup
 def given_flags(arguments: Sequence[str], kinds: dict[str, type]) -> tuple[list[str], dict[str, str]]:
     """Returns the positional arguments, and the text of each flag of an accepted command line.
 
-    Args:
-        arguments: of the command.
-        kinds: flag to type; a bool needs no value.
+    `kinds` are the flags' types; a bool needs no value.
     """
     positional, given, rest = [], {}, list(arguments)
     while rest:

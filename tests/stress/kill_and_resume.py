@@ -67,24 +67,18 @@ def state(folder: pathlib.Path) -> dict[str, np.ndarray]:
     samples, the export, and the names of all files."""
     import keras
 
-    found = {}
-
-    def add(name, arrays):
-        found.update({f"{name} {place}": array for place, array in arrays.items()})
-
-    for name in ("generator.weights.h5", "generator_stage1.weights.h5"):
-        add(name, weights(folder / name))
     saved = max((folder / "checkpoints" / "aigan").glob("*.index"), key=lambda path: int(path.stem.split("-")[1]))
-    add(f"checkpoints/aigan/{saved.stem}", checkpoint(saved.with_suffix("")))
-    add("generator/1", checkpoint(folder / "generator" / "1" / "variables" / "variables"))
     model = keras.models.load_model(folder / "classifier.keras", compile=False)
-    add("classifier.keras", dict(enumerate(model.get_weights())))
+    parts = {name: weights(folder / name) for name in ("generator.weights.h5", "generator_stage1.weights.h5")} | {
+        f"checkpoints/aigan/{saved.stem}": checkpoint(saved.with_suffix("")),
+        "generator/1": checkpoint(folder / "generator" / "1" / "variables" / "variables"),
+        "classifier.keras": dict(enumerate(model.get_weights())),
+    }
     for name in ("metrics.csv", "classifier_metrics.csv"):
         with open(folder / name, newline="") as file:
-            rows = list(csv.DictReader(file))
-        # By number, so that an epoch that was written twice is a row too many.
-        values = [[item for item in row.items() if item[0] != "seconds"] for row in rows]
-        add(name, dict(enumerate(map(np.array, values))))
+            rows = [[item for item in row.items() if item[0] != "seconds"] for row in csv.DictReader(file)]
+        parts[name] = dict(enumerate(map(np.array, rows)))  # by number: an epoch written twice is a row too many
+    found = {f"{name} {place}": array for name, arrays in parts.items() for place, array in arrays.items()}
     found |= {f"logs/{name}": np.array(values) for name, values in events(folder / "logs").items()}
     found |= {f"samples/{path.name}": np.array(path.read_bytes()) for path in (folder / "samples").iterdir()}
     report = json.loads((folder / "report.json").read_text())
@@ -100,24 +94,15 @@ def state(folder: pathlib.Path) -> dict[str, np.ndarray]:
 
 def differences(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> list[str]:
     """Returns the names of what is not equal bit for bit in both states."""
-    return sorted(
-        name
-        for name in one.keys() | other.keys()
-        if name not in one or name not in other or not np.array_equal(one[name], other[name])
-    )
+    shared = one.keys() & other.keys()
+    return sorted(one.keys() ^ other.keys() | {name for name in shared if not np.array_equal(one[name], other[name])})
 
 
 class Runs:
-    """Runs of train.py in one folder, and how each ends.
-
-    Args:
-        folder: an empty folder.
-    """
+    """Runs of train.py in one empty folder, and how each ends."""
 
     def __init__(self, folder: pathlib.Path):
-        self.folder = folder
-        self.log = folder / "log.txt"
-        self.reached = folder / "reached.txt"
+        self.folder, self.log, self.reached = folder, folder / "log.txt", folder / "reached.txt"
         began = time.perf_counter()
         self.finish(self.start("whole", "none"), "the uninterrupted run")
         self.seconds = time.perf_counter() - began
@@ -151,8 +136,7 @@ class Runs:
     def kill_at_random(self, count: int, rng: random.Random) -> tuple[list[str], list[dict]]:
         """Kills runs `count` times in all, each time after the imports, which take a third of a run.
 
-        Returns:
-            The last line of output before each kill, and for each finished run its differences.
+        Returns the last line of output before each kill, and each finished run's differences.
         """
         kills, runs, whole = [], [], True
         while count and (not runs or runs[-1]["kills_so_far"] < count):
@@ -198,13 +182,9 @@ def main() -> None:
         chosen = [moment for moment in runs.moments if any(text in moment for text in texts)]
         moments = {moment: runs.kill_at(moment) for moment in chosen}
     result = {
-        "kills": kills,
-        "runs": ends,
-        "moments": moments,
-        "compared": len(runs.expected),
-        "seed": arguments.seed,
+        "kills": kills, "runs": ends, "moments": moments, "compared": len(runs.expected), "seed": arguments.seed,
         "uninterrupted_seconds": round(runs.seconds, 1),
-    }
+    }  # fmt: skip
     if arguments.output:
         arguments.output.write_text(json.dumps(result, indent=2) + "\n")
     if different := [end for end in ends if end["differences"]] + [end for end in moments.items() if end[1]]:

@@ -60,8 +60,7 @@ class Sampler(keras.callbacks.Callback):
 
     def __init__(self, folder: Workdir):
         super().__init__()
-        self.folder = folder
-        self.samples = []
+        self.folder, self.samples = folder, []
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch:
@@ -74,8 +73,8 @@ class Sampler(keras.callbacks.Callback):
 def growth(samples: list[dict[str, float]], unit: str, samples_per_unit: float) -> dict:
     """Returns how each sampled value grew after the warm-up, and which values grew too much.
 
-    Memory and bytes fluctuate, so they have grown too much only by both measures: the slope of a fitted line, and the
-    difference between the medians of the last and the first third.
+    Memory and bytes fluctuate: they must exceed the bounds both by the slope of a fitted line, and by the difference
+    between the medians of the last and the first third.
     """
     steady = samples[len(samples) // 4 :]
     values = {name: np.array([row[name] for row in steady]) for name in steady[0]}
@@ -92,13 +91,9 @@ def growth(samples: list[dict[str, float]], unit: str, samples_per_unit: float) 
         result[f"{name}_more"] = int(values[name][-1] - values[name][:third].max())
         if result[f"{name}_more"] > 0:
             too_much.append(name)
-    return result | {
-        "too_much": too_much,
-        "first": samples[0],
-        "after_warm_up": steady[0],
-        "last": steady[-1],
-        "resident_mb": [round(row["resident_mb"], 1) for row in samples],
-    }
+    resident = [round(row["resident_mb"], 1) for row in samples]
+    kept = {"first": samples[0], "after_warm_up": steady[0], "last": steady[-1], "resident_mb": resident}
+    return result | {"too_much": too_much} | kept
 
 
 def train(folder: Workdir, steps: int) -> list[dict[str, float]]:
@@ -122,11 +117,7 @@ def train(folder: Workdir, steps: int) -> list[dict[str, float]]:
 
 def evaluate(folder: Workdir, evaluations: int) -> list[dict[str, float]]:
     """Evaluates a run repeatedly and returns the samples."""
-    samples = []
-    for _ in range(evaluations):
-        evaluate_workdir(folder.path)
-        samples.append(sample(folder))
-    return samples
+    return [(evaluate_workdir(folder.path), sample(folder))[1] for _ in range(evaluations)]
 
 
 def main() -> None:
@@ -143,17 +134,11 @@ def main() -> None:
         evaluating = growth(evaluate(folder, arguments.evaluations), "evaluation", 1.0)
         evaluated = time.perf_counter()
     result = {
-        "steps": arguments.steps // STEPS_PER_EPOCH * STEPS_PER_EPOCH,
-        "evaluations": arguments.evaluations,
-        "bounds_mb": BOUNDS,
-        "slack_mb": [SLACK, SHORT_SLACK],
-        "training": training,
-        "evaluating": evaluating,
-        "training_seconds": round(trained - began, 1),
-        "evaluating_seconds": round(evaluated - trained, 1),
-        "device": device_name(),
-        "versions": package_versions(),
-    }
+        "steps": arguments.steps // STEPS_PER_EPOCH * STEPS_PER_EPOCH, "evaluations": arguments.evaluations,
+        "bounds_mb": BOUNDS, "slack_mb": [SLACK, SHORT_SLACK], "training": training, "evaluating": evaluating,
+        "training_seconds": round(trained - began, 1), "evaluating_seconds": round(evaluated - trained, 1),
+        "device": device_name(), "versions": package_versions(),
+    }  # fmt: skip
     if arguments.output:
         write_json(arguments.output, result)
     for name, measured in (("training", training), ("evaluating", evaluating)):

@@ -27,12 +27,8 @@ BLACK_BOX = dataclasses.replace(TINY, stage1_epochs=1, stage2_epochs=1, black_bo
 
 
 class Originals:
-    """Makes the folders, and measures them.
-
-    Args:
-        folder: an empty folder, for run/ (a finished one), interrupted/ (a black-box run), config/, commands/ (in which
-            commands are run), images/, tfds/ and own/ (classifiers).
-    """
+    """Makes the folders below an empty one, and measures them: run/ (finished), interrupted/ (a black-box run), config/,
+    commands/ (in which commands are run), images/, tfds/ and own/ (classifiers)."""
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
@@ -49,15 +45,14 @@ class Originals:
             shutil.copytree(folder / "interrupted", folder / "continued")
             self.continued = trained(BLACK_BOX, folder / "continued")
             write_tfds(folder / "tfds")
-        (folder / "config").mkdir()
+        for name in ("config", "commands/folder", "own"):
+            (folder / name).mkdir(parents=True)
         shutil.copy(folder / "run" / "config.json", folder / "config")
         shutil.copytree(folder / "run", folder / "commands" / "run")
-        (folder / "commands" / "folder").mkdir()
         (folder / "commands" / "folder" / "file.txt").write_text("text\n")
         (folder / "commands" / "loop").symlink_to("loop")
         write_images(folder / "images")
         model = keras.models.load_model(folder / "run" / "classifier.keras", compile=False)
-        (folder / "own").mkdir()
         model.save(folder / "own" / "classifier.keras")
         model.export(folder / "own" / "saved", verbose=False)
 
@@ -112,11 +107,7 @@ def write_tfds(folder: pathlib.Path) -> None:
     def examples(count):
         return [(k, {"image": rng.integers(0, 256, (8, 9, 1), np.uint8), "label": k % 3}) for k in range(count)]
 
+    splits = {"train": examples(12), "test": examples(9)}  # of other sizes: neither can replace the other
     tfds.dataset_builders.store_as_tfds_dataset(
-        name="fuzzed",
-        version="1.0.0",
-        features=tfds.features.FeaturesDict(features),
-        split_datasets={"train": examples(12), "test": examples(9)},  # of other sizes: neither can replace the other
-        data_dir=folder,
-        disable_shuffling=True,
+        "fuzzed", "1.0.0", tfds.features.FeaturesDict(features), splits, data_dir=folder, disable_shuffling=True
     )

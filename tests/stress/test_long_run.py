@@ -14,9 +14,7 @@ def grown(count, unit, **per_sample):
     return growth(samples, unit, 50 if unit == "1000 steps" else 1)["too_much"]
 
 
-@pytest.mark.parametrize(
-    ("count", "unit"), [(100, "1000 steps"), (50, "evaluation"), (10, "1000 steps"), (4, "evaluation")]
-)
+@pytest.mark.parametrize(("count", "unit"), [(100, "1000 steps"), (50, "evaluation"), (4, "evaluation")])
 def test_fluctuation_is_not_growth(count, unit):
     assert grown(count, unit) == []
 
@@ -25,12 +23,9 @@ def test_fluctuation_is_not_growth(count, unit):
     ("name", "count", "per_sample", "unit"),
     [
         ("resident_mb", 100, 6.0 / 50, "1000 steps"),  # six kilobytes per step
-        ("resident_mb", 50, 0.6, "evaluation"),
         ("resident_mb", 4, 20.0, "evaluation"),  # the graphs of an evaluation
         ("open_handles", 50, 1, "evaluation"),
         ("checkpoint_files", 100, 1, "1000 steps"),
-        ("checkpoint_mb", 100, 0.1, "1000 steps"),
-        ("log_mb", 100, 0.02, "1000 steps"),
         ("log_mb", 50, 0.01, "evaluation"),
     ],
 )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from aigan_tf import config
 from aigan_tf.classifiers import architectures
 from aigan_tf.classifiers.architectures import ARCHITECTURES, build, one_cycle
 from aigan_tf.errors import InputError
@@ -34,6 +35,10 @@ def test_sizes_are_those_of_the_papers(name, parameters):
     model = build(name, (28, 28, 1) if len(name) == 1 else (32, 32, 3), 10)
     assert count_trainable(model) == parameters
     assert model.output_shape == (None, 10)
+
+
+def test_settings_name_the_architectures_there_are():
+    assert config.ARCHITECTURES == tuple(ARCHITECTURES)
 
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "wrn34_10"])

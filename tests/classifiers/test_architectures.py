@@ -38,7 +38,7 @@ def test_sizes_are_those_of_the_papers(name, parameters):
 
 
 def test_settings_name_the_architectures_there_are():
-    assert config.ARCHITECTURES == tuple(ARCHITECTURES)
+    assert tuple(ARCHITECTURES) == config.ARCHITECTURES
 
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "wrn34_10"])

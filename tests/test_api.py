@@ -255,6 +255,7 @@ def test_evaluate_takes_a_generator_its_folder_or_any_callable(generator, classi
         refused(None, "expected", evaluate, **{"attacks": generator, **wrong})
 
 
+@pytest.mark.long
 def test_training_leaves_the_callers_random_state_alone(fit, train, test):
     drawn = []
     for _ in range(2):

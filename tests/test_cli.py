@@ -192,6 +192,7 @@ TINY = (
 )  # fmt: skip
 
 
+@pytest.mark.long
 def test_train_exports_a_generator_and_guards_its_folder(tmp_path, run_command):
     ended = run_python(tmp_path, str(ROOT / "train.py"), *TINY)
     assert ended.returncode == 0, ended.stderr[-2000:]

@@ -99,6 +99,7 @@ def test_mixed_precision_keeps_the_attacker_within_epsilon(make_classifier):
         assert np.any(exact != rounded)  # its gradients were bfloat16's
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stage", [1, 2])
 def test_mixed_precision_keeps_a_saturated_perturbation_in_float32(stage, build_model, digits):
     aigan, config, _ = build_model(10)

@@ -57,6 +57,7 @@ def test_killed_training_of_the_classifier_ends_bit_for_bit_too(finished, left_a
     assert not differ(resumed.get_weights(), whole.get_weights())
 
 
+@pytest.mark.long
 def test_interrupted_run_leaves_whole_files_and_ends_bit_for_bit(finished, left_at, monkeypatch):
     folder = left_at("aigan0_unsaved")  # the classifier is done, nothing of the generator is saved
 

@@ -27,7 +27,7 @@ def refuse_deprecated(record) -> bool:
     return True
 
 
-pytest.register_assert_rewrite("runs")
+pytest.register_assert_rewrite("tiny_runs")
 
 # TensorFlow logs deprecations in place of warnings, which filterwarnings in pyproject.toml would see.
 tf.get_logger().addFilter(refuse_deprecated)

@@ -9,7 +9,7 @@ import foolbox
 import keras
 import pytest
 import tensorflow as tf
-from runs import change_config, contents, metrics_rows, untimed
+from tiny_runs import change_config, contents, metrics_rows, untimed
 
 from aigan_tf.errors import InputError
 from aigan_tf.evaluation import foolbox_attacks

@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-from runs import change_config, tiny
+from tiny_runs import change_config, tiny
 
 from aigan_tf.classifiers.training import trained_classifier
 from aigan_tf.errors import InputError

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from kill_and_resume import differences, weights
-from runs import Stop, change_config, contents, metrics_rows
+from tiny_runs import Stop, change_config, contents, metrics_rows
 
 from aigan_tf.engine import callbacks
 from aigan_tf.errors import InputError

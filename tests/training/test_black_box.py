@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from kill_and_resume import differences, weights
-from runs import Stop, against, differ, metrics_rows, tiny
+from tiny_runs import Stop, against, differ, metrics_rows, tiny
 
 from aigan_tf.classifiers import architectures, black_box
 from aigan_tf.classifiers.black_box import BlackBox, DynamicDistillation, train_surrogate

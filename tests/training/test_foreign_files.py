@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import tensorflow as tf
-from runs import change_config, tiny
+from tiny_runs import change_config, tiny
 
 from aigan_tf.data.datasets import existing_dataset
 from aigan_tf.errors import InputError

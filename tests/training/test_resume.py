@@ -12,7 +12,7 @@ import keras
 import pytest
 import tensorflow as tf
 from kill_and_resume import events
-from runs import Stop, differ, different_end, metrics_rows, stop, tiny, train
+from tiny_runs import Stop, differ, different_end, metrics_rows, stop, tiny, train
 
 from aigan_tf.engine import callbacks
 from aigan_tf.errors import InputError, Terminated

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from commands import run_in_process
 from kill_and_resume import checkpoint, differences, events, weights
-from runs import against, contents, metrics_rows, tiny, train, untimed
+from tiny_runs import against, contents, metrics_rows, tiny, train, untimed
 
 from aigan_tf import cli
 from aigan_tf.engine.callbacks import MetricsHistory

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from kill_and_resume import differences, weights
-from runs import against, differ, metrics_rows, tiny, train
+from tiny_runs import against, differ, metrics_rows, tiny, train
 
 from aigan_tf import build
 from aigan_tf.data.batches import evaluation_batches

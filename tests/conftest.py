@@ -107,7 +107,7 @@ def make_aigan(make_classifier):
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """An uninterrupted tiny run: its folder and its report; beside it what a kill at some moments would have left."""
-    from runs import finish  # here, since it imports the whole package, which most tests do without
+    from tiny_runs import finish  # here, since it imports the whole package, which most tests do without
 
     folder = tmp_path_factory.mktemp("finished") / "run"
     return folder, finish(folder)

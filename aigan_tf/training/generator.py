@@ -115,9 +115,7 @@ def fit(
         load_weights(aigan.generator, folder.weights, "the weights train.py wrote", "restore the file")
         return False
     steps = steps_per_epoch(config, dataset)
-    history, checkpoint, steps_done = _restored(aigan, folder, devices, steps, saved or {})
-    if steps_done:
-        say(f"Continuing the generator after step {steps_done} of {epochs * steps}, in stage {aigan.stage}.")
+    history, checkpoint, steps_done = _restored(aigan, folder, devices, steps, epochs, saved or {})
     say(f"Training the generator: {config.attack}, epsilon {shown_value(config.epsilon)}, {steps} steps per epoch.")
     began = time.perf_counter()
     with (
@@ -149,7 +147,7 @@ def fit(
     return True
 
 
-def _restored(aigan, folder, devices, steps_per_epoch, saved):
+def _restored(aigan, folder, devices, steps_per_epoch, epochs, saved):
     """Returns the history and the checkpoint of a run, both continued, and the number of steps done."""
     history = MetricsHistory(folder.metrics, folder.logs)
     checkpoint = Checkpoint(
@@ -158,6 +156,9 @@ def _restored(aigan, folder, devices, steps_per_epoch, saved):
     steps_done = checkpoint.restore()
     if devices.is_chief:
         history.restore(steps_done // steps_per_epoch)
+    if steps_done:
+        total = epochs * steps_per_epoch
+        say(f"Continuing the generator after step {steps_done} of {total}, in stage {aigan.stage}.")
     return history, checkpoint, steps_done
 
 

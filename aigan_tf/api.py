@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from aigan_tf.classifiers.accuracy import check_accuracy, predictions
 from aigan_tf.classifiers.loading import as_classifier
+from aigan_tf.classifiers.preprocessing import Preprocessing
 from aigan_tf.config import Config
 from aigan_tf.data import arrays
 from aigan_tf.data.batches import refuse_too_long_shifts
@@ -150,12 +151,12 @@ def fit_generator(
         DivergedError: a loss became NaN or infinite; a lower `learning_rate` helps.
     """
     config = _config(epsilon, settings)
-    pixel_range = _pixel_range(input_range)
+    preprocessing = Preprocessing(_pixel_range(input_range))
     _require_callable(classifier)
     images, labels = arrays.as_uint8_images_and_labels(images_or_dataset, labels)
     _require_trainable_shape(images.shape)
     refuse_too_long_shifts(config, images.shape[1:])
-    attacked, names = _named_classifier(classifier, class_names, images[:16].astype(np.float32) / 255, pixel_range)
+    attacked, names = _named_classifier(classifier, class_names, images[:16].astype(np.float32) / 255, preprocessing)
     train, validation = hold_out(_labelled(attacked, images, labels, len(names)))
     if config.batch_size > len(train):
         raise InputError(
@@ -253,12 +254,12 @@ def evaluate(
         generator = _generator(attacks)
         attacks, targeted = {"aigan": generator}, generator.targeted
     attacks = {name: _at_budget(name, given, epsilon, targeted) for name, given in attacks.items()}
-    pixel_range = _pixel_range(input_range)
+    preprocessing = Preprocessing(_pixel_range(input_range))
     _require_callable(classifier)
     images = arrays.as_float_images(images)
     if not len(images):
         raise InputError("there are no images", "at least one image", "give more")
-    measured, names = _named_classifier(classifier, class_names, images[:16], pixel_range, needs_gradient=False)
+    measured, names = _named_classifier(classifier, class_names, images[:16], preprocessing, needs_gradient=False)
     labels = arrays.checked_labels(labels, len(images), len(names))
     examples = EvaluationSet(measured, images, labels, names)
     results = measure_attacks(attacks, examples, epsilon, targeted, seed, progress=progress)
@@ -391,11 +392,11 @@ def _pixel_range(input_range):
     return low, high
 
 
-def _named_classifier(classifier, class_names, examples, pixel_range, needs_gradient=True):
+def _named_classifier(classifier, class_names, examples, preprocessing, needs_gradient=True):
     """Returns a classifier from images in `[0, 1]` to logits, and the names of its classes; without any, their numbers."""
     names = _checked_names(class_names)
     count = None if names is None else len(names)
-    logits_of = as_classifier(classifier, examples, count, pixel_range, needs_gradient)
+    logits_of = as_classifier(classifier, examples, count, preprocessing, needs_gradient=needs_gradient)
     return logits_of, names or tuple(map(str, range(int(logits_of(tf.constant(examples)).shape[-1]))))
 
 

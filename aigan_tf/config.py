@@ -64,7 +64,7 @@ class Config:
     classifier: str = _setting(
         "resnet20",
         "classifier",
-        "small, A, B, C, resnet20, resnet32 or wrn34_10, trained here; or your own: a .keras file or a SavedModel folder",
+        "small, A, B, C, resnet20, resnet32 or wrn34_10, trained here; or your own: a .keras or .h5 file or a SavedModel folder",
     )
     classifier_epochs: int | None = _setting(
         None,
@@ -75,6 +75,24 @@ class Config:
     )
     input_range: tuple[float, float] = _setting(
         (0.0, 1.0), "classifier", "LOW,HIGH of the pixel values your own classifier expects, such as 0,255"
+    )
+    input_mean: tuple[float, ...] | None = _setting(
+        None,
+        "classifier",
+        "mean that your own classifier expects to be subtracted, in units of `input_range`: one number, or one per channel "
+        "in its order",
+        if_none="0",
+    )
+    input_std: tuple[float, ...] | None = _setting(
+        None,
+        "classifier",
+        "standard deviation that it expects to be divided by, likewise",
+        above=0,
+        if_none="1",
+    )
+    input_channels: str = _setting("rgb", "classifier", "order of the channels that it expects", choices=("rgb", "bgr"))
+    classifier_output: str | None = _setting(
+        None, "classifier", "name of the output to attack, if your own classifier has several", if_none="its only one"
     )
     custom_objects: str | None = _setting(
         None,
@@ -251,8 +269,11 @@ def _checked(field, value):
         return None
     if typing.get_origin(kind) is tuple:
         parts = typing.get_args(kind)
+        if parts[-1] is ... and isinstance(value, tuple | list) and value:
+            parts = parts[:1] * len(value)
         if not isinstance(value, tuple | list) or len(value) != len(parts):
-            raise InputError(value, f"two numbers, {_PAIRS[field.name]}", "give both", setting=field.name)
+            expected = f"two numbers, {_PAIRS[field.name]}" if field.name in _PAIRS else "numbers"
+            raise InputError(value, expected, "give them by comma", setting=field.name)
         return tuple(
             _checked_one(field.name, setting, part, each, value) for part, each in zip(parts, value, strict=True)
         )
@@ -377,8 +398,8 @@ def refuse_idle_settings(config: Config) -> None:
             )
 
     if is_built_in(config.classifier):
-        refuse("input_range", "a classifier of your own")
-        refuse("custom_objects", "a classifier of your own")
+        for name in ("input_range", "input_mean", "input_std", "input_channels", "classifier_output", "custom_objects"):
+            refuse(name, "a classifier of your own")
     elif not config.defense:
         refuse("classifier_epochs", "a classifier trained here, or with `defense`")
     if not config.black_box:

@@ -27,7 +27,7 @@ class _Number(flags.FloatParser):
             raise ValueError("division by zero") from error
 
 
-class _Pair(flags.ArgumentParser):
+class _Numbers(flags.ArgumentParser):
     """Numbers separated by commas: 0,255."""
 
     def __init__(self, number: Callable):
@@ -46,8 +46,9 @@ _PARSERS = {
     float: _Number,
     str: flags.ArgumentParser,
     list: flags.ListParser,
-    tuple[int, int]: lambda: _Pair(int),
-    tuple[float, float]: lambda: _Pair(float),
+    tuple[int, int]: lambda: _Numbers(int),
+    tuple[float, float]: lambda: _Numbers(float),
+    tuple[float, ...]: lambda: _Numbers(float),
 }
 
 
@@ -79,7 +80,7 @@ class Flags:
         """Adds a flag.
 
         Args:
-            kind: bool, int, float, str, list (by comma) or a tuple of two numbers.
+            kind: bool, int, float, str, list (by comma) or a tuple of numbers.
             default: the value if the flag is not given.
             help_text: one line; other flags stand in backticks.
             group: heading of `--help` below which it stands.

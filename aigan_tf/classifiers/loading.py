@@ -1,47 +1,84 @@
-"""Loads a user's classifier as a differentiable function from images to logits."""
+"""Takes a user's classifier from a file or from memory, as a differentiable function from images to logits."""
 
 import contextlib
-import functools
-import importlib.util
 import logging
-import pathlib
-import zipfile
 from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import layers
 
+from aigan_tf.classifiers import calling
 from aigan_tf.classifiers.architectures import ARCHITECTURES, frozen
+from aigan_tf.classifiers.model_files import load_keras, run_python
+from aigan_tf.classifiers.outputs import (
+    Outputs,
+    kind_of_outputs,
+    logits_by_arithmetic,
+    logits_in_graph,
+)
+from aigan_tf.classifiers.preprocessing import Preprocessing
 from aigan_tf.engine import saved_model
-from aigan_tf.engine.keras_graph import is_layer_graph, producer_of
 from aigan_tf.engine.saved_model import first_line
+from aigan_tf.engine.traced_graph import GraphClassifier, ends_in_a_call, with_calls_expanded
 from aigan_tf.errors import InputError
-from aigan_tf.files import require_regular_file, user_path
+from aigan_tf.files import user_path
 
-LEAST_PROBABILITY = 1e-30  # its logarithm is still finite in float32
+TOLERANCE = (
+    1e-2  # of an image's largest output: the same image in another batch differs by rounding, in float16 by this
+)
+
+
+class Refusals:
+    """Words the refusals of one classifier.
+
+    Args:
+        received: what it is called: the value of `setting`, or its path if it comes from no setting.
+        setting: the setting that gave it, or None.
+    """
+
+    def __init__(self, received: str, setting: str | None):
+        self.received = received
+        self.setting = setting
+
+    def __call__(self, problem: str, expected: str, fix: str) -> InputError:
+        """Returns the error."""
+        if self.setting is None:
+            return InputError(f"{self.received} {problem}", expected, fix)
+        return InputError(self.received, expected, fix, setting=self.setting, problem=problem)
+
+    @property
+    def name(self) -> str:
+        """What the classifier is called in warnings."""
+        return f"{self.setting}={self.received}" if self.setting else self.received
+
+    @contextlib.contextmanager
+    def of_misfits(self):
+        """Turns a `calling.Misfit` within the block into an `InputError`."""
+        try:
+            yield
+        except calling.Misfit as misfit:
+            raise self(*misfit.args) from misfit
 
 
 def load_classifier(
     path: str,
     example_images: np.ndarray,
-    num_classes: int,
-    pixel_range: tuple[float, float] = (0.0, 1.0),
+    num_classes: int | None,
+    preprocessing: Preprocessing = Preprocessing(),  # noqa: B008 - frozen
+    output: str | None = None,
     custom_objects: str | None = None,
     needs_gradient: bool = True,
     setting: str = "classifier",
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """Loads a classifier from a file, to be attacked.
 
-    A final softmax is removed, since saturated probabilities leave attacks without gradients. If it cannot be removed,
-    the logarithms of the probabilities are used, with a warning.
-
     Args:
-        path: a .keras file or a SavedModel folder.
+        path: a Keras model file (.keras, or HDF5 of any Keras) or a SavedModel folder.
         example_images: float32 `(n, height, width, channels)` in `[0, 1]`, to check its output on.
-        num_classes: number of classes of the data set.
-        pixel_range: the values it takes for black and for full intensity.
+        num_classes: number of classes of the data set; None accepts any.
+        preprocessing: from images to what it takes.
+        output: the name of the output to attack, if it has several.
         custom_objects: a Python file that registers its custom layers with
             `keras.saving.register_keras_serializable`; it is executed.
         needs_gradient: whether attacks follow its gradient, rather than query it as a black box.
@@ -55,32 +92,78 @@ def load_classifier(
     """
     if custom_objects:
         run_python(custom_objects)
-    if user_path(path).is_dir():
-        outputs_of = _load_saved_model(path, setting)
-    else:
-        outputs_of = frozen(_without_softmax(_load_fitting_model(path, example_images.shape[1:], setting)))
-    return checked_classifier(outputs_of, path, setting, example_images, num_classes, pixel_range, needs_gradient)
+    refusal = Refusals(path, setting)
+    if not user_path(path).is_dir():
+        model = _load_model_file(path, refusal)
+        return _checked(model, refusal, example_images, num_classes, preprocessing, output, needs_gradient)
+    loaded = _load_saved_model(path, refusal)
+    with refusal.of_misfits():
+        run, inputs = calling.signature_of(loaded)
+    run.model = loaded  # keeps its variables alive as long as the function
+    return _checked(run, refusal, example_images, num_classes, preprocessing, output, needs_gradient, inputs)
+
+
+def as_classifier(
+    model: keras.Model | Callable[[tf.Tensor], tf.Tensor],
+    example_images: np.ndarray,
+    num_classes: int | None,
+    preprocessing: Preprocessing = Preprocessing(),  # noqa: B008 - frozen
+    output: str | None = None,
+    needs_gradient: bool = True,
+    received: str = "",
+    setting: str | None = "classifier",
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Does the same as `load_classifier` for a model in memory, which is not changed, or any callable.
+
+    `received` is what it is called in errors; empty for the name of its type.
+    """
+    if isinstance(model, keras.Model):
+        with contextlib.suppress(Exception):  # the call below fails too, and its error is reported
+            model.built or model.build((None, *example_images.shape[1:]))
+    refusal = Refusals(received or type(model).__name__, setting)
+    return _checked(model, refusal, example_images, num_classes, preprocessing, output, needs_gradient)
+
+
+class TrainableLogits(keras.Model):
+    """A user's model as it is trained further: images in `[0, 1]` to logits. The model itself learns.
+
+    Args:
+        model: the user's.
+        preprocessing: from images to what it takes.
+        kind: what it puts out.
+    """
+
+    def __init__(self, model: keras.Model, preprocessing: Preprocessing, kind: Outputs):
+        super().__init__()
+        self.model = model
+        self.preprocessing = preprocessing
+        self.kind = kind
+
+    def call(self, images, training=None):
+        """Returns logits `(batch, num_classes)`."""
+        outputs = self.model(self.preprocessing(images), training=training)
+        logits = logits_in_graph(outputs, self.kind) if tf.inside_function() else None
+        return logits_by_arithmetic(outputs, self.kind) if logits is None else logits
 
 
 def load_for_training(
     path: str,
     example_images: np.ndarray,
-    pixel_range: tuple[float, float] = (0.0, 1.0),
+    preprocessing: Preprocessing = Preprocessing(),  # noqa: B008 - frozen
     custom_objects: str | None = None,
-) -> tuple[keras.Model, keras.Model]:
+) -> TrainableLogits:
     """Loads a classifier from a file, to be trained further.
 
     Args:
-        path, example_images, pixel_range, custom_objects: as in `load_classifier`, which has accepted it.
+        path, example_images, preprocessing, custom_objects: as in `load_classifier`, which has accepted it.
 
     Returns:
-        The model of the file, and a model from images in `[0, 1]` to logits around its layers. Once the second is
-        trained, `copy_weights_back` brings its weights into the first.
+        The model of the file, with its preprocessing and logits around it.
 
     Raises:
-        InputError: it is not a .keras file, or has nothing to train.
+        InputError: it is not a Keras model file, or has nothing to train.
     """
-    refusal = functools.partial(_refusal, path, "classifier")
+    refusal = Refusals(path, "classifier")
     if user_path(path).is_dir():
         raise refusal(
             "is a SavedModel, whose weights cannot be trained further",
@@ -89,273 +172,194 @@ def load_for_training(
         )
     if custom_objects:
         run_python(custom_objects)
-    model = _load_fitting_model(path, example_images.shape[1:], "classifier")
+    model = _load_model_file(path, refusal)
     if not model.trainable_variables:
         raise refusal("has no trainable weights", "some with `defense`", "make it trainable before saving it")
-    low, high = pixel_range
-    images = keras.Input(example_images.shape[1:])
-    outputs = _without_softmax(model)(layers.Rescaling(high - low, low)(images))
-    logits = keras.Model(images, outputs)
-    if _are_probabilities(np.asarray(logits(example_images))):
-        logits = keras.Model(images, keras.ops.log(keras.ops.maximum(outputs, LEAST_PROBABILITY)))
-    return model, logits
+    kind = kind_of_outputs(np.asarray(model(preprocessing(tf.constant(example_images)), training=False)))
+    trainable = TrainableLogits(model, preprocessing, kind)
+    trainable.build((None, *example_images.shape[1:]))
+    return trainable
 
 
-def copy_weights_back(model: keras.Model, logits: keras.Model) -> None:
-    """Copies trained weights into the model of the file; `load_for_training` returned both.
-
-    They share all layers except a last one whose softmax was split off.
-    """
-    inner = next(layer for layer in logits.layers if isinstance(layer, keras.Model))
-    if inner is not model:
-        last, linear = (producer_of(part.outputs[0]) for part in (model, inner))
-        if last.weights:  # not a Softmax layer, which the other model lacks
-            last.set_weights(linear.get_weights())
-
-
-def as_classifier(
-    model: keras.Model | Callable[[tf.Tensor], tf.Tensor],
-    example_images: np.ndarray,
-    num_classes: int | None,
-    pixel_range: tuple[float, float] = (0.0, 1.0),
-    needs_gradient: bool = True,
-) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Does the same as `load_classifier` for a model in memory, which is not changed, or any callable.
-
-    `num_classes` None accepts any number of outputs.
-    """
-    outputs_of = model
-    if isinstance(model, keras.Model):
-        with contextlib.suppress(Exception):  # the call below fails too, and its error is reported
-            model.built or model.build((None, *example_images.shape[1:]))
-        outputs_of = frozen(_without_softmax(model))
-    received = type(model).__name__
-    return checked_classifier(
-        outputs_of, received, "classifier", example_images, num_classes, pixel_range, needs_gradient
-    )
-
-
-def checked_classifier(
-    outputs_of: Callable[[tf.Tensor], tf.Tensor],
-    received: str,
-    setting: str | None,
-    example_images: np.ndarray,
-    num_classes: int | None,
-    pixel_range: tuple[float, float],
-    needs_gradient: bool,
-) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Checks a classifier's outputs on some images and returns it as images in `[0, 1]` to logits.
-
-    Args:
-        outputs_of: from images in `pixel_range`.
-        received: what it is called in errors: the value of `setting`, or its path if it comes from no setting.
-        setting: the setting that gave it, or None.
-        example_images, num_classes, pixel_range, needs_gradient: as in `load_classifier`.
-
-    Returns:
-        A callable from float32 images in `[0, 1]` to logits `(batch, num_classes)`.
-
-    Raises:
-        InputError: it fails on such images, its outputs do not fit, or it has no gradient.
-    """
-    low, high = pixel_range
-    refusal = functools.partial(_refusal, received, setting)
-
-    def classifier(images):
-        # float32: a model of mixed precision may return float16, in which small probabilities are zero.
-        return tf.cast(outputs_of(images * (high - low) + low), tf.float32)
-
-    try:
-        outputs = np.asarray(classifier(tf.constant(example_images)))
-    except Exception as error:  # whatever the model's own layers raise
-        raise refusal(
-            f"fails on images of {example_images.shape[1:]} ({first_line(error)})",
-            "a model that takes such images",
-            "choose the data set it was trained on, or resize the images with `image_size` in training",
-        ) from error
-    _check_outputs(outputs, len(example_images), num_classes, refusal)
-    if needs_gradient and not has_usable_gradient(classifier, example_images):
-        raise refusal(
-            "has no usable gradient",
-            "a finite gradient with respect to float32 images that is not zero everywhere, which attacks follow",
-            "attack it as a black box: give `black_box` in training, e.g. resnet20",
-        )
-    if _are_probabilities(outputs):
-        logging.getLogger(__name__).warning(
-            "%s returns probabilities and its softmax cannot be removed: their logarithms are used as logits.",
-            f"{setting}={received}" if setting else received,
-        )
-        return lambda images: tf.math.log(tf.maximum(classifier(images), LEAST_PROBABILITY))
-    return classifier
-
-
-def _refusal(received, setting, problem, expected, fix):
-    if setting is None:
-        return InputError(f"{received} {problem}", expected, fix)
-    return InputError(received, expected, fix, setting=setting, problem=problem)
-
-
-def _check_outputs(outputs, num_images, num_classes, refusal):
-    if num_classes is None and outputs.ndim == 2 and outputs.shape[1] > 1:
-        num_classes = outputs.shape[1]
-    if outputs.shape != (num_images, num_classes):
-        raise refusal(
-            f"returns outputs of shape {outputs.shape[1:]} per image",
-            f"({num_classes},), one logit per class of the data set",
-            "choose the data set it was trained on",
-        )
-    if not np.isfinite(outputs).all():
-        raise refusal("returns NaN or infinite outputs", "finite logits", "check the model and `input_range`")
-
-
-def has_usable_gradient(classifier: Callable[[tf.Tensor], tf.Tensor], images: np.ndarray) -> bool:
-    """Whether the gradient of the strongest logit with respect to the images exists, is finite, and is not zero everywhere.
-
-    Args:
-        classifier: images in `[0, 1]` to logits.
-        images: float32 `(n, height, width, channels)` in `[0, 1]`.
-    """
-    images = tf.constant(images)
-    with tf.GradientTape() as tape:
-        tape.watch(images)
-        strongest = tf.reduce_max(classifier(images), axis=-1)
-    gradient = tape.gradient(strongest, images)
-    return gradient is not None and bool(np.isfinite(gradient).all() and np.any(gradient))
-
-
-def _are_probabilities(outputs):
-    return outputs.min() >= 0 and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3)
-
-
-def python_file(file: str) -> pathlib.Path:
-    """Returns the path of a file of `custom_objects`.
-
-    Raises:
-        InputError: it does not exist, or is not a Python file.
-    """
-    source = user_path(file)
-    if not source.is_file() or source.suffix != ".py":
-        raise InputError(
-            file,
-            "an existing file whose name ends in .py",
-            "correct the path",
-            setting="custom_objects",
-            problem="is not a Python file",
-        )
-    return source
-
-
-def run_python(file: str) -> None:
-    """Runs a Python file that registers custom layers.
-
-    Raises:
-        InputError: it is not a Python file, or it fails.
-    """
-    spec = importlib.util.spec_from_file_location("aigan_tf_custom_objects", python_file(file))
-    try:
-        spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    except (Exception, SystemExit) as error:
-        reason = "it exits" if isinstance(error, SystemExit) else first_line(error)
-        raise InputError(
-            file,
-            "Python that registers the classifier's custom layers",
-            "correct it",
-            setting="custom_objects",
-            problem=f"fails ({reason})",
-        ) from error
-
-
-def load_keras(path: pathlib.Path) -> keras.Model:
-    """Returns the model of a .keras file, after checking the checksums of this zip archive, which Keras ignores.
-
-    Raises:
-        Exception: anything that Keras raises; OSError or `zipfile.BadZipFile` if the file is not one, or is damaged.
-    """
-    require_regular_file(path)
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged:
-            raise zipfile.BadZipFile(f"{damaged} in it is damaged")
-    return keras.models.load_model(path, compile=False, safe_mode=True)
-
-
-def _load_fitting_model(path, image_shape, setting):
-    """Returns the model of a user's .keras file, which takes images of this shape."""
-    refusal = functools.partial(_refusal, path, setting)
+def _load_model_file(path, refusal):
     source = user_path(path)
     if not source.is_file():
         raise refusal(
             "does not exist",
-            f"one of {', '.join(ARCHITECTURES)}, a .keras file or a SavedModel folder",
+            f"one of {', '.join(ARCHITECTURES)}, a Keras model file or a SavedModel folder",
             "correct it",
         )
     try:
-        model = load_keras(source)
+        return load_keras(source)
     except Exception as error:  # whatever Keras, HDF5 or the model's own layers raise
         raise refusal(
             f"cannot be loaded ({first_line(error)})",
-            "a Keras 3 .keras file",
-            "save it with model.save; name the file that registers its custom layers with `custom_objects`",
+            "a model file of Keras 3, or .h5 of Keras 2, of Keras's own layers and activations",
+            "name the file that registers its own ones with `custom_objects`, or export a SavedModel by model.export",
         ) from error
-    shape = getattr(model, "input_shape", None)
-    if isinstance(shape, tuple) and (
-        len(shape) != 4 or any(a not in (None, b) for a, b in zip(shape[1:], image_shape, strict=True))
-    ):
-        resizable = shape[-1:] == tuple(image_shape[-1:])
-        raise refusal(
-            f"takes images of {shape[1:]}",
-            f"a model for images of {tuple(image_shape)}, as in the data set",
-            "resize them with `image_size`" if resizable else "choose another `dataset`",
-        )
-    return model
 
 
-def _without_softmax(model):
-    """Returns the model up to its logits if its layers can be taken apart, else the model itself."""
-    if not is_layer_graph(model) or not model.built or len(model.inputs) + len(model.outputs) != 2:
-        return model
-    last = producer_of(model.outputs[0])
-    kind = type(last)
-    if kind is layers.Softmax:
-        return keras.Model(model.inputs[0], last.input)
-    # Only for these is it known what `activation` means, and that it may be None.
-    if kind not in (layers.Activation, layers.Dense, layers.Conv2D) or last.activation is not keras.activations.softmax:
-        return model
-    if kind is layers.Activation:
-        return keras.Model(model.inputs[0], last.input)
-    linear = last.__class__.from_config({**last.get_config(), "activation": None, "name": f"{last.name}_logits"})
-    logits = linear(last.input)
-    linear.set_weights(last.get_weights())
-    return keras.Model(model.inputs[0], logits)
-
-
-def _load_saved_model(path, setting):
-    refusal = functools.partial(_refusal, path, setting)
+def _load_saved_model(path, refusal):
     source = user_path(path)
     if (source / "classifier.keras").is_file() and not (source / "saved_model.pb").exists():
         raise refusal("is a run's folder", "a file or a SavedModel folder", f"give {source / 'classifier.keras'}")
     try:
-        loaded = saved_model.load(source)
-        signature = loaded.signatures["serving_default"]
+        return saved_model.load(source)
     except Exception as error:  # whatever TensorFlow raises for a damaged folder
         raise refusal(
             f"cannot be loaded ({first_line(error)})",
             "a SavedModel with the signature serving_default",
             "export it with model.export",
         ) from error
-    _, inputs = signature.structured_input_signature
-    outputs = signature.structured_outputs
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise refusal(
-            f"has {len(inputs)} inputs and {len(outputs)} outputs",
-            "one of each, images and logits",
-            "export such a signature",
-        )
-    ((name, spec),) = inputs.items()
+
+
+def _checked(model, refusal, example_images, num_classes, preprocessing, output, needs_gradient, inputs=None):
+    """Returns a model as images in `[0, 1]` to logits, after checking all that is asked of it on some images."""
+    image_shape, examples = tuple(example_images.shape[1:]), tf.constant(example_images)
+    preprocessing.check(image_shape[-1])
+    inputs = calling.inputs_of(model) if inputs is None else inputs
+    run = frozen(model) if isinstance(model, keras.Model) else calling.in_inference_mode(model)
+    with refusal.of_misfits():
+        called = calling.called_with_images(run, inputs, image_shape)
+        try:
+            first = called(preprocessing(examples))
+        except Exception as error:  # whatever the model's own layers raise
+            raise refusal(
+                f"fails on images of {image_shape} ({first_line(error)})",
+                "a model that takes such images",
+                "choose the data set it was trained on, or resize the images with `image_size` in training",
+            ) from error
+        chosen = calling.chosen_output(first, output, getattr(model, "output_names", None))
+    outputs = _check_outputs(np.asarray(chosen(first)), len(examples), num_classes, refusal)
 
     def outputs_of(images):
-        return next(iter(signature(**{name: tf.cast(images, spec.dtype)}).values()))
+        outputs_ = chosen(called(preprocessing(images)))
+        return tf.ensure_shape(tf.reshape(outputs_, (-1, outputs.shape[-1])), (None, outputs.shape[-1]))
 
-    outputs_of.model = loaded  # keeps its variables alive as long as the function
-    return outputs_of
+    _check_steadiness(outputs_of, examples, outputs, refusal)
+    logits_of = _logits_function(outputs_of, kind_of_outputs(outputs), outputs, examples, refusal)
+    classifier = GraphClassifier(logits_of)
+    if needs_gradient:
+        _check_gradient(classifier, example_images, refusal)
+    return classifier
+
+
+def _check_outputs(outputs, num_images, num_classes, refusal):
+    """Returns outputs `(n, num_classes)`, or `(n, 1)` of a binary classifier, if they are such."""
+    shape = outputs.shape[1:]
+    columns = num_classes or (outputs.shape[1] if outputs.ndim == 2 else 2)
+    if len(outputs) != num_images or (shape != (columns,) and not (columns <= 2 and shape in ((), (1,)))):
+        raise refusal(
+            f"returns outputs of shape {shape} per image",
+            f"({columns},), one logit per class of the data set",
+            "choose the data set it was trained on",
+        )
+    if outputs.dtype.kind != "f":
+        raise refusal(f"returns {outputs.dtype}", "logits or probabilities, as floats", "leave out its argmax")
+    if not np.isfinite(outputs).all():
+        lost = np.sum(~np.isfinite(outputs.reshape(num_images, -1)).all(axis=-1))
+        raise refusal(
+            f"returns NaN or infinite outputs on {lost} of {num_images} images",
+            "finite logits",
+            "check the model and `input_range`",
+        )
+    return outputs.reshape(num_images, -1)
+
+
+def _check_steadiness(outputs_of, images, outputs, refusal):
+    """Refuses a classifier whose answer to an image is not always the same."""
+
+    def changed(others):
+        difference = np.abs(np.asarray(others, np.float32) - np.asarray(outputs, np.float32))
+        scale = np.maximum(np.abs(outputs.astype(np.float32)).max(axis=-1, keepdims=True), 1e-3)
+        return int(np.sum((difference > TOLERANCE * scale).any(axis=-1)))
+
+    for problem, fix, others in (
+        ("gives two answers to the same images", "call it in inference mode, with training=False", outputs_of(images)),
+        (
+            "answers by what else is in the batch",
+            "call it in inference mode, with fixed statistics",
+            tf.concat([outputs_of(images[i : i + 1]) for i in range(len(images))], axis=0),
+        ),
+    ):
+        if count := changed(others):
+            raise refusal(f"{problem}, on {count} of {len(images)}", "one answer to an image", fix)
+
+
+def _logits_function(outputs_of, kind, outputs, examples, refusal):
+    """Returns images to logits: what the last operation took, if outputs are probabilities and a graph shows it."""
+    if kind is Outputs.LOGITS:
+        return lambda images: logits_by_arithmetic(outputs_of(images), kind)
+    spec = tf.TensorSpec((None, *examples.shape[1:]))
+    found = _without_last_operation(outputs_of, kind, outputs, examples)
+    if found is None and _trace(lambda images: ends_in_a_call(outputs_of(images)), spec):
+        with contextlib.suppress(Exception):  # then the calls stay, as the message below says
+            found = _without_last_operation(with_calls_expanded(outputs_of, spec), kind, outputs, examples)
+            found = found and tf.function(found, input_signature=[spec])
+    if found is None or (outputs.shape[-1] > 1 and kind is Outputs.SIGMOID):
+        how = "their logarithms are used as logits" if found is None else "their logits are attacked"
+        logging.getLogger(__name__).warning("%s returns %s: %s.", refusal.name, kind.value, how)
+    return found or (lambda images: logits_by_arithmetic(outputs_of(images), kind))
+
+
+def _without_last_operation(outputs_of, kind, outputs, examples):
+    """Returns images to logits without the softmax or sigmoid at the end of a graph; None if there is none to see."""
+
+    def logits_of(images):
+        return logits_in_graph(outputs_of(images), kind)
+
+    if _trace(lambda images: logits_of(images) is None, tf.TensorSpec((None, *examples.shape[1:]))):
+        return None
+    logits = tf.function(logits_of)(examples)
+    again = tf.nn.softmax(logits) if kind is Outputs.SOFTMAX else tf.nn.sigmoid(logits[:, -outputs.shape[-1] :])
+    same = np.allclose(again, outputs, atol=5e-3)  # something between the operation and the outputs may change them
+    return logits_of if same else None
+
+
+def _trace(question, spec):
+    """Returns what a function of symbolic images answers while it is traced."""
+    answers = []
+
+    def traced(images):
+        answers.append(question(images))
+
+    tf.function(traced).get_concrete_function(spec)
+    return answers[-1]
+
+
+def _check_gradient(classifier, images, refusal):
+    """Refuses a classifier without a gradient, and warns of one that has none on some images."""
+    usable = usable_gradients(classifier, images)
+    if not usable.any():
+        raise refusal(
+            "has no usable gradient",
+            "a finite gradient with respect to float32 images that is not zero everywhere, which attacks follow",
+            "attack it as a black box: give `black_box` in training, e.g. resnet20",
+        )
+    if not usable.all():
+        logging.getLogger(__name__).warning(
+            "%s has no gradient on %d of %d images, so that attacks cannot move them; its probabilities may be saturated.",
+            refusal.name,
+            np.sum(~usable),
+            len(usable),
+        )
+
+
+def usable_gradients(classifier: Callable[[tf.Tensor], tf.Tensor], images: np.ndarray) -> np.ndarray:
+    """Returns which images have a gradient that attacks can follow, bool `(n,)`: finite, and not zero everywhere.
+
+    It is that of the strongest logit above the mean of all.
+
+    Args:
+        classifier: images in `[0, 1]` to logits.
+        images: float32 `(n, height, width, channels)` in `[0, 1]`.
+    """
+
+    images = tf.constant(images)
+    classifier = GraphClassifier(classifier)
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        logits = classifier(images)
+        margin = tf.reduce_max(logits, axis=-1) - tf.reduce_mean(logits, axis=-1)
+    gradient = np.asarray(tape.gradient(margin, images)).reshape(len(images), -1)
+    return np.isfinite(gradient).all(axis=-1) & gradient.any(axis=-1)

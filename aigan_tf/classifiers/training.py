@@ -10,14 +10,9 @@ import keras
 from aigan_tf.build import build_aigan
 from aigan_tf.classifiers import architectures
 from aigan_tf.classifiers.adversarial_training import AdversarialTraining, GeneratorTraining
-from aigan_tf.classifiers.loading import (
-    checked_classifier,
-    copy_weights_back,
-    load_classifier,
-    load_for_training,
-    load_keras,
-    python_file,
-)
+from aigan_tf.classifiers.loading import TrainableLogits, as_classifier, load_classifier, load_for_training
+from aigan_tf.classifiers.model_files import load_keras, python_file
+from aigan_tf.classifiers.preprocessing import Preprocessing
 from aigan_tf.config import Config, is_built_in
 from aigan_tf.data.batches import evaluation_batches, training_batches
 from aigan_tf.data.datasets import ImageDataset
@@ -65,11 +60,10 @@ def hardened_classifier(config: Config, dataset: ImageDataset, folder: Workdir) 
     """
     if not folder.classifier.exists():
         keras.utils.set_random_seed(config.seed)
-        model, logits = own_trainable_classifier(config, dataset)
+        trainee = own_trainable_classifier(config, dataset)
         recipe = dataclasses.replace(HARDENING, max_shift=config.max_shift)
-        _train(logits, recipe, f"Hardening {config.classifier}", config, dataset, folder)
-        copy_weights_back(model, logits)
-        _save(model, folder)
+        _train(trainee, recipe, f"Hardening {config.classifier}", config, dataset, folder)
+        _save(trainee.model, folder)
     return existing_classifier(config, dataset, folder)
 
 
@@ -192,20 +186,21 @@ def own_classifier(
         str(path or config.classifier),
         _examples(dataset),
         dataset.num_classes,
-        config.input_range,
+        Preprocessing.of(config),
+        config.classifier_output,
         config.custom_objects,
         needs_gradient=needs_gradient and not (config.black_box and not config.defense),
         setting=setting,
     )
 
 
-def own_trainable_classifier(config: Config, dataset: ImageDataset) -> tuple[keras.Model, keras.Model]:
-    """Returns the user's own classifier, to be trained further: the model, and one from images in `[0, 1]` to logits.
+def own_trainable_classifier(config: Config, dataset: ImageDataset) -> TrainableLogits:
+    """Returns the user's own classifier, to be trained further.
 
     Raises:
         InputError: it cannot be trained.
     """
-    return load_for_training(config.classifier, _examples(dataset), config.input_range, config.custom_objects)
+    return load_for_training(config.classifier, _examples(dataset), Preprocessing.of(config), config.custom_objects)
 
 
 def existing_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -> Callable:
@@ -221,17 +216,22 @@ def existing_classifier(config: Config, dataset: ImageDataset, folder: Workdir) 
             folder.compare(dataclasses.asdict(config), digests)
         return own_classifier(config, dataset, path=folder.classifier if config.defense else None)
     try:
-        classifier = architectures.frozen(load_keras(folder.classifier))
+        model = load_keras(folder.classifier)
     except Exception as error:  # whatever Keras raises for a damaged file
         raise InputError(
             f"{folder.classifier} cannot be loaded ({first_line(error)})",
             "the classifier train.py saved",
             "restore it, or delete it and run train.py again",
         ) from error
-    checked_classifier(
-        classifier, str(folder.classifier), None, _examples(dataset), dataset.num_classes, (0.0, 1.0), False
+    as_classifier(
+        model,
+        _examples(dataset),
+        dataset.num_classes,
+        needs_gradient=False,
+        received=str(folder.classifier),
+        setting=None,
     )
-    return classifier  # the frozen model itself, since a surrogate is trained further
+    return architectures.frozen(model)  # the model itself, since a surrogate is trained further
 
 
 def _examples(dataset):

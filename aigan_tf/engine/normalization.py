@@ -116,6 +116,7 @@ def _can_fold(conv, norm) -> bool:
     """Whether `norm` alone takes the output of `conv`, and normalises its channels."""
     return (
         type(conv) is layers.Conv2D
+        and len(conv.weights) == 1 + conv.use_bias  # LoRA and quantisation add others
         and conv.activation is keras.activations.linear
         and conv.data_format == "channels_last"
         and norm.axis in (-1, 3)

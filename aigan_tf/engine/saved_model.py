@@ -4,9 +4,11 @@ import contextlib
 import logging
 import pathlib
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2  # no public name; if it moves, importing this module fails
 
 from aigan_tf.engine.file_errors import file_errors
 from aigan_tf.errors import graph_refusal
@@ -19,9 +21,31 @@ def save(module: tf.Module, path: pathlib.Path, signatures: Mapping) -> None:
 
 
 def load(path: pathlib.Path):
-    """`tf.saved_model.load` without the traceback it logs if a fingerprint cannot be read."""
+    """`tf.saved_model.load` without the traceback it logs if a fingerprint cannot be read; also what Keras 2 saved."""
     with _logging_from(logging.CRITICAL, logging.getLogger("absl")):
-        return tf.saved_model.load(str(path))
+        try:
+            return tf.saved_model.load(str(path))
+        except AttributeError as error:
+            if "add_slot" not in str(error):
+                raise
+        with tempfile.TemporaryDirectory() as folder:
+            _link_without_slots(path, pathlib.Path(folder))
+            return tf.saved_model.load(folder)
+
+
+def _link_without_slots(source: pathlib.Path, folder: pathlib.Path) -> None:
+    """Makes a folder that stands for a SavedModel of Keras 2 without the slots of its optimizer.
+
+    Only an optimizer of Keras 2, which is not installed, could take them.
+    """
+    for entry in source.iterdir():
+        if entry.name not in ("saved_model.pb", "fingerprint.pb"):
+            (folder / entry.name).symlink_to(entry.absolute())
+    saved = saved_model_pb2.SavedModel.FromString((source / "saved_model.pb").read_bytes())
+    for graph in saved.meta_graphs:
+        for node in graph.object_graph_def.nodes:
+            node.ClearField("slot_variables")
+    (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
 
 
 @contextlib.contextmanager

@@ -5,13 +5,12 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 
-import tensorflow as tf
-
 from aigan_tf import provenance
 from aigan_tf.classifiers import accuracy, training
 from aigan_tf.config import FORMAT, Config
 from aigan_tf.data import datasets
 from aigan_tf.data.datasets import ImageDataset
+from aigan_tf.engine.traced_graph import GraphClassifier
 from aigan_tf.errors import InputError, say
 from aigan_tf.evaluation import caveats, foolbox_attacks, html_page, tables
 from aigan_tf.evaluation.attacks import ADVGAN, ATTACKS, GENERATOR, GENERATOR_ATTACKS, ExportedGenerator, build_attacks
@@ -108,7 +107,7 @@ def _loaded(folder, config, dataset, attacks, num_examples):
     if num_examples is None:
         num_examples = 0 if set(attacks) <= GENERATOR_ATTACKS.keys() else COMPARED_EXAMPLES
     # One graph for all attacks, each of which would trace its own.
-    classifier = tf.function(training.existing_classifier(config, dataset, folder), reduce_retracing=True)
+    classifier = GraphClassifier(training.existing_classifier(config, dataset, folder))
     dataset = dataclasses.replace(dataset, test=dataset.test.take(slice(0, num_examples or None)))
     accuracy.check_accuracy(classifier, dataset.test, dataset.num_classes)
     return FinishedRun(folder, config, dataset, classifier)

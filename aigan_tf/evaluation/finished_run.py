@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-from aigan_tf.classifiers.loading import has_usable_gradient
+from aigan_tf.classifiers.loading import usable_gradients
 from aigan_tf.config import Config
 from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.evaluation.evaluation_set import EvaluationSet
@@ -40,4 +40,4 @@ class FinishedRun:
     @functools.cached_property
     def has_gradient(self) -> bool:
         """Whether the classifier has a gradient that attacks can follow."""
-        return has_usable_gradient(self.classifier, self.dataset.test.take(slice(0, 16)).as_float())
+        return bool(usable_gradients(self.classifier, self.dataset.test.take(slice(0, 16)).as_float()).any())

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from aigan_tf.engine.traced_graph import GraphClassifier
+
 PGD_STEPS = 40
 # In the space that cw searches, black and white lie 7.25 from the middle, so 400 steps of 0.02 reach them from anywhere.
 # Longer steps overshoot: on CIFAR-10, steps of 0.1 found images five times as far away as steps of 0.01.
@@ -28,7 +30,7 @@ def foolbox_attack(
 
     Args:
         name: a key of `DESCRIPTIONS`. fgsm and pgd stay within `epsilon`; cw (Carlini and Wagner, L2) has no such budget.
-        classifier: images in `[0, 1]` to logits, in inference mode; a tf.function is used as it is, so that
+        classifier: images in `[0, 1]` to logits, in inference mode; a `GraphClassifier` is used as it is, so that
             several attacks can share its traces.
         epsilon: L-infinity budget as a fraction of the pixel range.
         targeted: whether to reach the given classes, or to leave them.
@@ -47,8 +49,8 @@ def foolbox_attack(
         "cw": functools.partial(foolbox.attacks.L2CarliniWagnerAttack, **CW_SETTINGS),
     }
     attack = attacks[name]()
-    if not isinstance(classifier, tf.types.experimental.PolymorphicFunction):
-        classifier = tf.function(classifier, reduce_retracing=True)
+    if not isinstance(classifier, GraphClassifier):
+        classifier = GraphClassifier(classifier)  # foolbox differentiates outside graphs
     model = foolbox.TensorFlowModel(classifier, bounds=(0, 1))
     criterion = foolbox.criteria.TargetedMisclassification if targeted else foolbox.criteria.Misclassification
     budget = None if name == "cw" else epsilon

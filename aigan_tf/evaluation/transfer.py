@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from aigan_tf.classifiers import architectures, training
-from aigan_tf.classifiers.loading import run_python
+from aigan_tf.classifiers.model_files import run_python
 from aigan_tf.config import is_built_in
 from aigan_tf.errors import InputError
 from aigan_tf.evaluation.finished_run import FinishedRun

@@ -1,0 +1,139 @@
+"""Reads Keras's model files of every age, and the Python that registers their custom layers."""
+
+import importlib.util
+import inspect
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+import zipfile
+
+import h5py
+import keras
+
+from aigan_tf.engine.saved_model import first_line
+from aigan_tf.errors import InputError
+from aigan_tf.files import require_regular_file, user_path
+
+HDF5_START = b"\x89HDF\r\n\x1a\n"
+# Written by Keras 2 into layers for which they mean nothing, and refused there by Keras 3.
+OBSOLETE = {
+    "groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint", "rng_type", "query_shape", "key_shape",
+    "value_shape", "softmax_robust_masking",
+}  # fmt: skip
+SHAPE_KEYS = ("batch_input_shape", "batch_shape")
+
+
+def load_keras(path: pathlib.Path) -> keras.Model:
+    """Returns the model of a file, in the format that its first bytes tell: .keras, or HDF5 of any Keras.
+
+    Raises:
+        Exception: anything that Keras or HDF5 raises; OSError or `zipfile.BadZipFile` if the file is neither, or damaged.
+    """
+    require_regular_file(path)
+    with open(path, "rb") as file:
+        is_hdf5 = file.read(len(HDF5_START)) == HDF5_START
+    if not is_hdf5 and not zipfile.is_zipfile(path):
+        raise OSError("it is neither a .keras file nor HDF5")
+    if not is_hdf5:
+        _check_archive(path)
+    with tempfile.TemporaryDirectory() as folder:
+        named = pathlib.Path(folder) / ("model.h5" if is_hdf5 else "model.keras")  # Keras goes by the ending
+        os.symlink(path.absolute(), named)
+        if is_hdf5:
+            _update_config(named)
+        return keras.models.load_model(named, compile=False, safe_mode=True)
+
+
+def _check_archive(path):
+    """Checks the checksums of a zip archive, which Keras ignores."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged:
+        raise zipfile.BadZipFile(f"{damaged} in it is damaged")
+
+
+def _update_config(link):
+    """Puts a copy in place of a link to an HDF5 file of Keras 2 whose configuration Keras 3 does not understand."""
+    with h5py.File(link) as file:
+        written = file.attrs.get("model_config")
+    if written is None:
+        raise OSError("it holds weights without a model")
+    config = json.loads(written)
+    _update(config)
+    if config == json.loads(written):
+        return
+    source = link.resolve()
+    link.unlink()
+    shutil.copyfile(source, link)
+    with h5py.File(link, "r+") as file:
+        file.attrs["model_config"] = json.dumps(config)
+
+
+def _update(layer):
+    """Changes the configuration of a layer of Keras 2, and of the layers in it, to what Keras 3 understands."""
+    config = layer.get("config")
+    if layer.get("class_name") == "Sequential" and isinstance(config, list):  # before Keras 2.2.3
+        layer["config"] = config = {"name": "sequential", "layers": config}
+    if not isinstance(config, dict):
+        return
+    for key in [key for key in config if not _accepts(getattr(keras.layers, layer["class_name"], None), key)]:
+        del config[key]
+    layers = [each for each in (*config.get("layers", ()), config.get("layer")) if isinstance(each, dict)]
+    if layer["class_name"] == "Sequential" and layers and layers[0]["class_name"] != "InputLayer":
+        shape = next((layers[0]["config"][key] for key in SHAPE_KEYS if key in layers[0].get("config", ())), None)
+        if shape is not None:
+            config["layers"].insert(0, {"class_name": "InputLayer", "config": {"batch_shape": shape}})
+    for inner in layers:
+        if inner["class_name"] != "InputLayer" and isinstance(inner.get("config"), dict):
+            for key in SHAPE_KEYS:
+                inner["config"].pop(key, None)
+        _update(inner)
+
+
+def _accepts(kind, key):
+    """Whether a class of layers takes an argument; any that is not Keras's own is trusted with its own."""
+    if not isinstance(kind, type) or issubclass(kind, keras.Model):
+        return True
+    parameters = inspect.signature(kind).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return key in parameters or (takes_any and key not in OBSOLETE)
+
+
+def python_file(file: str) -> pathlib.Path:
+    """Returns the path of a file of `custom_objects`.
+
+    Raises:
+        InputError: it does not exist, or is not a Python file.
+    """
+    source = user_path(file)
+    if not source.is_file() or source.suffix != ".py":
+        raise InputError(
+            file,
+            "an existing file whose name ends in .py",
+            "correct the path",
+            setting="custom_objects",
+            problem="is not a Python file",
+        )
+    return source
+
+
+def run_python(file: str) -> None:
+    """Runs a Python file that registers custom layers.
+
+    Raises:
+        InputError: it is not a Python file, or it fails.
+    """
+    spec = importlib.util.spec_from_file_location("aigan_tf_custom_objects", python_file(file))
+    try:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    except (Exception, SystemExit) as error:
+        reason = "it exits" if isinstance(error, SystemExit) else first_line(error)
+        raise InputError(
+            file,
+            "Python that registers the classifier's custom layers",
+            "correct it",
+            setting="custom_objects",
+            problem=f"fails ({reason})",
+        ) from error

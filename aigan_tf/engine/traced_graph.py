@@ -1,0 +1,96 @@
+"""The graph into which TensorFlow traces a classifier: what its last operation takes, and gradients in it."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+# These only move, copy or convert what an activation gave.
+_PASSED = ("Identity", "Reshape", "Squeeze", "Cast", "EnsureShape", "CheckNumerics")
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+
+
+def input_of_last(kind: str, outputs: tf.Tensor) -> tf.Tensor | None:
+    """Returns what the operation at the end of a graph takes, or None if the graph ends otherwise.
+
+    Args:
+        kind: TensorFlow's name of an elementwise or row-wise operation: "Softmax", "Sigmoid".
+        outputs: symbolic `(batch, n)`, as it is while a function is traced.
+
+    Returns:
+        The dtype and shape of `outputs`. Casts and reshapes behind the operation are passed over, as long as the last
+        axis stays what it is.
+    """
+    last = _last_operation(outputs)
+    if last.type != kind:
+        return None
+    given = last.inputs[0]
+    if given.shape.rank is None or given.shape[-1] != outputs.shape[-1]:
+        return None
+    return tf.reshape(tf.cast(given, outputs.dtype), (-1, outputs.shape[-1]))
+
+
+def ends_in_a_call(outputs: tf.Tensor) -> bool:
+    """Whether the end of a graph is hidden in a function that it calls, as in a SavedModel."""
+    return _last_operation(outputs).type in _CALLS
+
+
+def _last_operation(outputs):
+    operation = outputs.op
+    while operation.type in _PASSED:
+        operation = operation.inputs[0].op
+    return operation
+
+
+def with_calls_expanded(function: Callable[[tf.Tensor], tf.Tensor], spec: tf.TensorSpec) -> Callable:
+    """Returns a function of one tensor with the functions that it calls expanded, its variables as constants.
+
+    It is for use inside a `tf.function` of its own: gradient tapes do not see imported operations, but see the call.
+
+    Raises:
+        Exception: TensorFlow cannot expand it, for instance above the 2 GB of a graph.
+    """
+    # No public name expands calls. If it moves, the softmax of a SavedModel stays, as the caller's fallback allows.
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    traced = tf.function(function).get_concrete_function(spec)
+    definition = convert_variables_to_constants_v2(traced, lower_control_flow=False).graph.as_graph_def()
+    (source,) = (tensor.name for tensor in traced.inputs if tensor.dtype != tf.resource)
+    result = traced.outputs[0].name
+
+    def expanded(inputs):
+        return tf.graph_util.import_graph_def(definition, {source: inputs}, [result], name="classifier")[0]
+
+    return expanded
+
+
+class GraphClassifier:
+    """A classifier that is computed in graphs, and outside of them differentiated with respect to the images alone.
+
+    Outside a graph, TensorFlow computes the gradients of all weights too. That costs a third more, and TensorFlow 2.21
+    corrupts memory in that of a strided 1 x 1 convolution on a CPU. The gradient computes the logits a second time.
+
+    Args:
+        classifier: a function of float32 `(batch, height, width, channels)` to logits `(batch, num_classes)`.
+    """
+
+    def __init__(self, classifier: Callable[[tf.Tensor], tf.Tensor]):
+        self.classifier = classifier
+        self._logits = tf.function(classifier, reduce_retracing=True)
+        self._gradient = tf.function(self._gradient_of, reduce_retracing=True)
+
+    def __call__(self, images):
+        """Returns the logits of images."""
+        return self.classifier(images) if tf.inside_function() else self._outside_graphs(images)
+
+    @tf.custom_gradient
+    def _outside_graphs(self, images):
+        def gradient(upstream, variables=()):  # TensorFlow hands over the weights, whose gradient nobody needs
+            return self._gradient(images, upstream), [None] * len(variables)
+
+        return self._logits(images), gradient
+
+    def _gradient_of(self, images, upstream):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            logits = self.classifier(images)
+        return tape.gradient(logits, images, upstream, unconnected_gradients=tf.UnconnectedGradients.ZERO)

@@ -69,7 +69,8 @@ def beyond_bounds():
             values += [math.nan, math.inf, 10**400] if numbers[0] is float else [MAX_INT + 1, 1.0]
             values += [True, "1"]
         if len(numbers) > 1:
-            values = [value for one in values for value in ([one, 8], [8, one])] + [8, (8,), (8, 8, 8), "8,8"]
+            counts = [(), "8,8", 8] if ... in numbers else [8, (8,), (8, 8, 8), "8,8"]
+            values = [value for one in values for value in ([one, 8], [8, one])] + counts
         if kind is str:
             values += ["", " ", 5, ["a"]]
         if kind is bool:
@@ -135,6 +136,7 @@ ANY = {
     str: st.sampled_from(["", "digits", "targeted", "untargeted", "pgd"]) | st.text(),
     tuple[int, int]: st.tuples(st.integers(0, 9), st.integers()),
     tuple[float, float]: st.tuples(st.floats(0, 9), st.floats()),
+    tuple[float, ...]: st.lists(st.floats()).map(tuple),
 }
 VALUES = {field.name: ANY[kind_of(field)] | st.none() for field in FIELDS}
 

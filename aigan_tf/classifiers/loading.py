@@ -195,7 +195,7 @@ def _load_model_file(path, refusal):
         raise refusal(
             f"cannot be loaded ({first_line(error)})",
             "a model file of Keras 3, or .h5 of Keras 2, of Keras's own layers and activations",
-            "name the file that registers its own ones with `custom_objects`, or export a SavedModel by model.export",
+            f'name the file that registers its own ones with `custom_objects`, or see {calling.PAGE}, "Layers of your own"',
         ) from error
 
 

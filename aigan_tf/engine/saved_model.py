@@ -30,7 +30,8 @@ def load(path: pathlib.Path):
                 raise
         with tempfile.TemporaryDirectory() as folder:
             _link_without_slots(path, pathlib.Path(folder))
-            return tf.saved_model.load(folder)
+            # Its checkpoint holds the slots still; TensorFlow would warn of each.
+            return tf.saved_model.load(folder, options=tf.saved_model.LoadOptions(allow_partial_checkpoint=True))
 
 
 def _link_without_slots(source: pathlib.Path, folder: pathlib.Path) -> None:
@@ -59,11 +60,15 @@ def _logging_from(level: int, logger: logging.Logger) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """Returns the first line of an error's message, without what Keras and TensorFlow add; at most 200 characters."""
+    """Returns the first line of an error's message, without what Keras and TensorFlow add; at most 200 characters.
+
+    Of a longer line, the whole sentences.
+    """
     text = error.message if isinstance(error, tf.errors.OpError) else str(error)
     if of_keras := re.search(r"\x1b\[1m(.*?)\x1b\[0m", text, re.DOTALL):  # the call's arguments follow
         text = of_keras[1]
     elif isinstance(error, tf.errors.OpError):
         text = graph_refusal(text)
     text = re.sub(r"\{\{.*?\}\}", "", text.rsplit("Exception encountered: ", 1)[-1]).strip()
-    return (text or type(error).__name__).splitlines()[0][:200]
+    line = (text or type(error).__name__).splitlines()[0]
+    return line if len(line) <= 200 else line[:200].rpartition(". ")[0] or line[:200]

@@ -1,5 +1,7 @@
 """Classifiers that take and give something else than one batch of images and one of logits."""
 
+import pathlib
+
 import keras
 import numpy as np
 import pytest
@@ -105,16 +107,31 @@ MISFITS = {
     "Encoded pictures": [tf.TensorSpec((None,), tf.string, name="a")],
     "Another shape": [tf.TensorSpec((None, 216), tf.float32, name="a")],
 }
+THEIRS = {
+    "Several inputs": lambda inputs, training: inputs[0][:, 0, 0] * inputs[1],
+    "Encoded pictures": lambda files: tf.map_fn(
+        lambda file: tf.cast(tf.io.decode_png(file)[0, 0], tf.float32), files, fn_output_signature=tf.float32
+    ),
+    "Another shape": lambda flat, training: flat[:, :3],
+}
 
 
 @pytest.mark.parametrize("heading", MISFITS)
-def test_what_only_a_wrapper_can_bridge_names_its_heading(heading, images, tmp_path):
+def test_what_only_a_wrapper_can_bridge_names_its_heading_and_the_wrapper_there_works(
+    heading, images, tmp_path, monkeypatch
+):
+    page = (pathlib.Path(__file__).parents[2] / PAGE).read_text(encoding="utf-8")
     path = serve(tmp_path / "served", lambda *inputs: {"label": tf.zeros((1, CLASSES))}, *MISFITS[heading])
     with pytest.raises(InputError) as caught:
         load_classifier(path, images, CLASSES)
     assert heading in caught.value.fix
-    with open(PAGE, encoding="utf-8") as page:
-        assert f"### {heading}\n" in page.read()
+    code = page.partition(f"### {heading}\n")[2].partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    exec(code, {"model": THEIRS[heading]})
+    shape = (28, 28, 1) if heading == "Another shape" else (32, 32, 3)
+    pixels = np.random.default_rng(0).integers(256, size=(5, *shape)).astype(np.float32)
+    attacked = load_classifier("wrapped", pixels, 3, needs_gradient=heading != "Encoded pictures")
+    assert attacked(tf.constant(pixels)).shape == (5, 3)
 
 
 @pytest.mark.parametrize("names", [(), ("a", "b")])

@@ -6,9 +6,9 @@ import math
 import numpy as np
 
 from aigan_tf.config import Config
-from aigan_tf.data.from_folder import load_folder
+from aigan_tf.data.from_folder import load_folder, split_folders
 from aigan_tf.data.from_tfds import load_tfds
-from aigan_tf.data.splits import MAX_IN_MEMORY, Split, empty_images, hold_out, images_at_once, resize
+from aigan_tf.data.splits import MAX_IN_MEMORY, MAX_VALIDATION, Split, empty_images, hold_out, images_at_once, resize
 from aigan_tf.errors import InputError, say
 from aigan_tf.files import read_bytes, user_path
 from aigan_tf.workdir import Workdir, digests_of
@@ -20,8 +20,8 @@ MIN_SIDE = 8  # pixels; two halvings leave the networks a 2 x 2 map
 class ImageDataset:
     """A classification data set: three splits and the names of its classes.
 
-    `validation` is held out of the training data by a fixed permutation, the same for every seed. Choices are made on it
-    and never on `test`.
+    Unless a folder brings its own `validation`, it is held out of the training data by a fixed permutation, the same for
+    every seed. Choices are made on it and never on `test`.
     """
 
     name: str
@@ -53,7 +53,7 @@ def is_folder(name: str) -> bool:
     path = user_path(name)
     if name == "digits" or not path.is_dir():
         return False
-    if (path / "train").is_dir():
+    if "train" in split_folders(path):
         return True
     import tensorflow_datasets as tfds  # here: its import takes seconds, which the embedded data set does not need
 
@@ -65,7 +65,7 @@ def load(name: str, data_dir: str | None = None, image_size: tuple[int, int] | N
 
     Args:
         name: `"digits"` (embedded, needs no download), the name of a TFDS image classification data set, or the path of a
-            folder that holds `train/CLASS/*.png` and `test/CLASS/*.png`.
+            folder of images; see `from_folder.load_folder`.
         data_dir: the folder of TFDS data sets; None for TFDS's default. A data set that is already there is read
             without the network.
         image_size: `(height, width)` to resize to; necessary only if images differ in size.
@@ -77,12 +77,15 @@ def load(name: str, data_dir: str | None = None, image_size: tuple[int, int] | N
         raise InputError(
             data_dir, "the folder of TFDS data sets", "create it", setting="data_dir", problem="does not exist"
         )
+    validation = None
     if name == "digits":
         train, test, class_names = _load_digits(image_size)
     elif is_folder(name):
-        train, test, class_names = load_folder(user_path(name), image_size)
+        folder = load_folder(user_path(name), image_size)
+        train, test, class_names = folder.splits["train"], folder.splits["test"], folder.class_names
         # Its images are sorted by class; the first thousand of a comparison must be of all classes.
         test = test.take(np.random.default_rng(0).permutation(len(test)))
+        validation = folder.splits.get("validation")
     else:
         train, test, class_names = load_tfds(name, data_dir, image_size)
     _check_shape(name, train.images.shape[1:])
@@ -90,7 +93,10 @@ def load(name: str, data_dir: str | None = None, image_size: tuple[int, int] | N
         raise InputError(
             name, "at least 2", "choose another data set", setting="dataset", problem=f"has {len(class_names)} class"
         )
-    train, validation = hold_out(train)
+    if validation is None:
+        train, validation = hold_out(train)
+    elif len(validation) > MAX_VALIDATION:
+        _, validation = hold_out(validation, 1.0)
     return ImageDataset(name, tuple(class_names), train, validation, test)
 
 

@@ -10,6 +10,8 @@ from PIL import Image
 
 from aigan_tf.data import datasets, from_folder, splits
 from aigan_tf.errors import InputError
+from aigan_tf.files import write_bytes
+from aigan_tf.workdir import digest_of
 
 
 def assert_holds(dataset, pixels):
@@ -80,6 +82,37 @@ def test_common_layouts_are_read_whole(moves, sizes, write_folder, tmp_path):
             np.testing.assert_array_equal(image, tf.io.decode_png((tmp_path / file).read_bytes()))
             assert dataset.class_names[label] in file.split("/")
     np.testing.assert_array_equal(again.test.files, dataset.test.files)
+
+
+def test_hidden_files_and_folders_are_skipped_without_a_word(write_folder, tmp_path, caplog):
+    pixels = write_folder(tmp_path)
+    left = (
+        ".ipynb_checkpoints/x.png", "__MACOSX/train/x.png", "train/.ipynb_checkpoints/x.png", "test/__MACOSX/x.png",
+        "train/cat/._0.png", "train/cat/.ipynb_checkpoints/0.png", "train/dog/Thumbs.db", "test/dog/@eaDir/0.png/x.jpg",
+    )  # fmt: skip
+    for file in left:
+        write_bytes(tmp_path / file, b"no picture")
+    assert_holds(datasets.load(str(tmp_path)), pixels)
+    assert not caplog.records
+
+
+def test_links_are_followed_and_their_content_is_part_of_the_digest(write_folder, tmp_path):
+    write_folder(tmp_path / "elsewhere")
+    (tmp_path / "data" / "test").mkdir(parents=True)
+    (tmp_path / "data" / "train").symlink_to(tmp_path / "elsewhere" / "train")
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / "test" / name).symlink_to(tmp_path / "elsewhere" / "test" / name)
+    assert len(datasets.load(str(tmp_path / "data")).test) == 4
+    before = digest_of(tmp_path / "data")
+    assert before == digest_of(tmp_path / "elsewhere")
+    for file in ("train/dog/0.png", "test/cat/1.png"):
+        (tmp_path / "elsewhere" / file).unlink()
+        before, last = digest_of(tmp_path / "data"), before
+        assert before != last
+    (tmp_path / "elsewhere" / "test" / "cat" / "back").symlink_to(tmp_path / "elsewhere" / "test")
+    for read in (digest_of, lambda folder: datasets.load(str(folder))):
+        with pytest.raises(InputError, match="back"):
+            read(tmp_path / "data")
 
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 13, 3)).astype(np.uint8)
@@ -167,7 +200,7 @@ def add_image(content):
             "val/",
         ),
         (lambda root: (root / "test" / "bird").mkdir(), "'bird'"),
-        (lambda root: [(root / split / "empty").mkdir() for split in ("train", "test")], "empty"),
+        (lambda root: [(root / split / "empty" / ".x").mkdir(parents=True) for split in ("train", "test")], "empty"),
         (rename_class, r"do\ng"),
         (add_image(b"no picture"), "bad.png"),
         (add_image(b"\x89PNG\r\n\x1a\n cut off"), "bad.png"),

@@ -191,7 +191,7 @@ def own_classifier(
     return load_classifier(
         str(path or config.classifier),
         _examples(dataset),
-        dataset.num_classes,
+        dataset.num_classes or None,
         config.input_range,
         config.custom_objects,
         needs_gradient=needs_gradient and not (config.black_box and not config.defense),

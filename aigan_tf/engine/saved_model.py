@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 
-from aigan_tf.engine.file_errors import file_errors
+from aigan_tf.engine.file_errors import file_errors, plain_path
 from aigan_tf.errors import graph_refusal
 
 
@@ -20,8 +20,8 @@ def save(module: tf.Module, path: pathlib.Path, signatures: Mapping) -> None:
 
 def load(path: pathlib.Path):
     """`tf.saved_model.load` without the traceback it logs if a fingerprint cannot be read."""
-    with _logging_from(logging.CRITICAL, logging.getLogger("absl")):
-        return tf.saved_model.load(str(path))
+    with _logging_from(logging.CRITICAL, logging.getLogger("absl")), plain_path(path) as plain:
+        return tf.saved_model.load(str(plain))
 
 
 @contextlib.contextmanager

@@ -56,7 +56,11 @@ class Config:
         None, "data", "HEIGHT,WIDTH in pixels to resize images to", low=1, high=99999, if_none="as they are"
     )
     class_names: str | None = _setting(
-        None, "data", "text file with one class name per line, in label order", if_none="the data set's names"
+        None,
+        "data",
+        "text file with one class name per line, in the classifier's order: orders the data set's classes if it has their "
+        "names, else renames them",
+        if_none="the data set's names",
     )
     flip: bool = _setting(False, "data", "train classifier and generator on mirrored images too")
     max_shift: int = _setting(0, "data", "shift the generator's training images by up to this many pixels", low=0)

@@ -10,6 +10,7 @@ import pathlib
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from aigan_tf.errors import DivergedError, InputError, say
@@ -18,6 +19,9 @@ from aigan_tf.errors import DivergedError, InputError, say
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {
     errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY,
+}  # fmt: skip
+_LEFTOVERS = {
+    "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information", "lost+found",
 }  # fmt: skip
 _FULL = 2**20  # bytes; a disk with less free is full
 
@@ -55,6 +59,46 @@ def require_regular_file(path: pathlib.Path) -> pathlib.Path:
 def read_bytes(path: pathlib.Path) -> bytes:
     """Returns the content of a regular file."""
     return require_regular_file(path).read_bytes()
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden, or is one that a desktop, an archive or a disk leaves beside a user's files."""
+    return name.startswith(".") or name.lower() in _LEFTOVERS
+
+
+def visible_folders(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the folders in a folder, links to folders too, without hidden ones, by name."""
+    return [pathlib.Path(entry.path) for entry in _visible_entries(folder) if _is_folder(entry)]
+
+
+def visible_files(folder: pathlib.Path, deep: bool = True, _above: tuple[str, ...] = ()) -> Iterator[pathlib.Path]:
+    """Yields what is not a folder in a folder, and below it if `deep`, by name. Links are followed, hidden entries skipped.
+
+    Raises:
+        InputError: a folder cannot be read, or a link leads to a folder above it.
+    """
+    real = os.path.realpath(folder)
+    if real in _above:
+        raise InputError(f"{folder} is a link to a folder above it", "links that do not lead back", "remove it")
+    for entry in _visible_entries(folder):
+        if not _is_folder(entry):
+            yield pathlib.Path(entry.path)
+        elif deep:
+            yield from visible_files(pathlib.Path(entry.path), deep, (*_above, real))
+
+
+def _visible_entries(folder):
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read ({error.strerror})", "a readable folder", "change that") from error
+
+
+def _is_folder(entry):
+    with contextlib.suppress(OSError):  # a link that leads to itself
+        return entry.is_dir()
+    return False
 
 
 def numbered(folder: pathlib.Path) -> list[pathlib.Path]:

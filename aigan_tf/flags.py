@@ -41,11 +41,20 @@ class _Numbers(flags.ArgumentParser):
         return "numbers by comma"
 
 
+class _List(flags.ListParser):
+    """Values by comma; a file or folder whose name has commas is one."""
+
+    def parse(self, argument):
+        if isinstance(argument, str) and "," in argument and os.path.exists(os.path.expanduser(argument)):
+            return [argument]
+        return super().parse(argument)
+
+
 _PARSERS = {
     int: flags.IntegerParser,
     float: _Number,
     str: flags.ArgumentParser,
-    list: flags.ListParser,
+    list: _List,
     tuple[int, int]: lambda: _Numbers(int),
     tuple[float, float]: lambda: _Numbers(float),
     tuple[float, ...]: lambda: _Numbers(float),

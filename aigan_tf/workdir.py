@@ -15,13 +15,11 @@ import filelock
 
 from aigan_tf.config import FORMAT, Config, is_built_in, refuse_idle_settings
 from aigan_tf.errors import InputError, shown_value
-from aigan_tf.files import read_bytes, read_csv, user_path, write_json, writing
+from aigan_tf.files import read_bytes, read_csv, user_path, visible_files, write_json, writing
 from aigan_tf.provenance import commit, package_versions
 
 # Unfinished files and folders of `atomic_file` and `atomic_folder`.
 _UNFINISHED = re.compile(r"\.\d+\.(?P<name>.+)")
-# Files that a desktop leaves in folders; by name, since an image may be hidden too.
-_DESKTOP = {".DS_Store", ".directory", "Thumbs.db", "desktop.ini"}
 _RESTORE = "restore it, or choose another `workdir`"
 
 
@@ -294,14 +292,13 @@ def _as_saved(value):
 
 
 def digest_of(path: pathlib.Path) -> str:
-    """Returns a digest of a file, or of all files below a folder and their names, without desktop files.
+    """Returns a digest of a file, or of all files below a folder and their names, through links and without hidden files.
 
     Raises:
         InputError: one of them cannot be read.
     """
     digest = hashlib.sha256()
-    below = (entry for entry in path.rglob("*") if entry.is_file() and entry.name not in _DESKTOP)
-    for file in sorted(below) if path.is_dir() else [path]:
+    for file in filter(pathlib.Path.is_file, visible_files(path)) if path.is_dir() else [path]:
         digest.update(os.fsencode(file.relative_to(path).as_posix()) + b"\0")
         try:
             with open(file, "rb") as opened:

@@ -163,6 +163,49 @@ def test_without_labels_the_classifiers_predictions_are_taken(fit, train, test):
     refused("epsilon", "one budget", made, test[0][:2], 1, epsilon=0.1)
 
 
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return np.zeros((50, 8, 8, 1), np.float32)
+
+
+class OnlyItems:
+    def __getitem__(self, index):
+        return np.zeros((8, 8, 1), np.float32)
+
+
+class Endless(OnlyItems):
+    __len__ = Batches.__len__
+
+    def __iter__(self):  # as an iterator of ImageDataGenerator
+        while True:
+            yield self[0]
+
+
+@pytest.mark.parametrize("given", [Batches(), OnlyItems(), Endless(), iter(Endless())])
+def test_what_may_have_no_end_is_not_waited_for(given, generator, test):
+    for use in (
+        lambda: arrays.as_uint8_images_and_labels(given, None),
+        lambda: arrays.checked_labels(given, 2, 10),
+        lambda: aigan_tf.attack(generator, given, 1),
+        lambda: aigan_tf.attack(generator, test[0][:2], 1, epsilon=given),
+    ):
+        with pytest.raises(InputError):
+            use()
+
+
+def test_an_endless_dataset_that_hides_it_is_not_read_for_ever(monkeypatch):
+    signature = tf.TensorSpec((8, 8, 1), tf.float32)
+    dataset = tf.data.Dataset.from_generator(lambda: iter(Endless()), output_signature=signature)
+    monkeypatch.setattr(arrays, "MAX_UNCOUNTED", 10_000)
+    with pytest.raises(InputError, match="long"):
+        arrays.as_uint8_images_and_labels(dataset.batch(4), None)
+    counted = dataset.apply(tf.data.experimental.assert_cardinality(100))
+    assert len(arrays.as_uint8_images_and_labels(counted.take(100), None)[0]) == 100
+
+
 def of_two_sizes(images):
     signature = tf.TensorSpec((None, 8, 1), tf.float32)
     return tf.data.Dataset.from_generator(lambda: iter([images[0], images[1, :7]]), output_signature=signature)

@@ -50,6 +50,15 @@ attack:
     )
 
 
+def test_an_existing_folder_with_commas_in_its_name_is_one_value(flags, tmp_path, monkeypatch):
+    (tmp_path / "one, two").mkdir()
+    for whole in (f"{tmp_path}/one, two", f"{tmp_path}/one, three"):
+        values = flags.parse([f"--attacks={whole}"])[1]
+        assert (values.attacks == [whole]) == whole.endswith("two")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert flags.parse(["--attacks=~/one, two"])[1].attacks == ["~/one, two"]
+
+
 @pytest.mark.parametrize("asked", ["--help", "-h", "-help"])
 def test_help_is_printed_whatever_else_is_given(asked, flags, capsys):
     with pytest.raises(SystemExit) as end:

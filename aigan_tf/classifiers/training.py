@@ -185,7 +185,7 @@ def own_classifier(
     return load_classifier(
         str(path or config.classifier),
         _examples(dataset),
-        dataset.num_classes,
+        dataset.num_classes or None,
         Preprocessing.of(config),
         config.classifier_output,
         config.custom_objects,

@@ -1,11 +1,14 @@
 """Checks of images, labels and epsilons given in memory, and their conversion to the package's own arrays."""
 
 import contextlib
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from aigan_tf.errors import InputError
+
+MAX_UNCOUNTED = 2 * 2**30  # bytes read of a data set that does not know its length, which may have no end
 
 
 def as_float_images(images) -> np.ndarray:
@@ -53,7 +56,7 @@ def checked_labels(labels, count: int, num_classes: int) -> np.ndarray:
     Raises:
         InputError: they are not whole numbers from 0 to `num_classes` - 1, one per image.
     """
-    labels = np.asarray(labels)
+    labels = _as_array(labels, "labels")
     if labels.shape == (count, 1):  # as keras.datasets gives them
         labels = labels[:, 0]
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
@@ -79,17 +82,35 @@ def per_image_epsilons(epsilon, count: int) -> np.ndarray:
     """
     epsilons = None
     with contextlib.suppress(TypeError, ValueError):
-        epsilons = np.asarray(epsilon, np.float32)
+        epsilons = _as_array(epsilon, "epsilons").astype(np.float32)
     if epsilons is None or epsilons.shape not in ((), (count,)):
         raise InputError(epsilon, f"a number, or one for each of {count} images", "correct it", setting="epsilon")
     return np.broadcast_to(epsilons, (count,))
+
+
+def _as_array(values, name):
+    """Returns arrays, sequences and numbers as an array.
+
+    NumPy would take anything else that has items for a sequence, and wait without end for the last of those that Keras's
+    PyDataset, an iterator of ImageDataGenerator or a data set that repeats has.
+    """
+    known = isinstance(values, Sequence) or hasattr(values, "__array__") or hasattr(values, "__array_interface__")
+    if not known and (hasattr(values, "__getitem__") or hasattr(values, "__iter__")):
+        raise InputError(
+            f"the {name} are a {type(values).__name__}",
+            "an array, or a list of arrays",
+            "read its batches and join them with np.concatenate",
+        )
+    return np.asarray(values)
 
 
 def _numeric(images):
     """Returns images as an array of numbers."""
     expected = "(n, height, width, channels), all of one size"
     try:
-        images = np.asarray(images)
+        images = _as_array(images, "images")
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError("images differ in size", expected, "resize them") from error
     if images.ndim == 0 or images.dtype.kind not in "fiu":
@@ -110,8 +131,10 @@ def _read(dataset):
     if columns[0].shape.rank == 3:
         dataset = dataset.batch(500)
     try:
-        batches = [element if isinstance(spec, tuple) else (element,) for element in dataset.as_numpy_iterator()]
+        batches = [element if isinstance(spec, tuple) else (element,) for element in _read_until_too_long(dataset)]
         images_and_labels = [np.concatenate(column) for column in zip(*batches, strict=True)]
+    except InputError:
+        raise
     except (tf.errors.InvalidArgumentError, ValueError) as error:
         reason = getattr(error, "message", str(error)).splitlines()[0]
         raise InputError(
@@ -122,6 +145,20 @@ def _read(dataset):
     if not images_and_labels:
         raise InputError("the data set is empty", "images", "check how it is made")
     return images_and_labels[0], images_and_labels[1] if len(images_and_labels) > 1 else None
+
+
+def _read_until_too_long(dataset):
+    """Yields the elements of a data set; refuses one of unknown length that may be endless."""
+    uncounted, size = dataset.cardinality() == tf.data.UNKNOWN_CARDINALITY, 0
+    for element in dataset.as_numpy_iterator():
+        yield element
+        size += sum(array.nbytes for array in tf.nest.flatten(element)) if uncounted else 0
+        if size > MAX_UNCOUNTED:
+            raise InputError(
+                f"the data set does not say how long it is, and {size / 2**30:.1f} GiB of it are read",
+                "one pass over the images",
+                "end it with take(n), or apply tf.data.experimental.assert_cardinality(n)",
+            )
 
 
 def _check_columns(columns):

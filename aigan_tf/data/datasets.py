@@ -1,14 +1,15 @@
 """A data set by name: the embedded digits, TensorFlow Datasets, or a folder, as 8-bit images."""
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
 
 from aigan_tf.config import Config
-from aigan_tf.data.from_folder import load_folder
+from aigan_tf.data.from_folder import load_folder, split_folders
 from aigan_tf.data.from_tfds import load_tfds
-from aigan_tf.data.splits import MAX_IN_MEMORY, Split, empty_images, hold_out, images_at_once, resize
+from aigan_tf.data.splits import MAX_IN_MEMORY, MAX_VALIDATION, Split, empty_images, hold_out, images_at_once, resize
 from aigan_tf.errors import InputError, say
 from aigan_tf.files import read_bytes, user_path
 from aigan_tf.workdir import Workdir, digests_of
@@ -20,8 +21,9 @@ MIN_SIDE = 8  # pixels; two halvings leave the networks a 2 x 2 map
 class ImageDataset:
     """A classification data set: three splits and the names of its classes.
 
-    `validation` is held out of the training data by a fixed permutation, the same for every seed. Choices are made on it
-    and never on `test`.
+    Unless a folder brings its own `validation`, it is held out of the training data by a fixed permutation, the same for
+    every seed. Choices are made on it and never on `test`. Without `has_labels` all labels are -1, and `class_names` empty
+    unless the run gives them, until `accuracy.labelled_by` puts a classifier's answers there.
     """
 
     name: str
@@ -29,6 +31,7 @@ class ImageDataset:
     train: Split
     validation: Split
     test: Split
+    has_labels: bool = True
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -44,6 +47,21 @@ class ImageDataset:
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    def require_labels(self, value: object, setting: str) -> None:
+        """Refuses a setting that needs labels if the pictures come without.
+
+        Raises:
+            InputError: they do.
+        """
+        if not self.has_labels:
+            raise InputError(
+                value,
+                "pictures with labels",
+                "put them into class folders, or attack a classifier of your own: give `classifier`",
+                setting=setting,
+                problem=f"needs labels, which the pictures of {self.name} lack",
+            )
+
 
 def is_folder(name: str) -> bool:
     """Whether `name` refers to a folder rather than to the digits or a TFDS data set of the same name.
@@ -53,7 +71,7 @@ def is_folder(name: str) -> bool:
     path = user_path(name)
     if name == "digits" or not path.is_dir():
         return False
-    if (path / "train").is_dir():
+    if "train" in split_folders(path):
         return True
     import tensorflow_datasets as tfds  # here: its import takes seconds, which the embedded data set does not need
 
@@ -65,7 +83,7 @@ def load(name: str, data_dir: str | None = None, image_size: tuple[int, int] | N
 
     Args:
         name: `"digits"` (embedded, needs no download), the name of a TFDS image classification data set, or the path of a
-            folder that holds `train/CLASS/*.png` and `test/CLASS/*.png`.
+            folder of images; see `from_folder.load_folder`.
         data_dir: the folder of TFDS data sets; None for TFDS's default. A data set that is already there is read
             without the network.
         image_size: `(height, width)` to resize to; necessary only if images differ in size.
@@ -77,21 +95,28 @@ def load(name: str, data_dir: str | None = None, image_size: tuple[int, int] | N
         raise InputError(
             data_dir, "the folder of TFDS data sets", "create it", setting="data_dir", problem="does not exist"
         )
+    validation = None
     if name == "digits":
         train, test, class_names = _load_digits(image_size)
     elif is_folder(name):
-        train, test, class_names = load_folder(user_path(name), image_size)
+        folder = load_folder(user_path(name), image_size)
+        train, test, class_names = folder.splits["train"], folder.splits["test"], folder.class_names
         # Its images are sorted by class; the first thousand of a comparison must be of all classes.
         test = test.take(np.random.default_rng(0).permutation(len(test)))
+        validation = folder.splits.get("validation")
     else:
         train, test, class_names = load_tfds(name, data_dir, image_size)
     _check_shape(name, train.images.shape[1:])
-    if len(class_names) < 2:
+    has_labels = bool(class_names)
+    if has_labels and len(class_names) < 2:
         raise InputError(
             name, "at least 2", "choose another data set", setting="dataset", problem=f"has {len(class_names)} class"
         )
-    train, validation = hold_out(train)
-    return ImageDataset(name, tuple(class_names), train, validation, test)
+    if validation is None:
+        train, validation = hold_out(train)
+    elif len(validation) > MAX_VALIDATION:
+        _, validation = hold_out(validation, 1.0)
+    return ImageDataset(name, tuple(class_names), train, validation, test, has_labels)
 
 
 def _check_shape(name, shape):
@@ -144,22 +169,50 @@ def load_dataset(config: Config, data_dir: str | None) -> ImageDataset:
         dataset = dataclasses.replace(dataset, test=dataset.test.take(slice(0, max_count)))
     if config.class_names is None:
         return dataset
-    return dataclasses.replace(dataset, class_names=_read_class_names(config.class_names, dataset.num_classes))
+    return _with_classes(dataset, _read_class_names(config.class_names), config.class_names)
 
 
-def _read_class_names(file, num_classes):
+def _with_classes(dataset, names, file):
+    """Returns a data set with the classes that a file names.
+
+    If they include those of the data set, labels follow the file's order, in which a class may have no images. Otherwise
+    the file gives the data set's classes other names, in their own order.
+    """
+    old = dataset.class_names
+    if old and {*old} <= {*names}:
+        numbers = np.array([names.index(name) for name in old], np.int32)
+        splits = {
+            name: dataclasses.replace(split, labels=numbers[split.labels])
+            for name in ("train", "validation", "test")
+            for split in [getattr(dataset, name)]
+        }
+        return dataclasses.replace(dataset, class_names=names, **splits)
+    if old and len(names) != len(old):
+        raise _unfit_names(file, f"has {len(names)} names", f"{len(old)}, one per class in label order")
+    for number, name in enumerate(old):
+        if name in names and names.index(name) != number:
+            missing = next(each for each in old if each not in names)
+            raise _unfit_names(
+                file, f"orders the class {name!r} anew and leaves out {missing!r}", "all classes, or new names"
+            )
+    return dataclasses.replace(dataset, class_names=names)
+
+
+def _unfit_names(file, problem, expected):
+    return InputError(file, expected, "correct the file", setting="class_names", problem=problem)
+
+
+def _read_class_names(file):
     """Returns the names in a text file with one name per line."""
-
-    def refuse(problem, expected):
-        return InputError(file, expected, "correct the file", setting="class_names", problem=problem)
+    refuse = functools.partial(_unfit_names, file)
 
     try:
         text = read_bytes(user_path(file)).decode("utf-8-sig")  # some editors begin a file with a byte order mark
     except (OSError, ValueError) as error:
         raise refuse("cannot be read", "a text file with one name per line") from error
     names = tuple(line.strip() for line in text.splitlines() if line.strip())
-    if len(names) != num_classes:
-        raise refuse(f"has {len(names)} names", f"{num_classes}, one per class in label order")
+    if len(names) < 2:
+        raise refuse(f"has {len(names)} names", "one per class, at least 2")
     for name in names:
         if not name.isprintable():
             raise refuse(f"has the name {name!r}", "printable names")

@@ -1,25 +1,69 @@
-"""A data set from a folder of class folders, `train/CLASS/*.png` and `test/CLASS/*.png`."""
+"""A data set from a folder of pictures: splits with class folders, class folders alone, or pictures without labels."""
 
+import contextlib
 import dataclasses
+import io
 import logging
 import pathlib
 
 import numpy as np
-import tensorflow as tf
+from PIL import Image, ImageOps
 
-from aigan_tf.data.splits import Split, empty_images, images_at_once, resize
+from aigan_tf.data.splits import Split, empty_images, hold_out_test, images_at_once, resize
 from aigan_tf.errors import InputError
-from aigan_tf.files import read_bytes
+from aigan_tf.files import read_bytes, visible_files, visible_folders
 
 _log = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+SPLIT_NAMES = {
+    "train": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test", "testing"),
+}  # fmt: skip
+# Pillow's other readers are left out: its reader of EPS starts Ghostscript, whatever the file's name ends in.
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+IMAGE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
+)  # fmt: skip
+_LAYOUTS = "train/CLASS/*.png with test/CLASS/*.png, CLASS/*.png, or *.png without labels"
 
 
-def load_folder(root: pathlib.Path, image_size: tuple[int, int] | None) -> tuple[Split, Split, list[str]]:
-    """Returns the training split, the test split and the class names in alphabetical order.
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """What a folder of pictures holds.
 
-    Images are in the order of their classes and file names. If some are in colour, all become so.
+    Args:
+        splits: `train`, `test` and perhaps `validation`, by name; labels are -1 if there are none.
+        class_names: in alphabetical order; empty if the pictures have no labels.
+    """
+
+    splits: dict[str, Split]
+    class_names: list[str]
+
+
+def split_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Returns the folders below `root` that are called like a split, by split.
+
+    Raises:
+        InputError: two are the same split.
+    """
+    found = {}
+    for folder in visible_folders(root):
+        for split, names in SPLIT_NAMES.items():
+            if folder.name.lower() in names:
+                if split in found:
+                    pair = f"{found[split].name}/ and {folder.name}/"
+                    raise InputError(
+                        root, "one of them", "rename or merge them", setting="dataset", problem=f"has {pair}"
+                    )
+                found[split] = folder
+    return found
+
+
+def load_folder(root: pathlib.Path, image_size: tuple[int, int] | None) -> Folder:
+    """Loads the pictures of a folder.
+
+    A folder of class folders or of pictures may stand for the whole data set or lie in `train/` and `test/`. Without
+    `test/`, `validation/` takes its place; without either, a fixed part of the pictures is held out. Images are in the
+    order of their classes and file names. If some are in colour, all become so.
 
     Args:
         root: the folder.
@@ -28,69 +72,88 @@ def load_folder(root: pathlib.Path, image_size: tuple[int, int] | None) -> tuple
     Raises:
         InputError: a split or a class lacks images, an image cannot be read, or images differ in size.
     """
-    class_names = _class_folders(root, "train")
-    _refuse_other_classes(root, class_names)
-    splits, num_grey, skipped = [], 0, []
-    for split_name in ("train", "test"):
-        paths, labels, others = _image_files(root / split_name, class_names)
+    folders = _folders_by_split(root)
+    class_names = _class_names(root, folders)
+    splits, num_grey, skipped = {}, 0, []
+    for name, folder in folders.items():
+        paths, labels, others = _labelled_files(folder, class_names)
         images, grey = _read_images(paths, image_size)
         files = np.array([path.relative_to(root).as_posix() for path in paths])
-        splits.append(Split(images, np.array(labels, np.int32), files=files))
+        splits[name] = Split(images, np.array(labels, np.int32), files=files)
         num_grey += grey
         skipped += others
     if skipped:
         _log.warning(
-            "%s: skipped %d files or folders that are not images, such as %r; images end in %s",
+            "%s: skipped %d files that are not images of a class, such as %r; images end in %s",
             root, len(skipped), str(skipped[0].relative_to(root)), ", ".join(IMAGE_SUFFIXES),
         )  # fmt: skip
-    count = sum(map(len, splits))
+    count = sum(map(len, splits.values()))
     if 0 < num_grey < count:
         _log.warning("%s: %d of %d images are grey; all are loaded as colour images", root, num_grey, count)
-        splits = [dataclasses.replace(split, images=_in_colour(split.images)) for split in splits]
-    train, test = splits
-    if train.images.shape[1:] != test.images.shape[1:]:
-        sizes = [" x ".join(map(str, split.images.shape[1:])) for split in splits]
-        raise _sizes_differ(f"{root} has training images of {sizes[0]} and test images of {sizes[1]}")
-    return train, test, class_names
+        splits = {name: dataclasses.replace(split, images=_in_colour(split.images)) for name, split in splits.items()}
+    sizes = {name: " x ".join(map(str, split.images.shape[1:])) for name, split in splits.items()}
+    if len(set(sizes.values())) > 1:
+        different = " and ".join(f"{name} images of {size}" for name, size in sizes.items())
+        raise _sizes_differ(f"{root} has {different}")
+    if "test" not in splits:
+        splits["train"], splits["test"] = hold_out_test(splits["train"])
+        _log.warning("%s: %d of %d images were held out as the test split", root, len(splits["test"]), count)
+    return Folder(splits, class_names)
 
 
-def _class_folders(root, split_name):
-    folder = root / split_name
-    if not folder.is_dir():
-        raise InputError(
-            root, "folders train/CLASS and test/CLASS", "create it", setting="dataset", problem=f"has no {split_name}/"
-        )
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
-    for name in names:
+def _folders_by_split(root):
+    """Returns the folder of each split; `train` alone may be the whole data set."""
+    found = split_folders(root)
+    if found and "train" not in found:
+        names = " and ".join(f"{folder.name}/" for folder in found.values())
+        raise InputError(root, _LAYOUTS, "add train/", setting="dataset", problem=f"has {names}, but no train/")
+    if not found:
+        while len(inner := visible_folders(root)) == 1 and not _pictures(root, deep=False)[0]:
+            root = inner[0]  # an archive often has one folder around the others
+            if split_folders(root):
+                return _folders_by_split(root)
+        return {"train": root}
+    if "test" not in found and "validation" in found:
+        found["test"] = found.pop("validation")
+    return found
+
+
+def _class_names(root, folders):
+    """Returns the names of the class folders, which must be the same in all splits."""
+    by_split = {name: {folder.name for folder in visible_folders(path)} for name, path in folders.items()}
+    class_names = sorted(by_split["train"])
+    for name, found in by_split.items():
+        if unpaired := sorted(found ^ {*class_names}):
+            raise InputError(
+                f"{root} has the class folder {unpaired[0]!r} in only one of {folders['train'].name}/ and {folders[name].name}/",
+                "the same classes in both",
+                "add or remove it",
+            )
+    for name in class_names:
         if not name.isprintable():  # class_names.txt of an export has one name per line
-            raise InputError(f"{folder} has the class folder {name!r}", "a printable name", "rename it")
-    return names
+            raise InputError(f"{root} has the class folder {name!r}", "a printable name", "rename it")
+    return class_names
 
 
-def _refuse_other_classes(root, class_names):
-    """Refuses a test split with other classes than the training split's."""
-    unpaired = sorted({*class_names} ^ {*_class_folders(root, "test")})
-    if unpaired:
-        raise InputError(
-            f"{root} has the class folder {unpaired[0]!r} in only one of train/ and test/",
-            "the same classes in both",
-            "add or remove it",
-        )
+def _pictures(folder, deep=True):
+    """Returns the paths of the images in a folder, below it too if `deep`, and those of other files."""
+    pictures, others = [], []
+    for path in visible_files(folder, deep):
+        (pictures if path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
+    return pictures, others
 
 
-def _image_files(folder, class_names):
-    """Returns the paths of a split's images, their labels, and the other entries of its class folders."""
-    paths, labels, others = [], [], []
-    for label, name in enumerate(class_names):
-        for path in sorted((folder / name).iterdir()):
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                paths.append(path)
-                labels.append(label)
-            elif not path.name.startswith("."):  # hidden files of a desktop are normal
-                others.append(path)
-    if len(set(labels)) < len(class_names) or not paths:
-        empty = next((name for label, name in enumerate(class_names) if label not in labels), "")
-        raise InputError(f"{folder / empty} has no images", "CLASS/*.png", "add images, or remove the class")
+def _labelled_files(folder, class_names):
+    """Returns the paths of a split's images, their labels (-1 without classes), and other files."""
+    paths, labels = [], []
+    others, _ = _pictures(folder, deep=False) if class_names else ([], [])  # beside the class folders
+    for label, name in enumerate(class_names) if class_names else [(-1, "")]:
+        pictures, rest = _pictures(folder / name)
+        if not pictures:
+            raise InputError(f"{folder / name} has no images", _LAYOUTS, "add images, or remove the folder")
+        paths += pictures
+        labels += [label] * len(pictures)
+        others += rest
     return paths, labels, others
 
 
@@ -127,14 +190,26 @@ def _in_colour(images):
 
 
 def _read_image(path, image_size):
-    """Decodes one file to uint8 `(height, width, 1 or 3)`, without its alpha channel."""
+    """Decodes one file to uint8 `(height, width, 1 or 3)`, upright, without its alpha channel."""
     try:
-        data = read_bytes(path)
-        image = tf.io.decode_image(data, expand_animations=False)
-        if image.shape[-1] not in (1, 3):
-            image = tf.io.decode_image(data, channels=1 if image.shape[-1] == 2 else 3, expand_animations=False)
-    except (OSError, tf.errors.OpError) as error:
+        with Image.open(io.BytesIO(read_bytes(path)), formats=_FORMATS) as picture:
+            with contextlib.suppress(SyntaxError):  # the orientation is damaged, not the picture
+                ImageOps.exif_transpose(picture, in_place=True)
+            pixels = _pixels(picture)
+    except Exception as error:  # for damaged files Pillow raises half a dozen kinds
         raise InputError(
-            f"{path} cannot be read", "a PNG, JPEG, BMP or GIF image", "replace or remove the file"
+            f"{path} cannot be read",
+            "a whole PNG, JPEG, WebP, BMP, GIF, TIFF or PPM image of 8 or 16 bits per channel",
+            "replace or remove the file",
         ) from error
-    return resize(image, image_size).numpy()
+    image = pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
+    return image if image_size is None else resize(image, image_size).numpy()
+
+
+def _pixels(picture):
+    """Returns the first frame of a Pillow image as uint8 `(height, width)` if it is grey, else `(height, width, 3)`."""
+    if picture.mode.startswith("I;16"):
+        return (np.asarray(picture) >> 8).astype(np.uint8)  # Pillow itself would clip to 255
+    if picture.mode in ("I", "F"):
+        raise ValueError("32 bits per pixel, of an unknown range")
+    return np.asarray(picture.convert("L" if picture.mode in ("1", "L", "LA", "La") else "RGB"))

@@ -11,13 +11,12 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf.data.splits import Split, empty_images, hold_out, images_at_once, resize
+from aigan_tf.data.splits import Split, empty_images, hold_out_test, images_at_once, resize
 from aigan_tf.errors import InputError, say
 from aigan_tf.files import read_bytes, user_path
 
 _log = logging.getLogger(__name__)
 
-TEST_FRACTION = 0.2  # of the training images, if a data set has no test split
 DOWNLOAD_RETRIES = 3  # with a second of waiting in all, besides the time a dead network takes to answer
 _NAME = re.compile(r"(?P<dataset>\w+)(/(?P<config>[\w+.-]+))?(:(?P<version>[\d*]+(\.[\d*]+){2}))?", re.ASCII)
 
@@ -25,7 +24,7 @@ _NAME = re.compile(r"(?P<dataset>\w+)(/(?P<config>[\w+.-]+))?(:(?P<version>[\d*]
 def load_tfds(name: str, data_dir: str | None, image_size: tuple[int, int] | None) -> tuple[Split, Split, list[str]]:
     """Returns the training split, the test split and the class names of a data set, downloading it if necessary.
 
-    A data set without labelled test images loses `TEST_FRACTION` of its training images to a test split.
+    A data set without labelled test images loses `splits.TEST_FRACTION` of its training images to a test split.
 
     Args:
         name: `NAME[/CONFIG][:VERSION]`.
@@ -65,7 +64,7 @@ def load_tfds(name: str, data_dir: str | None, image_size: tuple[int, int] | Non
                 return train, test, label_feature.names
             # TFDS sets -1 for the secret labels of a contest.
             _log.warning("%s: split %s has no labels and is not used", name, test_name)
-    train, test = hold_out(train, TEST_FRACTION, len(train))
+    train, test = hold_out_test(train)
     _log.warning("%s has no test split: %d training images were held out as one", name, len(test))
     return train, test, label_feature.names
 
@@ -163,7 +162,7 @@ def _unknown(tfds, name):
     else:
         problem = "is unknown"
         fix = f"try {' or '.join(close)}" if close else "choose one of https://www.tensorflow.org/datasets/catalog"
-    expected = "digits, a TFDS name such as mnist, cifar10 or cifar100, or a folder with train/CLASS/*.png"
+    expected = "digits, a TFDS name such as mnist, cifar10 or cifar100, or a folder of images"
     return InputError(name, expected, fix, setting="dataset", problem=problem)
 
 

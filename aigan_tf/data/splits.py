@@ -16,6 +16,7 @@ MAX_IN_MEMORY = (
 )  # bytes of one split's pixels; a larger split lies in a file, which the system caches as it can
 MAX_PART = 2**26  # bytes of pixels that are processed at once
 VALIDATION_FRACTION = 0.1
+TEST_FRACTION = 0.2  # of the images, if a data set has no test split
 MAX_VALIDATION = 2000  # enough for +-1 point at 95 % success; the rest is better spent on training
 
 
@@ -137,6 +138,11 @@ def hold_out(
     order = np.random.default_rng(0).permutation(len(split))
     count = max(min(int(len(split) * fraction), max_count), 1)
     return split.take(np.sort(order[count:])), split.take(np.sort(order[:count]))
+
+
+def hold_out_test(split: Split) -> tuple[Split, Split]:
+    """Returns the training and the test split of a data set that has only one, as `hold_out`."""
+    return hold_out(split, TEST_FRACTION, len(split))
 
 
 def resize(images, image_size: tuple[int, int] | None):

@@ -7,7 +7,7 @@ import threading
 import keras
 import tensorflow as tf
 
-from aigan_tf.engine.file_errors import file_errors
+from aigan_tf.engine.file_errors import file_errors, plain_path
 from aigan_tf.errors import DivergedError, InputError, Terminated, say
 
 
@@ -59,7 +59,8 @@ class Checkpoint(keras.callbacks.Callback):
         found = self._found()
         for path in found:
             try:
-                self.checkpoint.read(str(path)).assert_existing_objects_matched()
+                with plain_path(self.folder) as folder:
+                    self.checkpoint.read(str(folder / path.name)).assert_existing_objects_matched()
             except Exception as error:  # for a damaged file TensorFlow raises half a dozen kinds
                 say(f"Warning: the checkpoint {path} cannot be restored ({type(error).__name__}).")
                 continue

@@ -26,11 +26,11 @@ class Devices:
 
     Args:
         name: none (one device), mirrored (all GPUs of this machine, or all logical CPU devices if there is no GPU) or
-            multiworker (one process for each worker in the environment variable TF_CONFIG). The last must be created
+            multiworker (one process for each worker in the environment variable TF_CONFIG, as TensorFlow reads it). The last must be created
             before TensorFlow computes anything.
 
     Raises:
-        InputError: the name is unknown, or TF_CONFIG is missing or unusable.
+        InputError: the name is unknown, or TF_CONFIG is missing or unusable, or its port is taken.
     """
 
     def __init__(self, name: str = "none"):
@@ -51,8 +51,15 @@ class Devices:
         try:
             config = json.loads(os.environ.get("TF_CONFIG", ""))
             task = config["task"]
-            self.is_chief = task["type"] == "chief" or ("chief" not in config["cluster"] and task["index"] == 0)
+            self.is_chief = task["type"] == "chief" or ("chief" not in config["cluster"] and int(task["index"]) == 0)
             return tf.distribute.MultiWorkerMirroredStrategy()
+        except tf.errors.OpError as error:
+            address = config["cluster"][task["type"]][int(task["index"])]
+            raise InputError(
+                f"{address}, this process's address in the environment variable TF_CONFIG, cannot be used",
+                "a free port of this machine",
+                "end the process that has it, or choose another port",
+            ) from error
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
             raise InputError(
                 f"the environment variable TF_CONFIG cannot be used ({error})", f"{form} in each process", "set it"

@@ -1,8 +1,10 @@
-"""TensorFlow's errors about files, as the errors of the system that they were."""
+"""TensorFlow's errors about files, as the errors of the system that they were, and paths it takes for patterns."""
 
 import contextlib
 import errno
 import os
+import pathlib
+import tempfile
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -26,3 +28,19 @@ def file_errors() -> Iterator[None]:
     except tuple(_ERRNO) as error:
         number = _ERRNO[type(error)]
         raise OSError(number, os.strerror(number)) from error
+
+
+@contextlib.contextmanager
+def plain_path(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a path of a folder from which TensorFlow can read a checkpoint or a SavedModel.
+
+    Its readers look for files that match the path, in which `[`, `]` and a backslash are special. A temporary link without
+    them leads to the same folder.
+    """
+    if not {"[", "]", "\\"} & {*str(folder)} - {os.sep}:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        link = pathlib.Path(temporary) / "link"
+        link.symlink_to(folder.absolute(), target_is_directory=True)
+        yield link

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2  # no public name; if it moves, importing this module fails
 
-from aigan_tf.engine.file_errors import file_errors
+from aigan_tf.engine.file_errors import file_errors, plain_path
 from aigan_tf.errors import graph_refusal
 
 
@@ -22,9 +22,9 @@ def save(module: tf.Module, path: pathlib.Path, signatures: Mapping) -> None:
 
 def load(path: pathlib.Path):
     """`tf.saved_model.load` without the traceback it logs if a fingerprint cannot be read; also what Keras 2 saved."""
-    with _logging_from(logging.CRITICAL, logging.getLogger("absl")):
+    with _logging_from(logging.CRITICAL, logging.getLogger("absl")), plain_path(path) as plain:
         try:
-            return tf.saved_model.load(str(path))
+            return tf.saved_model.load(str(plain))
         except AttributeError as error:
             if "add_slot" not in str(error):
                 raise

@@ -65,15 +65,19 @@ def evaluate_workdir(
     _check_arguments(attacks, num_examples, transfer_to)
     report = report_folder(user_path(output) if output else folder.evaluation, "report")
     dataset = datasets.existing_dataset(config, data_dir, folder)
+    if robust_against:
+        dataset.require_labels(folder.path, "workdir")
+    run = _loaded(folder, config, dataset, attacks, num_examples)
     images = contextlib.nullcontext()
     if save_images:
-        images = ImageFolder(user_path(save_images), dataset.class_names, config.targeted, dataset.test.files)
-    run = _loaded(folder, config, dataset, attacks, num_examples)
+        images = ImageFolder(user_path(save_images), run.dataset.class_names, config.targeted, run.dataset.test.files)
     chosen = build_attacks(attacks, run)
     _check_gradient(run, robust_against)
     others = transfer_classifiers(transfer_to, run, custom_objects)
     for name, classifier in others.items():  # refused before hours are spent if it gets no image right
-        accuracy.check_accuracy(classifier, run.dataset.test, dataset.num_classes, f"test images ({name})")
+        kind = name if run.dataset.has_labels else f"{name}; labels: the other's answers"
+        test, names = run.dataset.test, run.dataset.class_names
+        accuracy.check_accuracy(classifier, test, len(names), f"test images ({kind})", names)
     with images:
         result = compare(run, chosen, images.keep if save_images else None, bool(robust_against))
         result["transfer"] = {name: _transfer(run, chosen[GENERATOR], name, others[name]) for name in others}
@@ -109,7 +113,9 @@ def _loaded(folder, config, dataset, attacks, num_examples):
     # One graph for all attacks, each of which would trace its own.
     classifier = GraphClassifier(training.existing_classifier(config, dataset, folder))
     dataset = dataclasses.replace(dataset, test=dataset.test.take(slice(0, num_examples or None)))
-    accuracy.check_accuracy(classifier, dataset.test, dataset.num_classes)
+    dataset = accuracy.labelled_by(classifier, dataset, splits=("test",))
+    if dataset.has_labels:
+        accuracy.check_accuracy(classifier, dataset.test, dataset.num_classes, class_names=dataset.class_names)
     return FinishedRun(folder, config, dataset, classifier)
 
 
@@ -153,6 +159,7 @@ def compare(
         "format": FORMAT,
         "dataset": run.dataset.name,
         "classifier": config.classifier,
+        **({} if run.dataset.has_labels else {"labels": "classifier"}),
         "defense": config.defense,
         "black_box": config.black_box,
         "queries": queries,

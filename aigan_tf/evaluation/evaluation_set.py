@@ -20,6 +20,7 @@ class EvaluationSet:
         labels: int32 `(n,)`.
         class_names: name of each class.
         split: name of the split, for the record.
+        labelled: whether the labels came with the images, rather than from the classifier's answers.
 
     Raises:
         InputError: images or labels have another shape, type or range.
@@ -32,6 +33,7 @@ class EvaluationSet:
         labels: np.ndarray,
         class_names: Sequence[str],
         split: str = "test",
+        labelled: bool = True,
     ):
         images, labels = np.asarray(images), np.asarray(labels)
         _check_images(images)
@@ -41,6 +43,7 @@ class EvaluationSet:
         self.labels = labels.astype(np.int32, copy=False)
         self.class_names = tuple(class_names)
         self.split = split
+        self.labelled = labelled
         # Traced once for all attacks and budgets; an attribute of the object, so that it is freed with it.
         self.measure = tf.function(self._measure, reduce_retracing=True)
 
@@ -70,7 +73,9 @@ class EvaluationSet:
     def first_correct(self, count: int) -> "EvaluationSet":
         """Returns the set of the first `count` images that the classifier gets right, or of all of them."""
         kept = np.flatnonzero(self.correct)[:count]
-        return EvaluationSet(self.classifier, self.images[kept], self.labels[kept], self.class_names, self.split)
+        return EvaluationSet(
+            self.classifier, self.images[kept], self.labels[kept], self.class_names, self.split, self.labelled
+        )
 
     def _measure(self, clean, adversarial, budget):
         """The answers, norms and 8-bit images of a batch."""

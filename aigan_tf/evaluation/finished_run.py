@@ -35,7 +35,9 @@ class FinishedRun:
     def examples_of(self, classifier: Callable) -> EvaluationSet:
         """Returns the test split, with a classifier that may be another one."""
         test = self.dataset.test
-        return EvaluationSet(classifier, test.as_float(), test.labels, self.dataset.class_names)
+        return EvaluationSet(
+            classifier, test.as_float(), test.labels, self.dataset.class_names, labelled=self.dataset.has_labels
+        )
 
     @functools.cached_property
     def has_gradient(self) -> bool:

@@ -94,10 +94,10 @@ def comparison_page(result: Mapping, grid: bytes | None) -> str:
 def _comparison_notes(result, first):
     """How the numbers were measured; `first` is the result of the first attack."""
     defended = f", adversarially trained ({result['defense']})" if result["defense"] else ""
+    accuracy = f", accuracy {first['clean_accuracy']:.2%} on these images" if "clean_accuracy" in first else ""
     return [
-        f"{first['attack'].capitalize()} attacks on {result['classifier']}{defended}, accuracy {first['clean_accuracy']:.2%} on "
-        f"these images, within epsilon {shown_value(first['epsilon'])}; {first['num_examples']:,} images of the "
-        f"{first['split']} split, seed {first['seed']}, {result['device']}.",
+        f"{first['attack'].capitalize()} attacks on {result['classifier']}{defended}{accuracy}, within "
+        f"epsilon {shown_value(first['epsilon'])}; {first['num_examples']:,} images of the {first['split']} split, seed {first['seed']}, {result['device']}.",
         "Only images that the classifier gets right are attacked; n is the number of attacks, one per image and target. Images "
         "are rounded to 8 bits, within epsilon of the clean ones, before success is counted; unrounded is the success rate "
         "before that. Intervals are Wilson's, as if all attacks were independent.",

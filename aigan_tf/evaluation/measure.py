@@ -221,10 +221,10 @@ def _result(measured, milliseconds, examples, epsilon, targeted, seed):
     hit = (measured["answer"] == targets) == targeted
     hit_float = (measured["answer_float"] == targets) == targeted
     by_class = [_rate(hit, targets == k) for k in classes]
-    optional = {}
+    optional = {} if examples.labelled else {"labels": "classifier"}
     if targeted:
         worst = min((k for k in classes if by_class[k] is not None), key=lambda k: by_class[k])
-        optional = {"worst_target": names[worst], "worst_target_success_rate": by_class[worst]}
+        optional |= {"worst_target": names[worst], "worst_target_success_rate": by_class[worst]}
         if len(names) <= ALL_TARGETS_UP_TO:
             optional["success_matrix"] = [
                 [_rate(hit, (labels == row) & (targets == column)) for column in classes] for row in classes
@@ -236,7 +236,7 @@ def _result(measured, milliseconds, examples, epsilon, targeted, seed):
         epsilon=epsilon,
         num_examples=len(examples.images),
         num_correct=int(examples.correct.sum()),
-        clean_accuracy=float(examples.correct.mean()),
+        clean_accuracy=float(examples.correct.mean()) if examples.labelled else None,
         num_attacks=len(hit),
         success_rate=float(hit.mean()),
         success_interval=wilson_interval(int(hit.sum()), len(hit)),

@@ -26,7 +26,7 @@ class AttackResult:
         epsilon: L-infinity budget as a fraction of the pixel range, in (0, 1].
         num_examples: images of the set.
         num_correct: images that the classifier gets right, at least 1.
-        clean_accuracy: share of images that the classifier gets right.
+        clean_accuracy: share of images that the classifier gets right; None if the labels are answers of the classifier.
         num_attacks: attacks measured, at least 1; the denominator of the rates below.
         success_rate: share of attacks that succeed.
         success_interval: low and high end of Wilson's 95 % interval of `success_rate`, as if attacks were independent.
@@ -44,6 +44,7 @@ class AttackResult:
         worst_target_success_rate: that rate; None if untargeted.
         success_matrix: a row per label and a column per target with success rates, None where nothing was attacked;
             None as a whole if untargeted or if there are more than 20 classes.
+        labels: "classifier" if the answers of the classifier that was attacked in training stand in for labels; else None.
     """
 
     attack: str
@@ -52,7 +53,7 @@ class AttackResult:
     epsilon: float
     num_examples: int
     num_correct: int
-    clean_accuracy: float
+    clean_accuracy: float | None
     num_attacks: int
     success_rate: float
     success_interval: list[float]
@@ -68,9 +69,10 @@ class AttackResult:
     worst_target: str | None = None
     worst_target_success_rate: float | None = None
     success_matrix: list[list[float | None]] | None = None
+    labels: str | None = None
 
     def to_dict(self) -> dict:
-        """Returns the fields as in report.json, ready for JSON; the last three only if they apply."""
-        optional = ("worst_target", "worst_target_success_rate", "success_matrix")
+        """Returns the fields as in report.json, ready for JSON; accuracy and the last four only if they apply."""
+        optional = ("clean_accuracy", "worst_target", "worst_target_success_rate", "success_matrix", "labels")
         fields = dataclasses.asdict(self)
         return {name: value for name, value in fields.items() if value is not None or name not in optional}

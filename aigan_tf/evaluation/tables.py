@@ -12,9 +12,14 @@ def success_table(result: Mapping) -> str:
         result: `AttackResult.to_dict()` and `device`.
     """
     kind = result["attack"]
+    right = "without labels: the classifier's own answers stand in for them"
+    if "clean_accuracy" in result:
+        right = (
+            f"of which the classifier gets {result['num_correct']} right ({result['clean_accuracy']:.2%}); only these are "
+            "attacked"
+        )
     lines = [
-        f"{result['split']} split: {result['num_examples']} images, of which the classifier gets "
-        f"{result['num_correct']} right ({result['clean_accuracy']:.2%}); only these are attacked.",
+        f"{result['split']} split: {result['num_examples']} images, {right}.",
         f"{kind} attack, epsilon {shown_value(result['epsilon'])}, {result['num_attacks']} attacks, seed {result['seed']}, on "
         f"{result['device']}; images rounded to 8 bits:",
         f"  {kind} success rate    {result['success_rate']:.2%}  (before rounding {result['success_rate_float']:.2%})",
@@ -72,7 +77,7 @@ def comparison_rows(attacks: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
         rows.append(
             (
                 name,
-                f"{row['clean_accuracy']:.2%}",
+                f"{row['clean_accuracy']:.2%}" if "clean_accuracy" in row else "-",
                 f"{row['success_rate']:.1%} ({low:.1%} - {high:.1%})",
                 f"{row['success_rate_float']:.1%}",
                 f"{row['worst_target_success_rate']:.1%} {row['worst_target']}" if "worst_target" in row else "-",
@@ -127,6 +132,8 @@ def notes(result: Mapping) -> list[str]:
         result: report.json of `evaluate_workdir`.
     """
     found = []
+    if "labels" in result:
+        found.append("The images have no labels: the classifier's own answers stand in for them.")
     if result["black_box"]:
         found.append(
             f"The generator was trained against a surrogate model ({result['black_box']}), which learned the classifier from "

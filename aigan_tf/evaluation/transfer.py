@@ -27,6 +27,7 @@ def transfer_classifiers(
     """
     trained = [name for name in names if is_built_in(name) and not _is_workdir(name)]
     for name in trained:
+        run.dataset.require_labels(name, "transfer_to")
         architectures.fitting_architecture(name, run.dataset.image_shape, "transfer_to")
     loaded = {name: _load(name, run, custom_objects) for name in names if name not in trained}
     return {name: _train(name, run) if name in trained else loaded[name] for name in names}

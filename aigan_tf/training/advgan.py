@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from aigan_tf.build import build_advgan
-from aigan_tf.classifiers.training import refuse_unnamed_python
+from aigan_tf.classifiers.accuracy import labelled_by
+from aigan_tf.classifiers.training import existing_classifier, refuse_unnamed_python
 from aigan_tf.data.datasets import load_dataset
 from aigan_tf.errors import InputError, say
 from aigan_tf.training.generator import fit, save_generator
@@ -57,6 +58,8 @@ def train_advgan(
     epochs = epochs or config.epochs
     # Before anything is made, so that a mistyped class leaves nothing behind.
     dataset = load_dataset(config, data_dir)
+    if not dataset.has_labels:  # then the classifier names the classes
+        dataset = labelled_by(existing_classifier(config, dataset, run), dataset)
     targets = classes_named(target_classes, dataset.class_names)
     for target in targets:
         _refuse_large_batches(config, dataset, target)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import keras
 
 from aigan_tf.build import trained_generator
-from aigan_tf.classifiers.accuracy import check_accuracy
+from aigan_tf.classifiers.accuracy import check_accuracy, labelled_by
 from aigan_tf.classifiers.architectures import fitting_architecture
 from aigan_tf.classifiers.training import (
     existing_classifier,
@@ -110,11 +110,13 @@ def export_run(
     config = config_of(folder)
     if export_classifier:
         refuse_unnamed_python(config, folder, custom_objects)
-    dataset = existing_dataset(config, data_dir, folder)
+    dataset, classifier = existing_dataset(config, data_dir, folder), None
+    if export_classifier or not dataset.has_labels:
+        classifier = existing_classifier(config, dataset, folder)
+        dataset = labelled_by(classifier, dataset, splits=())
     generator = trained_generator(config, dataset, folder)
-    classifier = existing_classifier(config, dataset, folder) if export_classifier else None
     with folder.locked():
-        exported = export(generator, config, dataset, folder, classifier)
+        exported = export(generator, config, dataset, folder, classifier if export_classifier else None)
     say(f"Generator exported to {exported}.")
     return exported
 
@@ -158,7 +160,8 @@ def open_run(
         say(f"Waiting for the first process, which prepares {folder.path}.")
         with devices.synchronized():
             dataset = load_dataset(config, data_dir)
-            yield folder, dataset, existing_classifier(config, dataset, folder), devices
+            classifier = existing_classifier(config, dataset, folder)
+            yield folder, labelled_by(classifier, dataset), classifier, devices
         return
     settings = dataclasses.asdict(config)
     folder.check(settings)
@@ -166,6 +169,7 @@ def open_run(
     _refuse_unfit_devices(config, devices, strategy)
     dataset = load_dataset(config, data_dir)
     own = _fitting_classifier(config, dataset)
+    dataset = dataset if own is None else labelled_by(own, dataset)
     # The user's own files are part of the run: if they change, it is another run.
     files = ["class_names", "classifier", "custom_objects", *(["dataset"] if dataset.is_folder else [])]
     with folder.locked():
@@ -179,7 +183,7 @@ def open_run(
         if own is None or config.defense:
             train = trained_classifier if own is None else hardened_classifier
             classifier = train(config, dataset, folder)
-            check_accuracy(classifier, dataset.test, dataset.num_classes)
+            check_accuracy(classifier, dataset.test, dataset.num_classes, class_names=dataset.class_names)
         if devices.distributed:
             say(f"The generator is trained on {devices.replicas} devices ({strategy}).")
         with devices.synchronized():
@@ -216,10 +220,14 @@ def _fitting_classifier(config, dataset):
     if config.black_box:
         fitting_architecture(config.black_box, dataset.image_shape, "black_box")
     if is_built_in(config.classifier):
+        dataset.require_labels(config.classifier, "classifier")
         fitting_architecture(config.classifier, dataset.image_shape)
         return None
+    if config.defense:
+        dataset.require_labels(config.defense, "defense")
     classifier = own_classifier(config, dataset)
     if config.defense:
         own_trainable_classifier(config, dataset)
-    check_accuracy(classifier, dataset.test, dataset.num_classes)
+    if dataset.has_labels:
+        check_accuracy(classifier, dataset.test, dataset.num_classes, class_names=dataset.class_names)
     return classifier

@@ -81,6 +81,30 @@ def test_class_names_are_read_from_a_file(content, tmp_path):
     assert datasets.load_dataset(config, None).class_names == NAMES
 
 
+@pytest.mark.parametrize("names", [("dog", "cat"), ("bird", "dog", "cow", "cat")])
+def test_class_names_of_a_folder_order_its_classes(names, write_folder, tmp_path):
+    pixels = write_folder(tmp_path / "data")
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    dataset = datasets.load_dataset(
+        make_config(dataset=str(tmp_path / "data"), class_names=str(tmp_path / "names.txt")), None
+    )
+    assert dataset.class_names == names
+    for split in (dataset.train, dataset.validation, dataset.test):
+        for image, label, file in zip(split.images, split.labels, split.files, strict=True):
+            assert f"/{names[label]}/" in file
+            np.testing.assert_array_equal(image, pixels[file])
+
+
+def test_class_names_that_order_only_some_classes_are_refused(write_folder, tmp_path):
+    write_folder(tmp_path / "data")
+    (tmp_path / "names.txt").write_text("dog\ncats")
+    with pytest.raises(InputError) as error:
+        datasets.load_dataset(
+            make_config(dataset=str(tmp_path / "data"), class_names=str(tmp_path / "names.txt")), None
+        )
+    assert error.value.setting == "class_names"
+
+
 @pytest.mark.parametrize("names", [NAMES[:9], NAMES[:9] + NAMES[:1], (*NAMES[:9], "ni\x1bne"), ("\xff",), None])
 def test_unfit_class_names_are_refused(names, tmp_path):
     file = tmp_path / "names.txt"

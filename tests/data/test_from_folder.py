@@ -1,4 +1,4 @@
-"""Data sets from folders of class folders."""
+"""Data sets from folders of pictures."""
 
 import os
 import shutil
@@ -6,9 +6,12 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
-from aigan_tf.data import datasets, splits
+from aigan_tf.data import datasets, from_folder, splits
 from aigan_tf.errors import InputError
+from aigan_tf.files import write_bytes
+from aigan_tf.workdir import digest_of
 
 
 def assert_holds(dataset, pixels):
@@ -46,17 +49,121 @@ def test_grey_images_become_colour(room, grey, write_folder, tmp_path, monkeypat
     assert f"{sum(path.startswith(grey) for path in pixels)} of 12" in record.getMessage()
 
 
+@pytest.mark.parametrize(
+    ("moves", "sizes"),
+    [
+        ({"test": "val"}, (7, 1, 4)),
+        ({"train": "Training", "copy": "Testing", "test": "validation"}, (8, 4, 4)),
+        ({"train/cat": "cat", "train/dog": "dog", "train": None, "test": None}, (6, 1, 1)),
+        ({"test": None}, (6, 1, 1)),
+        ({"train": "outer/inner/train", "test": "outer/inner/test"}, (7, 1, 4)),
+        ({"train/cat/0.png": "train/cat/a/b/0.png", "test/dog/1.png": "test/dog/c/1.png"}, (7, 1, 4)),
+    ],
+)
+def test_common_layouts_are_read_whole(moves, sizes, write_folder, tmp_path):
+    write_folder(tmp_path)
+    for old, new in moves.items():
+        if new is None:
+            shutil.rmtree(tmp_path / old)
+        else:
+            (tmp_path / new).parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(tmp_path / old, tmp_path / new) if old != "copy" else shutil.copytree(
+                tmp_path / "test", tmp_path / new
+            )
+    dataset, again = datasets.load(str(tmp_path)), datasets.load(str(tmp_path))
+    parts = [dataset.train, dataset.validation, dataset.test]
+    assert tuple(map(len, parts)) == sizes
+    assert dataset.class_names == ("cat", "dog")
+    assert sorted(file for split in parts for file in split.files) == sorted(
+        path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")
+    )
+    for split in parts:
+        for image, label, file in zip(split.images, split.labels, split.files, strict=True):
+            np.testing.assert_array_equal(image, tf.io.decode_png((tmp_path / file).read_bytes()))
+            assert dataset.class_names[label] in file.split("/")
+    np.testing.assert_array_equal(again.test.files, dataset.test.files)
+
+
+def test_hidden_files_and_folders_are_skipped_without_a_word(write_folder, tmp_path, caplog):
+    pixels = write_folder(tmp_path)
+    left = (
+        ".ipynb_checkpoints/x.png", "__MACOSX/train/x.png", "train/.ipynb_checkpoints/x.png", "test/__MACOSX/x.png",
+        "train/cat/._0.png", "train/cat/.ipynb_checkpoints/0.png", "train/dog/Thumbs.db", "test/dog/@eaDir/0.png/x.jpg",
+    )  # fmt: skip
+    for file in left:
+        write_bytes(tmp_path / file, b"no picture")
+    assert_holds(datasets.load(str(tmp_path)), pixels)
+    assert not caplog.records
+
+
+def test_links_are_followed_and_their_content_is_part_of_the_digest(write_folder, tmp_path):
+    write_folder(tmp_path / "elsewhere")
+    (tmp_path / "data" / "test").mkdir(parents=True)
+    (tmp_path / "data" / "train").symlink_to(tmp_path / "elsewhere" / "train")
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / "test" / name).symlink_to(tmp_path / "elsewhere" / "test" / name)
+    assert len(datasets.load(str(tmp_path / "data")).test) == 4
+    before = digest_of(tmp_path / "data")
+    assert before == digest_of(tmp_path / "elsewhere")
+    for file in ("train/dog/0.png", "test/cat/1.png"):
+        (tmp_path / "elsewhere" / file).unlink()
+        before, last = digest_of(tmp_path / "data"), before
+        assert before != last
+    (tmp_path / "elsewhere" / "test" / "cat" / "back").symlink_to(tmp_path / "elsewhere" / "test")
+    for read in (digest_of, lambda folder: datasets.load(str(folder))):
+        with pytest.raises(InputError, match="back"):
+            read(tmp_path / "data")
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (9, 13, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "options"),
+    [
+        ("a.ppm", "RGB", {}), ("a.pgm", "L", {}), ("a.webp", "RGB", {"lossless": True}), ("a.BMP", "RGB", {}),
+        ("a.gif", "P", {}), ("a.tif", "RGB", {}), ("a.tiff", "RGBA", {}), ("a.png", "LA", {}), ("a.png", "P", {}),
+        ("a.png", "1", {}), ("a.png", "I;16", {}), ("a.jpg", "L", {"exif": b"Exif\0\0damaged!"}),
+    ],
+)  # fmt: skip
+def test_every_format_gives_its_pixels(name, mode, options, tmp_path):
+    picture = Image.fromarray(PIXELS)
+    picture = picture.quantize(200) if mode == "P" else picture.convert("L" if mode == "I;16" else mode)
+    expected = np.asarray(picture.convert("RGB"))
+    if mode == "I;16":
+        picture = Image.fromarray(np.asarray(picture).astype(np.uint16) * 256 + 99)
+    picture.save(tmp_path / name, **options)
+    image = from_folder._read_image(tmp_path / name, None)
+    assert image.shape[-1] == (1 if mode in ("L", "LA", "1", "I;16") else 3)
+    assert np.abs(image.astype(int) - expected).max() <= (99 if name == "a.jpg" else 0)
+
+
+@pytest.mark.parametrize(("name", "options"), [("a.png", {}), ("a.jpg", {"quality": 100, "subsampling": 0})])
+def test_a_photograph_taken_sideways_stands_upright(name, options, tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6  # the camera was turned: the first row of the file is the right side of the picture
+    Image.fromarray(PIXELS).save(tmp_path / name, exif=exif, **options)
+    image = from_folder._read_image(tmp_path / name, None)
+    assert np.abs(image.astype(int) - np.rot90(PIXELS, -1)).max() <= (0 if name == "a.png" else 12)
+
+
+def test_a_file_of_another_kind_is_not_read_by_its_content(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.png")  # its reader would start Ghostscript
+    with pytest.raises(InputError, match=r"a\.png"):
+        from_folder._read_image(tmp_path / "a.png", None)
+
+
 def test_other_files_are_skipped_with_a_warning(write_folder, tmp_path, caplog):
     write_folder(tmp_path)
     cats = tmp_path / "train" / "cat"
-    (cats / ".DS_Store").write_bytes(b"")
     (cats / "9.JPG").write_bytes(tf.io.encode_jpeg(np.full((9, 13, 3), 200, np.uint8)).numpy())
     (cats / "0.png").rename(cats / os.fsdecode(b"\xff.png"))
     dataset = datasets.load(str(tmp_path))
     assert len(dataset.train) + len(dataset.validation) == 9
     assert not caplog.records
-    (cats / "5.webp").write_bytes(b"")
-    (tmp_path / "test" / "dog" / "more").mkdir()
+    (cats / "5.heic").write_bytes(b"")
+    (tmp_path / "train" / "loose.png").write_bytes(b"")  # of no class
     datasets.load(str(tmp_path))
     (record,) = caplog.records
     assert "skipped 2" in record.getMessage()
@@ -87,9 +194,13 @@ def add_image(content):
 @pytest.mark.parametrize(
     ("damage", "word"),
     [
-        (lambda root: shutil.rmtree(root / "test"), "test/"),
+        (lambda root: shutil.rmtree(root / "train"), "test/"),
+        (
+            lambda root: shutil.copytree(root / "test", root / "val").rename(root / "valid") and (root / "val").mkdir(),
+            "val/",
+        ),
         (lambda root: (root / "test" / "bird").mkdir(), "'bird'"),
-        (lambda root: [(root / split / "empty").mkdir() for split in ("train", "test")], "empty"),
+        (lambda root: [(root / split / "empty" / ".x").mkdir(parents=True) for split in ("train", "test")], "empty"),
         (rename_class, r"do\ng"),
         (add_image(b"no picture"), "bad.png"),
         (add_image(b"\x89PNG\r\n\x1a\n cut off"), "bad.png"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+import tensorflow as tf
 
 from aigan_tf.config import make_config
 from aigan_tf.engine.distribution import Devices
@@ -95,6 +96,29 @@ def test_a_worker_without_tf_config_is_refused(config, tmp_path, monkeypatch):
         monkeypatch.setenv("TF_CONFIG", config)
     with pytest.raises(InputError, match="TF_CONFIG cannot be used"):
         train_and_export(make_config(), tmp_path / "run", strategy="multiworker")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("index", "is_chief"), [("0", True), (0, True), ("1", False)])
+def test_the_first_worker_is_the_chief(index, is_chief, monkeypatch):
+    task = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": index}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(task))
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", tf.distribute.get_strategy)
+    assert Devices("multiworker").is_chief == is_chief
+
+
+@pytest.mark.long
+def test_a_taken_port_is_refused(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        task = {"cluster": {"worker": [address]}, "task": {"type": "worker", "index": 0}}
+        command = [sys.executable, str(ROOT / "train.py"), "--strategy=multiworker", f"--workdir={tmp_path / 'run'}"]
+        environment = {**os.environ, "TF_CONFIG": json.dumps(task)}
+        finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert finished.returncode == 2, finished.stderr[-2000:]
+    assert finished.stderr.splitlines()[-1].startswith(f"error: {address}")
     assert not (tmp_path / "run").exists()
 
 

@@ -15,7 +15,8 @@ from aigan_tf.classifiers.outputs import (
     Outputs,
     kind_of_outputs,
     logits_by_arithmetic,
-    logits_in_graph,
+    logits_of,
+    shows_logits,
 )
 from aigan_tf.classifiers.preprocessing import Preprocessing
 from aigan_tf.engine import saved_model
@@ -141,9 +142,7 @@ class TrainableLogits(keras.Model):
 
     def call(self, images, training=None):
         """Returns logits `(batch, num_classes)`."""
-        outputs = self.model(self.preprocessing(images), training=training)
-        logits = logits_in_graph(outputs, self.kind) if tf.inside_function() else None
-        return logits_by_arithmetic(outputs, self.kind) if logits is None else logits
+        return logits_of(self.model(self.preprocessing(images), training=training), self.kind)
 
 
 def load_for_training(
@@ -236,9 +235,9 @@ def _checked(model, refusal, example_images, num_classes, preprocessing, output,
         outputs_ = chosen(called(preprocessing(images)))
         return tf.ensure_shape(tf.reshape(outputs_, (-1, outputs.shape[-1])), (None, outputs.shape[-1]))
 
-    _check_steadiness(outputs_of, examples, outputs, refusal)
-    logits_of = _logits_function(outputs_of, kind_of_outputs(outputs), outputs, examples, refusal)
-    classifier = GraphClassifier(logits_of)
+    traced = tf.function(outputs_of).get_concrete_function(tf.TensorSpec((None, *image_shape), tf.float32))
+    _check_steadiness(traced, examples, outputs, refusal)
+    classifier = _with_logits(outputs_of, traced, outputs, examples, refusal)
     if needs_gradient:
         _check_gradient(classifier, example_images, refusal)
     return classifier
@@ -286,45 +285,37 @@ def _check_steadiness(outputs_of, images, outputs, refusal):
             raise refusal(f"{problem}, on {count} of {len(images)}", "one answer to an image", fix)
 
 
-def _logits_function(outputs_of, kind, outputs, examples, refusal):
-    """Returns images to logits: what the last operation took, if outputs are probabilities and a graph shows it."""
+def _with_logits(outputs_of, traced, outputs, examples, refusal):
+    """Returns a classifier of logits, and says how they are made of probabilities.
+
+    Args:
+        outputs_of: from images to the model's outputs.
+        traced: the same as a concrete function.
+        outputs: those of `examples`.
+    """
+    kind, spec = kind_of_outputs(outputs), traced.structured_input_signature[0][0]
+    classifier = GraphClassifier(lambda images: logits_of(outputs_of(images), kind))
     if kind is Outputs.LOGITS:
-        return lambda images: logits_by_arithmetic(outputs_of(images), kind)
-    spec = tf.TensorSpec((None, *examples.shape[1:]))
-    found = _without_last_operation(outputs_of, kind, outputs, examples)
-    if found is None and _trace(lambda images: ends_in_a_call(outputs_of(images)), spec):
-        with contextlib.suppress(Exception):  # then the calls stay, as the message below says
-            found = _without_last_operation(with_calls_expanded(outputs_of, spec), kind, outputs, examples)
-            found = found and tf.function(found, input_signature=[spec])
-    if found is None or (outputs.shape[-1] > 1 and kind is Outputs.SIGMOID):
-        how = "their logarithms are used as logits" if found is None else "their logits are attacked"
+        return classifier
+    shown = shows_logits(traced.outputs[0], kind)
+    if not shown and ends_in_a_call(traced.outputs[0]):
+        with contextlib.suppress(Exception):  # then the calls stay, and the logarithms below
+            expanded = with_calls_expanded(traced)
+            behind = tf.function(lambda images: logits_of(expanded(images), kind), input_signature=[spec])
+            if shown := shows_logits(tf.function(expanded).get_concrete_function(spec).outputs[0], kind):
+                classifier = GraphClassifier(behind)
+    if shown and not _explains(classifier(examples), outputs, kind):
+        shown, classifier = False, GraphClassifier(lambda images: logits_by_arithmetic(outputs_of(images), kind))
+    if not shown or (kind is Outputs.SIGMOID and outputs.shape[-1] > 1):
+        how = "their logits are attacked" if shown else "their logarithms are used as logits"
         logging.getLogger(__name__).warning("%s returns %s: %s.", refusal.name, kind.value, how)
-    return found or (lambda images: logits_by_arithmetic(outputs_of(images), kind))
+    return classifier
 
 
-def _without_last_operation(outputs_of, kind, outputs, examples):
-    """Returns images to logits without the softmax or sigmoid at the end of a graph; None if there is none to see."""
-
-    def logits_of(images):
-        return logits_in_graph(outputs_of(images), kind)
-
-    if _trace(lambda images: logits_of(images) is None, tf.TensorSpec((None, *examples.shape[1:]))):
-        return None
-    logits = tf.function(logits_of)(examples)
+def _explains(logits, outputs, kind):
+    """Whether outputs are those of logits: something behind the last operation may have changed them."""
     again = tf.nn.softmax(logits) if kind is Outputs.SOFTMAX else tf.nn.sigmoid(logits[:, -outputs.shape[-1] :])
-    same = np.allclose(again, outputs, atol=5e-3)  # something between the operation and the outputs may change them
-    return logits_of if same else None
-
-
-def _trace(question, spec):
-    """Returns what a function of symbolic images answers while it is traced."""
-    answers = []
-
-    def traced(images):
-        answers.append(question(images))
-
-    tf.function(traced).get_concrete_function(spec)
-    return answers[-1]
+    return np.allclose(again, outputs, atol=5e-3)
 
 
 def _check_gradient(classifier, images, refusal):
@@ -356,7 +347,7 @@ def usable_gradients(classifier: Callable[[tf.Tensor], tf.Tensor], images: np.nd
     """
 
     images = tf.constant(images)
-    classifier = GraphClassifier(classifier)
+    classifier = classifier if isinstance(classifier, GraphClassifier) else GraphClassifier(classifier)
     with tf.GradientTape() as tape:
         tape.watch(images)
         logits = classifier(images)

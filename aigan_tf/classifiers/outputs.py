@@ -8,7 +8,7 @@ import enum
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf.engine.traced_graph import input_of_last
+from aigan_tf.engine.traced_graph import ends_in, input_of_last
 
 # The logarithm of the smallest normal float32 is finite, and so is its gradient.
 LEAST_PROBABILITY = float(np.finfo(np.float32).tiny)
@@ -36,23 +36,29 @@ def kind_of_outputs(outputs: np.ndarray) -> Outputs:
     return Outputs.SIGMOID if np.any((outputs > 0) & (outputs < 1)) else Outputs.LOGITS
 
 
-def logits_in_graph(outputs: tf.Tensor, kind: Outputs) -> tf.Tensor | None:
-    """Returns the logits behind outputs while a function is traced, or None if the graph does not show them."""
-    logits = outputs if kind is Outputs.LOGITS else input_of_last(LAST_OPERATION[kind], outputs)
-    return None if logits is None else for_two_classes(tf.cast(logits, tf.float32))
+def shows_logits(outputs: tf.Tensor, kind: Outputs) -> bool:
+    """Whether the graph of symbolic outputs `(batch, n)` shows what probabilities were made of."""
+    return kind in LAST_OPERATION and ends_in(LAST_OPERATION[kind], outputs)
+
+
+def logits_of(outputs: tf.Tensor, kind: Outputs) -> tf.Tensor:
+    """Returns logits, float32 `(batch, num_classes)`: in a graph what probabilities were made of, if it shows that."""
+    if tf.inside_function() and shows_logits(outputs, kind):
+        return _for_two_classes(tf.cast(input_of_last(outputs), tf.float32))
+    return logits_by_arithmetic(outputs, kind)
 
 
 def logits_by_arithmetic(outputs: tf.Tensor, kind: Outputs) -> tf.Tensor:
     """Returns logits computed from outputs; those of probabilities have a gradient as far as float32 tells them from 0 and 1."""
     outputs = tf.cast(outputs, tf.float32)
     if kind is Outputs.LOGITS:
-        return for_two_classes(outputs)
+        return _for_two_classes(outputs)
     outputs = tf.maximum(outputs, LEAST_PROBABILITY)
     if kind is Outputs.SOFTMAX:
         return tf.math.log(outputs)
-    return for_two_classes(tf.math.log(outputs) - tf.math.log1p(-tf.minimum(outputs, GREATEST_PROBABILITY)))
+    return _for_two_classes(tf.math.log(outputs) - tf.math.log1p(-tf.minimum(outputs, GREATEST_PROBABILITY)))
 
 
-def for_two_classes(logits: tf.Tensor) -> tf.Tensor:
+def _for_two_classes(logits: tf.Tensor) -> tf.Tensor:
     """Returns logits `(batch, num_classes)`; a single one z, of a binary classifier, becomes `(0, z)`."""
     return tf.concat([tf.zeros_like(logits), logits], axis=-1) if logits.shape[-1] == 1 else logits

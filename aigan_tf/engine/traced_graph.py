@@ -9,24 +9,20 @@ _PASSED = ("Identity", "Reshape", "Squeeze", "Cast", "EnsureShape", "CheckNumeri
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
-def input_of_last(kind: str, outputs: tf.Tensor) -> tf.Tensor | None:
-    """Returns what the operation at the end of a graph takes, or None if the graph ends otherwise.
+def ends_in(kind: str, outputs: tf.Tensor) -> bool:
+    """Whether a graph ends in an operation on the last axis.
 
     Args:
         kind: TensorFlow's name of an elementwise or row-wise operation: "Softmax", "Sigmoid".
-        outputs: symbolic `(batch, n)`, as it is while a function is traced.
-
-    Returns:
-        The dtype and shape of `outputs`. Casts and reshapes behind the operation are passed over, as long as the last
-        axis stays what it is.
+        outputs: symbolic `(batch, n)`. Casts and reshapes behind the operation are passed over.
     """
     last = _last_operation(outputs)
-    if last.type != kind:
-        return None
-    given = last.inputs[0]
-    if given.shape.rank is None or given.shape[-1] != outputs.shape[-1]:
-        return None
-    return tf.reshape(tf.cast(given, outputs.dtype), (-1, outputs.shape[-1]))
+    return last.type == kind and last.inputs[0].shape.rank is not None and last.inputs[0].shape[-1] == outputs.shape[-1]
+
+
+def input_of_last(outputs: tf.Tensor) -> tf.Tensor:
+    """Returns what the last operation of a graph takes, in dtype and shape of `outputs`, while the graph is traced."""
+    return tf.reshape(tf.cast(_last_operation(outputs).inputs[0], outputs.dtype), (-1, outputs.shape[-1]))
 
 
 def ends_in_a_call(outputs: tf.Tensor) -> bool:
@@ -41,7 +37,7 @@ def _last_operation(outputs):
     return operation
 
 
-def with_calls_expanded(function: Callable[[tf.Tensor], tf.Tensor], spec: tf.TensorSpec) -> Callable:
+def with_calls_expanded(traced: tf.types.experimental.ConcreteFunction) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns a function of one tensor with the functions that it calls expanded, its variables as constants.
 
     It is for use inside a `tf.function` of its own: gradient tapes do not see imported operations, but see the call.
@@ -52,7 +48,6 @@ def with_calls_expanded(function: Callable[[tf.Tensor], tf.Tensor], spec: tf.Ten
     # No public name expands calls. If it moves, the softmax of a SavedModel stays, as the caller's fallback allows.
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    traced = tf.function(function).get_concrete_function(spec)
     definition = convert_variables_to_constants_v2(traced, lower_control_flow=False).graph.as_graph_def()
     (source,) = (tensor.name for tensor in traced.inputs if tensor.dtype != tf.resource)
     result = traced.outputs[0].name

@@ -135,16 +135,3 @@ def test_quantize_uses_all_of_the_budget_and_no_more(epsilon, level, expected):
     clean, adversarial = quantize(images, apply_perturbation(images, np.ones_like(images), epsilon), epsilon)
     np.testing.assert_array_equal(clean, 100)
     np.testing.assert_array_equal(adversarial, expected)
-
-
-def test_one_budget_per_image_is_the_same_as_one_after_another():
-    rng = np.random.default_rng(0)
-    images = rng.uniform(size=(3, 4, 5, 2)).astype(np.float32)
-    directions = rng.normal(size=images.shape).astype(np.float32)
-    epsilons = np.array([0.01, 0.1, 1.0], np.float32)
-    together = bounded(directions, epsilons)
-    adversarial_images = apply_perturbation(images, directions, epsilons)
-    for k, epsilon in enumerate(epsilons):
-        image, direction = images[k : k + 1], directions[k : k + 1]
-        np.testing.assert_array_equal(together[k], bounded(direction, epsilon)[0])
-        np.testing.assert_array_equal(adversarial_images[k], apply_perturbation(image, direction, epsilon)[0])

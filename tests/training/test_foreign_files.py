@@ -27,35 +27,32 @@ def foreign(run_folder, tmp_path):
     return run_folder, own, code
 
 
-@pytest.mark.parametrize("use", ["evaluated", "compared", "shown images", "exported", "advgan"])
-def test_python_named_by_a_folder_runs_only_if_the_user_names_it_too(use, foreign, finished, tmp_path):
+@pytest.mark.parametrize(
+    ("use", "slow"),
+    [
+        (lambda run, other, named, few: evaluate_workdir(run, custom_objects=named, **few), False),
+        (lambda run, other, named, few: compare_defences([other, str(run)], custom_objects=named, **few), True),
+        (lambda run, other, named, few: evaluate_workdir(other, transfer_to=(str(run),), custom_objects=named, **few), False),
+        (lambda run, other, named, few: export_run(run, export_classifier=True, custom_objects=named), False),
+        (lambda run, other, named, few: train_advgan(run, ["3"], epochs=1, custom_objects=named), True),
+    ],
+    ids=["evaluated", "compared", "shown images", "exported", "advgan"],
+)  # fmt: skip
+def test_python_named_by_a_folder_runs_only_if_the_user_names_it_too(use, slow, foreign, finished, tmp_path):
     folder, _, code = foreign
 
-    def attempt(named):
-        few = dict(num_examples=5, output=str(tmp_path / "out"), custom_objects=named)
-        if use == "evaluated":
-            evaluate_workdir(folder, **few)
-        elif use == "compared":
-            compare_defences([str(finished[0]), str(folder)], **few)
-        elif use == "shown images":
-            evaluate_workdir(finished[0], transfer_to=(str(folder),), **few)
-        elif use == "exported":
-            export_run(folder, export_classifier=True, custom_objects=named)
-        else:
-            train_advgan(folder, ["3"], epochs=1, custom_objects=named)
+    def attempt(*named):
+        use(folder, str(finished[0]), named, dict(num_examples=5, output=str(tmp_path / "out")))
 
     other = tmp_path / "other.py"
     other.write_text("")
-    for named in ((), (str(other),)):
-        with pytest.raises(InputError, match=str(code)) as error:
-            attempt(named)
+    for named, word in (((), str(code)), ((str(other),), str(code)), (("no/such.py",), "no/such")):
+        with pytest.raises(InputError, match=word) as error:
+            attempt(*named)
         assert error.value.setting == "custom_objects"
-    with pytest.raises(InputError, match="no/such") as error:
-        attempt(("no/such.py",))
-    assert error.value.setting == "custom_objects"
     assert not (folder / "ran").exists()
-    if use not in ("compared", "advgan"):  # these take half a minute
-        attempt((str(other), str(code.parent / ".." / "run" / code.name)))
+    if not slow:
+        attempt(str(other), str(code.parent / ".." / "run" / code.name))
         assert (folder / "ran").exists()
 
 

@@ -5,12 +5,11 @@ import signal
 
 import keras
 import pytest
-from kill_and_resume import events
 from tiny_runs import Stop, differ, different_end, metrics_rows, stop, tiny, train
 
 from aigan_tf.engine.callbacks import MetricsHistory
 from aigan_tf.errors import InputError, Terminated
-from aigan_tf.training import generator, run
+from aigan_tf.training import run
 
 
 @pytest.fixture
@@ -107,13 +106,3 @@ def test_history_that_does_not_reach_the_checkpoint_is_refused(damage, left_at):
     with pytest.raises(InputError, match=r"metrics\.csv lacks epoch"):
         run.train_and_export(tiny(), folder)
     assert path.read_bytes() == before
-
-
-def test_samples_are_written_before_the_weights_that_end_training(left_at, monkeypatch):
-    folder = left_at("aigan3_saved")
-    monkeypatch.setattr(generator, "save_generator", stop)
-    with pytest.raises(Stop):
-        run.train_and_export(tiny(), folder)
-    assert not (folder / "generator.weights.h5").exists()
-    assert (folder / "samples" / "stage2.png").exists()
-    assert "samples step 12" in events(folder / "logs")

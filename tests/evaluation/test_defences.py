@@ -1,12 +1,10 @@
 """Runs with different defences, compared."""
 
-import dataclasses
 import json
 
 import pytest
 from tiny_runs import change_config, tiny
 
-from aigan_tf.classifiers.training import trained_classifier
 from aigan_tf.errors import InputError
 from aigan_tf.evaluation.defences import compare_defences
 from aigan_tf.training.run import train_and_export
@@ -37,16 +35,3 @@ def test_runs_of_different_kinds_are_not_compared(finished, run_folder, tmp_path
         compare_defences([str(finished[0]), str(run_folder)], output=str(tmp_path / "out"))
     assert error.value.setting == "workdir"
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.long
-def test_ensemble_defence_trains_its_static_classifiers_once(digits, tmp_path):
-    config = tiny(classifier="resnet20", classifier_epochs=1, defense="ensemble")
-    few = dataclasses.replace(digits, train=digits.train.take(slice(0, 128)))
-    folder = Workdir(tmp_path / "run")
-    trained_classifier(config, few, folder)
-    static = {path: path.read_bytes() for path in folder.path.glob("ensemble/*/classifier.keras")}
-    assert [path.parent.name for path in static] == ["small"]  # digits are too small for A, B and C
-    folder.classifier.unlink()
-    trained_classifier(config, few, folder)
-    assert {path: path.read_bytes() for path in static} == static

@@ -94,23 +94,21 @@ def test_norms_are_of_all_attacks_and_of_successes():
 
 def test_dict_has_the_keys_of_a_shipped_report():
     shipped = json.loads((pathlib.Path(__file__).parents[2] / "pretrained/cifar10/report.json").read_text())
-    keys = [name for name in shipped if name not in ("format", "device")]
-    result = measure(seed=4).to_dict()
-    assert list(result) == keys
+    result, untargeted = measure(seed=4).to_dict(), measure(stay, targeted=False).to_dict()
+    assert list(result) == [name for name in shipped if name not in ("format", "device")]
     assert [result[name] for name in ("attack", "split", "seed", "epsilon")] == ["targeted", "test", 4, 0.5]
-    # Only of targeted attacks; None stays in place if a key applies.
-    untargeted = measure(stay, targeted=False).to_dict()
-    assert set(keys) - set(untargeted) == {"worst_target", "worst_target_success_rate", "success_matrix"}
-    assert untargeted["mean_l2_of_successes"] is None
+    assert set(result) - set(untargeted) == {"worst_target", "worst_target_success_rate", "success_matrix"}
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
+@pytest.mark.parametrize("batch_size", [1, 2, 100])
 def test_batch_size_and_dtype_change_nothing(batch_size):
     one, other = measure(batch_size=batch_size).to_dict(), measure().to_dict()
     doubles = measure(lambda images, targets: move(images, targets).numpy().astype(np.float64)).to_dict()
     for result in (one, other, doubles):
         assert result.pop("milliseconds_per_image") > 0
     assert one == other == doubles
+    np.testing.assert_array_equal(predictions(classifier, IMAGES, batch_size), ANSWERS)
+    assert accuracy(classifier, IMAGES, LABELS, batch_size) == pytest.approx(5 / 7)
 
 
 def test_untargeted_success_is_leaving_the_label():
@@ -134,12 +132,6 @@ def test_success_that_rounding_destroys_does_not_count():
     assert measure(lambda clean, targets: clean + 0.0999, **given).max_linf <= 0.1
 
 
-def test_accuracy_counts_the_last_partial_batch():
-    for batch_size in (1, 3, 4, 100):
-        np.testing.assert_array_equal(predictions(classifier, IMAGES, batch_size), ANSWERS)
-        assert accuracy(classifier, IMAGES, LABELS, batch_size) == pytest.approx(5 / 7)
-
-
 def test_targets_are_all_other_classes_or_as_many_as_given():
     calls, drawn, limited = [], [], []
     measure(recording(calls))
@@ -155,21 +147,20 @@ def test_targets_are_all_other_classes_or_as_many_as_given():
 
 
 def test_with_many_classes_each_image_gets_ten_targets_drawn_by_the_seed():
-    def many(images):
-        return tf.one_hot(tf.zeros(tf.shape(images)[0], tf.int32), 25)  # every image is of class 0
+    def first_of_many(images):
+        return tf.one_hot(tf.zeros(tf.shape(images)[0], tf.int32), 25)
 
     def targets_by_image(seed):
-        calls, names = [], tuple(map(str, range(25)))
-        images, labels = make_images([0, 1, 2, 3], [0, 0, 0, 0]), np.zeros(4, np.int32)
-        result = measure(recording(calls), many, images, labels, names, seed=seed)
+        calls, labels = [], np.zeros(4, np.int32)
+        examples = make_images([0, 1, 2, 3], [0, 0, 0, 0]), labels, tuple(map(str, range(25)))
+        result = measure(recording(calls), first_of_many, *examples, seed=seed)
         assert (result.num_attacks, result.success_matrix) == (40, None)
         return [sorted(target for image, target in calls if image == k) for k in range(4)]
 
-    first = targets_by_image(0)
+    first, same, other = map(targets_by_image, (0, 0, 1))
     assert all(len(set(targets)) == 10 and min(targets) >= 1 for targets in first)
     assert first[0] != first[1]
-    assert targets_by_image(0) == first
-    assert targets_by_image(1) != first
+    assert first == same != other
 
 
 def break_one(images, targets):
@@ -181,11 +172,8 @@ def break_one(images, targets):
     ("bad", "cause"),
     [
         (lambda images, targets: tf.clip_by_value(images + 0.12, 0, 1), "linf"),
-        (lambda images, targets: tf.clip_by_value(images - 0.1001, 0, 1), "linf"),
         (lambda images, targets: images - 0.06, "outside"),
-        (lambda images, targets: images + 0.01, "outside"),
         (lambda images, targets: images + tf.constant([0.0, np.nan])[:, tf.newaxis], "threat model"),
-        (lambda images, targets: images * np.inf, "threat model"),
         (break_one, "linf"),
         (lambda images, targets: images[:, 0, :, 0], "shape"),
     ],
@@ -193,13 +181,6 @@ def break_one(images, targets):
 def test_attack_that_breaks_the_threat_model_is_refused(bad, cause):
     with pytest.raises(InputError, match=cause):
         measure(bad, epsilon=0.1)
-
-
-def test_epsilon_that_is_not_a_share_of_the_pixel_range_is_refused():
-    for epsilon in (0, -0.1, 8, float("nan")):
-        with pytest.raises(InputError) as error:
-            measure(epsilon=epsilon)
-        assert error.value.setting == "epsilon"
 
 
 def test_only_an_unbounded_attack_may_exceed_epsilon_and_is_measured_within_it_too():
@@ -216,61 +197,18 @@ def test_only_an_unbounded_attack_may_exceed_epsilon_and_is_measured_within_it_t
 
 
 @pytest.mark.parametrize(
-    ("images", "labels", "cause"),
+    ("changed", "cause"),
     [
-        (lambda x: x * 255, LABELS, r"255\.0"),
-        (lambda x: x * np.nan, LABELS, "NaN"),
-        (lambda x: x[:0], LABELS[:0], r"\(0, 1, 2, 1\)"),
-        (lambda x: x[..., 0], LABELS, r"\(7, 1, 2\)"),
-        (lambda x: x, LABELS[:, np.newaxis], r"\(7, 1\)"),
-        (lambda x: x, LABELS.astype(np.float32), "float32"),
-        (lambda x: x, LABELS + 1, "from 1 to 4"),
+        (dict(images=IMAGES * 255), r"255\.0"),
+        (dict(images=IMAGES * np.nan), "NaN"),
+        (dict(images=IMAGES[:0], labels=LABELS[:0]), r"\(0, 1, 2, 1\)"),
+        (dict(labels=LABELS.astype(np.float32)), "float32"),
+        (dict(labels=LABELS + 1), "from 1 to 4"),
+        (dict(names=(*NAMES, "another")), r"\(1, 4\)"),
+        (dict(labels=(np.array(ANSWERS, np.int32) + 1) % 4), "none of 7 images"),
+        (dict(epsilon=8), "epsilon"),
     ],
 )
-def test_images_and_labels_of_another_kind_are_refused(images, labels, cause):
+def test_what_cannot_be_measured_is_refused(changed, cause):
     with pytest.raises(InputError, match=cause):
-        EvaluationSet(classifier, images(IMAGES), labels, NAMES)
-
-
-def test_classifier_whose_outputs_cannot_be_used_is_refused():
-    def nan_if_attacked(images):
-        logits = classifier(images)
-        clean = tf.reduce_any(tf.abs(images[:, 0, :1, 0] - (tf.range(4.0) + 0.5) / 10) < 1e-6, axis=1, keepdims=True)
-        return tf.where(clean, logits, np.nan)
-
-    with pytest.raises(InputError, match="NaN"):
-        measure(lambda images, targets: tf.maximum(images - 0.01, 0.0), nan_if_attacked)
-    with pytest.raises(InputError, match=r"\(1, 4\)"):
-        measure(names=(*NAMES, "another"))
-    with pytest.raises(InputError, match="none of 7 images"):
-        measure(labels=(np.array(ANSWERS, np.int32) + 1) % 4)
-
-
-def test_every_image_is_handed_over_with_its_measurements():
-    kept = []
-    result = measure(keep=kept.append)
-    whole = {name: np.concatenate([batch[name] for batch in kept]) for name in kept[0]}
-    assert whole["pictures"].dtype == np.uint8
-    assert whole["pictures"].shape == (15, 1, 2, 1)
-    np.testing.assert_array_equal(whole["label"], LABELS[whole["index"]])
-    # From the 8-bit images alone, as someone else would count.
-    answers = np.argmax(classifier(whole["pictures"].astype(np.float32) / 255), axis=-1)
-    np.testing.assert_array_equal(answers, whole["answer"])
-    assert np.mean(answers == whole["target"]) == result.success_rate
-    assert whole["l2"].mean() == pytest.approx(result.mean_l2)
-
-
-def test_all_attacks_and_budgets_share_one_trace_of_the_classifier():
-    traces = []
-
-    def traced(images):
-        traces.append(images.shape)
-        return classifier(images)
-
-    examples = EvaluationSet(traced, IMAGES, LABELS, NAMES)
-    measure_attack(move, examples, 0.5, batch_size=3)
-    seen = len(traces)
-    assert measure_attack(stay, examples, 0.25, batch_size=3).success_rate == 0.0
-    with pytest.raises(InputError, match=r"linf_float 0\.\d+ > 0\.1"):  # the budget is not compiled in either
-        measure_attack(move, examples, 0.1, batch_size=3)
-    assert len(traces) == seen
+        measure(**changed)

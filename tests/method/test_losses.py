@@ -68,13 +68,22 @@ def test_adversarial_loss_is_finite_at_extreme_logits_and_points_the_right_way(t
         np.testing.assert_allclose(gradient[:, 0], -0.5 if targeted else 0.5, rtol=1e-5)
 
 
+CERTAIN = np.array([-1e30, -1e4, 1e4, 1e30], np.float32)  # what a discriminator that is sure may answer
+
+
+def sigmoid(logits):
+    return 1 / (1 + np.exp(-logits.astype(np.float64)))
+
+
 def test_gan_loss_is_the_non_saturating_form():
     logits = np.linspace(-30, 30, 13).astype(np.float32)
     loss, gradient = value_and_gradient(gan_loss, logits)
+    np.testing.assert_allclose(loss, np.mean(-np.log(sigmoid(logits))), rtol=1e-6)
+    np.testing.assert_allclose(gradient, (sigmoid(logits) - 1) / 13, rtol=1e-4, atol=1e-12)
 
-    exact = logits.astype(np.float64)
-    np.testing.assert_allclose(loss, np.mean(np.logaddexp(0, -exact)), rtol=1e-6)
-    np.testing.assert_allclose(gradient, -1 / (1 + np.exp(exact)) / len(exact), rtol=1e-4, atol=1e-12)
+    loss, gradient = value_and_gradient(gan_loss, CERTAIN)
+    assert loss == pytest.approx((1e30 + 1e4) / 4)
+    np.testing.assert_allclose(gradient, [-1 / 4, -1 / 4, 0, 0], atol=1e-6)
 
 
 def test_discriminator_loss_wants_real_high_and_fake_low():
@@ -82,27 +91,15 @@ def test_discriminator_loss_wants_real_high_and_fake_low():
     fake = np.array([-1.0, 2.0, 7.0], np.float32)
     loss, real_gradient = value_and_gradient(lambda x: discriminator_loss(x, fake), real)
     _, fake_gradient = value_and_gradient(lambda x: discriminator_loss(real, x), fake)
-
-    def sigmoid(z):
-        return 1 / (1 + np.exp(-z.astype(np.float64)))
-
     expected = -np.mean(np.log(sigmoid(real))) - np.mean(np.log(1 - sigmoid(fake)))
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
     np.testing.assert_allclose(real_gradient, (sigmoid(real) - 1) / 3, rtol=1e-5)
     np.testing.assert_allclose(fake_gradient, sigmoid(fake) / 3, rtol=1e-5)
 
-
-@pytest.mark.parametrize("logit", [-1e4, 1e4, -1e30, 1e30])
-def test_gan_terms_are_finite_where_the_discriminator_is_sure(logit):
-    logits = np.full(3, logit, np.float32)
-    for function, wrong in (
-        (gan_loss, logit < 0),
-        (lambda x: discriminator_loss(x, np.full(3, -1e30, np.float32)), logit < 0),
-        (lambda x: discriminator_loss(np.full(3, 1e30, np.float32), x), logit > 0),
-    ):
-        loss, gradient = value_and_gradient(function, logits)
-        assert loss == pytest.approx(abs(logit) if wrong else 0.0)
-        np.testing.assert_allclose(np.abs(gradient), 1 / 3 if wrong else 0.0, atol=1e-6)
+    _, real_gradient = value_and_gradient(lambda x: discriminator_loss(x, fake), CERTAIN)
+    _, fake_gradient = value_and_gradient(lambda x: discriminator_loss(real, x), CERTAIN)
+    np.testing.assert_allclose(real_gradient, [-1 / 4, -1 / 4, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(fake_gradient, [0, 0, 1 / 4, 1 / 4], atol=1e-6)
 
 
 def test_hinge_counts_only_what_exceeds_the_threshold():
@@ -115,11 +112,3 @@ def test_hinge_counts_only_what_exceeds_the_threshold():
     assert loss == pytest.approx((0.0 + 1.0 + 2.0) / 3, rel=1e-6)
     np.testing.assert_array_equal(gradient[0], 0.0)
     np.testing.assert_allclose(gradient[1:], 0.5 / 3, rtol=1e-5)  # perturbation / norm / batch
-
-
-@pytest.mark.parametrize("threshold", [0.0, 1.0])
-def test_hinge_has_a_finite_gradient_at_zero(threshold):
-    loss, gradient = value_and_gradient(lambda x: hinge_loss(x, threshold), np.zeros((2, 8, 8, 1), np.float32))
-
-    assert loss == pytest.approx(0.0, abs=2e-6)
-    np.testing.assert_array_equal(gradient, 0.0)

@@ -9,14 +9,11 @@ LOGITS = np.array([[3, 1, 2], [0, 5, 1], [1, 0, 4], [9, 8, 7]], np.float32)  # a
 TARGETS = np.array([0, 2, 2, 1], np.int32)  # two of four
 
 
-@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint8])
-def test_success_is_answering_the_target_or_leaving_the_label(dtype):
+def test_success_is_answering_the_target_or_leaving_the_label():
     for targeted, expected in ((True, 2 / 3), (False, 1 / 3)):
         metric = SuccessRate(targeted=targeted)
-        metric.update_state(LOGITS[:3], TARGETS[:3].astype(dtype))
+        metric.update_state(LOGITS[:3], TARGETS[:3].astype(np.int64))
         assert float(metric.result()) == pytest.approx(expected)
-        metric.reset_state()
-        assert float(metric.result()) == 0.0
 
 
 @pytest.mark.parametrize("dtype", [np.bool_, np.float32])
@@ -29,33 +26,19 @@ def test_success_rate_is_over_all_images_of_any_weight(dtype):
     assert float(metric.result()) == pytest.approx(2 / 4)  # not the mean of two batches
 
 
-@pytest.fixture
-def pictures():
-    rng = np.random.default_rng(0)
-    images, adversarial_images = rng.uniform(0, 1, (2, 5, 4, 6, 3)).astype(np.float32)
-    return images, adversarial_images, (adversarial_images - images).reshape(5, -1).astype(np.float64)
-
-
-def test_l2_is_the_mean_norm_over_images(pictures):
-    images, adversarial_images, change = pictures
-    norms = np.linalg.norm(change, axis=1)
-    metric = PerturbationL2()
-    metric.update_state(images[:4], adversarial_images[:4])
-    metric.update_state(images[4:], adversarial_images[4:])
-    assert float(metric.result()) == pytest.approx(norms.mean(), rel=1e-5)
-
-    metric.reset_state()
-    metric.update_state(images, adversarial_images, np.array([True, False, False, True, False]))
-    assert float(metric.result()) == pytest.approx(norms[[0, 3]].mean(), rel=1e-5)
-
-
-def test_linf_is_the_largest_change_so_far(pictures):
-    images, adversarial_images, change = pictures
+def test_l2_is_the_mean_norm_and_linf_the_largest_change_over_all_images():
+    images, adversarial_images = np.random.default_rng(0).uniform(0, 1, (2, 5, 4, 6, 3)).astype(np.float32)
+    change = (adversarial_images - images).reshape(5, -1).astype(np.float64)
     order = np.argsort(-np.abs(change).max(axis=1))  # the largest first: a later, smaller one must not replace it
-    metric = PerturbationLinf()
-    for i in order:
-        metric.update_state(images[i : i + 1], adversarial_images[i : i + 1])
-        assert float(metric.result()) == pytest.approx(np.abs(change).max(), rel=1e-6)
+    l2, linf = PerturbationL2(), PerturbationLinf()
+    for part in (order[:1], order[1:]):
+        for metric in (l2, linf):
+            metric.update_state(images[part], adversarial_images[part])
+    assert float(l2.result()) == pytest.approx(np.linalg.norm(change, axis=1).mean(), rel=1e-5)
+    assert float(linf.result()) == pytest.approx(np.abs(change).max(), rel=1e-6)
 
-    metric.reset_state()
-    assert float(metric.result()) == 0.0
+    for metric in (l2, linf):
+        metric.reset_state()
+        assert float(metric.result()) == 0.0
+    l2.update_state(images, adversarial_images, np.array([True, False, False, True, False]))
+    assert float(l2.result()) == pytest.approx(np.linalg.norm(change, axis=1)[[0, 3]].mean(), rel=1e-5)

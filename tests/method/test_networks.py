@@ -10,15 +10,9 @@ from aigan_tf.method.networks import ConditionalBlock, Discriminator, Generator,
 SETTINGS = {"num_classes": 5, "width": 4, "num_blocks": 1, "embedding_dim": 8, "class_maps": 2, "map_size": 10}
 
 
-def make_generator(channels=1, seed=0):
-    keras.utils.set_random_seed(seed)
+def make_generator(channels=1):
+    keras.utils.set_random_seed(0)
     return Generator(channels=channels, **SETTINGS)
-
-
-@pytest.fixture(scope="module")
-def generator():
-    """Not to be changed by a test."""
-    return make_generator()
 
 
 @pytest.fixture(scope="module")
@@ -30,35 +24,42 @@ TARGETS = np.arange(5, dtype=np.int32)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_any_size_from_8(channels):
+def test_every_pixel_of_any_size_from_8_is_perturbed_and_seen_in_a_graph_too(channels):
     generator, discriminator = make_generator(channels), Discriminator(channels, width=4)
-    shapes = [tuple(variable.shape) for variable in generator.variables + discriminator.variables]
-    for height, width in ((8, 8), (9, 14), (10, 11), (15, 8), (28, 28), (33, 12)):
-        images = np.random.default_rng(0).uniform(0, 1, (2, height, width, channels)).astype(np.float32)
-        directions = generator(images, np.array([0, 4]))
-        logits = discriminator(images)
+    unknown = tf.TensorSpec((None, None, None, channels)), tf.TensorSpec((None,), tf.int32)
+    in_graph = tf.function(generator, input_signature=unknown)
+    targets = tf.constant([0, 4])
+    for height, width in ((8, 8), (9, 14), (10, 11), (15, 8), (33, 12)):
+        images = tf.random.stateless_uniform((2, height, width, channels), (0, 0))
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(images)
+            directions = generator(images, targets)
+            logits = discriminator(images)
 
         assert directions.shape == images.shape
         assert logits.shape == (2,)
-        assert np.isfinite(directions).all()
-        assert np.isfinite(logits).all()
-    assert [tuple(variable.shape) for variable in generator.variables + discriminator.variables] == shapes
+        assert (np.abs(directions) > 0).all()
+        assert (np.abs(tape.gradient(directions, images)) > 0).all()
+        assert (np.abs(tape.gradient(logits, images)) > 0).all()
+        np.testing.assert_allclose(in_graph(images, targets), directions, atol=1e-5)
 
 
-def test_every_pixel_of_an_odd_image_is_perturbed_and_seen_in_a_graph_too(generator):
-    images = tf.constant(np.random.default_rng(1).uniform(0, 1, (2, 9, 11, 1)).astype(np.float32))
-    discriminator = Discriminator(1, width=4)
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(images)
-        directions = generator(images, np.array([1, 2]))
-        logits = discriminator(images)
+def test_a_map_is_cut_or_enlarged_and_reaches_the_images_of_its_class_alone():
+    generator = make_generator()
+    learned = generator.maps.embeddings.numpy().reshape(5, 10, 10, 2)
+    np.testing.assert_array_equal(generator.class_map(np.array([4]), 8, 9)[0], learned[4, :8, :9])
+    enlarged = learned[4].repeat(2, axis=0).repeat(2, axis=1)
+    np.testing.assert_array_equal(generator.class_map(np.array([4]), 20, 13)[0], enlarged[:, :13])
 
-    assert (np.abs(directions) > 0).all()
-    unknown = tf.TensorSpec((None, None, None, 1)), tf.TensorSpec((None,), tf.int32)
-    in_graph = tf.function(generator, input_signature=unknown)(images, tf.constant([1, 2]))
-    np.testing.assert_allclose(in_graph, directions, atol=1e-5)
-    assert (np.abs(tape.gradient(directions, images)) > 0).all()
-    assert (np.abs(tape.gradient(logits, images)) > 0).all()
+    generator.head.kernel.assign(tf.random.stateless_normal(generator.head.kernel.shape, (0, 0)))
+    images, targets = tf.random.stateless_uniform((2, 12, 9, 1), (1, 1)), np.array([1, 3])
+    before = generator(images, targets)
+    maps = generator.maps.embeddings.numpy()
+    maps[3] = np.random.default_rng(0).normal(size=maps[3].shape)
+    generator.maps.embeddings.assign(maps)
+    after = generator(images, targets)
+    np.testing.assert_array_equal(after[0], before[0])
+    assert (np.abs(after[1] - before[1]) > 0).all()
 
 
 def test_every_block_knows_the_class(images):
@@ -82,79 +83,13 @@ def test_every_block_knows_the_class(images):
         block.film.kernel.assign(tf.zeros_like(kernel))
 
 
-def test_every_weight_is_trained(images):
-    generator, discriminator = make_generator(), Discriminator(1, width=4)
-    for network, inputs in ((generator, (images, TARGETS)), (discriminator, (images,))):
-        with tf.GradientTape() as tape:
-            outputs = network(*inputs, training=True)
-            loss = tf.reduce_sum(tf.square(outputs + 1.0))
-        gradients = tape.gradient(loss, network.trainable_variables)
-        for variable, gradient in zip(network.trainable_variables, gradients, strict=True):
-            assert gradient is not None, variable.path
-            assert np.abs(tf.convert_to_tensor(gradient)).max() > 0, variable.path
-
-
-def test_inference_treats_each_image_alone_and_training_doubled_batches_alike(generator, images):
-    for network, inputs in ((generator, (images, TARGETS)), (Discriminator(1, width=4), (images,))):
+def test_inference_treats_each_image_alone_and_training_doubled_batches_alike(images):
+    for network, inputs in ((make_generator(), (images, TARGETS)), (Discriminator(1, width=4), (images,))):
         alone = np.concatenate([network(*(x[i : i + 1] for x in inputs)) for i in range(5)])
         np.testing.assert_allclose(network(*inputs), alone, atol=1e-6)
-    for network, inputs in ((make_generator(), (images, TARGETS)), (Discriminator(1, width=4), (images,))):
         once = network(*inputs, training=True)
         doubled = network(*(np.concatenate([x, x]) for x in inputs), training=True)
         np.testing.assert_allclose(doubled, np.concatenate([once, once]), atol=1e-6)
-
-
-def test_training_updates_the_normalisation_and_inference_does_not(images):
-    generator = make_generator()
-    before = [variable.numpy() for variable in generator.non_trainable_variables]
-    generator(images, TARGETS)
-    for variable, value in zip(generator.non_trainable_variables, before, strict=True):
-        np.testing.assert_array_equal(variable, value)
-    generator(images, TARGETS, training=True)
-    after = [variable.numpy() for variable in generator.non_trainable_variables]
-    moved = [value for value, was in zip(after, before, strict=True) if not np.array_equal(value, was)]
-    assert len(moved) == 2 * (5 + 2 * SETTINGS["num_blocks"])  # mean and variance of every block
-
-
-def test_a_class_s_map_reaches_its_own_images_alone():
-    generator = make_generator()
-    generator.head.kernel.assign(tf.random.stateless_normal(generator.head.kernel.shape, (0, 0)))
-    images, targets = tf.random.stateless_uniform((2, 12, 9, 1), (1, 1)), np.array([1, 3])
-    before = generator(images, targets)
-    maps = generator.maps.embeddings.numpy()
-    maps[3] = np.random.default_rng(0).normal(size=maps[3].shape)
-    generator.maps.embeddings.assign(maps)
-    after = generator(images, targets)
-
-    np.testing.assert_array_equal(after[0], before[0])
-    assert (np.abs(after[1] - before[1]) > 0).all()
-
-
-def test_a_map_is_cut_or_enlarged_to_the_image():
-    generator = make_generator()
-    learned = generator.maps.embeddings.numpy().reshape(5, 10, 10, 2)
-    np.testing.assert_array_equal(generator.class_map(np.array([4]), 8, 9)[0], learned[4, :8, :9])
-    np.testing.assert_array_equal(
-        generator.class_map(np.array([4]), 20, 13)[0], learned[4].repeat(2, axis=0).repeat(2, axis=1)[:, :13]
-    )
-
-
-@pytest.mark.parametrize(
-    ("network", "inputs"),
-    [
-        (lambda: Generator(3, 3, width=2, num_blocks=2, embedding_dim=5, name="g"), (np.array([2]),)),
-        (lambda: Generator(3, 3, width=2, num_blocks=1, budget_input=True), (np.array([2]), tf.ones(1))),
-        (lambda: Discriminator(3, width=5, name="d"), ()),
-    ],
-)
-def test_config_round_trip(network, inputs):
-    network, images = network(), tf.ones((1, 8, 8, 3))
-    again = type(network).from_config(network.get_config())
-    assert again.name == network.name
-    assert again.get_config() == network.get_config()
-    assert [v.shape for v in again.variables] == [v.shape for v in network.variables]
-    again.set_weights(network.get_weights())
-    np.testing.assert_array_equal(again(images, *inputs), network(images, *inputs))
 
 
 def test_the_budget_is_heeded_where_it_is_an_input():

@@ -16,6 +16,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+REFUSALS = (tf.errors.OpError, KeyError, ValueError, TypeError)
+
 
 class Model:
     """A SavedModel under a name, run by signature."""
@@ -40,12 +42,6 @@ class Model:
         }
         return {name: value.numpy() for name, value in self.loaded.signatures[signature](**tensors).items()}
 
-    def rest(self, body):
-        """Returns the JSON that answers a request's; inputs must be given by name."""
-        outputs = self.run(body.get("signature_name", "serving_default"), decoded(body["inputs"]))
-        values = {name: encoded(value, name.endswith("_bytes")) for name, value in outputs.items()}
-        return {"outputs": next(iter(values.values())) if len(values) == 1 else values}
-
 
 def decoded(value):
     if isinstance(value, dict):
@@ -53,28 +49,21 @@ def decoded(value):
     return [decoded(item) for item in value] if isinstance(value, list) else value
 
 
-def encoded(value, as_bytes):
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, list):
-        return [encoded(item, as_bytes) for item in value]
-    if isinstance(value, bytes):
-        return {"b64": base64.b64encode(value).decode()} if as_bytes else value.decode()
-    return value
-
-
 def rest_server(model):
-    """A context that yields HOST:PORT."""
+    """A context that yields HOST:PORT; it answers for signatures of one output, whose name TFX Serving leaves out."""
 
     def respond(path, request):
-        status = 404 if path != f"/v1/models/{model.name}:predict" else 200
+        if path != f"/v1/models/{model.name}:predict":
+            return 404, json.dumps({"error": f"Servable not found: {path}"}).encode()
         try:
-            body = model.rest(json.loads(request)) if status == 200 else {"error": f"Servable not found: {path}"}
-        except tf.errors.OpError as error:
-            status, body = 400, {"error": error.message}
-        except (KeyError, ValueError, TypeError) as error:
-            status, body = 400, {"error": str(error)}
-        return status, json.dumps(body).encode()
+            body = json.loads(request)
+            ((name, output),) = model.run(body["signature_name"], decoded(body["inputs"])).items()
+            values = output.tolist()
+            if name.endswith("_bytes"):
+                values = [{"b64": base64.b64encode(value).decode()} for value in values]
+            return 200, json.dumps({"outputs": values}).encode()
+        except REFUSALS as error:
+            return 400, json.dumps({"error": getattr(error, "message", str(error))}).encode()
 
     return http_server(respond)
 
@@ -116,10 +105,8 @@ def grpc_server(model):
             try:
                 inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
                 outputs = model.run(spec.signature_name or "serving_default", inputs)
-            except tf.errors.OpError as error:
-                context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.message)
-            except (KeyError, ValueError) as error:
-                context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            except REFUSALS as error:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, getattr(error, "message", str(error)))
             response = predict_pb2.PredictResponse()
             for name, value in outputs.items():
                 response.outputs[name].CopyFrom(tf.make_tensor_proto(value))

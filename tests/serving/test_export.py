@@ -1,16 +1,14 @@
 """The exported generator, as a server without this package sees it: signatures, refusals, files."""
 
-import contextlib
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from served_example import EPSILON, NAMES, PRESET, SHAPE, classifier, files, floats, make_generator, pictures
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework.test_util import IsMklEnabled
@@ -94,32 +92,29 @@ def test_an_untargeted_generator_of_one_epsilon_takes_the_label_alone(tmp_path):
         signature(**(inputs | {"label": tf.constant([0, 1, 9])}))
 
 
-def test_budget_and_range_are_kept_in_any_batch_and_the_class_matters(model):
+def test_range_and_epsilon_are_kept_in_any_batch_and_the_class_matters(model):
     images = floats(4)
     images[0], images[1] = 0.0, 1.0
-    outputs = model.run("serving_default", {"images": images, "target_class": [0, 1, 2, 3]})
+
+    def attack(signature="serving_default", images=images, targets=(0, 1, 2, 3), **epsilon):
+        return model.run(signature, {"images": images, "target_class": targets, **epsilon})
+
+    outputs = attack()
     adversarial = outputs["adversarial_images"]
     assert adversarial.min() >= 0.0
     assert adversarial.max() <= 1.0
-    change = np.abs(adversarial - images)
-    assert change.max() <= EPSILON + 1e-6
-    assert change.max() > 0.5 * EPSILON
+    assert 0.5 * EPSILON < np.abs(adversarial - images).max() <= EPSILON + 1e-6
     np.testing.assert_array_equal(outputs["perturbation"], adversarial - images)
-    alone = model.run("serving_default", {"images": images[3:], "target_class": [3]})["adversarial_images"]
+    np.testing.assert_array_equal(attack("with_epsilon", epsilon=[EPSILON] * 4)["adversarial_images"], adversarial)
+    alone = attack(images=images[3:], targets=[3])["adversarial_images"]
     np.testing.assert_allclose(adversarial[3:], alone, atol=1e-6)
-    other = model.run("serving_default", {"images": images, "target_class": [4, 4, 4, 4]})["adversarial_images"]
+    other = attack(targets=(4, 4, 4, 4))["adversarial_images"]
     assert np.abs(other - adversarial).max(axis=(1, 2, 3)).min() > 1e-4
 
-
-def test_each_image_is_kept_within_its_epsilon(model):
-    def perturbation(signature="with_epsilon", **epsilon):
-        return model.run(signature, {"images": floats(), "target_class": [0, 1, 2], **epsilon})["perturbation"]
-
-    epsilons = np.array([0.25, 0.5, 1.0]) * EPSILON
-    largest = np.abs(perturbation(epsilon=epsilons.tolist())).max(axis=(1, 2, 3))
+    epsilons = np.array([0.125, 0.25, 0.5, 1.0]) * EPSILON
+    largest = np.abs(attack("with_epsilon", epsilon=epsilons.tolist())["perturbation"]).max(axis=(1, 2, 3))
     assert (largest <= epsilons + 1e-6).all()
-    assert (largest > 0.9 * epsilons).all()
-    np.testing.assert_array_equal(perturbation("serving_default"), perturbation(epsilon=[EPSILON] * 3))
+    assert (largest > 0.8 * epsilons).all()
 
 
 def test_encoded_images_are_those_of_the_default_signature_in_8_bits(model):
@@ -166,138 +161,44 @@ def pixel(value):
 
 # A header that promises 4.8 GB, over data that no decoder takes: refused before it is decoded.
 HUGE = files(1)[0][:16] + (40_000).to_bytes(4, "big") + (30_000).to_bytes(4, "big") + files(1)[0][24:]
-REFUSED = [
-    ("images", floats()[0], ["images", "(batch, 9, 13, 3)", "[9 13 3]"]),
-    ("images", floats()[..., :1], ["images", "[3 9 13 1]"]),
-    ("images", floats()[:2], ["same batch size", "2", "3"]),
-    ("images", pixel(1.0001), ["images", "[0, 1]", "1.0001"]),
-    ("images", pixel(-0.25), ["images", "[0, 1]", "-0.25"]),
-    ("images", pixel(np.nan), ["images", "NaN"]),
-    ("target_class", np.int32([[0], [1], [2]]), ["target_class", "(batch,)", "[3 1]"]),
-    ("target_class", np.int32([0, 5, 1]), ["target_class", "[0, 4]", "[0 5]"]),
-    ("target_class", np.int32([0, -1, 1]), ["target_class", "[0, 4]", "[-1 1]"]),
-    ("epsilon", [EPSILON, 0.0315, EPSILON], ["epsilon must lie above 0", "0.0315"]),
-    ("epsilon", [EPSILON, 0.0, EPSILON], ["epsilon", "above 0", "[0 0.03"]),
-    ("epsilon", [EPSILON, np.nan, EPSILON], ["epsilon must lie"]),
-    ("epsilon", [EPSILON, EPSILON], ["epsilon", "(batch,)", "[2]"]),
-    ("image_bytes", [b"", *files(2)], ["PNG or JPEG file", "[0 "]),
-    ("image_bytes", [b"GIF89a" + 40 * b"\0", *files(2)], ["PNG or JPEG file", "[46 "]),
-    ("image_bytes", [files(1)[0][:20], *files(2)], ["PNG or JPEG file", "[20 "]),
-    ("image_bytes", [files(1)[0][:50], *files(2)], ["PNG"]),
-    ("image_bytes", [png((13, 9, 3)), *files(2)], ["9 x 13", "[13 9]"]),
-    ("image_bytes", [tf.io.encode_jpeg(np.zeros((8, 13, 3), np.uint8)).numpy(), *files(2)], ["9 x 13", "[8 13]"]),
-    ("image_bytes", [HUGE, *files(2)], ["9 x 13", "[30000 40000]"]),
-    ("image_bytes", [files(3)], ["image_bytes", "(batch,)"]),
-    ("image_bytes", files(2), ["same batch size"]),
-    ("class_name", ["cat", "wolf"], ["cat, dog, a ship, tree, bird", "0 to 4", "wolf"]),
-    ("class_name", ["cat", "5"], ["class_name", "5"]),
-    ("class_name", [["cat"]], ["class_name", "(batch,)"]),
-    ("class_name", ["4294967297"], ["class_name", "4294967297"]),  # 1 in 32 bits
-]
 SIGNATURE_OF = {"epsilon": "with_epsilon", "image_bytes": "encoded", "class_name": "class_number"}
 
 
-def refused(model, signature, inputs, words):
-    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
-        model.run(signature, inputs)
-    assert all(word in caught.value.message for word in words), caught.value.message
-
-
-@pytest.mark.parametrize(("name", "value", "words"), REFUSED)
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("images", floats()[0], ["images", "(batch, 9, 13, 3)", "[9 13 3]"]),
+        ("images", floats()[..., :1], ["images", "[3 9 13 1]"]),
+        ("images", pixel(1.0001), ["images", "[0, 1]", "1.0001"]),
+        ("images", pixel(-0.25), ["images", "[0, 1]", "-0.25"]),
+        ("images", pixel(np.nan), ["images", "NaN"]),
+        ("target_class", np.int32([[0], [1], [2]]), ["target_class", "(batch,)", "[3 1]"]),
+        ("target_class", np.int32([0, 5, 1]), ["target_class", "[0, 4]", "[0 5]"]),
+        ("target_class", np.int32([0, -1, 1]), ["target_class", "[0, 4]", "[-1 1]"]),
+        ("epsilon", [EPSILON, 0.0315, EPSILON], ["epsilon must lie above 0", "0.0315"]),
+        ("epsilon", [EPSILON, 0.0, EPSILON], ["epsilon", "above 0", "[0 0.03"]),
+        ("epsilon", [EPSILON, np.nan, EPSILON], ["epsilon must lie"]),
+        ("image_bytes", [files(1)[0][:20], *files(2)], ["PNG or JPEG file", "[20 "]),
+        ("image_bytes", [png((13, 9, 3)), *files(2)], ["9 x 13", "[13 9]"]),
+        ("image_bytes", [tf.io.encode_jpeg(np.zeros((8, 13, 3), np.uint8)).numpy(), *files(2)], ["9 x 13", "[8 13]"]),
+        ("image_bytes", [HUGE, *files(2)], ["9 x 13", "[30000 40000]"]),
+        ("image_bytes", files(2), ["same batch size"]),
+        ("class_name", ["cat", "wolf"], ["cat, dog, a ship, tree, bird", "0 to 4", "wolf"]),
+        ("class_name", ["4294967297"], ["class_name", "4294967297"]),  # 1 in 32 bits
+        ("class_name", [], ["at least one image"]),
+    ],
+)
 def test_a_bad_request_is_refused_with_its_cause(name, value, words, model):
     signature = SIGNATURE_OF.get(name, "serving_default")
     good = {"images": floats(), "image_bytes": files(), "target_class": [0, 1, 2], "epsilon": [EPSILON] * 3}
-    refused(model, signature, {key: good.get(key) for key in model.specs(signature)} | {name: value}, words)
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        model.run(signature, {key: good.get(key) for key in model.specs(signature)} | {name: value})
+    assert all(word in caught.value.message for word in words), caught.value.message
 
 
-@pytest.mark.parametrize("name", ["images", "image_bytes", "class_name"])
-def test_an_empty_batch_is_refused(name, model):
-    signature = SIGNATURE_OF.get(name, "serving_default")
-    empty = {"images": floats()[:0]}
-    refused(model, signature, {key: empty.get(key, []) for key in model.specs(signature)}, ["at least one image"])
-
-
-SPECIAL = st.sampled_from([0.0, 1.0, -0.0, 1e-45, 0.5, 1.0001, -1e-6, float("nan"), float("inf"), -float("inf")])
-ANY = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@settings(ANY, max_examples=60)
-@given(data=st.data())
-def test_any_request_is_refused_by_name_or_answered_within_epsilon(data, model):
-    right_size = st.sampled_from([(count, *SHAPE) for count in range(4)])
-    shape = data.draw(right_size | st.lists(st.integers(0, 14), max_size=5).map(tuple))
-    images = np.random.default_rng(0).uniform(size=shape).astype(np.float32)
-    if images.size and data.draw(st.booleans()):
-        images.flat[data.draw(st.integers(0, images.size - 1))] = data.draw(SPECIAL)
-    count = data.draw(st.sampled_from([len(images) if images.ndim else 1, 0, 1, 2]))
-    targets = np.array(data.draw(st.lists(st.integers(-2, 6), min_size=count, max_size=count)), np.int32)
-    budgets = st.sampled_from([EPSILON, 0.01, 0.0, 0.04, np.nan])
-    epsilons = np.array(data.draw(st.lists(budgets, min_size=count, max_size=count)), np.float32)
-    good = images.shape[1:] == SHAPE and len(images) == count > 0
-    good = good and ((images >= 0) & (images <= 1)).all() and ((targets >= 0) & (targets < len(NAMES))).all()
-    for signature, extra in (("serving_default", {}), ("with_epsilon", {"epsilon": epsilons}), ("classify", {})):
-        inputs = {"images": images, "target_class": targets, **extra}
-        if not (good and (not extra or ((epsilons > 0) & (epsilons <= np.float32(EPSILON))).all())):
-            with pytest.raises(tf.errors.InvalidArgumentError, match=r"images|target_class|epsilon|batch"):
-                model.run(signature, inputs)
-            continue
-        outputs = model.run(signature, inputs)
-        if signature == "classify":
-            assert outputs["logits"].shape == (count, len(NAMES))
-            np.testing.assert_array_equal(outputs["success"], outputs["logits"].argmax(axis=1) == targets)
-            continue
-        adversarial = outputs["adversarial_images"]
-        assert ((adversarial >= 0) & (adversarial <= 1)).all()
-        limit = epsilons[:, None, None, None] if extra else EPSILON
-        assert (np.abs(adversarial - images) <= limit + 1e-6).all()
-
-
-@settings(ANY, max_examples=40)
-@given(data=st.data())
-def test_any_bytes_are_refused_or_give_an_image_within_epsilon(data, model):
-    whole = data.draw(st.sampled_from([*files(1), tf.io.encode_jpeg(pictures(1)[0]).numpy(), png((9, 13, 1))]))
-    mutation = data.draw(st.sampled_from(["none", "truncated", "flipped", "random"]))
-    place = data.draw(st.integers(0, len(whole) - 1))
-    file = {
-        "none": whole,
-        "truncated": whole[:place],
-        "flipped": whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :],
-        "random": data.draw(st.binary(max_size=60)),
-    }[mutation]
-    inputs, clean = {"image_bytes": [file], "target_class": [1]}, np.zeros(0)
-    with contextlib.suppress(tf.errors.InvalidArgumentError):
-        clean = tf.io.decode_image(file, SHAPE[-1]).numpy().astype(int)
-    if clean.shape != SHAPE:
-        assert mutation != "none"
-        with pytest.raises(tf.errors.InvalidArgumentError, match=r"PNG|JPEG|pictures of 9 x 13"):
-            model.run("encoded", inputs)
-        return
-    (adversarial,) = model.run("encoded", inputs)["adversarial_image_bytes"]
-    assert np.abs(tf.io.decode_png(adversarial).numpy() - clean).max() <= 8
-
-
-def fake_save(module, path, signatures):
-    with open(os.path.join(path, "saved_model.pb"), "w") as file:
-        file.write("saved")
-
-
-def test_versions_are_numbered_from_one(served, tmp_path, monkeypatch):
-    monkeypatch.setattr(tf.saved_model, "save", fake_save)
-    folder = tmp_path / "generator"
-    assert [export_generator(folder, served, PRESET).name for _ in range(2)] == ["1", "2"]
-    (folder / "10").mkdir()
-    (folder / "notes.txt").write_text("not a version")
-    assert export_generator(folder, served, PRESET) == folder / "11"
-    assert oct((folder / "11").stat().st_mode & 0o777) == "0o755"  # a server of another user reads it
-    assert sorted(entry.name for entry in folder.iterdir()) == ["1", "10", "11", "2", "notes.txt"]
-
-
-def test_names_and_preset_travel_with_the_model(exported):
+def test_names_preset_and_warm_up_requests_travel_with_the_model(exported, model):
     assert (exported / "assets" / "class_names.txt").read_text().splitlines() == list(NAMES)
     assert json.loads((exported / "assets" / "preset.json").read_text()) == PRESET
-
-
-def test_the_warm_up_requests_are_official_records_that_the_model_answers(exported, model):
     records = tf.data.TFRecordDataset(str(exported / "assets.extra" / "tf_serving_warmup_requests"))
     logs = [prediction_log_pb2.PredictionLog.FromString(record.numpy()) for record in records]
     requests = [log.predict_log.request for log in logs]
@@ -307,9 +208,21 @@ def test_the_warm_up_requests_are_official_records_that_the_model_answers(export
         assert all(len(value) == 1 for value in model.run(request.model_spec.signature_name, inputs).values())
 
 
-def test_without_the_serving_package_the_export_prints_that_it_has_no_warm_up(served, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(tf.saved_model, "save", fake_save)
+def test_versions_are_numbered_from_one_without_warm_up_if_its_package_is_missing(
+    served, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
-    path = export_generator(tmp_path / "generator", served, PRESET)
-    assert not (path / "assets.extra").exists()
+    monkeypatch.setattr(
+        tf.saved_model,
+        "save",
+        lambda module, path, signatures: pathlib.Path(path, "saved_model.pb").write_text("saved"),
+    )
+    folder = tmp_path / "generator"
+    assert [export_generator(folder, served, PRESET).name for _ in range(2)] == ["1", "2"]
+    (folder / "10").mkdir()
+    (folder / "notes.txt").write_text("not a version")
+    assert export_generator(folder, served, PRESET) == folder / "11"
+    assert oct((folder / "11").stat().st_mode & 0o777) == "0o755"  # a server of another user reads it
+    assert sorted(entry.name for entry in folder.iterdir()) == ["1", "10", "11", "2", "notes.txt"]
+    assert not (folder / "11" / "assets.extra").exists()
     assert "pip install tensorflow-serving-api" in capsys.readouterr().out

@@ -27,35 +27,32 @@ def foreign(run_folder, tmp_path):
     return run_folder, own, code
 
 
-@pytest.mark.parametrize("use", ["evaluated", "compared", "shown images", "exported", "advgan"])
-def test_python_named_by_a_folder_runs_only_if_the_user_names_it_too(use, foreign, finished, tmp_path):
+@pytest.mark.parametrize(
+    ("use", "slow"),
+    [
+        (lambda run, other, named, few: evaluate_workdir(run, custom_objects=named, **few), False),
+        (lambda run, other, named, few: compare_defences([other, str(run)], custom_objects=named, **few), True),
+        (lambda run, other, named, few: evaluate_workdir(other, transfer_to=(str(run),), custom_objects=named, **few), False),
+        (lambda run, other, named, few: export_run(run, export_classifier=True, custom_objects=named), False),
+        (lambda run, other, named, few: train_advgan(run, ["3"], epochs=1, custom_objects=named), True),
+    ],
+    ids=["evaluated", "compared", "shown images", "exported", "advgan"],
+)  # fmt: skip
+def test_python_named_by_a_folder_runs_only_if_the_user_names_it_too(use, slow, foreign, finished, tmp_path):
     folder, _, code = foreign
 
-    def attempt(named):
-        few = dict(num_examples=5, output=str(tmp_path / "out"), custom_objects=named)
-        if use == "evaluated":
-            evaluate_workdir(folder, **few)
-        elif use == "compared":
-            compare_defences([str(finished[0]), str(folder)], **few)
-        elif use == "shown images":
-            evaluate_workdir(finished[0], transfer_to=(str(folder),), **few)
-        elif use == "exported":
-            export_run(folder, export_classifier=True, custom_objects=named)
-        else:
-            train_advgan(folder, ["3"], epochs=1, custom_objects=named)
+    def attempt(*named):
+        use(folder, str(finished[0]), named, dict(num_examples=5, output=str(tmp_path / "out")))
 
     other = tmp_path / "other.py"
     other.write_text("")
-    for named in ((), (str(other),)):
-        with pytest.raises(InputError, match=str(code)) as error:
-            attempt(named)
+    for named, word in (((), str(code)), ((str(other),), str(code)), (("no/such.py",), "no/such")):
+        with pytest.raises(InputError, match=word) as error:
+            attempt(*named)
         assert error.value.setting == "custom_objects"
-    with pytest.raises(InputError, match="no/such") as error:
-        attempt(("no/such.py",))
-    assert error.value.setting == "custom_objects"
     assert not (folder / "ran").exists()
-    if use not in ("compared", "advgan"):  # these take half a minute
-        attempt((str(other), str(code.parent / ".." / "run" / code.name)))
+    if not slow:
+        attempt(str(other), str(code.parent / ".." / "run" / code.name))
         assert (folder / "ran").exists()
 
 
@@ -82,22 +79,22 @@ def test_own_files_that_changed_since_are_seen(changed, foreign, tmp_path):
     names = tmp_path / "names.txt"
     names.write_text("\n".join(f"digit {k}" for k in range(10)))
     change_config(folder, class_names=str(names))
-    config = config_of(Workdir(folder))
-    change_config(folder, digests=digests_of(config, ["class_names", "classifier", "custom_objects"]))
-    attempts = [
-        lambda: evaluate_workdir(folder, num_examples=5, custom_objects=[str(code)]),
+    config, files = config_of(Workdir(folder)), {"class_names": names, "classifier": own, "custom_objects": code}
+    change_config(folder, digests=digests_of(config, files.keys()))
+
+    def evaluate():
+        evaluate_workdir(folder, num_examples=5, custom_objects=[str(code)])
+
+    evaluate()
+    (folder / "ran").unlink()
+    files[changed].write_bytes(files[changed].read_bytes() + b"\n")
+    for attempt in (
+        evaluate,
         lambda: export_run(folder, export_classifier=True, custom_objects=[str(code)]),
         lambda: train_and_export(config, folder),
-    ]
-    attempts[0]()
-    path, content = {
-        "class_names": (names, names.read_bytes()[::-1]),
-        "classifier": (own, own.read_bytes() + b"\0"),
-        "custom_objects": (code, code.read_bytes().replace(b"ran", b"ran again")),
-    }[changed]
-    path.write_bytes(content)
-    for attempt in attempts:
-        assert not (folder / "ran again").exists()  # the last attempt is of a user who gave the file as a setting
+    ):
+        if changed == "custom_objects":  # the last attempt is of a user who gave the file as a setting
+            assert not (folder / "ran").exists()
         with pytest.raises(InputError, match="changed since") as error:
             attempt()
         assert error.value.setting == changed

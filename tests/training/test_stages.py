@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from kill_and_resume import differences, weights
-from tiny_runs import against, differ, metrics_rows, tiny, train
+from tiny_runs import against, metrics_rows, tiny, train
 
 from aigan_tf import build
-from aigan_tf.data.batches import evaluation_batches
 from aigan_tf.method.aigan import AIGAN
 from aigan_tf.method.stages import StageSwitch
 from aigan_tf.training import generator, run
@@ -18,43 +17,14 @@ from aigan_tf.workdir import Workdir
 
 
 @pytest.mark.parametrize("stage", [1, 2])
-def test_one_stage_alone_leaves_its_files_alone(stage, finished, tmp_path, monkeypatch):
-    folder, attacked = tmp_path / "run", []
-    original = build.pgd_attack
-
-    def attack(*arguments, **kwargs):
-        tf.py_function(lambda: attacked.append(1), [], [])
-        return original(*arguments, **kwargs)
-
-    monkeypatch.setattr(build, "pgd_attack", attack)
+def test_one_stage_alone_leaves_its_files_alone(stage, finished, tmp_path):
+    folder = tmp_path / "run"
     train(against(finished, steps_per_epoch=1, stage1_epochs=2 - stage, stage2_epochs=stage - 1), folder)
     assert [row["stage"] for row in metrics_rows(folder)] == [str(stage)]
-    assert bool(attacked) == (stage == 1)
     assert [entry.name for entry in (folder / "samples").iterdir()] == [f"stage{stage}.png"]
     files = sorted(folder.glob("generator*.weights.h5"))
     assert len(files) == (2 if stage == 1 else 1)
     assert not differences(weights(files[0]), weights(files[-1]))  # without a stage 2 the result is that of stage 1
-
-
-def planned(digits, tmp_path, **settings):
-    """Returns what a run would hand to `fit`: the model with its first weights, the arguments, and the batches' seed."""
-    seen, seeds = [], []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AIGAN, "fit", lambda self, *args, **kwargs: seen.append((self, kwargs)))
-        patch.setattr(generator, "training_batches", lambda *args, **kwargs: seeds.append(args[2]))
-        folder = Workdir(tmp_path / str(len(list(tmp_path.iterdir()))))
-        generator.train_generator(tiny(**settings), digits, lambda images: images[:, 0, 0, :1] * tf.ones(10), folder)
-    return *seen[0], seeds[0]
-
-
-def test_seed_decides_the_first_weights_and_the_batches(digits, tmp_path):
-    first = []
-    for seed in (0, 0, 1):
-        aigan, _, batch_seed = planned(digits, tmp_path, seed=seed)
-        assert (aigan.seed, batch_seed) == (seed, seed)
-        first.append(aigan.generator.get_weights() + aigan.discriminator.get_weights())
-    assert not differ(first[0], first[1])
-    assert differ(first[0], first[2])
 
 
 @pytest.mark.parametrize(
@@ -62,9 +32,13 @@ def test_seed_decides_the_first_weights_and_the_batches(digits, tmp_path):
     [(dict(switch_success=0.7), 0.7), (dict(switch_success=0.7, stage2_epochs=0), None)],
     ids=["success ends stage 1", "without a stage 2 nothing does"],
 )
-def test_switch_and_schedule_are_those_of_the_settings(settings, success, digits, tmp_path):
-    config = tiny(**settings)
-    aigan, arguments, _ = planned(digits, tmp_path, **settings)
+def test_seed_switch_and_schedule_are_those_of_the_settings(settings, success, digits, tmp_path, monkeypatch):
+    config, fits, seeds = tiny(seed=5, **settings), [], []
+    monkeypatch.setattr(AIGAN, "fit", lambda self, *args, **kwargs: fits.append((self, kwargs)))
+    monkeypatch.setattr(generator, "training_batches", lambda *args, **kwargs: seeds.append(args[2]))
+    generator.train_generator(config, digits, lambda images: images[:, 0, 0, :1] * tf.ones(10), Workdir(tmp_path))
+    ((aigan, arguments),) = fits
+    assert (aigan.seed, seeds) == (5, [5])
     (switch,) = (each for each in arguments["callbacks"] if isinstance(each, StageSwitch))
     assert (switch.success, switch.stage1_epochs, switch.epochs) == (success, 2, config.epochs)
     assert (arguments["epochs"], arguments["steps_per_epoch"]) == (config.epochs, 3)
@@ -73,7 +47,6 @@ def test_switch_and_schedule_are_those_of_the_settings(settings, success, digits
         aigan.generator_optimizer.iterations.assign(step)
         rates.append(float(aigan.generator_optimizer.learning_rate))
     assert rates == pytest.approx([config.learning_rate, 0.0], abs=1e-9)
-    assert aigan.hinge_threshold == pytest.approx(0.5 * 0.3 * 8)
 
 
 def test_untargeted_run_switches_at_its_success_and_serves_labels(finished, tmp_path):
@@ -95,41 +68,33 @@ def test_untargeted_run_switches_at_its_success_and_serves_labels(finished, tmp_
 
 
 def test_mixed_precision_trains_in_bfloat16_and_measures_in_float32(finished, tmp_path):
-    config, seen = against(finished, mixed_precision=True), []
+    config, seen = against(finished, mixed_precision=True, stage1_epochs=0, stage2_epochs=1), set()
 
     class Watch(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
-            seen.append(("train", option()))
+            seen.add(("train", option()))
 
         def on_test_batch_end(self, batch, logs=None):
-            seen.append(("test", option()))
+            seen.add(("test", option()))
 
     def option():
         return tf.config.optimizer.get_experimental_options().get("auto_mixed_precision_onednn_bfloat16", False)
 
     with run.open_run(config, tmp_path / "run", None) as (folder, dataset, classifier, devices):
-        aigan = build.build_aigan(config, dataset, classifier, 12)
-        aigan.stage = 2
-        generator.fit(aigan, config, dataset, folder, 2, devices, [Watch()])
-    assert set(seen) == {("train", True), ("test", False)}
+        aigan = build.build_aigan(config, dataset, classifier, 3)
+        generator.fit(aigan, config, dataset, folder, 1, devices, [Watch()])
+    assert seen == {("train", True), ("test", False)}
     assert not option()  # the rest of the process keeps its precision
-    row = metrics_rows(folder.path)[-1]
-    measured = aigan.evaluate(evaluation_batches(dataset.validation, 500), return_dict=True, verbose=0)
-    for name in ("generator_loss", "perturbation_l2", "targeted_success_rate"):
-        assert float(row[f"val_{name}"]) == pytest.approx(measured[name], rel=1e-5)
 
 
 @pytest.mark.long
-def test_one_generator_serves_every_epsilon(finished, tmp_path, capsys):
-    """From the flag to the exported signature and the curve in the report."""
+def test_one_generator_serves_every_epsilon(finished, tmp_path):
     config = against(finished, steps_per_epoch=2, stage1_epochs=1, stage2_epochs=1, variable_epsilon=True)
     run.train_and_export(config, tmp_path / "run")
-    assert "0.0375" in capsys.readouterr().out
     curve = json.loads((tmp_path / "run" / "report.json").read_text())["success_by_epsilon"]
     assert [point["epsilon"] for point in curve] == pytest.approx([0.3 * k / 8 for k in range(1, 9)])
     assert all(0 <= point["success_rate"] <= 1 for point in curve)
     norms = [point["mean_l2"] for point in curve]
+    assert np.isfinite(norms).all()
     assert norms == sorted(norms)
     assert norms[0] < 0.5 * norms[-1]
-    assert np.isfinite(norms).all()
-    assert set(json.loads((tmp_path / "run" / "config.json").read_text())["digests"]) == {"classifier"}

@@ -26,7 +26,7 @@ LEAST_PROBABILITY = 1e-30  # its logarithm is still finite in float32
 def load_classifier(
     path: str,
     example_images: np.ndarray,
-    num_classes: int | None,
+    num_classes: int,
     pixel_range: tuple[float, float] = (0.0, 1.0),
     custom_objects: str | None = None,
     needs_gradient: bool = True,
@@ -40,7 +40,7 @@ def load_classifier(
     Args:
         path: a .keras file or a SavedModel folder.
         example_images: float32 `(n, height, width, channels)` in `[0, 1]`, to check its output on.
-        num_classes: number of classes of the data set; None accepts any number of outputs.
+        num_classes: number of classes of the data set.
         pixel_range: the values it takes for black and for full intensity.
         custom_objects: a Python file that registers its custom layers with
             `keras.saving.register_keras_serializable`; it is executed.

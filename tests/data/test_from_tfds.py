@@ -142,8 +142,6 @@ def test_a_damaged_data_set_is_refused(file, damage, mnist, tmp_path, no_network
 
 
 IMAGE = "tensorflow_datasets.core.features.image_feature.Image"
-
-
 INNER = {"image": {"type": IMAGE, "content": {}}}
 FORMS = {
     "plain": dict,

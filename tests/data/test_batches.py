@@ -60,11 +60,8 @@ def test_a_continued_run_sees_the_tail_of_the_uninterrupted_one(first_step):
 
 
 def test_images_are_shifted_every_way_over_black_and_half_of_them_mirrored_anew_each_pass():
-    split, places, found = (
-        make_split(),
-        list(itertools.product(range(3), range(3), (1, -1))),
-        collections.defaultdict(list),
-    )
+    split, found = make_split(), collections.defaultdict(list)
+    places = list(itertools.product(range(3), range(3), (1, -1)))
     for images, labels in take(split, 40, max_shift=1, flip=True):
         for image, label in zip(images, labels, strict=True):
             padded = np.pad(split.images[label].astype(np.float32) / 255, ((1, 1), (1, 1), (0, 0)))

@@ -142,8 +142,6 @@ def test_a_damaged_data_set_is_refused(file, damage, mnist, tmp_path, no_network
 
 
 IMAGE = "tensorflow_datasets.core.features.image_feature.Image"
-
-
 INNER = {"image": {"type": IMAGE, "content": {}}}
 FORMS = {
     "plain": dict,
@@ -175,13 +173,8 @@ def test_a_module_named_by_a_data_set_is_not_imported(place, form, tmp_path, mon
 
 @pytest.mark.parametrize(
     ("name", "word"),
-    [
-        ("fashion-mnist", "fashion_mnist"),
-        ("mnist:9.9.9", "mnist"),
-        ("qqqqqqqqqqqq", "catalog"),
-        ("some/folder", "path"),
-    ],
-)
+    [("fashion-mnist", "fashion_mnist"), ("mnist:9.9.9", "mnist"), ("qqqqqqqqqqqq", "catalog"), ("some/folder", "path")],
+)  # fmt: skip
 def test_an_unknown_name_is_refused_with_a_suggestion(name, word, tmp_path, no_network):
     with pytest.raises(InputError) as error:
         datasets.load(name, str(tmp_path))

@@ -19,10 +19,3 @@ def test_notebook_is_committed_as_it_ran(path):
         assert cell.outputs or not any(word in cell.source for word in ("print(", "display(", "%tensorboard")), (
             cell.source
         )
-
-
-def test_error_in_the_outputs_is_seen():
-    text = nbformat.v4.new_output("display_data", {"text/plain": "ERROR: Could not find 'tensorboard'."})
-    shown = [[text], [nbformat.v4.new_output("error")], [nbformat.v4.new_output("stream", text="error rate 3%\n")]]
-    found = [execute.shown_error(nbformat.v4.new_code_cell("", outputs=outputs)) for outputs in shown]
-    assert found == ["ERROR: Could not find 'tensorboard'.", "", None]

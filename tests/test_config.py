@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from aigan_tf.config import GROUPS, MAX_INT, PRESETS, Config, kind_of, make_config, refuse_idle_settings
+from aigan_tf.config import MAX_INT, PRESETS, Config, kind_of, make_config, refuse_idle_settings
 from aigan_tf.errors import InputError
 
 FIELDS = dataclasses.fields(Config)
@@ -24,16 +24,6 @@ def test_presets_are_the_defaults_of_their_data_sets(dataset):
     assert make_config(dataset="some/folder") == Config(dataset="some/folder")
     changed = dict(dataset=f"{dataset}:3.0.1", epsilon=0.1)
     assert make_config(**changed) == dataclasses.replace(config, **changed)
-
-
-@pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
-def test_every_field_declares_help_group_and_a_default_of_its_type(field):
-    setting = field.metadata["setting"]
-    assert setting.help
-    assert setting.group in GROUPS
-    assert (field.default is None) == (setting.if_none is not None)
-    kind = kind_of(field)
-    assert field.default is None or type(field.default) is (typing.get_origin(kind) or kind)
 
 
 def test_derived_values_follow_from_the_settings():

@@ -41,11 +41,3 @@ def test_a_module_imports_only_rows_below(path):
     for other in imported(path) - {own}:
         assert TIER[other] > TIER[own], other
         assert own != "method" or other == "engine", other
-
-
-def test_type_checkers_know_the_public_names():
-    tree = ast.parse((PACKAGE / "__init__.py").read_text()).body
-    (block,) = (node for node in tree if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
-    told = {alias.name: node.module for node in block.body for alias in node.names}
-    assert told == {name: f"aigan_tf.{module}" for name, module in aigan_tf._MODULE_OF.items()}
-    assert sorted(told) == sorted(aigan_tf.__all__)

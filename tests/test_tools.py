@@ -29,14 +29,6 @@ def test_card_is_what_pretrained_py_writes(folder):
     assert (folder / "README.md").read_text() == pretrained.card(folder)
 
 
-def test_each_archived_run_names_the_run_that_supersedes_it():
-    archived, current = ({run.name for run in found()} for found in (runs.archived_runs, runs.current_runs))
-    assert set(runs.superseded_by()) == archived
-    assert set(runs.superseded_by().values()) <= current
-    assert not archived & current
-    assert not any(runs.GONE.keys() & runs.changed_settings(run.config).keys() for run in runs.current_runs())
-
-
 @pytest.mark.parametrize(
     ("changed", "flags"),
     [

@@ -185,16 +185,6 @@ def test_damaged_digests_are_refused(text, folder):
         folder.verify(folder.weights)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
-def test_pipe_is_not_waited_for(folder):
-    for path in (folder.config, folder.digests, folder.metrics):
-        os.mkfifo(path)
-    files.write_bytes(folder.weights, b"weights")
-    for read in (folder.read_config, lambda: folder.verify(folder.weights), lambda: folder.training_cost(False)):
-        with pytest.raises(InputError, match="cannot be read"):
-            read()
-
-
 def test_training_cost_includes_the_surrogate(folder):
     folder.metrics.write_text("seconds,queries\n1.5,10\n2,30\n")
     files.write_bytes(Workdir(folder.surrogate).classifier_metrics, b"seconds\n4\n")

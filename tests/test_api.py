@@ -1,10 +1,6 @@
 """The Python API on the embedded digits: train, attack, export, load, measure."""
 
 import json
-import random
-import re
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -13,7 +9,6 @@ import tensorflow as tf
 from keras import layers
 
 import aigan_tf
-from aigan_tf import api
 from aigan_tf.data import arrays
 from aigan_tf.errors import InputError
 
@@ -85,38 +80,21 @@ def test_a_generator_makes_a_classifier_predict_the_targets(generator, classifie
 def test_a_class_is_a_number_or_a_name_for_one_image_or_all(generator, test):
     images = test[0][:3]
     by_number = generator(images, [7, 2, 0])
-    for same in (["seven", "two", "zero"], ["7", "two", 0], tf.constant(["seven", "two", "zero"])):
-        np.testing.assert_array_equal(generator(images, same), by_number)
+    by_name = ["7", "two", 0]
+    np.testing.assert_array_equal(generator(images, by_name), by_number)
+    np.testing.assert_array_equal(generator(images, tf.constant(["seven", "two", "zero"])), by_number)
     np.testing.assert_array_equal(generator(images, "two"), generator(images, 2))
-    for wrong in ("ten", 2.9, 2**32, ["seven", None, 1]):
+    np.testing.assert_allclose(generator(images, by_name, batch_size=2), by_number, atol=1e-6)
+    for wrong in ("ten", 2.9, ["seven", None, 1]):
         refused("target_classes", "one of zero, one", generator, images, wrong)
-    for shape in ([1, 2], [1, 2, 3, 4], [[1], [2], [3]]):
-        refused("target_classes", "shape", generator, images, np.array(shape))
+    refused("target_classes", "shape", generator, images, np.array([1, 2]))
 
 
-@pytest.mark.parametrize(
-    ("images", "target", "words"),
-    [
-        (lambda x: x, 10, "target_class"),
-        (lambda x: x * 255, 1, r"images .*\[0, 1\]"),
-        (lambda x: x * np.nan, 1, "NaN"),
-        (lambda x: x[0], [1] * 8, "shape"),
-        (lambda x: x[:0], 1, "at least one image"),
-        (lambda x: "digits.png", 1, "array"),
-        (lambda x: [x[0], x[0, :7]], 1, "size"),
-    ],
-)
-def test_images_that_cannot_be_attacked_are_refused_in_one_line(images, target, words, generator, test):
-    with pytest.raises(InputError, match=words) as caught:
-        generator(images(test[0][:3]), target)
+@pytest.mark.parametrize("change", [lambda x: x * 255, lambda x: x * np.nan, lambda x: "digits.png"])
+def test_images_that_cannot_be_attacked_are_refused_in_one_line(change, generator, test):
+    with pytest.raises(InputError, match="images") as caught:
+        generator(change(test[0][:3]), 1)
     assert len(str(caught.value)) < 300
-
-
-def test_batches_and_uint8_change_nothing(generator, test):
-    images = np.round(test[0][:5] * 255).astype(np.uint8)
-    whole = generator(images.astype(np.float32) / 255, 1)
-    np.testing.assert_allclose(generator(images, 1, batch_size=2), whole, atol=1e-6)
-    refused("batch_size", "at least 1", generator, images, 1, batch_size=0)
 
 
 def test_each_image_is_kept_within_its_epsilon(generator, test):
@@ -136,15 +114,8 @@ def test_an_exported_generator_is_loaded_with_its_names(generator, test, tmp_pat
     expected = generator(test[0][:3], "five")
     for path in (tmp_path, tmp_path / "generator", tmp_path / "generator" / "1"):
         np.testing.assert_allclose(aigan_tf.attack(str(path), test[0][:3], "five"), expected, atol=1e-6)
-    refused(None, "already", aigan_tf.load_generator(tmp_path).export, tmp_path / "again")
     refused("path", "no generator", aigan_tf.load_generator, tmp_path / "nowhere")
-
-
-def test_only_a_generator_is_taken(classifier, test, tmp_path):
-    for wrong in (classifier, None):
-        refused(None, "fit_generator", aigan_tf.attack, wrong, test[0], 1)
-    classifier.export(tmp_path / "classifier", verbose=False)
-    refused("path", "cannot be loaded", aigan_tf.load_generator, tmp_path / "classifier")
+    refused(None, "fit_generator", aigan_tf.attack, None, test[0], 1)
 
 
 def test_a_tf_dataset_is_taken_in_batches_or_one_by_one():
@@ -155,12 +126,6 @@ def test_a_tf_dataset_is_taken_in_batches_or_one_by_one():
             taken, found = arrays.as_uint8_images_and_labels(form, None)
             np.testing.assert_array_equal(taken, images)
             np.testing.assert_array_equal(found, known)
-
-
-def test_without_labels_the_classifiers_predictions_are_taken(fit, train, test):
-    made = fit(train[0][:200], **{**FEWEST, "steps_per_epoch": 2})
-    assert np.abs(made(test[0][:2], 1) - test[0][:2]).max() > 0.01
-    refused("epsilon", "one budget", made, test[0][:2], 1, epsilon=0.1)
 
 
 class Batches(keras.utils.PyDataset):
@@ -215,9 +180,7 @@ def of_two_sizes(images):
     ("images", "labels", "words"),
     [
         (lambda x: x * 255, None, r"255\.0"),
-        (lambda x: x[..., 0], None, r"shape \(100, 8, 8\)"),
         (lambda x: x[:, :4], None, r"shape \(100, 4, 8, 1\)"),
-        (lambda x: x[:1], None, "two"),
         (lambda x: x[:, :, :, [0, 0, 0]], None, "classifier"),
         (lambda x: 3.0, None, "array"),
         (lambda x: x, np.arange(100) % 2 + 20, "20 to 21"),
@@ -226,9 +189,7 @@ def of_two_sizes(images):
         (lambda x: tf.data.Dataset.from_tensors(x).repeat(), None, "never ends"),
         (lambda x: tf.data.Dataset.from_tensors(x).take(0), None, "empty"),
         (of_two_sizes, None, "one size"),
-        (lambda x: of_two_sizes(x).batch(1), None, "one size"),
         (lambda x: tf.data.Dataset.from_tensor_slices(["a.png", "b.png"]), None, "string"),
-        (lambda x: of_two_sizes(x).map(lambda i: tf.py_function(lambda y: y, [i], tf.float32)), None, "shape"),
         (lambda x: x[:30], None, "batch_size=64"),
     ],
 )
@@ -243,12 +204,10 @@ def test_what_cannot_be_trained_on_is_refused(images, labels, words, fit, train)
         ("stage1_epoch", 3, "use stage1_epochs"),
         ("defense", "pgd", "leave it out"),
         ("epsilon", 8, "^epsilon=8"),
-        ("max_shift", 8, "^max_shift=8"),
-        *(("input_range", wrong, r"\(low, high\)") for wrong in ((255, 0), 255, ("black", "white"))),
-        *(
-            ("class_names", wrong, "printable")
-            for wrong in ("abcdefghij", [*NAMES[:9], "one"], [*NAMES[:9], "ni\nne"], 5)
-        ),
+        ("input_range", (255, 0), r"\(low, high\)"),
+        ("input_range", 255, r"\(low, high\)"),
+        ("class_names", "abcdefghij", "printable"),
+        ("class_names", [*NAMES[:9], "ni\nne"], "printable"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(name, value, words, fit):
@@ -256,6 +215,8 @@ def test_a_setting_that_cannot_be_used_is_named(name, value, words, fit):
 
 
 def test_a_classifier_that_is_wrong_about_the_images_is_noticed(fit, train, capsys):
+    made = fit(train[0][:200], **FEWEST)  # without labels the classifier's predictions are taken
+    refused("epsilon", "one budget", made, train[0][:2], 1, epsilon=0.1)
     refused(None, "input_range", fit, train[0][:2], (train[1][:2] + 1) % 10, **FEWEST)
     refused(None, "load_model", fit, classifier="model.keras")
     constant = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(10)])
@@ -264,15 +225,6 @@ def test_a_classifier_that_is_wrong_about_the_images_is_noticed(fit, train, caps
     assert "accuracy on 1348 images" in shown
     assert "near chance (10%)" in shown
     assert "--" not in shown
-
-
-def test_the_accuracy_check_takes_images_from_end_to_end(fit, train, monkeypatch, capsys):
-    monkeypatch.setattr(api, "MAX_ACCURACY_IMAGES", 20)
-    order = np.argsort(train[1], kind="stable")  # as a folder of classes is read
-    wrong_on_zeros = np.where(train[1] == 0, 1, train[1])
-    fit(train[0][order], wrong_on_zeros[order], **FEWEST)
-    measured = float(re.search(r"accuracy on 20 images: ([0-9.]+)%", capsys.readouterr().out)[1])
-    assert 70 <= measured <= 95
 
 
 def test_evaluate_takes_a_generator_its_folder_or_any_callable(generator, classifier, test, tmp_path):
@@ -291,29 +243,7 @@ def test_evaluate_takes_a_generator_its_folder_or_any_callable(generator, classi
     for name in ("num_attacks", "success_rate"):
         assert measured[name] == again[name] == both["ours"][name]
     assert both["none"]["success_rate"] == 0.0
-    for attacks, name in ((generator, "aigan"), ({"ours": generator}, "ours")):  # within the epsilon that is given
-        assert 0.09 < evaluate(attacks=attacks, epsilon=0.1)[name]["max_linf_float"] <= 0.1 + 1e-6
+    assert 0.09 < evaluate(attacks=generator, epsilon=0.1)["aigan"]["max_linf_float"] <= 0.1 + 1e-6
     refused("targeted", "ours", evaluate, attacks={"ours": generator}, targeted=False)
     for wrong in (dict(labels=labels[:3]), dict(classifier="model.keras"), dict(images=images[:0])):
         refused(None, "expected", evaluate, **{"attacks": generator, **wrong})
-
-
-@pytest.mark.long
-def test_training_leaves_the_callers_random_state_alone(fit, train, test):
-    drawn = []
-    for _ in range(2):
-        made = fit(train[0][:100], **FEWEST)
-        drawn.append((random.random(), np.random.random(), float(tf.random.uniform(())), made(test[0][:2], 1)))
-    first, second = drawn
-    assert all(one != other for one, other in zip(first[:3], second[:3], strict=True))
-    np.testing.assert_array_equal(first[3], second[3])  # the generator is the same: it has a seed of its own
-
-
-def test_the_names_are_there_without_importing_tensorflow():
-    code = (
-        "import sys, aigan_tf\n"
-        "assert {'fit_generator', 'attack', 'load_generator', 'evaluate', 'AIGAN'} <= set(dir(aigan_tf))\n"
-        "assert 'tensorflow' not in sys.modules\n"
-        "assert callable(aigan_tf.evaluate) and not hasattr(aigan_tf, 'nothing')"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf import build as building
+from aigan_tf.build import build_aigan
 from aigan_tf.config import make_config
 from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.data.splits import Split
-from aigan_tf.errors import InputError
 from aigan_tf.method.pgd import pgd_attack
-from aigan_tf.workdir import Workdir
 
-TINY = dict(dataset="cifar10", generator_width=4, generator_blocks=1)
 KERNEL = tf.random.stateless_normal((32 * 32 * 3, 10), (0, 0))
 
 
@@ -30,7 +27,8 @@ def classifier(images):
 
 
 def build(dataset, **settings):
-    return building.build_aigan(make_config(**TINY, **settings), dataset, classifier, 100)
+    config = make_config(dataset="cifar10", generator_width=4, generator_blocks=1, **settings)
+    return build_aigan(config, dataset, classifier, 100)
 
 
 @pytest.mark.parametrize("attack", ["targeted", "untargeted"])
@@ -46,10 +44,10 @@ def test_attacker_follows_the_settings(attack, dataset):
     assert np.abs(attacked - other_start).max() > 0.01
 
 
-def test_objective_follows_the_settings(dataset):
+def test_objective_and_networks_follow_the_settings(dataset):
     aigan = build(
         dataset, gan_weight=0.3, hinge_weight=0.7, hinge_threshold=0.9, learning_rate=0.004,
-        discriminator_learning_rate=0.003, seed=5,
+        discriminator_learning_rate=0.003, seed=5, discriminator_width=6, class_maps=3, variable_epsilon=True,
     )  # fmt: skip
     assert (aigan.gan_weight, aigan.hinge_weight, aigan.hinge_threshold) == (0.3, 0.7, 0.9)
     assert aigan.epsilon == pytest.approx(8 / 255)
@@ -59,15 +57,10 @@ def test_objective_follows_the_settings(dataset):
     aigan.generator_optimizer.iterations.assign(100)
     assert float(aigan.generator_optimizer.learning_rate) == pytest.approx(0.0)  # the end of the cosine
     assert not aigan.jit_compile  # XLA halves the speed of convolutions on a CPU
-
-
-def test_settings_shape_the_networks(dataset):
-    aigan = build(dataset, discriminator_width=6, class_maps=3, variable_epsilon=True)
-    assert "muon" in type(aigan.generator_optimizer).__name__.lower()
-    assert aigan.discriminator.convs[-1].filters == 24
     settings = aigan.generator.settings
     names = ("width", "num_blocks", "halvings", "class_maps", "map_size", "budget_input")
     assert [settings[name] for name in names] == [4, 1, 2, 3, 32, True]
+    assert aigan.discriminator.convs[-1].filters == 24
 
 
 def test_weights_depend_on_the_seed_alone(dataset):
@@ -79,18 +72,3 @@ def test_weights_depend_on_the_seed_alone(dataset):
     second, other = (build(dataset, seed=seed).generator.get_weights() for seed in (3, 4))
     assert all(map(np.array_equal, first, second))
     assert not all(map(np.array_equal, first, other))
-
-
-def test_weights_that_cannot_be_loaded_are_refused(dataset, tmp_path):
-    config, folder = make_config(**TINY), Workdir(tmp_path)
-
-    def assert_refused(word):
-        with pytest.raises(InputError, match=word):
-            building.trained_generator(config, dataset, folder)
-
-    assert_refused("does not exist")
-    folder.weights.write_bytes(b"not HDF5")
-    assert_refused("cannot be loaded")
-    folder.seal(folder.weights, folder.weights)
-    folder.weights.write_bytes(b"neither is this")
-    assert_refused("is not what")

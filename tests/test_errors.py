@@ -2,7 +2,7 @@
 
 import pytest
 
-from aigan_tf.errors import DivergedError, InputError, graph_refusal, shown_value
+from aigan_tf.errors import DivergedError, InputError, shown_value
 
 
 def as_flag(setting):
@@ -14,12 +14,8 @@ def test_setting_is_named_as_the_interface_writes_it():
     assert str(error) == "epsilon=8 (attack): expected at most 1; lower it, or raise image_size"
     shown = "--epsilon=8 (--attack): expected at most 1; lower it, or raise --image_size"
     assert error.message(as_flag) == shown
-    assert (error.setting, error.received, error.expected) == ("epsilon", 8.0, "at most 1")
-
-
-def test_error_without_a_setting_says_what_is_wrong():
-    error = InputError("the data set is empty", "images", "add some")
-    assert str(error) == error.message(as_flag) == "the data set is empty: expected images; add some"
+    plain = InputError("the data set is empty", "images", "add some")
+    assert str(plain) == plain.message(as_flag) == "the data set is empty: expected images; add some"
 
 
 def test_error_within_a_file_names_it_and_the_setting_as_the_file_does():
@@ -51,11 +47,3 @@ def test_long_values_are_shortened():
 )  # fmt: skip
 def test_values_are_shown_as_a_user_writes_them(value, shown):
     assert shown_value(value) == shown
-
-
-def test_refusal_of_a_graph_is_shown_without_its_place_in_the_graph():
-    message = (
-        "Graph execution error:\n\nassertion failed: [images: expected 8 x 8, received] [9 9]\n\t [[{{node Assert}}]]"
-    )
-    assert graph_refusal(message) == "images: expected 8 x 8, received 9 9"
-    assert graph_refusal("") == graph_refusal(None) == "no reason given"

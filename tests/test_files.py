@@ -56,7 +56,6 @@ def system_error(number, *place):
     ("error", "expected"),
     [
         (system_error(errno.EFBIG, "run/generator.weights.h5"), "room"),
-        (system_error(errno.EACCES, str(RUN / "logs" / "events")), "writable"),
         (system_error(errno.EROFS, RUN.parent), "writable"),
         (OSError(errno.ENOSPC, "write failed,\nfile name = '/run/x'"), "room"),  # as h5py words it
     ],
@@ -74,22 +73,15 @@ def test_refusal_by_the_system_becomes_an_input_error(error, expected, monkeypat
 @pytest.mark.parametrize(
     "error",
     [
-        ValueError("No space left on device"), RuntimeError("CUDA: Operation not permitted"),
-        system_error(errno.ENOENT, "x"), system_error(errno.EACCES, "/cache/fonts.json"),
-        system_error(errno.ENOSPC, "/elsewhere/x"), InputError("the words of others", "them", "leave them"),
+        ValueError("No space left on device"),
+        system_error(errno.EACCES, "/cache/fonts.json"),
+        InputError("the words of others", "them", "leave them"),
     ],
-)  # fmt: skip
+)
 def test_other_errors_pass_unchanged(error, tmp_path):
     with pytest.raises(type(error)) as caught, files.writing("run", tmp_path):
         raise error
     assert caught.value is error
-
-
-def test_folder_that_cannot_be_created_is_refused(tmp_path):
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(InputError, match="run cannot be written"), files.writing("run", tmp_path / "file" / "run"):
-        pytest.fail("there is no such folder")
-    assert (tmp_path / "file").read_text() == "mine"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
@@ -115,24 +107,14 @@ def test_report_that_would_be_replaced_is_announced(tmp_path, capsys):
     assert error.value.setting == "output"
 
 
-def test_csv_is_read_as_it_was_written(tmp_path):
-    path = tmp_path / "metrics.csv"
-    assert files.read_csv(path) == []
-    files.write_csv(path, [{"epoch": "1"}, {"epoch": "2", "new_metric": 'a, "b"'}])
-    assert files.read_csv(path) == [{"epoch": "1", "new_metric": ""}, {"epoch": "2", "new_metric": 'a, "b"'}]
-
-
 @pytest.mark.parametrize("row", ["1,2,3", "1", "\xff"])
 def test_damaged_csv_is_refused(row, tmp_path):
+    path = tmp_path / "whole.csv"
+    files.write_csv(path, [{"epoch": "1"}, {"epoch": "2", "new_metric": 'a, "b"'}])
+    assert files.read_csv(path) == [{"epoch": "1", "new_metric": ""}, {"epoch": "2", "new_metric": 'a, "b"'}]
     (tmp_path / "metrics.csv").write_bytes(f"epoch,loss\n1,0.5\n{row}\n".encode("latin-1"))
     with pytest.raises(InputError, match=r"metrics\.csv"):
         files.read_csv(tmp_path / "metrics.csv")
-
-
-def test_only_numbers_are_versions(tmp_path):
-    for name in ("1", "10", "9", "\u00b2", "\u0663", "1a", "-1"):
-        (tmp_path / name).mkdir()
-    assert [path.name for path in files.numbered(tmp_path)] == ["1", "9", "10"]
 
 
 @pytest.mark.parametrize("path", ["a\0b", 5000 * "x", "loop/run", "~no-such-user/run"])

@@ -3,8 +3,6 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 
 import pytest
 
@@ -59,10 +57,9 @@ def test_an_existing_folder_with_commas_in_its_name_is_one_value(flags, tmp_path
     assert flags.parse(["--attacks=~/one, two"])[1].attacks == ["~/one, two"]
 
 
-@pytest.mark.parametrize("asked", ["--help", "-h", "-help"])
-def test_help_is_printed_whatever_else_is_given(asked, flags, capsys):
+def test_help_is_printed_whatever_else_is_given(flags, capsys):
     with pytest.raises(SystemExit) as end:
-        flags.parse(["--nonsense", asked])
+        flags.parse(["--nonsense", "-h"])
     assert end.value.code == 0
     assert capsys.readouterr().out == flags.help() + "\n"
 
@@ -85,12 +82,11 @@ def test_values_are_read_by_their_kind(arguments, expected, flags):
 @pytest.mark.parametrize(
     ("argument", "word"),
     [
-        ("--epsilom=1", "did you mean --epsilon?"), ("--zzz", "--zzz"), ("--epsilon=small", "small"),
-        ("--epsilon=8/0", "zero"), ("--epsilon=8/x", "8/x"), ("--epsilon=", "epsilon"), ("--epsilon", "epsilon"),
-        ("--seed=1.5", "1.5"), ("--seed=" + 5000 * "9", "seed"), ("--flip=maybe", "maybe"), ("--noflip=1", "noflip"),
-        ("--attack=both", "untargeted"), ("--image_size=32x32", "32x32"), ("--output=", "output"),
-        ("--attacks=", "attacks"), ("--attacks=a,,b", "attacks"), ("--flagfile=nowhere", "nowhere"),
-        ("--flagfile=" + sys.executable, ""), ("--epsilon=0.1\n0.2", "0.1\\n0.2"),
+        ("--epsilom=1", "did you mean --epsilon?"), ("--zzz", "--zzz"), ("--epsilon=8/0", "zero"),
+        ("--epsilon=8/x", "8/x"), ("--epsilon", "epsilon"), ("--seed=1.5", "1.5"), ("--seed=" + 5000 * "9", "seed"),
+        ("--flip=maybe", "maybe"), ("--noflip=1", "noflip"), ("--attack=both", "untargeted"),
+        ("--image_size=32x32", "32x32"), ("--output=", "output"), ("--attacks=a,,b", "attacks"),
+        ("--flagfile=nowhere", "nowhere"), ("--epsilon=0.1\n0.2", "0.1\\n0.2"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_one_line(argument, word, flags):
@@ -128,17 +124,3 @@ def test_sigterm_ends_with_143_and_the_handler_is_restored(capsys):
         os.kill(os.getpid(), signal.SIGTERM)
     assert (end.value.code, capsys.readouterr().err) == (143, "\nterminated, again\n")
     assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_other_errors_keep_their_traceback():
-    with pytest.raises(ZeroDivisionError), exit_status():
-        raise ZeroDivisionError
-
-
-def test_help_into_a_closed_pipe_is_not_an_error():
-    reader, writer = os.pipe()
-    os.close(reader)
-    code = "from aigan_tf.flags import Flags; Flags('Does something.').parse(['--help'])"
-    shown = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
-    os.close(writer)
-    assert (shown.returncode, shown.stderr) == (0, "")

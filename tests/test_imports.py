@@ -2,8 +2,6 @@
 
 import ast
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
@@ -43,17 +41,3 @@ def test_a_module_imports_only_rows_below(path):
     for other in imported(path) - {own}:
         assert TIER[other] > TIER[own], other
         assert own != "method" or other == "engine", other
-
-
-def test_type_checkers_know_the_public_names():
-    tree = ast.parse((PACKAGE / "__init__.py").read_text()).body
-    (block,) = (node for node in tree if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
-    told = {alias.name: node.module for node in block.body for alias in node.names}
-    assert told == {name: f"aigan_tf.{module}" for name, module in aigan_tf._MODULE_OF.items()}
-    assert sorted(told) == sorted(aigan_tf.__all__)
-
-
-def test_commands_do_not_wait_for_tensorflow():
-    code = "import sys, aigan_tf.cli; print([m for m in ('tensorflow', 'keras') if m in sys.modules])"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
-    assert shown.stdout.strip() == "[]"

@@ -13,11 +13,7 @@ from commands import run_in_process
 
 import aigan_tf
 from aigan_tf import cli
-from aigan_tf.build import trained_generator
 from aigan_tf.config import is_built_in
-from aigan_tf.data.datasets import ImageDataset
-from aigan_tf.data.splits import Split
-from aigan_tf.method.threat_model import apply_perturbation, bounded
 from aigan_tf.training import run
 from aigan_tf.workdir import Workdir, config_of
 
@@ -52,23 +48,6 @@ def test_the_command_of_a_card_has_the_settings_of_its_run(folder, monkeypatch):
     saved = config_of(Workdir(folder))
     assert given[0].classifier == f"pretrained/{folder.name}/classifier.keras"
     assert dataclasses.replace(given[0], classifier=saved.classifier) == saved
-
-
-@pytest.mark.long
-@each_folder
-def test_the_weights_are_those_of_the_exported_generator(folder):
-    served = tf.saved_model.load(str(folder / "generator" / "1")).signatures["serving_default"]
-    model = keras.models.load_model(folder / "classifier.keras", compile=False)
-    rng = np.random.default_rng(0)
-    images = rng.random((4, *model.input_shape[1:]), np.float32)
-    targets = rng.integers(10, size=4).astype(np.int32)
-    nothing = Split(np.zeros((1, *images.shape[1:]), np.uint8), np.zeros(1, np.int32))
-    dataset = ImageDataset(folder.name, tuple("0123456789"), nothing, nothing, nothing)
-    config = config_of(Workdir(folder))
-    generator = trained_generator(config, dataset, Workdir(folder))
-    perturbations = bounded(generator(images, targets, training=False), config.epsilon)
-    ours = apply_perturbation(images, perturbations, config.epsilon)
-    np.testing.assert_allclose(ours, served(images=images, target_class=targets)["adversarial_images"], atol=1e-6)
 
 
 def measure(folder, images, labels):

@@ -42,7 +42,7 @@ def test_new_folder_is_claimed_with_config_json_and_the_same_settings_continue(t
 
 @pytest.mark.parametrize(
     ("name", "value", "shown"),
-    [("epsilon", 8 / 255, "8/255"), ("new_setting", 1, "null"), ("seed", False, "false"), ("seed", 0.0, "0.0")],
+    [("epsilon", 8 / 255, "8/255"), ("new_setting", 1, "null"), ("seed", False, "false")],
 )
 def test_other_settings_are_refused_and_nothing_is_overwritten(name, value, shown, folder):
     folder.open(SETTINGS, {})
@@ -73,14 +73,6 @@ def test_second_run_is_kept_out_until_the_first_dies(tmp_path):
             assert Workdir(tmp_path).open(SETTINGS, {}) is continues
 
 
-def test_run_killed_while_it_wrote_its_config_can_start_again(folder, tmp_path):
-    (tmp_path / ".4711.config.json").write_text('{"epsilon"')
-    assert not folder.check(SETTINGS)
-    with folder.locked():
-        assert folder.open(SETTINGS, {}) is False
-    assert set(os.listdir(tmp_path)) == {".lock", "config.json"}
-
-
 def test_unfinished_files_of_a_killed_run_are_removed_and_nothing_else(tmp_path):
     left = (
         ".4711.generator.weights.h5", ".4711.report.json", "samples/.4711.stage1.png", "generator/.1.abcd1234/saved_model.pb",
@@ -102,28 +94,24 @@ def test_unfinished_files_of_a_killed_run_are_removed_and_nothing_else(tmp_path)
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {*kept, ".lock"}
 
 
-@pytest.mark.parametrize("name", ["thesis.tex", ".4711.other.json", "4711.config.json", ".gitignore"])
+@pytest.mark.parametrize("name", ["thesis.tex", ".4711.other.json", ".gitignore"])
 def test_folder_that_is_not_a_run_is_refused(name, tmp_path):
     (tmp_path / name).write_text("mine")
     with pytest.raises(InputError, match="not empty"):
         Workdir(tmp_path).open(SETTINGS, {})
     assert os.listdir(tmp_path) == [name]
-    with pytest.raises(InputError) as error:
-        Workdir(tmp_path / name).open(SETTINGS, {})
-    assert error.value.setting == "workdir"
     assert (tmp_path / name).read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["logs", "samples", "generator", "advgan", "checkpoints/aigan"])
-def test_file_in_the_place_of_a_folder_is_refused_before_training(name, folder, tmp_path):
+def test_file_in_the_place_of_a_folder_is_refused_before_training(folder, tmp_path):
     folder.open(SETTINGS, {})
-    files.write_bytes(tmp_path / name, b"mine")
-    with pytest.raises(InputError, match=f"{name} is not a folder"):
+    files.write_bytes(tmp_path / "checkpoints" / "aigan", b"mine")
+    with pytest.raises(InputError, match="aigan is not a folder"):
         folder.check(SETTINGS)
-    assert (tmp_path / name).read_text() == "mine"
+    assert (tmp_path / "checkpoints" / "aigan").read_text() == "mine"
 
 
-@pytest.mark.parametrize("text", ["", "{ not json", "[1, 2]", "\xff\xfe", "[" * 100_000, "{}", '{"format": 99}'])
+@pytest.mark.parametrize("text", ["", "[1, 2]", "\xff\xfe", '{"format": 99}'])
 def test_damaged_config_is_refused_and_kept(text, folder):
     folder.config.write_bytes(text.encode("latin-1"))
     for read in (folder.read_config, lambda: folder.open(SETTINGS, {}), lambda: workdir.config_of(folder)):
@@ -167,26 +155,6 @@ def test_changed_files_of_a_setting_are_refused(tmp_path):
             folder.open(SETTINGS, {"dataset": workdir.digest_of(data)})
         assert error.value.setting == "dataset"
         image.with_name("b.png").unlink(missing_ok=True)
-    save_config(folder, digests=5)
-    with pytest.raises(InputError) as error:
-        folder.check(SETTINGS, digests)
-    assert error.value.setting == "digests"
-
-
-def test_digests_are_of_the_users_own_files(tmp_path):
-    files.write_bytes(tmp_path / "names.txt", b"cat")
-    config = Config(class_names=str(tmp_path / "names.txt"), classifier=str(tmp_path / "missing.keras"))
-    names = ["class_names", "classifier", "custom_objects"]
-    assert workdir.digests_of(config, names) == {"class_names": workdir.digest_of(tmp_path / "names.txt")}
-    assert workdir.digests_of(Config(classifier="Small"), ["classifier"]) == {}
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_unreadable_file_is_named(tmp_path):
-    (tmp_path / "a.png").write_bytes(b"one")
-    (tmp_path / "a.png").chmod(0)
-    with pytest.raises(InputError, match=r"a\.png cannot be read"):
-        workdir.digest_of(tmp_path)
 
 
 def test_sealed_files_are_verified(folder):
@@ -207,37 +175,14 @@ def test_sealed_files_are_verified(folder):
     (version / "saved_model.pb").unlink()
     with pytest.raises(InputError, match=r"saved_model\.pb is not what train\.py wrote"):
         folder.verify(version)
-    for name in ("x" * 300, "x/" * 3000, "\0"):  # names that no file can have
-        folder.digests.write_text(json.dumps({f"generator/1/{name}": "0"}))
-        with pytest.raises(InputError, match="generator/1/"):
-            folder.verify(version)
 
 
-@pytest.mark.parametrize("text", ["{", "5", "null", '["generator"]', '{"../other/x": ""}', '{"generator/../../x": ""}'])
+@pytest.mark.parametrize("text", ["{", "null", '{"../other/x": ""}', '{"generator/../../x": ""}'])
 def test_damaged_digests_are_refused(text, folder):
     files.write_bytes(folder.weights, b"weights")
     folder.digests.write_text(text)
-    for use, paths in ((folder.verify, [folder.weights]), (folder.seal, [folder.weights] * 2)):
-        with pytest.raises(InputError, match=r"digests\.json cannot be read"):
-            use(*paths)
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
-def test_pipe_is_not_waited_for(folder):
-    for path in (folder.config, folder.digests, folder.metrics):
-        os.mkfifo(path)
-    files.write_bytes(folder.weights, b"weights")
-    for read in (folder.read_config, lambda: folder.verify(folder.weights), lambda: folder.training_cost(False)):
-        with pytest.raises(InputError, match="cannot be read"):
-            read()
-
-
-@pytest.mark.parametrize("text", [None, "", "epoch\n1\n", "seconds\nfast\n", "seconds\nnan\n", "seconds\n1\n", "\xff"])
-def test_metrics_without_the_cost_are_refused(text, folder):
-    if text is not None:
-        folder.metrics.write_bytes(text.encode("latin-1"))
-    with pytest.raises(InputError, match=r"metrics\.csv"):
-        folder.training_cost(black_box=True)
+    with pytest.raises(InputError, match=r"digests\.json cannot be read"):
+        folder.verify(folder.weights)
 
 
 def test_training_cost_includes_the_surrogate(folder):
@@ -245,10 +190,6 @@ def test_training_cost_includes_the_surrogate(folder):
     files.write_bytes(Workdir(folder.surrogate).classifier_metrics, b"seconds\n4\n")
     assert folder.training_cost(black_box=True) == (7.5, 30)
     assert folder.training_cost(black_box=False) == (3.5, 0)
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"device": 1}', '{"device": "a\\nb"}', '{"device": "CPU, 2 cores"}'])
-def test_device_of_training_is_read_from_the_report(text, folder):
-    assert folder.training_device() is None
-    folder.report.write_text(text)
-    assert folder.training_device() == ("CPU, 2 cores" if "CPU" in text else None)
+    folder.metrics.write_text("seconds\nnan\n")
+    with pytest.raises(InputError, match=r"metrics\.csv"):
+        folder.training_cost(black_box=True)

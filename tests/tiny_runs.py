@@ -14,17 +14,9 @@ from aigan_tf.engine.checkpoints import Checkpoint
 from aigan_tf.training import run
 
 TINY = dict(
-    dataset="digits",
-    classifier_epochs=2,
-    steps_per_epoch=3,
-    stage1_epochs=2,
-    stage2_epochs=2,
-    switch_success=1.0,
-    batch_size=32,
-    attack_steps=2,
-    generator_width=4,
-    generator_blocks=1,
-)
+    dataset="digits", classifier_epochs=2, steps_per_epoch=3, stage1_epochs=2, stage2_epochs=2, switch_success=1.0,
+    batch_size=32, attack_steps=2, generator_width=4, generator_blocks=1,
+)  # fmt: skip
 
 
 class Stop(Exception):

@@ -26,59 +26,51 @@ from aigan_tf.method.aigan import AIGAN
 from aigan_tf.method.networks import Discriminator, Generator
 
 BATCH = 32
-STEPS = 10  # an epoch, of two
+STEPS = 4  # an epoch, of two
 
 
-def scaled(rate):
-    """Gradient descent with a loss scale, as on a GPU."""
-    return LossScaling(keras.optimizers.SGD(rate))
+def attacker(classifier, images, targets, epsilon, seed):
+    return tf.clip_by_value(1.0 - images, images - epsilon[0], images + epsilon[0])  # the same on any device
 
 
-def trained(devices, digits, dtype, stage, steps, epochs, optimizer=keras.optimizers.SGD, nan=False):
+def trained(devices, digits, dtype, stage, steps, epochs, scaled=True, last=1.0):
     """Returns the weights of both networks before and after, and the last epoch's logs.
 
-    With `nan` the last image of each batch, in the second half, is NaN.
+    With Muon and loss scales as on a GPU, or by plain gradient descent. The last image of each batch, in the second half,
+    is multiplied by `last`.
     """
     keras.config.set_floatx(dtype)
     keras.config.set_dtype_policy(dtype)
-    keras.utils.set_random_seed(3)
+    keras.utils.set_random_seed(0)
     classifier = architectures.frozen(architectures.build("small", (8, 8, 1), 10))
-
-    def attacker(classifier, images, targets, epsilon, seed):
-        return tf.clip_by_value(1.0 - images, images - epsilon[0], images + epsilon[0])  # the same on any device
-
     with devices.strategy.scope():
-        keras.utils.set_random_seed(0)
         aigan = AIGAN(Generator(10, 1, 8, halvings=1, num_blocks=0), Discriminator(1, 8), classifier, 10)
-        discriminator_optimizer = (scaled if optimizer is scaled else keras.optimizers.SGD)(0.05)
-        aigan.compile(
-            optimizer(0.05), discriminator_optimizer, 0.3, attacker, gan_weight=0.1, hinge_weight=0.1,
-            hinge_threshold=0.5,
-        )  # fmt: skip
+        optimizers = keras.optimizers.SGD(0.05), keras.optimizers.SGD(0.05)
+        if scaled:
+            optimizers = LossScaling(ConvolutionMuon(0.05)), LossScaling(optimizers[1])
+        weights = dict(gan_weight=0.1, hinge_weight=0.1, hinge_threshold=0.5)
+        aigan.compile(*optimizers, 0.3, attacker, **weights)
         aigan.stage = stage
 
-    def weights():
-        return [*aigan.generator.get_weights(), *aigan.discriminator.get_weights()]
-
     def cast(images, labels):
-        return tf.cast(images, dtype), labels
+        images = tf.cast(images, dtype)
+        return tf.concat([images[:-1], images[-1:] * last], axis=0), labels
 
-    def with_nan(images, labels):
-        return tf.concat([images[:-1], images[-1:] * np.nan], axis=0) if nan else images, labels
-
-    before, logs = weights(), {}
+    variables = [*aigan.generator.variables, *aigan.discriminator.variables]
+    before, logs = [variable.numpy() for variable in variables], {}
     watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, values: logs.update(values))
-    devices.fit(
-        aigan,
-        lambda first: training_batches(digits.train, BATCH, seed=0, first_step=first).map(cast).map(with_nan),
-        steps,
-        0,
-        epochs,
-        # 149 images: the last batch cannot be halved.
-        evaluation_batches(digits.validation, 50).map(cast),
-        [watch],
-    )
-    return before, weights(), {name: float(value) for name, value in logs.items()}
+
+    def batches(first):
+        return training_batches(digits.train, BATCH, seed=0, first_step=first).map(cast)
+
+    # 149 images: the last batch cannot be halved.
+    validation = evaluation_batches(digits.validation, 50).map(cast)
+    devices.fit(aigan, batches, steps, 0, epochs, validation, [watch])
+    return before, [variable.numpy() for variable in variables], {name: float(value) for name, value in logs.items()}
+
+
+def distance(one, other):
+    return max(float(np.abs(a - b).max()) for a, b in zip(one, other, strict=True))
 
 
 def main():
@@ -86,17 +78,16 @@ def main():
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     digits = datasets.load("digits")
     one, two = Devices("none"), Devices("mirrored")
-    result = {"replicas": two.replicas}
-    optimizers = {"scaled": scaled, "muon": ConvolutionMuon, "sgd": keras.optimizers.SGD}
-    for name, optimizer in optimizers.items():
-        runs = [trained(devices, digits, "float64", 2, STEPS, 2, optimizer) for devices in (one, two)]
-        (before, after, _), (_, other, _) = runs
-        result[f"{name}_weights"] = max(float(np.abs(a - b).max()) for a, b in zip(after, other, strict=True))
-        result[f"{name}_moved"] = max(float(np.abs(a - b).max()) for a, b in zip(before, after, strict=True))
-    result["metrics"] = {name: [runs[0][2][name], runs[1][2][name]] for name in runs[0][2]}
-    before, after, _ = trained(two, digits, "float32", 2, 2, 1, scaled, nan=True)
-    result["overflow_weights"] = max(float(np.abs(a - b).max()) for a, b in zip(before, after, strict=True))
-    steps = [trained(devices, digits, "float32", 1, 1, 1) for devices in (one, two)]
+    (before, after, logs), (_, other, other_logs) = (trained(on, digits, "float64", 2, STEPS, 2) for on in (one, two))
+    result = {
+        "replicas": two.replicas,
+        "weights": distance(after, other),
+        "moved": distance(before, after),
+        "metrics": {name: [value, other_logs[name]] for name, value in logs.items()},
+    }
+    before, after, _ = trained(two, digits, "float32", 2, 1, 1, last=np.nan)
+    result["overflow_weights"] = distance(before, after)
+    steps = [trained(devices, digits, "float32", 1, 1, 1, scaled=False) for devices in (one, two)]
     # Of one step of gradient descent, so that the difference is the gradient; relative to each variable's largest.
     gradients = [[after - before for before, after in zip(*run[:2], strict=True)] for run in steps]
     result["float32_gradients"] = max(

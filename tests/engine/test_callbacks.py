@@ -25,12 +25,10 @@ class Broken(keras.Model):
         return {"gan_loss": bad, "hinge_loss": tf.constant(0.5), "generator_loss": bad}
 
 
-@pytest.mark.parametrize("saved", [False, True])
-def test_loss_that_is_not_finite_ends_training_and_is_named(saved, tmp_path):
+def test_loss_that_is_not_finite_ends_training_and_is_named(tmp_path):
     checkpoint = Checkpoint(tmp_path, weight=keras.Variable(1.0))
-    if saved:
-        checkpoint.steps_done = 2
-        checkpoint.on_epoch_end(0)
+    checkpoint.steps_done = 2
+    checkpoint.on_epoch_end(0)
     batches = tf.data.Dataset.from_tensors(tf.zeros((1, 1))).repeat()
     stop = StopNotFinite(checkpoint.checkpoint_hint, "lower `learning_rate`")
     with pytest.raises(DivergedError) as error:
@@ -40,24 +38,13 @@ def test_loss_that_is_not_finite_ends_training_and_is_named(saved, tmp_path):
     assert "gan_loss is nan" in message
     assert "hinge_loss" not in message
     assert "generator_loss" not in message  # it is the sum of others
-    assert ("ckpt-2" in message) == saved
+    assert "ckpt-2" in message
     assert "lower `learning_rate`" in error.value.fix
 
 
-@pytest.fixture
-def stop():
-    return StopNotFinite(lambda: "no checkpoint", "lower `learning_rate`")
-
-
-def test_infinite_validation_loss_is_caught_before_the_epoch_is_saved(stop):
+def test_infinite_validation_loss_is_caught_before_the_epoch_is_saved():
+    stop = StopNotFinite(lambda: "no checkpoint", "lower `learning_rate`")
     stop.set_model(Broken())
     stop.on_epoch_end(0, {"generator_loss": 1.0, "val_generator_loss": 2.0})
     with pytest.raises(DivergedError, match="val_generator_loss is inf"):
         stop.on_epoch_end(1, {"generator_loss": 1.0, "val_generator_loss": math.inf})
-
-
-def test_divergence_on_several_devices_names_its_step(stop, make_aigan):
-    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
-        stop.set_model(make_aigan())
-    with pytest.raises(DivergedError, match="gan_loss is nan at step 0"):
-        stop.on_train_batch_end(0, {"gan_loss": math.nan})

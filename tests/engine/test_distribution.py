@@ -1,5 +1,6 @@
 """Training on several devices and in several processes computes what one device computes."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -27,9 +28,8 @@ def test_two_devices_with_half_a_batch_each_compute_what_one_does():
     compared = json.loads(finished.stdout.splitlines()[-1])
 
     assert compared["replicas"] == 2
-    for optimizer in ("sgd", "muon", "scaled"):
-        assert compared[f"{optimizer}_moved"] > 1e-3
-        assert compared[f"{optimizer}_weights"] < 1e-5
+    assert compared["moved"] > 1e-3
+    assert compared["weights"] < 1e-5
     assert compared["float32_gradients"] < 1e-4
     assert compared["overflow_weights"] == 0.0  # a step that overflows on one device is left out on both
     names = compared["metrics"].keys()
@@ -40,13 +40,11 @@ def test_two_devices_with_half_a_batch_each_compute_what_one_does():
 
 
 def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
 
 
 def no_files():
@@ -61,19 +59,15 @@ def test_two_processes_train_together_and_the_first_alone_writes(tmp_path):
         "--steps_per_epoch=3", "--stage1_epochs=1", "--stage2_epochs=1", "--classifier_epochs=2", "--batch_size=32",
         f"--workdir={tmp_path / 'run'}",
     ]  # fmt: skip
-    processes = []
-    for index in (0, 1):
+
+    def start(index):
         task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-        processes.append(
-            subprocess.Popen(
-                command,
-                env={**os.environ, "TF_CONFIG": json.dumps(task), "PYTHONDONTWRITEBYTECODE": "1"},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                preexec_fn=no_files if index else None,  # the second can write no file of any use
-            )
-        )
+        environment = {**os.environ, "TF_CONFIG": json.dumps(task), "PYTHONDONTWRITEBYTECODE": "1"}
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        limit = no_files if index else None  # the second can write no file of any use
+        return subprocess.Popen(command, env=environment, preexec_fn=limit, **pipes)
+
+    processes = [start(index) for index in (0, 1)]
     try:
         outputs = [process.communicate(timeout=200)[0] for process in processes]
     finally:
@@ -89,11 +83,9 @@ def test_two_processes_train_together_and_the_first_alone_writes(tmp_path):
     assert (tmp_path / "run" / "generator" / "1" / "saved_model.pb").exists()
 
 
-@pytest.mark.parametrize("config", [None, "", '{"cluster": {"worker": []}}', "[1]"])
+@pytest.mark.parametrize("config", ["", '{"cluster": {"worker": []}}', "[1]"])
 def test_a_worker_without_tf_config_is_refused(config, tmp_path, monkeypatch):
-    monkeypatch.delenv("TF_CONFIG", raising=False)
-    if config is not None:
-        monkeypatch.setenv("TF_CONFIG", config)
+    monkeypatch.setenv("TF_CONFIG", config)
     with pytest.raises(InputError, match="TF_CONFIG cannot be used"):
         train_and_export(make_config(), tmp_path / "run", strategy="multiworker")
     assert not (tmp_path / "run").exists()

@@ -56,11 +56,3 @@ def test_everything_but_kernels_moves_as_by_adam():
     for our, theirs in zip(moved[ours], moved[adam], strict=True):
         np.testing.assert_allclose(our.numpy(), theirs.numpy(), rtol=1e-6)
         assert np.all(our.numpy() != 1.0)
-
-
-def test_its_settings_make_the_same_optimizer_again():
-    schedule = keras.optimizers.schedules.CosineDecay(0.3, 10)
-    optimizer = keras.optimizers.deserialize(keras.optimizers.serialize(ConvolutionMuon(schedule, adam_beta_1=0.5)))
-    assert isinstance(optimizer, ConvolutionMuon)
-    assert optimizer.adam_beta_1 == 0.5
-    assert optimizer.get_config()["learning_rate"]["config"]["initial_learning_rate"] == 0.3

@@ -13,11 +13,10 @@ TEXTS = st.sampled_from(
 ) | st.text(max_size=12)  # fmt: skip
 SPECIAL = st.sampled_from([0, -1, 1, 2, 1000, 2**31 - 1, 2**31, 2**63, 2**64, -(2**63), 10**400])
 NUMBERS = SPECIAL | st.integers(-3, 40) | st.floats(0, 1) | st.floats()
-LISTS = st.lists(st.integers() | NUMBERS, max_size=3)
-JSON_VALUES = TEXTS | NUMBERS | st.none() | st.booleans() | LISTS | st.just({"a": {}})
+JSON_VALUES = TEXTS | NUMBERS | st.none() | st.booleans() | st.lists(NUMBERS, max_size=3) | st.just({"a": {}})
 ODD_NUMBERS = st.sampled_from(
-    ["0x" + "f" * 5000, *["1e-400", "1_0", "-inf", "1e3", "٣", "08", "8/255", "1/0", "1/2/3"]]
-)
+    ["0x" + "f" * 5000, "1e-400", "1_0", "-inf", "1e3", "٣", "08", "8/255", "1/0", "1/2/3"]
+)  # fmt: skip
 ODD_JSON = [b"", b"[]", b"{}", b"[" * 100_000, b"\0" * 100, b'{"epsilon":' + b"9" * 5000 + b"}"]
 ENCODINGS = ["utf-8-sig", "utf-16", "utf-32", "cp500", "utf-7"]
 BEGINNINGS = [b"", b"text, not what the name says\n", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n", b"\x89PNG"]
@@ -30,39 +29,26 @@ REPLACEMENTS = {
 }
 
 
-@st.composite
-def configs(draw, config: dict, names: list[str]) -> bytes:
+def configs(config: dict, names: list[str]) -> st.SearchStrategy[bytes]:
     """What may be in place of a config.json with the given content and settings."""
-    right = json.dumps(config, indent=2).encode()
+    right = json.dumps(config, indent=2)
     values = st.dictionaries(st.sampled_from([*names, "digests"]), JSON_VALUES, min_size=1, max_size=3)
-    match draw(st.sampled_from(["changed"] * 4 + ["removed", "added", "other", "bytes", "bytes", "encoding", "odd"])):
-        case "changed":
-            config = config | draw(values)
-        case "removed":
-            gone = draw(st.lists(st.sampled_from(names), min_size=1, max_size=4))
-            config = {name: value for name, value in config.items() if name not in gone}
-        case "added":
-            config = draw(st.dictionaries(st.text(max_size=8), JSON_VALUES, min_size=1, max_size=3)) | config
-        case "other":
-            config = draw(JSON_VALUES)
-        case "bytes":
-            return draw(damaged_bytes(right))
-        case "encoding":
-            return right.decode().encode(draw(st.sampled_from(ENCODINGS)))
-        case "odd":
-            return draw(st.sampled_from(ODD_JSON))
-    return json.dumps(config).encode()
+    changed = values.map(lambda new: config | new)
+    gone = st.lists(st.sampled_from(names), min_size=1, max_size=4)
+    removed = gone.map(lambda names: {name: value for name, value in config.items() if name not in names})
+    added = st.dictionaries(st.text(max_size=8), JSON_VALUES, min_size=1, max_size=3).map(lambda new: new | config)
+    values = st.one_of(changed, changed, changed, removed, added, JSON_VALUES).map(
+        lambda value: json.dumps(value).encode()
+    )
+    odd = st.sampled_from([*ODD_JSON, *(right.encode(encoding) for encoding in ENCODINGS)])
+    return st.one_of(values, values, damaged_bytes(right.encode()), odd)
 
 
 @st.composite
-def command_lines(draw, names: list[str], likely: dict[str, list[str]], positional: list[str] = ()) -> list[str]:
-    """Arguments of a command: its flags, some with likely values, and values of its first positional argument."""
+def command_lines(draw, names: list[str], likely: dict[str, list[str]]) -> list[str]:
+    """Up to three of a command's flags, some with likely values."""
     arguments = []
-    if positional:
-        arguments = draw(st.lists(st.sampled_from(positional) | TEXTS.filter(is_local), max_size=1))
-        classes = st.integers(0, 9) | st.integers(-1, 12)
-        arguments += draw(st.lists(classes.map(str) | TEXTS.filter(is_local), max_size=draw(st.integers(0, 2))))
-    for name in draw(st.lists(st.sampled_from(names), min_size=not positional, max_size=1 if positional else 3)):
+    for name in draw(st.lists(st.sampled_from(names), min_size=1, max_size=3)):
         own = [st.sampled_from(likely[name])] * 3 if name in likely else []
         number = NUMBERS.map(str) | ODD_NUMBERS
         value = draw(st.one_of(TEXTS, number, number, st.sampled_from(["true", "False", "yes"]), *own).filter(is_local))
@@ -79,20 +65,13 @@ def is_local(text: str) -> bool:
 @st.composite
 def damaged_bytes(draw, data: bytes) -> bytes:
     """The bytes with some bits flipped, cut off, with a hole of zeros, or replaced."""
-    place = draw(st.integers(0, max(len(data) - 1, 0)))
-    match draw(st.sampled_from(["flipped", "flipped", "cut", "hole", "replaced"])):
-        case "flipped":
-            flipped = bytearray(data)
-            for _ in range(draw(st.integers(1, 4))):
-                flipped[draw(st.integers(0, len(data) - 1))] ^= 1 << draw(st.integers(0, 7))
-            return bytes(flipped)
-        case "cut":
-            return data[:place]
-        case "hole":
-            hole = draw(st.integers(1, 64))
-            return data[:place] + bytes(hole) + data[place + hole :]
-        case _:
-            return draw(st.sampled_from(BEGINNINGS))
+    place, hole = draw(st.integers(0, len(data) - 1)), draw(st.integers(1, 64))
+    flipped = bytearray(data)
+    for _ in range(draw(st.integers(1, 4))):
+        flipped[draw(st.integers(0, len(data) - 1))] ^= 1 << draw(st.integers(0, 7))
+    with_hole = data[:place] + bytes(hole) + data[place + hole :]
+    beginning = draw(st.sampled_from(BEGINNINGS))
+    return draw(st.sampled_from([bytes(flipped), bytes(flipped), data[:place], with_hole, beginning]))
 
 
 @st.composite
@@ -101,7 +80,9 @@ def damaged_folders(draw, folder: pathlib.Path, patterns: list[str]) -> tuple:
 
     The patterns of entries, for `glob`, are equally likely.
     """
-    name = draw(st.sampled_from(entries(folder, draw(st.sampled_from(patterns)))))
+    entries = (sorted(path.relative_to(folder) for path in folder.glob(pattern)) for pattern in patterns)
+    names = st.one_of(*map(st.sampled_from, entries))
+    name = draw(names)
     original = folder / name
     ways = [*REPLACEMENTS, "another"]
     if original.is_file() and original.stat().st_size:
@@ -111,14 +92,10 @@ def damaged_folders(draw, folder: pathlib.Path, patterns: list[str]) -> tuple:
         data = draw(damaged_bytes(original.read_bytes()))
         return f"{name} is damaged", lambda copy: replace(copy / name, lambda path: path.write_bytes(data))
     if way == "another":
-        other = draw(st.sampled_from([entry for pattern in patterns for entry in entries(folder, pattern)]))
+        other = draw(names)
         take = shutil.copytree if (folder / other).is_dir() else shutil.copy
         return f"{name} is {other}", lambda copy: replace(copy / name, lambda path: take(folder / other, path))
     return f"{name} is {way}", lambda copy: replace(copy / name, REPLACEMENTS[way])
-
-
-def entries(folder: pathlib.Path, pattern: str) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.glob(pattern))
 
 
 def replace(path: pathlib.Path, write) -> None:

@@ -12,6 +12,8 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import io
+import itertools
 import json
 import os
 import pathlib
@@ -29,26 +31,23 @@ import damage
 import hypothesis
 import numpy as np
 import tensorflow as tf
-from judge import ANOTHER, RIGHT, first_difference, given_flags, judge, parsed, run_command, settings_wrong, state_of
-from originals import BLACK_BOX, TINY, Originals, evaluated, trained
+from judge import config_of_command, first_difference, judge, settings_wrong, state_of
 from PIL import Image
+from tiny_runs import finish, tiny, untimed
 
-from aigan_tf import cli
 from aigan_tf.classifiers.loading import load_classifier
-from aigan_tf.config import Config, kind_of, make_config
+from aigan_tf.config import Config
 from aigan_tf.data import datasets
 from aigan_tf.evaluation import compare
-from aigan_tf.evaluation.attacks import ATTACKS
 from aigan_tf.files import write_json
 from aigan_tf.provenance import package_versions
 from aigan_tf.training import run
 from aigan_tf.workdir import Workdir, config_of, digest_of
 
-SETTINGS = {field.name: kind_of(field) for field in dataclasses.fields(Config)}
+SETTINGS = [field.name for field in dataclasses.fields(Config)]
 # Entries of a run's folder that are read again.
 READ = ["config.json", "digests.json", "classifier.keras", "*.weights.h5", "metrics.csv"]
-EXPORTED = ["generator", "*/1/*", "*/1/variables/*", "advgan"]
-EVALUATED = [*READ, *EXPORTED, "advgan/3", "advgan/3/*", "transfer", "transfer/*", "transfer/small/*"]
+EVALUATED = [*READ, "generator", "*/1/*", "*/1/variables/*"]
 CONTINUED = [*READ, "logs", "samples", "samples/*", "checkpoints", "checkpoints/*", "checkpoints/aigan/*"]
 
 
@@ -63,7 +62,7 @@ class Kind:
     wrong_with: Callable  # of what `use` returned and the arguments of `use`; returns what is wrong, or None
 
     def check(self, example: tuple | list[str]) -> str:
-        """Returns one of `RIGHT`, or what is wrong."""
+        """Returns "refused", "accepted", or what is wrong."""
         copy, is_command = pathlib.Path("copy").absolute(), isinstance(example, list)
         given = (copy, example) if is_command else (copy,)
         link = functools.partial(os.link, follow_symlinks=False)
@@ -78,195 +77,103 @@ class Kind:
             new = list(after.keys() - before.keys())
             if outcome == "refused" and (changed or (new and is_command)):  # training may be refused late
                 return f"refused, but changed {changed + new}"
-            return f"changed {changed}" if changed and is_command and outcome in RIGHT else outcome
+            return f"changed {changed}" if changed and is_command and outcome == "accepted" else outcome
         finally:
             damage.remove(copy)
 
 
-class Kinds:
-    """The kinds of inputs by name, made from the undamaged originals."""
+def evaluated(folder: pathlib.Path) -> dict:
+    """Evaluates a run and returns the attacks' results without what depends on the clock."""
+    rows = compare.evaluate_workdir(folder, num_examples=20, attacks=["aigan", "aigan_stage1"])["attacks"]
+    return {name: untimed(row) for name, row in rows.items()}
 
-    def __init__(self, originals: Originals):
-        self.folder = originals.folder
-        self.by_name = {
-            "config.json": self.config(0.25),
-            "config.json, continued": self.continued_config(0.136),
-            "flags of train": self.train_command(0.30),
-            "flags of evaluate": self.evaluate_command(0.12),
-            "arguments of advgan": self.second_command(
-                0.04, cli.advgan, "trained_classifier", {"epochs": str, "strategy": str},
-                {"epochs": ["1", "7", "0"], "strategy": ["none", "mirrored"]}, place=0,
-            ),
-            "arguments of export": self.second_command(0.02, cli.export, "export", {"export_classifier": bool}, {}, 1),
-            "image folder": self.image_folder(0.09),
-            "TFDS folder": self.tfds_folder(0.02),
-            "own classifier": self.own_classifier(0.015),
-            "config.json, evaluated": self.evaluated_config(0.005),
-            "run, evaluated": self.reported(0.008, "run", EVALUATED, evaluated, originals.evaluated),
-            "run, continued": self.reported(
-                0.004, "run", [*CONTINUED, *EXPORTED], functools.partial(trained, TINY), originals.trained
-            ),
-            "interrupted run, continued": self.reported(
-                0.004, "interrupted", [*CONTINUED, "surrogate", "surrogate/*"], functools.partial(trained, BLACK_BOX),
-                originals.continued,
-            ),
-        }  # fmt: skip
 
-    # --- Settings and commands
+def continued(folder: pathlib.Path) -> dict:
+    return untimed(run.train_and_export(tiny(), folder))
 
-    def damaged_configs(self):
-        def damaged(data):
-            return data, lambda copy: damage.replace(copy / "config.json", lambda path: path.write_bytes(data))
 
-        saved = json.loads((self.folder / "config" / "config.json").read_text())
-        return damage.configs(saved, list(SETTINGS)).map(damaged)
+def answers(folder: pathlib.Path) -> dict:
+    images = datasets.load("digits").test.as_float()[:8]
+    return {"answers": np.asarray(load_classifier(str(folder / "classifier.keras"), images, 10)(images)).tolist()}
 
-    def config(self, share):
-        def wrong_with(config, folder):
-            saved = json.loads((folder / "config.json").read_bytes())
-            read = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
-            return first_difference(read, dataclasses.asdict(config)) or settings_wrong(config)
 
-        folder = self.folder / "config"
-        return Kind(share, folder, self.damaged_configs(), lambda folder: config_of(Workdir(folder)), wrong_with)
+def make_kinds(whole: pathlib.Path) -> dict[str, Kind]:
+    """Makes the undamaged folders below an empty one, and returns the kinds of inputs by name."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        report = untimed(finish(whole / "run"))
+        rates = evaluated(whole / "run")
+    for name in ("config", "commands/folder", "own"):
+        (whole / name).mkdir(parents=True)
+    shutil.copy(whole / "run" / "config.json", whole / "config")
+    shutil.copy(whole / "run" / "classifier.keras", whole / "own")
+    shutil.copytree(whole / "run", whole / "commands" / "run")
+    (whole / "commands" / "folder" / "file.txt").write_text("text\n")
+    (whole / "commands" / "loop").symlink_to("loop")
+    random = np.random.default_rng(0)
+    for name in itertools.product(("train", "test"), "abc", ("0.png", "1.png")):
+        path = whole.joinpath("images", *name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (8, 9), np.uint8)).save(path)
 
-    def continued_config(self, share):
-        settings = dataclasses.asdict(TINY)
+    def files(share, name, patterns, use, wrong_with):
+        return Kind(share, whole / name, damage.damaged_folders(whole / name, patterns), use, wrong_with)
 
-        def wrong_with(continued, folder):
-            saved = json.loads((folder / "config.json").read_bytes())
-            differs = [name for name in SETTINGS if json.dumps(saved.get(name)) != json.dumps(settings[name])]
-            return f"the same run with another {differs[0]}" if differs or not continued else None
+    def same(expected):
+        return lambda found, folder: first_difference(found, expected)
 
-        def use(folder):
-            return Workdir(folder).check(settings, {"dataset": "0"})
+    return {
+        "config.json": config_kind(0.46, whole / "config"),
+        "flags": train_command(0.4, whole / "commands"),
+        "image folder": files(
+            0.1, "images", ["*", "*/*", "*/*/*.png", "*/*/*.png"], lambda folder: datasets.load(str(folder)), other_images
+        ),
+        "own classifier": files(0.02, "own", ["*.keras"], answers, same(answers(whole / "own"))),
+        "run, evaluated": files(0.01, "run", EVALUATED, evaluated, same(rates)),
+        "interrupted run, continued": files(0.01, "aigan2_saved", CONTINUED, continued, same(report)),
+    }  # fmt: skip
 
-        return Kind(share, self.folder / "config", self.damaged_configs(), use, wrong_with)
 
-    def evaluated_config(self, share):
-        def wrong_with(report, folder):
-            names = ("success_rate", "clean_accuracy", "mean_l2")
-            rates = [row[name] for row in report["attacks"].values() for name in names]
-            return None if np.isfinite(rates).all() and min(rates) >= 0 else f"rates of {rates}"
+def config_kind(share: float, folder: pathlib.Path) -> Kind:
+    def damaged(data):
+        return data, lambda copy: damage.replace(copy / "config.json", lambda path: path.write_bytes(data))
 
-        return Kind(share, self.folder / "run", self.damaged_configs(), evaluated, wrong_with)
+    def wrong_with(config, folder):
+        saved = json.loads((folder / "config.json").read_bytes())
+        read = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
+        return first_difference(read, dataclasses.asdict(config)) or settings_wrong(config)
 
-    def command(self, share, command, stubs, examples, wrong_with):
-        """The kind of a command's arguments, run in a folder with a run, a folder, and a link to itself.
+    saved = json.loads((folder / "config.json").read_text())
+    examples = damage.configs(saved, SETTINGS).map(damaged)
+    return Kind(share, folder, examples, lambda folder: config_of(Workdir(folder)), wrong_with)
 
-        `wrong_with` is called with the arguments of the stub and of the command; `stubs` is as in `run_command`.
-        """
 
-        def use(folder, arguments):
-            with contextlib.chdir(folder):
-                return run_command(command, arguments, stubs)
+def train_command(share: float, folder: pathlib.Path) -> Kind:
+    """Flags of train.py, run in a folder with a run, a folder, and a link to itself."""
+    others = ["workdir", "data_dir", "strategy", "export_classifier"]
+    likely = {
+        "workdir": ["run", "folder", "folder/file.txt/x", "new"],
+        "classifier": ["small", "A", "run/classifier.keras"], "black_box": ["small", "B"],
+        "attack": ["untargeted"], "defense": ["pgd", "fgsm", "rl"], "dataset": ["digits", "folder", "cifar11"],
+        "image_size": ["8,8", "16,16", "0,8", "8"], "input_range": ["0,255", "255,0", "0,inf"],
+        "strategy": ["mirrored", "multiworker"],
+        "class_names": ["folder/file.txt"], "custom_objects": ["folder/file.txt"],
+    }  # fmt: skip
 
-        def judged(taken, folder, arguments):
-            with contextlib.chdir(folder):
-                return wrong_with(taken, arguments)
+    def use(folder, arguments):
+        with contextlib.chdir(folder):
+            return config_of_command(arguments)
 
-        return Kind(share, self.folder / "commands", examples, use, judged)
+    examples = damage.command_lines([*SETTINGS, *others], likely)
+    return Kind(share, folder, examples, use, lambda config, folder, arguments: settings_wrong(config))
 
-    def train_command(self, share):
-        others = {"workdir": str, "data_dir": str, "strategy": str, "export_classifier": bool}
-        likely = {
-            "workdir": ["run", "folder", "folder/file.txt/x", "new"],
-            "classifier": ["small", "A", "run/classifier.keras"], "black_box": ["small", "B"],
-            "attack": ["untargeted"], "defense": ["pgd", "fgsm", "rl"], "dataset": ["digits", "folder", "cifar11"],
-            "image_size": ["8,8", "16,16", "0,8", "8"], "input_range": ["0,255", "255,0", "0,inf"],
-            "strategy": ["mirrored", "multiworker"],
-            "class_names": ["folder/file.txt"], "custom_objects": ["folder/file.txt"],
-        }  # fmt: skip
 
-        def wrong_with(taken, arguments):
-            _, given = given_flags(arguments, SETTINGS | others)
-            values = {name: parsed(text, SETTINGS[name]) for name, text in given.items() if name in SETTINGS}
-            return "other settings than given" if taken[0] != make_config(**values) else settings_wrong(taken[0])
-
-        stubs = [(run, name) for name in ("trained_classifier", "hardened_classifier", "train_generator")]
-        examples = damage.command_lines([*SETTINGS, *others], likely)
-        return self.command(share, cli.train, stubs, examples, wrong_with)
-
-    def evaluate_command(self, share):
-        likely = {
-            "workdir": ["run", "run,run", "folder", "loop"], "num_examples": ["0", "1", "300", "301"],
-            "attacks": ["aigan", "fgsm,pgd", "advgan", "cw,cw", "aigan,"],
-            "output": ["folder", "folder/file.txt", "new"], "save_images": ["folder", "new", "folder/file.txt"],
-            "transfer_to": ["run", "run/classifier.keras", "A"],
-        }  # fmt: skip
-        names = [*likely, "data_dir", "custom_objects"]
-
-        def wrong_with(taken, arguments):
-            _, given = given_flags(arguments, dict.fromkeys(names, str))
-            attacks = [name.strip() for name in given.get("attacks", "aigan").split(",")]
-            negative = parsed(given.get("num_examples", "0"), int) < 0
-            return f"{given}" if negative or not {*attacks, ""} <= {*ATTACKS, ""} else None
-
-        examples = damage.command_lines(names, likely).map(lambda arguments: ["--workdir=run", *arguments])
-        return self.command(share, cli.evaluate, [(compare, "compare")], examples, wrong_with)
-
-    def second_command(self, share, command, stub, flags, likely, place):
-        """The kind of a command's arguments whose settings are the run's: the argument of the stub at `place`."""
-        flags = {"data_dir": str, "custom_objects": str} | flags
-
-        def wrong_with(taken, arguments):
-            (_, *classes), given = given_flags(arguments, flags)
-            known = all(name.isdecimal() and int(name) < 10 for name in classes)
-            right = known and parsed(given.get("epochs", "1"), int) >= 1 and taken[place] == TINY
-            return None if right else f"{classes}, {given}, settings {taken[place]}"
-
-        examples = damage.command_lines(list(flags), likely, [*["run"] * 6, "folder", "loop"])
-        return self.command(share, command, [(run, stub)], examples, wrong_with)
-
-    # --- Files
-
-    def files(self, share, name, patterns, use, wrong_with):
-        folder = self.folder / name
-        return Kind(share, folder, damage.damaged_folders(folder, patterns), use, wrong_with)
-
-    def image_folder(self, share):
-        def wrong_with(found, folder):
-            files = [path for split in ("train", "test") for path in (folder / split).glob("*/*.png")]
-            expected = sorted((np.asarray(Image.open(path)).tobytes(), path.parent.name) for path in files)
-            splits = (found.train, found.validation, found.test)
-            pairs = [pair for split in splits for pair in zip(split.images, split.labels, strict=True)]
-            read = sorted((image.tobytes(), found.class_names[label]) for image, label in pairs)
-            return None if read == expected else "other images than PIL reads"
-
-        patterns = ["*", "*/*", "*/*/*.png", "*/*/*.png"]
-        return self.files(share, "images", patterns, lambda folder: datasets.load(str(folder)), wrong_with)
-
-    def tfds_folder(self, share):
-        def read(folder):
-            dataset = datasets.load("fuzzed", str(folder))
-            splits = (dataset.train, dataset.validation, dataset.test)
-            arrays = {i: (split.images.tobytes(), split.labels.tobytes()) for i, split in enumerate(splits)}
-            return arrays | {"class names": dataset.class_names}
-
-        return self.reported(share, "tfds", ["fuzzed", "*/*", "*/*/*", "*/*/*"], read, read(self.folder / "tfds"))
-
-    def own_classifier(self, share):
-        images = datasets.load("digits").test.as_float()[:8]
-
-        def answers(folder):
-            paths = (folder / "classifier.keras", folder / "saved")
-            return [np.asarray(load_classifier(str(path), images, 10)(images)) for path in paths]
-
-        expected = answers(self.folder / "own")
-        graph = (self.folder / "own" / "saved" / "saved_model.pb").read_bytes()
-
-        def wrong_with(found, folder):
-            same = [np.allclose(one, other, atol=1e-4) for one, other in zip(found, expected, strict=True)]
-            # TensorFlow has no checksum of a SavedModel's graph. A damaged graph may be another classifier; train.py
-            # prints its accuracy.
-            if same == [True, False] and (folder / "saved" / "saved_model.pb").read_bytes() != graph:
-                return ANOTHER
-            return None if all(same) else "other answers"
-
-        return self.files(share, "own", ["*.keras", "saved", "saved/*", "saved/*/*"], answers, wrong_with)
-
-    def reported(self, share, name, patterns, report, expected):
-        return self.files(share, name, patterns, report, lambda found, folder: first_difference(found, expected))
+def other_images(found: datasets.ImageDataset, folder: pathlib.Path) -> str | None:
+    files = [path for split in ("train", "test") for path in (folder / split).glob("*/*.png")]
+    expected = sorted((np.asarray(Image.open(path)).tobytes(), path.parent.name) for path in files)
+    splits = (found.train, found.validation, found.test)
+    pairs = [pair for split in splits for pair in zip(split.images, split.labels, strict=True)]
+    read = sorted((image.tobytes(), found.class_names[label]) for image, label in pairs)
+    return None if read == expected else "other images than PIL reads"
 
 
 def try_examples(kind: Kind, count: int, seed: int) -> tuple[collections.Counter, list[str]]:
@@ -281,8 +188,9 @@ def try_examples(kind: Kind, count: int, seed: int) -> tuple[collections.Counter
     @hypothesis.given(kind.examples)
     def try_one(example):
         outcome = kind.check(example)
-        outcomes[outcome if outcome in RIGHT else "failed"] += 1
-        if outcome not in RIGHT:
+        right = outcome in ("refused", "accepted")
+        outcomes[outcome if right else "failed"] += 1
+        if not right:
             shown = example[0] if isinstance(example, tuple) else example
             failures.append(f"{str(shown)[:300]}: {outcome}")
 
@@ -294,26 +202,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--examples", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kind", help="only this kind, with all examples")
     parser.add_argument("--output", type=pathlib.Path)
     arguments = parser.parse_args()
     output = arguments.output and arguments.output.absolute()
     tf.get_logger().setLevel("ERROR")  # without its warnings of repeated tracing
     began, counts, failures = time.perf_counter(), {}, {}
     with tempfile.TemporaryDirectory() as whole, tempfile.TemporaryDirectory() as place, contextlib.chdir(place):
-        whole = pathlib.Path(whole)
-        kinds = Kinds(Originals(whole)).by_name
-        untouched = digest_of(whole)
+        kinds = make_kinds(pathlib.Path(whole))
+        untouched = digest_of(pathlib.Path(whole))
         for name, kind in kinds.items():
-            if arguments.kind not in (None, name):
-                continue
-            count = round((1 if arguments.kind else kind.share) * arguments.examples)
-            outcomes, failed = try_examples(kind, max(count, 1), arguments.seed)
+            outcomes, failed = try_examples(kind, max(round(kind.share * arguments.examples), 1), arguments.seed)
             counts[name] = dict(outcomes)
             failures |= {name: failed} if failed else {}
             print(f"{name}: {counts[name]}, {time.perf_counter() - began:.0f} s", flush=True)
             print("".join(f"  {line}\n" for line in failed[:20]), end="", flush=True)
-        if digest_of(whole) != untouched:
+        if digest_of(pathlib.Path(whole)) != untouched:
             failures["whole"] = ["an undamaged file was changed"]
     result = {
         "n": sum(sum(outcomes.values()) for outcomes in counts.values()), "seed": arguments.seed,

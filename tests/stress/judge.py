@@ -13,11 +13,11 @@ from unittest import mock
 
 from commands import run_in_process
 
+from aigan_tf import cli
 from aigan_tf.config import MAX_INT, Config, kind_of
 from aigan_tf.errors import InputError
+from aigan_tf.training import run
 
-ANOTHER = "accepted as another model"
-RIGHT = ("refused", "accepted", ANOTHER)
 REFUSAL = re.compile(r"\S.*: expected \S.*; \S.*")
 
 
@@ -29,15 +29,15 @@ class Refused(Exception):
     """A command ended with status 2; the argument is the line that it printed."""
 
 
-def accept(*arguments, **others):
+def accept(*arguments):
     raise Accepted(*arguments)
 
 
 def judge(attempt: Callable, wrong_with: Callable) -> str:
-    """Returns one of `RIGHT`, or what is wrong.
+    """Returns "refused", "accepted", or what is wrong.
 
     `attempt` raises InputError or Refused if the package refuses its input; `wrong_with` is called with what it
-    returned, and returns what is wrong with that, None, or `ANOTHER`.
+    returned, and returns what is wrong with that, or None.
     """
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -47,57 +47,22 @@ def judge(attempt: Callable, wrong_with: Callable) -> str:
     except Exception:
         return "traceback: " + " | ".join(traceback.format_exc().strip().splitlines()[-3:])[-600:]
     wrong = wrong_with(result)
-    return wrong if wrong == ANOTHER else f"accepted silently: {wrong}" if wrong else "accepted"
+    return f"accepted silently: {wrong}" if wrong else "accepted"
 
 
-def run_command(command: Callable, arguments: Sequence[str], stubs: Sequence[tuple[object, str]]) -> tuple:
-    """Runs a command of `cli` up to its work and returns the arguments of the work, or raises Refused.
-
-    `stubs` are the modules and names of the functions that do the work.
-    """
+def config_of_command(arguments: Sequence[str]) -> Config:
+    """Runs train.py up to its work and returns the settings of the work, or raises Refused."""
     printed = io.StringIO()
+    stubs = dict.fromkeys(("trained_classifier", "hardened_classifier", "train_generator"), accept)
     try:
-        with contextlib.ExitStack() as stubbed:
-            for stub in stubs:
-                stubbed.enter_context(mock.patch.object(*stub, accept))
-            stubbed.enter_context(contextlib.redirect_stderr(printed))
-            status = run_in_process(command, *arguments)
+        with mock.patch.multiple(run, **stubs), contextlib.redirect_stderr(printed):
+            status = run_in_process(cli.train, *arguments)
     except Accepted as accepted:
-        return accepted.args
+        return accepted.args[0]
     line = printed.getvalue()
     if status != 2 or not line.startswith("error: ") or not line.endswith("\n"):
         raise RuntimeError(f"status {status}: {line[:300]!r}")
     raise Refused(line[:-1])
-
-
-def given_flags(arguments: Sequence[str], kinds: dict[str, type]) -> tuple[list[str], dict[str, str]]:
-    """Returns the positional arguments, and the text of each flag of an accepted command line.
-
-    `kinds` are the flags' types; a bool needs no value.
-    """
-    positional, given, rest = [], {}, list(arguments)
-    while rest:
-        argument = rest.pop(0)
-        name, equals, text = argument.lstrip("-").partition("=")
-        if not argument.startswith("-"):
-            positional.append(argument)
-        elif name.removeprefix("no") in kinds and name not in kinds:
-            given[name.removeprefix("no")] = "false"
-        else:
-            given[name] = text if equals else "true" if kinds[name] is bool else rest.pop(0)
-    return positional, given
-
-
-def parsed(text: str, kind: type):
-    """Returns the value that a flag's text means."""
-    if typing.get_origin(kind) is tuple:
-        return tuple(map(parsed, text.split(","), typing.get_args(kind)))
-    if kind is bool:
-        return text.lower() in ("true", "t", "1")
-    if kind is float and "/" in text:
-        dividend, divisor = text.split("/")
-        return float(dividend) / float(divisor)
-    return int(text, 16) if kind is int and "x" in text else kind(text)
 
 
 def settings_wrong(config: Config) -> str | None:

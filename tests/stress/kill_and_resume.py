@@ -2,10 +2,9 @@
 
     python tests/stress/kill_and_resume.py --kills=20 --moments --output=docs/results/kill_and_resume.json
 
-`--kills` come at random times, drawn with `--seed`; a run that ends before the next kill is compared and a new one
-begins. What a run was doing at that time depends on the machine, so the JSON holds its last line of output. `--moments`
-are one run each, killed right before or after a file of the run is named or removed, a checkpoint is merged, or the stage
-changes (`train_killed_at.py`): all moments, or those that contain one of the given texts. Exits with 1 if an end differs.
+`--kills` runs are killed at random times, drawn with `--seed`. `--moments` are one run each, killed right before or after
+a file of the run is named or removed, a checkpoint is merged, or the stage changes (`train_killed_at.py`): all moments, or
+those that contain one of the given texts. Exits with 1 if an end differs.
 """
 
 import argparse
@@ -99,7 +98,7 @@ def differences(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> lis
 
 
 class Runs:
-    """Runs of train.py in one empty folder, and how each ends."""
+    """Runs of train.py in one empty folder, the first of them uninterrupted."""
 
     def __init__(self, folder: pathlib.Path):
         self.folder, self.log, self.reached = folder, folder / "log.txt", folder / "reached.txt"
@@ -121,50 +120,23 @@ class Runs:
         if process.wait():
             sys.exit(f"{what} failed:\n{self.log.read_text()[-2000:]}")
 
-    def end(self, name: str) -> list[str]:
-        """Returns how a finished run differs from the uninterrupted one, and removes it."""
-        different = differences(state(self.folder / name), self.expected)
-        shutil.rmtree(self.folder / name)
-        return different
+    def differences_after(self, kill: str, moment: str | None = None, seconds: float | None = None) -> list[str]:
+        """Kills a run at a moment or after some seconds, continues it, and returns how its end differs.
 
-    def last_line(self) -> str:
-        """Returns the last line that the command itself printed; TensorFlow's notes are left out."""
-        lines = self.log.read_text().replace(f"{self.folder}/", "").splitlines()
-        own = [line for line in lines if line[:1].isupper() and "0000" not in line and "absl" not in line]
-        return own[-1][:60] if own else "before its first line"
-
-    def kill_at_random(self, count: int, rng: random.Random) -> tuple[list[str], list[dict]]:
-        """Kills runs `count` times in all, each time after the imports, which take a third of a run.
-
-        Returns the last line of output before each kill, and each finished run's differences.
+        A run that ends before its time is compared as it is.
         """
-        kills, runs, whole = [], [], True
-        while count and (not runs or runs[-1]["kills_so_far"] < count):
-            process, began = self.start("run"), time.perf_counter()
-            try:
-                process.wait(rng.uniform(self.seconds / 3, self.seconds) if len(kills) < count else None)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                kills.append(self.last_line())
-                whole = False
-                print(f"kill {len(kills)}: {kills[-1]}", flush=True)
-            else:
-                self.finish(process, f"after {len(kills)} kills the command")
-                if whole:  # the machine is less busy now
-                    self.seconds = time.perf_counter() - began
-                whole = True
-                runs.append({"kills_so_far": len(kills), "differences": self.end("run")})
-                print(f"run {len(runs)} ended: {len(runs[-1]['differences'])} differences", flush=True)
-        return kills, runs
-
-    def kill_at(self, moment: str) -> list[str]:
-        """Kills a run at a moment, continues it, and returns its differences."""
-        if self.start("run", moment).wait() != -signal.SIGKILL:
-            sys.exit(f"{moment}: the command was not killed:\n{self.log.read_text()[-2000:]}")
-        self.finish(self.start("run"), f"{moment}: the continued run")
-        different = self.end("run")
-        print(f"killed {moment}: {len(different)} differences", flush=True)
+        process = self.start("run", moment)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        status = process.wait()
+        if status != -signal.SIGKILL and (moment or status):
+            sys.exit(f"{kill}: the command was not killed:\n{self.log.read_text()[-2000:]}")
+        self.finish(self.start("run"), f"{kill}: the continued run")
+        different = differences(state(self.folder / "run"), self.expected)
+        shutil.rmtree(self.folder / "run")
+        print(f"killed {kill}: {len(different)} differences", flush=True)
         return different
 
 
@@ -176,19 +148,24 @@ def main() -> None:
     parser.add_argument("--output", type=pathlib.Path)
     arguments = parser.parse_args()
     texts = [] if arguments.moments is None else arguments.moments or [""]
+    random_numbers = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         runs = Runs(pathlib.Path(folder))
-        kills, ends = runs.kill_at_random(arguments.kills, random.Random(arguments.seed))
-        chosen = [moment for moment in runs.moments if any(text in moment for text in texts)]
-        moments = {moment: runs.kill_at(moment) for moment in chosen}
+        ends = {}
+        for _ in range(arguments.kills):
+            seconds = random_numbers.uniform(runs.seconds / 3, runs.seconds)  # imports take a third of a run
+            kill = f"after {seconds:.2f} s"
+            ends[kill] = runs.differences_after(kill, seconds=seconds)
+        for moment in (moment for moment in runs.moments if any(text in moment for text in texts)):
+            ends[moment] = runs.differences_after(moment, moment)
     result = {
-        "kills": kills, "runs": ends, "moments": moments, "compared": len(runs.expected), "seed": arguments.seed,
+        "differences": ends, "compared": len(runs.expected), "seed": arguments.seed,
         "uninterrupted_seconds": round(runs.seconds, 1),
     }  # fmt: skip
     if arguments.output:
         arguments.output.write_text(json.dumps(result, indent=2) + "\n")
-    if different := [end for end in ends if end["differences"]] + [end for end in moments.items() if end[1]]:
-        sys.exit(f"an interrupted run ended differently: {different}")
+    if any(ends.values()):
+        sys.exit(f"an interrupted run ended differently: {ends}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import collections
 import contextlib
 import os
 import pathlib
-import re
 import signal
 import sys
 
@@ -52,8 +51,10 @@ def watched(function, done: str):
     return call
 
 
-def watch_training() -> None:
-    """Adds moments while a checkpoint is saved and around the switch to stage 2."""
+if __name__ == "__main__":
+    os.replace = watched(os.replace, "named")
+    os.unlink = watched(os.unlink, "removed")
+
     import tensorflow as tf
     from tensorflow.python.ops import gen_io_ops  # TensorFlow's saving calls it, and no public function in between
 
@@ -61,13 +62,9 @@ def watch_training() -> None:
 
     merge, switch = gen_io_ops.merge_v2_checkpoints, AIGAN.stage.fset
 
-    def merge_v2_checkpoints(checkpoint_prefixes, destination_prefix, **options):
-        if not tf.executing_eagerly():  # within a graph nothing is merged yet
-            return merge(checkpoint_prefixes, destination_prefix, **options)
-        path = pathlib.Path(os.fsdecode(destination_prefix.numpy())).relative_to(FOLDER)
-        name = re.sub(r"/[.]([0-9]+)[.][^/]+/", r"/\1/", path.as_posix())  # an export's temporary name is random
-        with moments_around(f"{name} is merged of its parts"):
-            return merge(checkpoint_prefixes, destination_prefix, **options)
+    def merge_v2_checkpoints(*arguments, **options):
+        with moments_around("a checkpoint is merged") if tf.executing_eagerly() else contextlib.nullcontext():
+            return merge(*arguments, **options)
 
     def set_stage(aigan, stage):
         with moments_around(f"stage {stage} begins"):
@@ -75,10 +72,4 @@ def watch_training() -> None:
 
     gen_io_ops.merge_v2_checkpoints = merge_v2_checkpoints
     AIGAN.stage = AIGAN.stage.setter(set_stage)
-
-
-if __name__ == "__main__":
-    os.replace = watched(os.replace, "named")
-    os.unlink = watched(os.unlink, "removed")
-    watch_training()
     cli.train(ARGUMENTS)

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from aigan_tf.classifiers.accuracy import predictions
+from aigan_tf.data.arrays import checked_labels
 from aigan_tf.errors import InputError
 from aigan_tf.method.threat_model import l2_norms, linf_norms, quantize
 
@@ -35,12 +36,11 @@ class EvaluationSet:
         split: str = "test",
         labelled: bool = True,
     ):
-        images, labels = np.asarray(images), np.asarray(labels)
+        images = np.asarray(images)
         _check_images(images)
-        _check_labels(labels, len(images), len(class_names))
         self.classifier = classifier
         self.images = images.astype(np.float32, copy=False)
-        self.labels = labels.astype(np.int32, copy=False)
+        self.labels = checked_labels(labels, len(images), len(class_names))
         self.class_names = tuple(class_names)
         self.split = split
         self.labelled = labelled
@@ -107,18 +107,3 @@ def _check_images(images):
     if not (lowest >= 0 and highest <= 1):  # not <: NaN fails too
         found = f"have pixels from {lowest} to {highest}" if lowest <= highest else "hold NaN"
         raise InputError(f"images {found}", "pixels in [0, 1]", "convert them")
-
-
-def _check_labels(labels, count, num_classes):
-    if labels.shape != (count,) or labels.dtype.kind not in "iu":
-        raise InputError(
-            f"labels are {labels.dtype} of shape {labels.shape}",
-            f"whole numbers, one for each of {count} images",
-            "convert them",
-        )
-    if labels.min() < 0 or labels.max() >= num_classes:
-        raise InputError(
-            f"labels range from {labels.min()} to {labels.max()}",
-            f"0 to {num_classes - 1}, one per class",
-            "correct them or `class_names`",
-        )

@@ -16,6 +16,7 @@ from keras import layers
 from aigan_tf.classifiers.architectures import ARCHITECTURES, frozen
 from aigan_tf.engine import saved_model
 from aigan_tf.engine.keras_graph import is_layer_graph, producer_of
+from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.saved_model import first_line
 from aigan_tf.errors import InputError
 from aigan_tf.files import require_regular_file, user_path
@@ -93,8 +94,10 @@ def load_for_training(
     if not model.trainable_variables:
         raise refusal("has no trainable weights", "some with `defense`", "make it trainable before saving it")
     low, high = pixel_range
-    images = keras.Input(example_images.shape[1:])
-    outputs = _without_softmax(model)(layers.Rescaling(high - low, low)(images))
+    with own_keras_state():  # float32: float16 resolves pixels of [0, 255] to an eighth of a grey level
+        images = keras.Input(example_images.shape[1:])
+        pixels = layers.Rescaling(high - low, low)(images)
+    outputs = _without_softmax(model)(pixels)
     logits = keras.Model(images, outputs)
     if _are_probabilities(np.asarray(logits(example_images))):
         logits = keras.Model(images, keras.ops.log(keras.ops.maximum(outputs, LEAST_PROBABILITY)))

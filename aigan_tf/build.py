@@ -10,7 +10,8 @@ import keras
 
 from aigan_tf.config import Config
 from aigan_tf.data.datasets import ImageDataset
-from aigan_tf.engine.optimizers import ConvolutionMuon
+from aigan_tf.engine.keras_state import own_keras_state
+from aigan_tf.engine.optimizers import ConvolutionMuon, CosineDecay
 from aigan_tf.engine.precision import with_loss_scaling
 from aigan_tf.engine.saved_model import first_line
 from aigan_tf.errors import InputError
@@ -78,9 +79,10 @@ def build_advgan(config: Config, dataset: ImageDataset, classifier: Callable, ta
     return advgan
 
 
+@own_keras_state()
 def objective(config: Config, dataset: ImageDataset, total_steps: int) -> dict:
     """Returns what both methods are compiled with: the optimizers, the budget and the weights of the terms."""
-    schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, total_steps)
+    schedule = CosineDecay(config.learning_rate, total_steps)
     # beta_1 = 0.5, as is usual for GANs: the other network moves, so old gradients mislead.
     generator_optimizer = ConvolutionMuon(schedule, adam_beta_1=0.5)
     discriminator_optimizer = keras.optimizers.Adam(config.discriminator_learning_rate, beta_1=0.5)

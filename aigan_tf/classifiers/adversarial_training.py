@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
+from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.method.aigan import AIGAN
 from aigan_tf.method.pgd import pgd_attack
 from aigan_tf.method.threat_model import apply_perturbation
@@ -30,6 +31,7 @@ class AdversarialTraining(keras.Model):
         seed: with the step counter it decides every random choice.
     """
 
+    @own_keras_state()
     def __init__(
         self,
         classifier: keras.Model,

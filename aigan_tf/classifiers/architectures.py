@@ -11,7 +11,9 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.normalization import with_folded_batch_norm
+from aigan_tf.engine.optimizers import CosineDecay
 from aigan_tf.errors import InputError
 
 
@@ -182,6 +184,7 @@ def fitting_architecture(name: str, image_shape: tuple[int, int, int], setting: 
     return architecture
 
 
+@own_keras_state()
 def build(
     name: str,
     image_shape: tuple[int, int, int],
@@ -213,7 +216,7 @@ def build(
 def one_cycle(peak: float, total_steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
     """Returns a schedule that rises linearly over the first fifth of the steps, then falls to zero as a cosine."""
     warmup = max(total_steps // 5, 1)
-    return keras.optimizers.schedules.CosineDecay(
+    return CosineDecay(
         initial_learning_rate=peak / 10,
         decay_steps=max(total_steps - warmup, 1),
         alpha=0.0,
@@ -222,6 +225,7 @@ def one_cycle(peak: float, total_steps: int) -> keras.optimizers.schedules.Learn
     )
 
 
+@own_keras_state()
 def compile_for_training(model: keras.Model, recipe: Recipe, total_steps: int, soft: bool = False) -> None:
     """Compiles a classifier by its recipe: cross-entropy on logits, SGD with Nesterov momentum.
 
@@ -232,6 +236,7 @@ def compile_for_training(model: keras.Model, recipe: Recipe, total_steps: int, s
         soft: whether the labels are probabilities rather than classes.
     """
     loss = keras.losses.CategoricalCrossentropy if soft else keras.losses.SparseCategoricalCrossentropy
+    accuracy = keras.metrics.CategoricalAccuracy if soft else keras.metrics.SparseCategoricalAccuracy
     momentum = 0.9
     optimizer = keras.optimizers.SGD(
         one_cycle(recipe.learning_rate, total_steps),
@@ -244,7 +249,8 @@ def compile_for_training(model: keras.Model, recipe: Recipe, total_steps: int, s
     model.compile(
         optimizer,
         loss(from_logits=True),
-        metrics=["accuracy"],
+        metrics=[accuracy("accuracy")],  # made here: Keras would make it of the name during `fit`
+        auto_scale_loss=False,  # adversarial training has steps of its own, which scale no loss
         jit_compile=False,  # XLA halves the speed of convolutions on a CPU
     )
 

@@ -20,6 +20,7 @@ from aigan_tf.classifiers.outputs import (
 )
 from aigan_tf.classifiers.preprocessing import Preprocessing
 from aigan_tf.engine import saved_model
+from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.saved_model import first_line
 from aigan_tf.engine.traced_graph import GraphClassifier, ends_in_a_call, with_calls_expanded
 from aigan_tf.errors import InputError
@@ -134,6 +135,7 @@ class TrainableLogits(keras.Model):
         kind: what it puts out.
     """
 
+    @own_keras_state()  # float32: float16 resolves pixels of [0, 255] to an eighth of a grey level
     def __init__(self, model: keras.Model, preprocessing: Preprocessing, kind: Outputs):
         super().__init__()
         self.model = model

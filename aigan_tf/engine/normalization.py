@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras import layers
 
 from aigan_tf.engine.keras_graph import feeds_one_layer, is_called_once, is_layer_graph, producer_of
+from aigan_tf.engine.keras_state import own_keras_state
 
 
 @keras.saving.register_keras_serializable("aigan_tf")
@@ -57,6 +58,7 @@ class FusedBatchNormalization(layers.BatchNormalization):
             running.assign(running * self.momentum + tf.cast(batch, running.dtype) * (1.0 - self.momentum))
 
 
+@own_keras_state()
 def with_fused_batch_norm(model: keras.Model) -> keras.Model:
     """Returns a copy of a functional model, weights included, that normalises by the fused kernel and trains faster.
 

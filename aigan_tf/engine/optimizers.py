@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.replicas import replica
 
 
@@ -25,6 +26,14 @@ def descend(
     share = optimizer.scale_loss(tf.cast(1 / replica()[0], loss.dtype))
     gradients = tape.gradient(loss, variables, output_gradients=share)
     optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+
+class CosineDecay(keras.optimizers.schedules.CosineDecay):
+    """Keras's schedule in float32, whatever `floatx` is at the time of the call: float16 counts to 2,048 steps."""
+
+    def __call__(self, step):
+        with own_keras_state():
+            return super().__call__(step)
 
 
 @keras.saving.register_keras_serializable("aigan_tf")
@@ -58,6 +67,7 @@ class ConvolutionMuon(keras.optimizers.Muon):
         config = keras.optimizers.Optimizer.get_config(self)
         return {name: config[name] for name in ("learning_rate", "name")} | {"adam_beta_1": self.adam_beta_1}
 
+    @own_keras_state()  # Keras's iteration takes its constants as `floatx`
     def update_step(self, gradient, variable, learning_rate):
         """One step of one variable; kernels are those of four axes."""
         if len(variable.shape) != 4:

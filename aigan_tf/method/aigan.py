@@ -7,6 +7,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.optimizers import descend
 from aigan_tf.engine.replicas import replica_seed
 from aigan_tf.method.losses import adversarial_loss, discriminator_loss, gan_loss, hinge_loss
@@ -77,6 +78,7 @@ class AIGAN(keras.Model):
         ValueError: `attack` is neither of the two.
     """
 
+    @own_keras_state()
     def __init__(
         self,
         generator: keras.Model,
@@ -114,6 +116,7 @@ class AIGAN(keras.Model):
         self.hinge_active = keras.metrics.Mean(name="hinge_active")
         self.built = True
 
+    @own_keras_state()
     def compile(
         self,
         generator_optimizer: keras.optimizers.Optimizer,

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.normalization import FusedBatchNormalization
 
 
@@ -114,6 +115,7 @@ class Generator(keras.Model):
         budget_input: whether the budget is an input, so that one generator serves every epsilon.
     """
 
+    @own_keras_state()
     def __init__(
         self,
         num_classes: int,
@@ -207,6 +209,7 @@ class Discriminator(keras.Model):
         width: channels after the first convolution; doubled by each of the two that follow.
     """
 
+    @own_keras_state()
     def __init__(self, channels: int, width: int = 16, **kwargs):
         super().__init__(**kwargs)
         self.settings = dict(channels=channels, width=width)

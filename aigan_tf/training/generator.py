@@ -17,6 +17,7 @@ from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.engine.callbacks import MetricsHistory, Progress, StopNotFinite
 from aigan_tf.engine.checkpoints import Checkpoint, state_of
 from aigan_tf.engine.distribution import Devices
+from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.precision import MixedPrecision
 from aigan_tf.errors import say, shown_value
 from aigan_tf.files import atomic_file
@@ -68,7 +69,8 @@ def _surrogate(config, dataset, classifier, folder):
     """Returns a surrogate of the black box, the callback that keeps it up to date, and what its checkpoint needs."""
     black_box = BlackBox(classifier)
     surrogate, answered = train_surrogate(config, dataset, folder, black_box)
-    optimizer = keras.optimizers.Adam(1e-4)  # the surrogate is trained already: it only follows the generator
+    with own_keras_state():
+        optimizer = keras.optimizers.Adam(1e-4)  # the surrogate is trained already: it only follows the generator
     distillation = DynamicDistillation(
         surrogate,
         optimizer,

@@ -19,6 +19,7 @@ import tensorflow as tf
 from aigan_tf.classifiers import architectures
 from aigan_tf.data import datasets
 from aigan_tf.data.batches import evaluation_batches, training_batches
+from aigan_tf.engine import keras_state
 from aigan_tf.engine.distribution import Devices
 from aigan_tf.engine.optimizers import ConvolutionMuon
 from aigan_tf.engine.precision import LossScaling
@@ -39,8 +40,7 @@ def trained(devices, digits, dtype, stage, steps, epochs, scaled=True, last=1.0)
     With Muon and loss scales as on a GPU, or by plain gradient descent. The last image of each batch, in the second half,
     is multiplied by `last`.
     """
-    keras.config.set_floatx(dtype)
-    keras.config.set_dtype_policy(dtype)
+    keras_state.DTYPE = dtype  # the networks do not follow keras.config
     keras.utils.set_random_seed(0)
     classifier = architectures.frozen(architectures.build("small", (8, 8, 1), 10))
     with devices.strategy.scope():

@@ -168,8 +168,8 @@ def train_command(share: float, folder: pathlib.Path) -> Kind:
 
 
 def other_images(found: datasets.ImageDataset, folder: pathlib.Path) -> str | None:
-    files = [path for split in ("train", "test") for path in (folder / split).glob("*/*.png")]
-    expected = sorted((np.asarray(Image.open(path)).tobytes(), path.parent.name) for path in files)
+    files = [path for path in folder.rglob("*.png") if path.is_file()]
+    expected = sorted((np.asarray(Image.open(path)).tobytes(), path.relative_to(folder).parts[1]) for path in files)
     splits = (found.train, found.validation, found.test)
     pairs = [pair for split in splits for pair in zip(split.images, split.labels, strict=True)]
     read = sorted((image.tobytes(), found.class_names[label]) for image, label in pairs)

@@ -18,7 +18,7 @@ from aigan_tf.classifiers.outputs import (
     logits_of,
     shows_logits,
 )
-from aigan_tf.classifiers.preprocessing import Preprocessing
+from aigan_tf.classifiers.preprocessing import UNCHANGED, Preprocessing
 from aigan_tf.engine import saved_model
 from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.saved_model import first_line
@@ -62,12 +62,24 @@ class Refusals:
         except calling.Misfit as misfit:
             raise self(*misfit.args) from misfit
 
+    @contextlib.contextmanager
+    def of_failures(self, image_shape):
+        """Turns whatever a model's own layers raise within the block, on images of this shape, into an `InputError`."""
+        try:
+            yield
+        except Exception as error:
+            raise self(
+                f"fails on images of {image_shape} ({first_line(error)})",
+                "a model that takes such images",
+                "choose the data set it was trained on, or resize the images with `image_size` in training",
+            ) from error
+
 
 def load_classifier(
     path: str,
     example_images: np.ndarray,
     num_classes: int | None,
-    preprocessing: Preprocessing = Preprocessing(),  # noqa: B008 - frozen
+    preprocessing: Preprocessing = UNCHANGED,
     output: str | None = None,
     custom_objects: str | None = None,
     needs_gradient: bool = True,
@@ -109,7 +121,7 @@ def as_classifier(
     model: keras.Model | Callable[[tf.Tensor], tf.Tensor],
     example_images: np.ndarray,
     num_classes: int | None,
-    preprocessing: Preprocessing = Preprocessing(),  # noqa: B008 - frozen
+    preprocessing: Preprocessing = UNCHANGED,
     output: str | None = None,
     needs_gradient: bool = True,
     received: str = "",
@@ -150,7 +162,7 @@ class TrainableLogits(keras.Model):
 def load_for_training(
     path: str,
     example_images: np.ndarray,
-    preprocessing: Preprocessing = Preprocessing(),  # noqa: B008 - frozen
+    preprocessing: Preprocessing = UNCHANGED,
     custom_objects: str | None = None,
 ) -> TrainableLogits:
     """Loads a classifier from a file, to be trained further.
@@ -222,22 +234,18 @@ def _checked(model, refusal, example_images, num_classes, preprocessing, output,
     run = frozen(model) if isinstance(model, keras.Model) else calling.in_inference_mode(model)
     with refusal.of_misfits():
         called = calling.called_with_images(run, inputs, image_shape)
-        try:
-            first = called(preprocessing(examples))
-        except Exception as error:  # whatever the model's own layers raise
-            raise refusal(
-                f"fails on images of {image_shape} ({first_line(error)})",
-                "a model that takes such images",
-                "choose the data set it was trained on, or resize the images with `image_size` in training",
-            ) from error
+    with refusal.of_failures(image_shape):
+        first = called(preprocessing(examples))
+    with refusal.of_misfits():
         chosen = calling.chosen_output(first, output, getattr(model, "output_names", None))
-    outputs = _check_outputs(np.asarray(chosen(first)), len(examples), num_classes, refusal)
+    outputs = _check_outputs(tf.convert_to_tensor(chosen(first)), len(examples), num_classes, refusal)
 
     def outputs_of(images):
-        outputs_ = chosen(called(preprocessing(images)))
-        return tf.ensure_shape(tf.reshape(outputs_, (-1, outputs.shape[-1])), (None, outputs.shape[-1]))
+        found = chosen(called(preprocessing(images)))
+        return tf.ensure_shape(tf.reshape(found, (-1, outputs.shape[-1])), (None, outputs.shape[-1]))
 
-    traced = tf.function(outputs_of).get_concrete_function(tf.TensorSpec((None, *image_shape), tf.float32))
+    with refusal.of_failures(image_shape):
+        traced = tf.function(outputs_of).get_concrete_function(tf.TensorSpec((None, *image_shape), tf.float32))
     _check_steadiness(traced, examples, outputs, refusal)
     classifier = _with_logits(outputs_of, traced, outputs, examples, refusal)
     if needs_gradient:
@@ -246,7 +254,10 @@ def _checked(model, refusal, example_images, num_classes, preprocessing, output,
 
 
 def _check_outputs(outputs, num_images, num_classes, refusal):
-    """Returns outputs `(n, num_classes)`, or `(n, 1)` of a binary classifier, if they are such."""
+    """Returns outputs float32 `(n, num_classes)`, or `(n, 1)` of a binary classifier, if they are such."""
+    if not outputs.dtype.is_floating:
+        raise refusal(f"returns {outputs.dtype.name}", "logits or probabilities", "leave out its argmax")
+    outputs = np.asarray(tf.cast(outputs, tf.float32))
     shape = outputs.shape[1:]
     columns = num_classes or (outputs.shape[1] if outputs.ndim == 2 else 2)
     if len(outputs) != num_images or (shape != (columns,) and not (columns <= 2 and shape in ((), (1,)))):
@@ -255,8 +266,6 @@ def _check_outputs(outputs, num_images, num_classes, refusal):
             f"({columns},), one logit per class of the data set",
             "choose the data set it was trained on",
         )
-    if outputs.dtype.kind != "f":
-        raise refusal(f"returns {outputs.dtype}", "logits or probabilities, as floats", "leave out its argmax")
     if not np.isfinite(outputs).all():
         lost = np.sum(~np.isfinite(outputs.reshape(num_images, -1)).all(axis=-1))
         raise refusal(
@@ -271,8 +280,8 @@ def _check_steadiness(outputs_of, images, outputs, refusal):
     """Refuses a classifier whose answer to an image is not always the same."""
 
     def changed(others):
-        difference = np.abs(np.asarray(others, np.float32) - np.asarray(outputs, np.float32))
-        scale = np.maximum(np.abs(outputs.astype(np.float32)).max(axis=-1, keepdims=True), 1e-3)
+        difference = np.abs(np.asarray(tf.cast(others, tf.float32)) - outputs)
+        scale = np.maximum(np.abs(outputs).max(axis=-1, keepdims=True), 1e-3)
         return int(np.sum((difference > TOLERANCE * scale).any(axis=-1)))
 
     for problem, fix, others in (

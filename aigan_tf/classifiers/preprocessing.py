@@ -53,3 +53,6 @@ class Preprocessing:
         if self.input_std is not None:
             pixels /= np.array(self.input_std, np.float32)
         return pixels
+
+
+UNCHANGED = Preprocessing()

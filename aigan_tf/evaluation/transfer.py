@@ -42,7 +42,12 @@ def _load(name, run, custom_objects):
         for file in custom_objects:
             run_python(file)
         config = dataclasses.replace(
-            run.config, classifier=name, classifier_epochs=None, defense=None, custom_objects=None
+            run.config,
+            classifier=name,
+            classifier_epochs=None,
+            defense=None,
+            custom_objects=None,
+            classifier_output=None,
         )
         # It is only shown adversarial images.
         return training.own_classifier(config, run.dataset, needs_gradient=False, setting="transfer_to")

@@ -1,7 +1,6 @@
 """The commands: their help, one line for what cannot be used, what they call, and a run through the real train.py."""
 
 import dataclasses
-import json
 import os
 import pathlib
 import re
@@ -155,26 +154,3 @@ def test_flags_of_the_other_commands_become_arguments(run_command, monkeypatch, 
     assert several == [(["w", "v"], "d", ["aigan"], None, "o", ["a.py"])]
     assert asked[0][1:] == (b"clean", "dog", "label")
     assert (tmp_path / "out.png").read_bytes() == b"adversarial"
-
-
-TINY = (
-    "--classifier_epochs=1", "--steps_per_epoch=2", "--stage1_epochs=1", "--stage2_epochs=1", "--batch_size=32",
-    "--attack_steps=2", "--generator_width=4", "--generator_blocks=1",
-)  # fmt: skip
-
-
-@pytest.mark.long
-def test_train_exports_a_generator_and_guards_its_folder(tmp_path, run_command):
-    ended = run_python(tmp_path, str(ROOT / "train.py"), *TINY)
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    assert "Traceback" not in ended.stderr
-    folder = tmp_path / "runs" / "digits"
-    report = json.loads((folder / "report.json").read_text())
-    assert f"{report['success_rate']:.2%}" in ended.stdout
-    assert (folder / "generator" / "1" / "saved_model.pb").exists()
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert_refused(
-        *run_command("train", *TINY, "--epsilon=0.25"),
-        ["--workdir=runs/digits", "epsilon=0.3", "0.25", "another --workdir"],
-    )
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

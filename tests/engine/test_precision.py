@@ -19,7 +19,7 @@ CPU_INFO = pathlib.Path("/proc/cpuinfo")
 HAS_BFLOAT16 = CPU_INFO.exists() and "avx512_bf16" in CPU_INFO.read_text()
 needs_bfloat16 = pytest.mark.skipif(not HAS_BFLOAT16, reason="this processor has no bfloat16")
 
-SETTINGS = dict(dataset="digits", batch_size=128, attack_steps=2, generator_width=4, generator_blocks=1)
+SETTINGS = dict(dataset="digits", batch_size=32, attack_steps=2, generator_width=4, generator_blocks=1)
 
 
 @needs_bfloat16

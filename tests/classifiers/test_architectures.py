@@ -1,4 +1,4 @@
-"""The classifiers trained here: their sizes against the papers', their recipes, and that attacks see them frozen."""
+"""The classifiers trained here: their sizes against the papers', and that attacks see them frozen."""
 
 import zipfile
 

@@ -1,4 +1,4 @@
-"""The black-box case: probabilities only, queries counted; a surrogate that follows the generator."""
+"""The black-box case: a surrogate that follows the generator, and the images it is queried with."""
 
 import dataclasses
 

@@ -1,6 +1,5 @@
 """Users' classifiers: logits and gradients pass unchanged, weights come back after training, misfits are refused."""
 
-import functools
 import zipfile
 
 import keras
@@ -355,19 +354,3 @@ def test_a_custom_layer_needs_the_file_that_registers_it(images, tmp_path):
     finally:
         registry.clear()
         registry.update(before)
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "problem"),
-    [
-        ("missing.py", None, "is not a Python file"),
-        ("broken.py", "raise RuntimeError('first line\\nsecond line')", "first line"),
-        ("exits.py", "import sys; sys.exit(0)", "exits"),
-    ],
-)
-def test_a_bad_custom_objects_file_is_named(name, text, problem, images, tmp_path):
-    if text is not None:
-        (tmp_path / name).write_text(text)
-    file = str(tmp_path / name)
-    attempt = functools.partial(load_classifier, "model.keras", images, CLASSES, custom_objects=file)
-    assert problem in refusal(attempt, "custom_objects", file).problem

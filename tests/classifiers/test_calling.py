@@ -134,18 +134,6 @@ def test_what_only_a_wrapper_can_bridge_names_its_heading_and_the_wrapper_there_
     assert attacked(tf.constant(pixels)).shape == (5, 3)
 
 
-@pytest.mark.parametrize("names", [(), ("a", "b")])
-def test_a_missing_signature_is_named(names, images, logits_of, tmp_path):
-    module = tf.Module()
-    spec = tf.TensorSpec((None, *SHAPE), tf.float32)
-    functions = {name: tf.function(lambda x: {"y": x}, input_signature=[spec]) for name in names}
-    tf.saved_model.save(module, str(tmp_path / "served"), signatures=functions or None)
-    with pytest.raises(InputError) as caught:
-        load_classifier(str(tmp_path / "served"), images, CLASSES)
-    assert "signature" in caught.value.problem
-    assert all(name in caught.value.problem for name in names)
-
-
 def test_images_are_normalised_as_the_classifier_expects(images, logits_of):
     mean, std = (103.939, 116.779, 123.68), (1.0, 2.0, 4.0)
     config = Config(

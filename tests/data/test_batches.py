@@ -41,14 +41,6 @@ def test_the_order_differs_by_pass_and_seed_and_is_reproducible():
         assert (order[:20] != different).any()
 
 
-def test_unaugmented_images_stay_with_their_labels_in_0_to_1():
-    split = make_split(20, pixel_max=16)
-    for images, labels in take(split, 5):
-        assert images.dtype == np.float32
-        assert labels.dtype == np.int32
-        np.testing.assert_array_equal(images, split.images[labels].astype(np.float32) / 16)
-
-
 @pytest.mark.parametrize("first_step", [1, 3, 4, 5, 9])
 def test_a_continued_run_sees_the_tail_of_the_uninterrupted_one(first_step):
     arguments = dict(max_shift=2, flip=True, seed=3)

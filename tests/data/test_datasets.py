@@ -58,14 +58,6 @@ def test_a_folder_wins_over_a_tfds_name_only_with_train_in_it_and_data_dir_must_
     assert not (tmp_path / "nowhere").exists()
 
 
-@pytest.mark.parametrize(("shape", "classes"), [((7, 13, 3), "ab"), ((13, 7, 1), "ab"), ((9, 13, 3), "a")])
-def test_tiny_images_and_a_single_class_are_refused(shape, classes, write_folder, tmp_path):
-    write_folder(tmp_path, shape, classes)
-    with pytest.raises(InputError) as error:
-        datasets.load(str(tmp_path))
-    assert error.value.setting == "dataset"
-
-
 NAMES = tuple(f"digit {k}" for k in range(10))
 
 

@@ -1,6 +1,5 @@
 """Splits in memory and in files."""
 
-import errno
 import tempfile
 from unittest import mock
 
@@ -8,8 +7,6 @@ import numpy as np
 import pytest
 
 from aigan_tf.data import datasets, splits
-from aigan_tf.data.batches import evaluation_batches, training_batches
-from aigan_tf.errors import InputError
 
 
 @pytest.fixture
@@ -41,30 +38,6 @@ def test_a_split_on_disk_is_the_one_in_memory_and_its_parts_share_the_file(mappe
     few = mapped.train.take(np.array([5, 2, 5])).take(slice(1, None))
     assert few.on_disk
     np.testing.assert_array_equal(few.as_float(), held.train.as_float()[[2, 5]])
-
-
-def test_batches_from_disk_are_those_from_memory(mapped, held):
-    def batches(dataset):
-        training = training_batches(dataset.train, 64, seed=3, first_step=30, max_shift=1, flip=True).take(3)
-        parts = (training, evaluation_batches(dataset.test, 128))
-        return [array.numpy() for part in parts for pair in part for array in pair]
-
-    for one, other in zip(batches(mapped), batches(held), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def test_a_full_disk_is_refused(monkeypatch):
-    def full(*arguments):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(splits, "MAX_IN_MEMORY", 0)
-    with monkeypatch.context() as patch:
-        patch.setattr(splits.shutil, "disk_usage", lambda folder: mock.Mock(free=9 * 13 * 4 - 1))
-        with pytest.raises(InputError, match="TMPDIR"):
-            splits.empty_images(4, (9, 13, 1))
-    monkeypatch.setattr(splits.os, "posix_fallocate", full)  # another process has filled it meanwhile
-    with pytest.raises(InputError, match="TMPDIR"):
-        splits.empty_images(4, (9, 13, 1))
 
 
 def test_channel_statistics_are_those_of_the_pixels():

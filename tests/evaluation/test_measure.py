@@ -1,8 +1,5 @@
 """Rates and norms against numbers worked out by hand."""
 
-import json
-import pathlib
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -90,14 +87,6 @@ def test_norms_are_of_all_attacks_and_of_successes():
     assert result.mean_ssim < 0.999
     assert unchanged.mean_ssim == pytest.approx(1.0)
     assert unchanged.mean_l2_of_successes is None
-
-
-def test_dict_has_the_keys_of_a_shipped_report():
-    shipped = json.loads((pathlib.Path(__file__).parents[2] / "pretrained/cifar10/report.json").read_text())
-    result, untargeted = measure(seed=4).to_dict(), measure(stay, targeted=False).to_dict()
-    assert list(result) == [name for name in shipped if name not in ("format", "device")]
-    assert [result[name] for name in ("attack", "split", "seed", "epsilon")] == ["targeted", "test", 4, 0.5]
-    assert set(result) - set(untargeted) == {"worst_target", "worst_target_success_rate", "success_matrix"}
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 100])

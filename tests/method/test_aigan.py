@@ -8,7 +8,7 @@ import tensorflow as tf
 from aigan_tf.method.losses import adversarial_loss, discriminator_loss, gan_loss, hinge_loss
 from aigan_tf.method.networks import Generator
 from aigan_tf.method.pgd import pgd_attack
-from aigan_tf.method.targets import draw_epsilons, draw_targets, spread_targets
+from aigan_tf.method.targets import draw_targets, spread_targets
 
 SGD = keras.optimizers.SGD
 
@@ -301,13 +301,3 @@ def test_validation_counts_every_image_once(make_aigan, make_classifier, batch):
     assert logs.keys() == expected.keys()  # no discriminator loss: there are no real images to tell from
     for name, value in expected.items():
         np.testing.assert_allclose(logs[name], value, rtol=2e-5, err_msg=name)
-
-
-def test_half_of_the_drawn_budgets_are_the_largest():
-    drawn = draw_epsilons(10_000, 0.3, [1, 2]).numpy()
-    assert drawn.min() > 0
-    assert drawn.max() == np.float32(0.3)
-    assert np.mean(drawn == np.float32(0.3)) == pytest.approx(0.5, abs=0.02)
-    below = drawn[drawn < np.float32(0.3)]
-    np.testing.assert_allclose(np.histogram(below, 10, (0, 0.3))[0] / len(below), 0.1, atol=0.02)
-    assert (drawn != draw_epsilons(10_000, 0.3, [1, 3]).numpy()).any()

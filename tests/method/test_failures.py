@@ -5,8 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from aigan_tf.build import build_advgan
-from aigan_tf.config import make_config
 from aigan_tf.method.failures import QuietFailures
 
 
@@ -21,16 +19,7 @@ def warnings(capsys):
     return end_epoch
 
 
-def test_collapsed_discriminator_is_warned_of_once(make_aigan, batch, warnings):
-    watch = QuietFailures(make_aigan(), batch[0])
-    assert warnings(watch, 0.3) == ""
-    assert "collapsed" in warnings(watch, 1e-5)
-    assert warnings(watch, 1e-5) == ""
-
-
-def test_generator_that_ignores_its_target_is_warned_of_unless_it_has_one(
-    make_aigan, digits, digit_classifier, batch, warnings
-):
+def test_generator_that_ignores_its_target_is_warned_of(make_aigan, batch, warnings):
     aigan = make_aigan()
     watch = QuietFailures(aigan, batch[0])
     assert watch.target_distance() > 0.1
@@ -39,10 +28,6 @@ def test_generator_that_ignores_its_target_is_warned_of_unless_it_has_one(
     assert warnings(watch) == ""  # it may still learn
     aigan.generator_optimizer.iterations.assign(watch.PATIENCE)
     assert "ignores its target" in warnings(watch)
-
-    advgan = build_advgan(make_config(generator_width=4, generator_blocks=1), digits, digit_classifier, 3, 2)
-    advgan.generator_optimizer.iterations.assign(QuietFailures.PATIENCE)
-    assert warnings(QuietFailures(advgan, batch[0])) == ""
 
 
 def test_discriminator_stuck_at_one_answer_is_warned_of_once(make_aigan, batch, warnings):

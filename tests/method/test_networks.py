@@ -62,27 +62,6 @@ def test_a_map_is_cut_or_enlarged_and_reaches_the_images_of_its_class_alone():
     assert (np.abs(after[1] - before[1]) > 0).all()
 
 
-def test_every_block_knows_the_class(images):
-    generator = make_generator()
-    # All layers, also those in the list of pairs, so that none can be left out.
-    blocks = [layer for layer in generator._flatten_layers() if isinstance(layer, ConditionalBlock)]
-    assert len(blocks) == 5 + 2 * SETTINGS["num_blocks"]
-    same = np.repeat(images[:1], 5, axis=0)
-    generator.maps.embeddings.assign(tf.zeros_like(generator.maps.embeddings))
-    kernels = [block.film.kernel.numpy() for block in blocks]
-
-    def spread_over_classes():
-        return np.ptp(generator(same, TARGETS), axis=0).max()
-
-    for block in blocks:
-        block.film.kernel.assign(tf.zeros_like(block.film.kernel))
-    assert spread_over_classes() == 0  # the class enters nowhere else
-    for block, kernel in zip(blocks, kernels, strict=True):
-        block.film.kernel.assign(kernel)
-        assert spread_over_classes() > 1e-7, f"{block.name} ignores the class"
-        block.film.kernel.assign(tf.zeros_like(kernel))
-
-
 def test_inference_treats_each_image_alone_and_training_doubled_batches_alike(images):
     for network, inputs in ((make_generator(), (images, TARGETS)), (Discriminator(1, width=4), (images,))):
         alone = np.concatenate([network(*(x[i : i + 1] for x in inputs)) for i in range(5)])
@@ -90,16 +69,6 @@ def test_inference_treats_each_image_alone_and_training_doubled_batches_alike(im
         once = network(*inputs, training=True)
         doubled = network(*(np.concatenate([x, x]) for x in inputs), training=True)
         np.testing.assert_allclose(doubled, np.concatenate([once, once]), atol=1e-6)
-
-
-def test_the_budget_is_heeded_where_it_is_an_input():
-    keras.utils.set_random_seed(0)
-    generator = Generator(10, 1, width=4, num_blocks=1, budget_input=True)
-    generator.head.kernel.assign(tf.random.stateless_normal(generator.head.kernel.shape, (0, 0)))
-    images, targets = tf.random.stateless_uniform((2, 8, 8, 1), (1, 1)), tf.constant([3, 3])
-    half, full = (generator(images, targets, tf.constant([share, 1.0])) for share in (0.5, 1.0))
-    assert np.abs(half[0] - full[0]).max() > 1e-3
-    np.testing.assert_array_equal(half[1], full[1])
 
 
 @pytest.mark.parametrize("size", [(6, 8), (5, 8), (6, 7), (5, 7)])

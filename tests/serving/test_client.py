@@ -1,23 +1,15 @@
 """The exported generator behind TensorFlow Serving's protocols, and the client that talks to it."""
 
-import pathlib
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import serving_double
 import tensorflow as tf
 from commands import run_in_process
-from google.protobuf import text_format
 from served_example import files, pictures
-from tensorflow_serving.config import model_server_config_pb2
 
 from aigan_tf import cli
 from aigan_tf.errors import InputError
 from aigan_tf.serving import client
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -92,24 +84,3 @@ def test_the_client_names_a_server_that_does_not_answer(rest, grpc):
         assert "does not answer" in refusal(server)
     for server in (client.RestServer(rest, "other"), client.GrpcServer(grpc, "other")):
         assert "Servable not found" in refusal(server)
-
-
-def test_the_client_names_the_package_that_grpc_needs(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
-    with pytest.raises(InputError, match="pip install tensorflow-serving-api") as caught:
-        client.GrpcServer("127.0.0.1:9")
-    assert caught.value.setting == "grpc"
-
-
-def test_the_client_does_not_wait_for_tensorflow():
-    code = "import sys, aigan_tf.serving.client; print([m for m in ('tensorflow', 'keras') if m in sys.modules])"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert shown.stdout.strip() == "[]"
-
-
-def test_the_model_config_is_one_that_the_server_parses():
-    text = (ROOT / "serving" / "models.config").read_text()
-    config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
-    (model,) = config.model_config_list.config
-    assert model.name == client.MODEL
-    assert f":{model.base_path}:ro" in (ROOT / "serving" / "docker-compose.yml").read_text()

@@ -208,10 +208,7 @@ def test_names_preset_and_warm_up_requests_travel_with_the_model(exported, model
         assert all(len(value) == 1 for value in model.run(request.model_spec.signature_name, inputs).values())
 
 
-def test_versions_are_numbered_from_one_without_warm_up_if_its_package_is_missing(
-    served, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
+def test_versions_are_numbered_from_one(served, tmp_path, monkeypatch):
     monkeypatch.setattr(
         tf.saved_model,
         "save",
@@ -224,5 +221,3 @@ def test_versions_are_numbered_from_one_without_warm_up_if_its_package_is_missin
     assert export_generator(folder, served, PRESET) == folder / "11"
     assert oct((folder / "11").stat().st_mode & 0o777) == "0o755"  # a server of another user reads it
     assert sorted(entry.name for entry in folder.iterdir()) == ["1", "10", "11", "2", "notes.txt"]
-    assert not (folder / "11" / "assets.extra").exists()
-    assert "pip install tensorflow-serving-api" in capsys.readouterr().out

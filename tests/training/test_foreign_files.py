@@ -1,14 +1,10 @@
 """Folders made by someone else, and the user's own files that changed since a run began."""
 
-import dataclasses
-import itertools
 import shutil
 
 import pytest
-import tensorflow as tf
-from tiny_runs import change_config, tiny
+from tiny_runs import change_config
 
-from aigan_tf.data.datasets import existing_dataset
 from aigan_tf.errors import InputError
 from aigan_tf.evaluation.compare import evaluate_workdir
 from aigan_tf.evaluation.defences import compare_defences
@@ -54,23 +50,6 @@ def test_python_named_by_a_folder_runs_only_if_the_user_names_it_too(use, slow, 
     if not slow:
         attempt(str(other), str(code.parent / ".." / "run" / code.name))
         assert (folder / "ran").exists()
-
-
-def test_own_images_that_changed_since_are_seen(tmp_path):
-    def write(split, name, level):
-        path = tmp_path / "images" / split / name / f"{level}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(tf.io.encode_png(tf.fill((8, 8, 1), tf.cast(level, tf.uint8))).numpy())
-        return path
-
-    images = [write(*image) for image in itertools.product(("train", "test"), "ab", (0, 1))]
-    config, folder = tiny(dataset=str(tmp_path / "images")), Workdir(tmp_path / "run")
-    folder.open(dataclasses.asdict(config), digests_of(config, ["dataset"]))
-    assert len(existing_dataset(config, None, folder).test) == 4
-    images[-1].write_bytes(images[0].read_bytes())
-    with pytest.raises(InputError, match="changed since") as error:
-        existing_dataset(config, None, folder)
-    assert error.value.setting == "dataset"
 
 
 @pytest.mark.parametrize("changed", ["class_names", "classifier", "custom_objects"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from kill_and_resume import checkpoint, differences, events, weights
-from tiny_runs import against, contents, metrics_rows, tiny, train, untimed
+from tiny_runs import against, contents, metrics_rows, tiny, untimed
 
 from aigan_tf.engine.callbacks import MetricsHistory
 from aigan_tf.errors import DivergedError, InputError
@@ -54,15 +54,6 @@ def test_metrics_have_one_row_per_epoch_and_tensorboard_shows_them(finished):
     rows = metrics_rows(folder, name="classifier_metrics.csv")
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert all("stage" not in row and float(row["seconds"]) > 0 and 0 < float(row["val_accuracy"]) <= 1 for row in rows)
-
-
-def test_report_is_what_was_measured(finished):
-    folder, result = finished
-    report = json.loads((folder / "report.json").read_text())
-    assert {name: report[name] for name in result} == result
-    assert (report["split"], report["num_examples"], report["epsilon"], report["seed"]) == ("test", 300, 0.3, 0)
-    assert report["num_attacks"] == 9 * report["num_correct"]
-    assert report["device"]
 
 
 def test_finished_run_retrains_nothing_even_without_checkpoints(finished, run_folder, monkeypatch, capsys):
@@ -134,27 +125,6 @@ def test_second_export_adds_the_classifier_and_keeps_the_first(run_folder, digit
     preset = json.loads((run_folder / "generator" / "2" / "assets" / "preset.json").read_text())
     assert (preset["dataset"], preset["epsilon"], preset["classifier"]) == ("digits", 0.3, "small")
     assert (preset["attack"], preset["image_shape"]) == ("targeted", [8, 8, 1])
-
-
-def test_run_stopped_before_its_report_continues_with_its_classifier(finished, run_folder):
-    shutil.rmtree(run_folder / "generator")
-    (run_folder / "report.json").unlink()
-    train(tiny(), run_folder, export_classifier=True)
-    assert untimed(run.train_and_export(tiny(), run_folder, export_classifier=True)) == untimed(finished[1])
-    assert (run_folder / "report.json").exists()
-    assert names_in(run_folder / "generator") == {"1"}
-
-
-def test_own_classifier_is_exported_along(finished, tmp_path):
-    model = keras.models.load_model(finished[0] / "classifier.keras", compile=False)
-    model.export(tmp_path / "served", verbose=False)
-    config = against(finished, classifier=str(tmp_path / "served"), stage1_epochs=0)
-    run.train_and_export(config, tmp_path / "run", export_classifier=True)
-    shutil.rmtree(tmp_path / "served")  # the export no longer needs it
-    loaded = tf.saved_model.load(str(tmp_path / "run" / "generator" / "1"))
-    images, targets = tf.fill((2, 8, 8, 1), 0.5), tf.constant([1, 2])
-    outputs = loaded.signatures["classify"](images=images, target_class=targets)
-    np.testing.assert_allclose(outputs["logits"], model(outputs["adversarial_images"]), atol=1e-4)
 
 
 def test_exchanged_or_missing_weights_are_not_exported(run_folder):

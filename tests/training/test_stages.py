@@ -1,9 +1,6 @@
-"""Both stages as a run plans and executes them: seed, schedule, switch, precision, budgets."""
-
-import json
+"""Both stages as a run plans and executes them: seed, schedule, switch, precision."""
 
 import keras
-import numpy as np
 import pytest
 import tensorflow as tf
 from kill_and_resume import differences, weights
@@ -85,16 +82,3 @@ def test_mixed_precision_trains_in_bfloat16_and_measures_in_float32(finished, tm
         generator.fit(aigan, config, dataset, folder, 1, devices, [Watch()])
     assert seen == {("train", True), ("test", False)}
     assert not option()  # the rest of the process keeps its precision
-
-
-@pytest.mark.long
-def test_one_generator_serves_every_epsilon(finished, tmp_path):
-    config = against(finished, steps_per_epoch=2, stage1_epochs=1, stage2_epochs=1, variable_epsilon=True)
-    run.train_and_export(config, tmp_path / "run")
-    curve = json.loads((tmp_path / "run" / "report.json").read_text())["success_by_epsilon"]
-    assert [point["epsilon"] for point in curve] == pytest.approx([0.3 * k / 8 for k in range(1, 9)])
-    assert all(0 <= point["success_rate"] <= 1 for point in curve)
-    norms = [point["mean_l2"] for point in curve]
-    assert np.isfinite(norms).all()
-    assert norms == sorted(norms)
-    assert norms[0] < 0.5 * norms[-1]

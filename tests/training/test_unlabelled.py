@@ -66,15 +66,6 @@ def test_finished_run_is_evaluated_exported_and_continued(unlabelled, config, tm
     assert "accuracy on" not in capsys.readouterr().out
 
 
-def test_class_names_must_be_as_many_as_the_classifiers_outputs(config, tmp_path):
-    names = tmp_path / "names.txt"
-    names.write_text("\n".join(f"digit {k}" for k in range(9)))
-    with pytest.raises(InputError) as error:
-        run.train_and_export(dataclasses.replace(config, class_names=str(names)), tmp_path / "run")
-    assert error.value.setting == "classifier"
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize("settings", [{"classifier": "small"}, {"defense": "fgsm"}])
 def test_nothing_is_trained_to_classify_them(settings, config, tmp_path):
     with pytest.raises(InputError) as error:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from tensorflow.core.protobuf import saved_model_pb2
 
 from aigan_tf.classifiers.loading import as_classifier, load_classifier, load_for_training, usable_gradients
 from aigan_tf.classifiers.preprocessing import Preprocessing
@@ -185,6 +186,34 @@ def test_sigmoids_become_logits(count, removable, images, caplog):
     expected = model(images) if count > 1 else tf.concat([tf.zeros((5, 1)), model(images)], axis=-1)
     np.testing.assert_allclose(attacked(tf.constant(images)), expected, atol=1e-4)
     assert bool(caplog.text) == (count > 1 or not removable)
+
+
+def test_a_saved_model_of_keras_2_with_its_optimizer_is_loaded(images, tmp_path, silent):
+    model, logits = make_model("softmax layer")
+    path = pathlib.Path(save(model, tmp_path / "served")) / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    nodes = saved.meta_graphs[0].object_graph_def.nodes
+    variable, other, *_ = (number for number, node in enumerate(nodes) if node.HasField("variable"))
+    nodes[0].children.add(node_id=len(nodes), local_name="optimizer")
+    optimizer = nodes.add()
+    optimizer.user_object.identifier = "optimizer"
+    optimizer.slot_variables.add(original_variable_node_id=variable, slot_variable_node_id=other, slot_name="momentum")
+    path.write_bytes(saved.SerializeToString())
+    with pytest.raises(AttributeError, match="add_slot"):
+        tf.saved_model.load(str(path.parent))
+    assert_same_classifier(load_classifier(str(path.parent), images, CLASSES), logits, images)
+
+
+def test_images_without_a_gradient_are_counted(images, caplog):
+    model = make_model()[0]
+    bright = images.copy()
+    bright[:2] += 1000.0
+
+    def saturated(images):
+        return model(images) * tf.cast(tf.reduce_mean(images, [1, 2, 3])[:, None] < 500.0, tf.float32)
+
+    as_classifier(saturated, bright, CLASSES)
+    assert "2 of 5" in caplog.text
 
 
 def test_a_gradient_outside_graphs_asks_for_no_weights(images):

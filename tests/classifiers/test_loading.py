@@ -1,5 +1,6 @@
 """Users' classifiers: logits and gradients pass unchanged, weights come back after training, misfits are refused."""
 
+import pathlib
 import zipfile
 
 import keras

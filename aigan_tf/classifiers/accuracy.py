@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from aigan_tf.data.splits import Split
+from aigan_tf.engine.memory import images_per_call
 from aigan_tf.errors import InputError, say
 
 NEAR_CHANCE = 2.0  # times chance: below this accuracy a classifier is hardly worth attacking
@@ -33,9 +34,10 @@ def check_accuracy(classifier: Callable, split: Split, num_classes: int, kind: s
         )
     chance = 1 / num_classes
     if measured < min(NEAR_CHANCE * chance, (1 + chance) / 2):
-        say(
+        print(
             f"WARNING: that is near chance ({chance:.0%}); success rates against it mean little. Check input_range, "
-            "the order of the classes, and that the classifier was trained on this data set."
+            "the order of the classes, and that the classifier was trained on this data set.",
+            flush=True,
         )
     return measured
 
@@ -46,7 +48,8 @@ def accuracy(classifier: Callable, images: np.ndarray, labels: np.ndarray, batch
 
 
 def predictions(classifier: Callable, images: np.ndarray, batch_size: int = 500) -> np.ndarray:
-    """Returns the predicted class of each image, int32 `(n,)`."""
+    """Returns the predicted class of each image, int32 `(n,)`; of large images fewer than `batch_size` at a time."""
+    batch_size = images_per_call(images.shape[1:], batch_size)
 
     def predict(batch):
         return tf.argmax(classifier(batch), -1, tf.int32)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from aigan_tf.evaluation import figures
+from aigan_tf.evaluation import figures, tables
 
 NAMES = ["sweet_pepper", "aquarium_fish", "willow_tree", "WWWWWWWW", "can"]
 
@@ -29,3 +29,12 @@ def test_dollar_sign_in_a_name_starts_no_formula():
     assert b"</svg>" in figures.success_by_target({names[1]: dict.fromkeys(names, 0.5)}, names[1])
     curve = {names[1]: [{"epsilon": 0.1, "success_rate": 0.5}]}
     assert b"</svg>" in figures.success_by_epsilon(curve, names[1])
+
+
+def test_table_by_class_stays_readable_with_a_thousand_classes():
+    rates = {f"c{number}": None if number == 7 else number / 1000 for number in reversed(range(1000))}
+    header, *rows = tables.class_rows({"aigan": {"attack": "targeted", "success_by_class": rates}})
+    assert header == ("target class", "aigan")
+    assert len(rows) == tables.MAX_CLASS_ROWS
+    assert rows[:2] == [("c0", "0.0%"), ("c1", "0.1%")]
+    assert rows[-1][0] == "c100"

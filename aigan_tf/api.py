@@ -1,11 +1,13 @@
 """The Python API: train, load, run and measure a generator in a few lines, on a classifier and images in memory."""
 
-import dataclasses
 import difflib
+import json
 import os
 import pathlib
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import keras
 import numpy as np
@@ -20,8 +22,9 @@ from aigan_tf.data.batches import refuse_too_long_shifts
 from aigan_tf.data.datasets import MIN_SIDE, ImageDataset
 from aigan_tf.data.splits import Split, hold_out
 from aigan_tf.engine import saved_model
+from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.saved_model import first_line
-from aigan_tf.errors import InputError, graph_refusal
+from aigan_tf.errors import InputError, graph_refusal, quiet, say
 from aigan_tf.evaluation.evaluation_set import EvaluationSet
 from aigan_tf.evaluation.measure import measure_attacks
 from aigan_tf.files import user_path
@@ -29,14 +32,43 @@ from aigan_tf.serving.export import ServedGenerator, export_generator, latest_ve
 from aigan_tf.training.generator import train_generator
 from aigan_tf.workdir import Workdir
 
-# The settings that do not choose data or classifier, without epsilon, which is an argument of its own.
-SETTINGS = tuple(
-    field.name
-    for field in dataclasses.fields(Config)
-    if field.metadata["setting"].group not in ("data", "classifier") or field.name in ("flip", "max_shift")
-    if field.name != "epsilon"
-)
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class Settings(TypedDict, total=False):
+    """The settings of train.py that do not choose data or classifier; `Config` describes them and has their defaults.
+
+    Written out, since type checkers and editors read no other form. Without epsilon, an argument of its own.
+    """
+
+    flip: bool
+    max_shift: int
+    attack: str
+    variable_epsilon: bool
+    gan_weight: float
+    hinge_weight: float
+    hinge_threshold: float | None
+    stage1_epochs: int
+    stage2_epochs: int
+    switch_success: float
+    attack_steps: int
+    attack_step_size: float | None
+    generator_width: int
+    generator_blocks: int
+    class_maps: int
+    discriminator_width: int
+    steps_per_epoch: int
+    batch_size: int
+    learning_rate: float
+    discriminator_learning_rate: float
+    mixed_precision: bool
+    seed: int
+
+
+SETTINGS = tuple(Settings.__annotations__)
 MAX_ACCURACY_IMAGES = 2000  # images used for the accuracy check
+MAX_LISTED_CLASSES = 20  # names in an error
 
 
 class TrainedGenerator:
@@ -47,41 +79,66 @@ class TrainedGenerator:
         class_names: name of each class; None if they are not known.
         module: what holds the signatures' variables: a `ServedGenerator`, or what was loaded.
         preset: settings that `export` writes beside it; None if it was loaded.
+        image_shape: `(height, width, channels)` of its images; None if it is not known.
     """
 
-    def __init__(self, signatures: Mapping, class_names: Sequence[str] | None, module, preset: dict | None = None):
+    def __init__(
+        self,
+        signatures: Mapping,
+        class_names: Sequence[str] | None,
+        module,
+        preset: dict | None = None,
+        image_shape: tuple[int, int, int] | None = None,
+    ):
         self.signatures = signatures
         self.class_names = class_names
         self.module = module
         self.preset = preset
+        self.image_shape = image_shape
         inputs = signatures["serving_default"].structured_input_signature[1]
         self.targeted = "target_class" in inputs
+        self.class_input = "target_class" if self.targeted else "label"
 
     def __call__(
         self,
-        images: np.ndarray | tf.Tensor,
-        target_classes: int | str | Sequence[int | str] | np.ndarray,
-        epsilon: float | Sequence[float] | np.ndarray | None = None,
+        images: "np.ndarray | tf.Tensor | Image | str | os.PathLike",
+        target_classes: int | str | Sequence[int | str] | np.ndarray | tf.Tensor,
+        epsilon: float | Sequence[float] | np.ndarray | tf.Tensor | None = None,
         batch_size: int = 500,
-    ) -> np.ndarray:
+    ) -> np.ndarray | tf.Tensor:
         """Returns adversarial images.
 
         Args:
-            images: `(n, height, width, channels)`, float in `[0, 1]` or uint8 in `[0, 255]`.
+            images: `(n, height, width, channels)`, float in `[0, 1]` or uint8 in `[0, 255]`. Or one image: such an array
+                without its first axis, a PIL image, or the path of an image file.
             target_classes: numbers or names, one per image or one for all; of an untargeted generator the labels.
             epsilon: L-infinity budget as a fraction of the pixel range, one per image or one for all. Only a generator
                 trained with `variable_epsilon` takes it; None is the largest, which any other always uses.
-            batch_size: images per call of the network.
+            batch_size: images per call of the network, fewer if they are large.
 
         Returns:
-            float32, shape of `images`, in `[0, 1]` and within the budget.
+            float32, shape of `images`, in `[0, 1]` and within the budget. An array; a symbolic tensor if images, classes
+            or epsilon are one, as in a `tf.function` or the `map` of a tf.data.Dataset. There the graph checks values:
+            wrong ones raise `tf.errors.InvalidArgumentError` when it runs, and all images are one call of the network.
 
         Raises:
             InputError: images or classes do not fit the generator, or it takes no epsilon.
         """
         if batch_size < 1:
             raise InputError(batch_size, "at least 1", "raise it", setting="batch_size")
-        images = arrays.as_float_images(images)
+        signature = "serving_default" if epsilon is None else "with_epsilon"
+        if signature not in self.signatures:
+            raise InputError(
+                epsilon,
+                "none, since this generator has one budget",
+                "leave it out, or train a generator with `variable_epsilon`",
+                setting="epsilon",
+            )
+        if any(map(_is_symbolic, (images, target_classes, epsilon))):
+            return self._in_graph(signature, images, target_classes, epsilon)
+        images = _pixels(images, self.image_shape)
+        if images.ndim == 3:
+            return self(images[np.newaxis], target_classes, epsilon, batch_size)[0]
         targets = _class_numbers(target_classes, list(self.class_names or ()))
         if targets.ndim == 0:
             targets = np.repeat(targets, len(images))
@@ -92,19 +149,34 @@ class TrainedGenerator:
                 "give as many",
                 setting="target_classes",
             )
-        inputs = {"images": images, "target_class" if self.targeted else "label": targets}
-        signature = "serving_default"
+        inputs = {"images": images, self.class_input: targets}
         if epsilon is not None:
-            if "with_epsilon" not in self.signatures:
-                raise InputError(
-                    epsilon,
-                    "none, since this generator has one budget",
-                    "leave it out, or train a generator with `variable_epsilon`",
-                    setting="epsilon",
-                )
-            signature = "with_epsilon"
             inputs["epsilon"] = arrays.per_image_epsilons(epsilon, len(images))
+        batch_size = images_per_call(images.shape[1:] or (1,), batch_size)
         return _in_batches(self.signatures[signature], inputs, batch_size)
+
+    def _in_graph(self, signature, images, target_classes, epsilon):
+        """Returns adversarial images as a symbolic tensor."""
+        given = tf.convert_to_tensor(images if tf.is_tensor(images) else _pixels(images, self.image_shape))
+        images, shape = tf.cast(given, tf.float32) / (255.0 if given.dtype == tf.uint8 else 1.0), given.shape
+        if shape.rank == 3:
+            images = images[tf.newaxis]
+        if not tf.is_tensor(target_classes):
+            target_classes = _class_numbers(target_classes, list(self.class_names or ()))
+        targets = tf.convert_to_tensor(target_classes)
+        if targets.dtype == tf.string:
+            known = self.signatures["class_number"](class_name=tf.reshape(targets, (-1,)))[self.class_input]
+            targets = tf.reshape(known, tf.shape(targets))
+        inputs = {"images": images, self.class_input: tf.cast(targets, tf.int32)}
+        if epsilon is not None:
+            inputs["epsilon"] = tf.cast(epsilon, tf.float32)
+        for name in inputs.keys() - {"images"}:
+            if inputs[name].shape.rank == 0:
+                inputs[name] = tf.repeat(inputs[name], tf.shape(images)[0])
+        adversarial_images = self.signatures[signature](**inputs)["adversarial_images"]
+        if shape.rank == 3:
+            adversarial_images = adversarial_images[0]
+        return tf.ensure_shape(adversarial_images, shape)
 
     def export(self, folder: str | os.PathLike) -> pathlib.Path:
         """Writes a SavedModel for TensorFlow Serving, `folder/1` or the next number, and returns its path.
@@ -126,10 +198,19 @@ def fit_generator(
     *,
     epsilon: float = Config.epsilon,
     input_range: tuple[float, float] = (0.0, 1.0),
+    input_mean: float | Sequence[float] | None = None,
+    input_std: float | Sequence[float] | None = None,
+    input_channels: str = "rgb",
+    classifier_output: str | None = None,
     class_names: Sequence[str] | None = None,
-    **settings,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: bool | int = True,
+    **settings: Unpack[Settings],
 ) -> TrainedGenerator:
     """Trains a generator against a classifier that is in memory.
+
+        stop = keras.callbacks.EarlyStopping("val_targeted_success_rate", mode="max", patience=5, start_from_epoch=2)
+        generator = fit_generator(classifier, images, labels, stage2_epochs=60, callbacks=[stop])
 
     Args:
         classifier: a Keras model from images to logits or probabilities (it is not changed), or any callable from images
@@ -139,9 +220,18 @@ def fit_generator(
         labels: int `(n,)`; None for those of the data set or, if it has none, the classifier's predictions.
         epsilon: L-infinity budget as a fraction of the pixel range.
         input_range: the pixel values that the classifier takes for black and for full intensity.
+        input_mean, input_std: what it expects to be subtracted and to be divided by, in these values: a number, or one per
+            channel in its order; None for 0 and 1.
+        input_channels: "rgb", or "bgr" if it takes blue first.
+        classifier_output: the name of the output to attack, if it has several.
         class_names: name of each class, so that attacks can name their targets.
-        **settings: any of `SETTINGS`, the settings of train.py that do not choose data or classifier:
-            stage1_epochs, stage2_epochs, steps_per_epoch, attack, seed, ... No data set's preset is applied.
+        callbacks: Keras callbacks, for both stages as one training; their model is the `AIGAN`, whose `stage` is 1 or 2.
+            Logs have generator_loss, adversarial_loss, gan_loss, hinge_loss, targeted_success_rate (or
+            untargeted_success_rate), perturbation_l2, perturbation_linf and hinge_active, with val_ of the validation
+            images too, and discriminator_loss. `model.stop_training = True` ends training in either stage, and the
+            generator is returned as it is then. The learning rate is a schedule: callbacks cannot set it.
+        verbose: whether to show what is done, and progress; warnings are shown in any case.
+        **settings: those of train.py that do not choose data or classifier, see `Settings`. No data set's preset is applied.
 
     Returns:
         The generator. A tenth of the images, at most 2,000, are held out to validate it while it trains.
@@ -151,25 +241,35 @@ def fit_generator(
         DivergedError: a loss became NaN or infinite; a lower `learning_rate` helps.
     """
     config = _config(epsilon, settings)
-    preprocessing = Preprocessing(_pixel_range(input_range))
+    preprocessing = _preprocessing(input_range, input_mean, input_std, input_channels)
     _require_callable(classifier)
+    _require_callbacks(callbacks)
     images, labels = arrays.as_uint8_images_and_labels(images_or_dataset, labels)
     _require_trainable_shape(images.shape)
     refuse_too_long_shifts(config, images.shape[1:])
-    attacked, names = _named_classifier(classifier, class_names, images[:16].astype(np.float32) / 255, preprocessing)
-    train, validation = hold_out(_labelled(attacked, images, labels, len(names)))
+    attacked, names = _named_classifier(
+        classifier, class_names, images[:16].astype(np.float32) / 255, preprocessing, classifier_output
+    )
+    with quiet(not verbose):
+        train, validation = hold_out(_labelled(attacked, images, labels, len(names)))
     if config.batch_size > len(train):
         raise InputError(
             config.batch_size, f"at most the {len(train)} training images", "lower it", setting="batch_size"
         )
     dataset = ImageDataset("images", names, train, validation, test=validation)
-    with tempfile.TemporaryDirectory() as folder:
-        trained = train_generator(config, dataset, attacked, Workdir(folder))
+    with quiet(not verbose), tempfile.TemporaryDirectory() as folder:
+        say(
+            f"{len(train)} training and {len(validation)} validation images, {len(names)} classes; {config.epochs} epochs, of "
+            f"which stage 1 takes at most {config.stage1_epochs}."
+        )
+        trained = train_generator(
+            config, dataset, attacked, Workdir(folder), callbacks=callbacks, verbose=bool(verbose)
+        )
     served = ServedGenerator(
         trained.generator, dataset.image_shape, names, config.epsilon, config.targeted, config.variable_epsilon
     )
     preset = {name: getattr(config, name) for name in ("epsilon", *SETTINGS)} | {"image_shape": dataset.image_shape}
-    return TrainedGenerator(served.signatures(), names, served, preset)
+    return TrainedGenerator(served.signatures(), names, served, preset, dataset.image_shape)
 
 
 def load_generator(path: str | os.PathLike) -> TrainedGenerator:
@@ -203,15 +303,24 @@ def load_generator(path: str | os.PathLike) -> TrainedGenerator:
         ) from error
     names = version / "assets" / "class_names.txt"
     class_names = names.read_text(encoding="utf-8").splitlines() if names.exists() else None
-    return TrainedGenerator(signatures, class_names, loaded)
+    return TrainedGenerator(signatures, class_names, loaded, image_shape=_exported_shape(version))
+
+
+def _exported_shape(version):
+    """Returns the shape of the images of an exported generator; None if its settings are not there."""
+    try:
+        height, width, channels = json.loads((version / "assets" / "preset.json").read_bytes())["image_shape"]
+        return int(height), int(width), int(channels)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def attack(
     generator: TrainedGenerator | str | os.PathLike,
-    images: np.ndarray | tf.Tensor,
-    target_classes: int | str | Sequence[int | str] | np.ndarray,
-    epsilon: float | Sequence[float] | np.ndarray | None = None,
-) -> np.ndarray:
+    images: "np.ndarray | tf.Tensor | Image | str | os.PathLike",
+    target_classes: int | str | Sequence[int | str] | np.ndarray | tf.Tensor,
+    epsilon: float | Sequence[float] | np.ndarray | tf.Tensor | None = None,
+) -> np.ndarray | tf.Tensor:
     """Returns the adversarial images of a generator, or of the one in a folder; see `TrainedGenerator.__call__`."""
     return _generator(generator)(images, target_classes, epsilon)
 
@@ -224,6 +333,10 @@ def evaluate(
     epsilon: float,
     *,
     input_range: tuple[float, float] = (0.0, 1.0),
+    input_mean: float | Sequence[float] | None = None,
+    input_std: float | Sequence[float] | None = None,
+    input_channels: str = "rgb",
+    classifier_output: str | None = None,
     class_names: Sequence[str] | None = None,
     targeted: bool = True,
     seed: int = 0,
@@ -234,7 +347,8 @@ def evaluate(
     Args:
         attacks: a generator, the folder of one, or name to any callable from images and classes to adversarial images (a
             generator, an attack of your own). A generator trained with `variable_epsilon` is measured at `epsilon`.
-        classifier, input_range: as in `fit_generator`; no gradient is needed.
+        classifier, input_range, input_mean, input_std, input_channels, classifier_output: as in `fit_generator`; no
+            gradient is needed.
         images: `(n, height, width, channels)`, float in `[0, 1]` or uint8 in `[0, 255]`.
         labels: int `(n,)`.
         epsilon: L-infinity budget as a fraction of the pixel range; an attack that exceeds it is an error.
@@ -254,16 +368,55 @@ def evaluate(
         generator = _generator(attacks)
         attacks, targeted = {"aigan": generator}, generator.targeted
     attacks = {name: _at_budget(name, given, epsilon, targeted) for name, given in attacks.items()}
-    preprocessing = Preprocessing(_pixel_range(input_range))
+    preprocessing = _preprocessing(input_range, input_mean, input_std, input_channels)
     _require_callable(classifier)
     images = arrays.as_float_images(images)
     if not len(images):
         raise InputError("there are no images", "at least one image", "give more")
-    measured, names = _named_classifier(classifier, class_names, images[:16], preprocessing, needs_gradient=False)
+    measured, names = _named_classifier(
+        classifier, class_names, images[:16], preprocessing, classifier_output, needs_gradient=False
+    )
     labels = arrays.checked_labels(labels, len(images), len(names))
     examples = EvaluationSet(measured, images, labels, names)
     results = measure_attacks(attacks, examples, epsilon, targeted, seed, progress=progress)
     return {name: result.to_dict() for name, result in results.items()}
+
+
+def _is_symbolic(value) -> bool:
+    """Whether a value is a tensor of a graph under construction, which has no numbers yet."""
+    return tf.is_tensor(value) and not hasattr(value, "numpy")
+
+
+def _pixels(images, image_shape):
+    """Returns float32 images, or one without a batch axis, from arrays, a PIL image or the path of an image file."""
+    is_picture = "PIL.Image" in sys.modules and isinstance(images, sys.modules["PIL.Image"].Image)
+    if is_picture or isinstance(images, str | os.PathLike):
+        images = _picture(images, image_shape)
+    pixels = arrays.as_float_images(images)
+    if pixels.size and 1 < pixels.max() <= 255 and pixels.min() >= 0:
+        raise InputError(
+            f"images from {pixels.min():g} to {pixels.max():g}", "[0, 1], or uint8 in [0, 255]", "divide them by 255"
+        )
+    return pixels
+
+
+def _picture(given, image_shape):
+    """Returns uint8 `(height, width, channels)` of a PIL image or an image file, grey or in colour as the generator takes it."""
+    from PIL import Image, ImageOps  # here: arrays need no decoder
+
+    try:
+        picture = ImageOps.exif_transpose(given if isinstance(given, Image.Image) else Image.open(user_path(given)))
+        if picture.mode[0] in "IF":  # 16 bits and more, of which PIL would cut off all but eight
+            raise ValueError(f"mode {picture.mode}")
+        channels = image_shape[-1] if image_shape else 1 if picture.mode in ("1", "L", "LA") else 3
+        pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{given} cannot be read ({first_line(error)})",
+            "the path of an 8-bit image, a PIL image or an array of images",
+            "correct it",
+        ) from error
+    return pixels.reshape(*pixels.shape[:2], channels)
 
 
 def _in_batches(signature, inputs, batch_size):
@@ -303,8 +456,12 @@ def _class_number(given, names):
             return names.index(given)
         given = int(given) if given.isdecimal() else given
     if not isinstance(given, int | np.integer) or abs(given) >= 2**31:
-        expected = f"one of {', '.join(names)}, or a number" if names else "a number, since the names are not known"
-        raise InputError(given, expected, "correct it", setting="target_classes")
+        listed = ", ".join([*names[:MAX_LISTED_CLASSES], *(["..."] if len(names) > MAX_LISTED_CLASSES else [])])
+        expected = f"one of {listed}, or a number" if names else "a number, since the names are not known"
+        lower = {name.lower(): name for name in names}
+        near = difflib.get_close_matches(str(given).lower(), lower, 1)
+        fix = f"did you mean {lower[near[0]]!r}?" if near else "correct it"
+        raise InputError(given, expected, fix, setting="target_classes")
     return int(given)
 
 
@@ -381,22 +538,34 @@ def _require_callable(classifier):
         )
 
 
-def _pixel_range(input_range):
-    """Returns `(low, high)`."""
-    try:
-        low, high = map(float, input_range)
-    except (TypeError, ValueError):
-        low = high = 0.0
-    if not low < high:
-        raise InputError(input_range, "(low, high) with low below high", "give e.g. (0, 255)", setting="input_range")
-    return low, high
+def _require_callbacks(callbacks):
+    if not isinstance(callbacks, list | tuple) or not all(
+        isinstance(callback, keras.callbacks.Callback) for callback in callbacks
+    ):
+        raise InputError(f"callbacks are {callbacks!r}", "a list of keras.callbacks.Callback", "correct them")
 
 
-def _named_classifier(classifier, class_names, examples, preprocessing, needs_gradient=True):
+def _preprocessing(input_range, input_mean, input_std, input_channels):
+    """Returns what the classifier takes in place of images in [0, 1]; `Config` checks it."""
+
+    def numbers(given):
+        return None if given is None else np.atleast_1d(given).tolist()
+
+    return Preprocessing.of(
+        Config(
+            input_range=numbers(input_range),
+            input_mean=numbers(input_mean),
+            input_std=numbers(input_std),
+            input_channels=input_channels,
+        )
+    )
+
+
+def _named_classifier(classifier, class_names, examples, preprocessing, output, needs_gradient=True):
     """Returns a classifier from images in `[0, 1]` to logits, and the names of its classes; without any, their numbers."""
     names = _checked_names(class_names)
     count = None if names is None else len(names)
-    logits_of = as_classifier(classifier, examples, count, preprocessing, needs_gradient=needs_gradient)
+    logits_of = as_classifier(classifier, examples, count, preprocessing, output, needs_gradient)
     return logits_of, names or tuple(map(str, range(int(logits_of(tf.constant(examples)).shape[-1]))))
 
 

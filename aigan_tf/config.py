@@ -171,7 +171,7 @@ class Config:
     class_maps: int = _setting(
         0,
         "networks",
-        "channels of a learned map per target class, concatenated to the generator's input; 0: none",
+        "channels of a learned map per target class, of up to 32 x 32 pixels, seen beside the image; 0: none",
         low=0,
         high=64,
     )
@@ -186,7 +186,9 @@ class Config:
     steps_per_epoch: int = _setting(
         100, "training", "training steps per epoch; 0: one pass over the training images", low=0
     )
-    batch_size: int = _setting(128, "training", "images per step", low=1)
+    batch_size: int = _setting(
+        128, "training", "images per step; fewer for large images, whose maps take memory", low=1
+    )
     learning_rate: float = _setting(
         1e-2,
         "training",

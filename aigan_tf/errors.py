@@ -1,12 +1,29 @@
 """What ends a run early, as data. Each interface words it: `--epsilon=8` on the command line, `epsilon=8` in Python."""
 
-import functools
+import contextlib
+import contextvars
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 _MAX_SHOWN = 300  # characters of what was received
 
-say = functools.partial(print, flush=True)  # flushed, so that a log file shows it at once
+_quiet = contextvars.ContextVar("quiet", default=False)
+
+
+def say(text: str) -> None:
+    """Prints progress, flushed so that a log file shows it at once. Warnings are printed without it, `quiet` or not."""
+    if not _quiet.get():
+        print(text, flush=True)
+
+
+@contextlib.contextmanager
+def quiet(enabled: bool = True) -> Iterator[None]:
+    """Within its block `say` prints nothing."""
+    before = _quiet.set(enabled)
+    try:
+        yield
+    finally:
+        _quiet.reset(before)
 
 
 def shown_value(value: object) -> str:

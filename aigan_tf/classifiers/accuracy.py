@@ -9,6 +9,7 @@ import tensorflow as tf
 from aigan_tf.data.batches import evaluation_batches
 from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.data.splits import Split
+from aigan_tf.engine.memory import images_per_call
 from aigan_tf.errors import InputError, say
 
 LABELLED_BATCH = 100  # pictures per batch
@@ -56,9 +57,10 @@ def check_accuracy(
         )
     chance = 1 / num_classes
     if measured < min(NEAR_CHANCE * chance, (1 + chance) / 2):
-        say(
+        print(
             f"WARNING: that is near chance ({chance:.0%}); success rates against it mean little. Check input_range, "
-            "the order of the classes, and that the classifier was trained on this data set."
+            "the order of the classes, and that the classifier was trained on this data set.",
+            flush=True,
         )
     if order:
         say(f"WARNING: class order? {advice}.")
@@ -152,7 +154,11 @@ def class_of(logits: tf.Tensor) -> tf.Tensor:
 
 
 def predictions(classifier: Callable, images: np.ndarray, batch_size: int = 500) -> np.ndarray:
-    """Returns the predicted class of each image, int32 `(n,)`; `NO_CLASS` for an answer that is NaN."""
+    """Returns the predicted class of each image, int32 `(n,)`; `NO_CLASS` for an answer that is NaN.
+
+    Of large images fewer than `batch_size` at a time.
+    """
+    batch_size = images_per_call(images.shape[1:], batch_size)
 
     def predict(batch):
         return class_of(classifier(batch))

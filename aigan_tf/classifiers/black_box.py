@@ -16,6 +16,7 @@ from aigan_tf.config import Config
 from aigan_tf.data.batches import evaluation_batches
 from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.data.splits import Split
+from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.saved_model import first_line
 from aigan_tf.errors import InputError
 from aigan_tf.files import atomic_file
@@ -39,18 +40,21 @@ class BlackBox:
 
         Args:
             images: float32 `(n, height, width, channels)` in `[0, 1]`.
-            batch_size: images per call of the classifier.
+            batch_size: images per call of the classifier, fewer if they are large.
 
         Returns:
             Probabilities float32 `(n, num_classes)`, without a gradient.
         """
         self.queries.assign(int(self.queries) + len(images))
+        batch_size = images_per_call(images.shape[1:], batch_size)
         starts = range(0, len(images), batch_size)
         return np.concatenate([self._answer(images[start : start + batch_size]).numpy() for start in starts])
 
     def answers_on(self, split: Split) -> np.ndarray:
         """Queries the classifier once per image of a split, which need not fit into memory; returns as `__call__`."""
-        return np.concatenate([self(images) for images, _ in evaluation_batches(split, 500)])
+        return np.concatenate(
+            [self(images) for images, _ in evaluation_batches(split, images_per_call(split.images.shape[1:]))]
+        )
 
 
 class DynamicDistillation(keras.callbacks.Callback):
@@ -125,13 +129,14 @@ def attacked_images(aigan: AIGAN, images: np.ndarray, labels: np.ndarray, seed, 
         images: float32 `(n, height, width, channels)` in `[0, 1]`.
         labels: int32 `(n,)`.
         seed: two integers.
-        batch_size: images per call of the generator.
+        batch_size: images per call of the generator, fewer if they are large.
 
     Returns:
         float32, the shape of `images`, in `[0, 1]`.
     """
     targets = aigan.choose_targets(tf.constant(labels), tf.constant(seed, tf.int64))
     attack = tf.function(aigan.call, reduce_retracing=True)
+    batch_size = images_per_call(images.shape[1:], batch_size)
     starts = range(0, len(images), batch_size)
     return np.concatenate([attack(images[s : s + batch_size], targets[s : s + batch_size]).numpy() for s in starts])
 

@@ -19,6 +19,7 @@ from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.engine.callbacks import MetricsHistory, Progress, StopNotFinite
 from aigan_tf.engine.checkpoints import Checkpoint, state_of
 from aigan_tf.engine.distribution import Devices
+from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.normalization import with_fused_batch_norm
 from aigan_tf.engine.saved_model import first_line
 from aigan_tf.errors import InputError, say
@@ -97,7 +98,7 @@ def _train(trainee, recipe, doing, config, dataset, folder):
             steps_per_epoch=steps,
             steps_done=steps_done,
             epochs=epochs,
-            validation_data=evaluation_batches(dataset.validation, 500),
+            validation_data=evaluation_batches(dataset.validation, images_per_call(dataset.image_shape)),
             callbacks=[
                 Progress(["loss", "accuracy", "generator_success_rate", "val_accuracy"], epochs),
                 StopNotFinite(checkpoint.checkpoint_hint, "train again with another `seed`, in another `workdir`"),

@@ -44,7 +44,7 @@ def as_uint8_images_and_labels(images_or_dataset, labels) -> tuple[np.ndarray, n
             raise InputError(
                 f"{images.dtype} images from {images.min()} to {images.max()}",
                 "[0, 1], or uint8 in [0, 255]",
-                "rescale them",
+                "divide them by 255" if images.min() >= 0 and images.max() <= 255 else "rescale them",
             )
         images = np.round(images * 255).astype(np.uint8)
     return images, labels

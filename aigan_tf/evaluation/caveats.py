@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from aigan_tf.engine.memory import images_per_call
 from aigan_tf.evaluation.evaluation_set import EvaluationSet
 from aigan_tf.method.targets import spread_targets
 
@@ -62,10 +63,10 @@ def gradient_masking_warnings(examples: EvaluationSet, targeted: bool) -> list[s
     """Returns a warning if the gradient that attacks follow is zero on some images.
 
     Args:
-        examples: classifier and images; the first hundred that it gets right are checked.
+        examples: classifier and images; the first hundred that it gets right are checked, fewer if large.
         targeted: whether attacks descend the cross-entropy of a target, or ascend that of the label.
     """
-    right = examples.first_correct(GRADIENT_EXAMPLES)
+    right = examples.first_correct(images_per_call(examples.images.shape[1:], GRADIENT_EXAMPLES))
     images, labels = tf.constant(right.images), tf.constant(right.labels)
     targets = spread_targets(labels, len(examples.class_names)) if targeted else labels
     with tf.GradientTape() as tape:

@@ -10,6 +10,7 @@ from aigan_tf.classifiers import accuracy, training
 from aigan_tf.config import FORMAT, Config
 from aigan_tf.data import datasets
 from aigan_tf.data.datasets import ImageDataset
+from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.traced_graph import GraphClassifier
 from aigan_tf.errors import InputError, say
 from aigan_tf.evaluation import caveats, foolbox_attacks, html_page, tables
@@ -23,7 +24,7 @@ from aigan_tf.evaluation.transfer import transfer_classifiers
 from aigan_tf.files import report_folder, user_path, write_report
 from aigan_tf.workdir import Workdir, config_of
 
-COMPARED_BATCH = 100  # images per batch, for every attack: the time per image depends on it
+COMPARED_BATCH = 100  # images per batch, fewer if large, for every attack: the time per image depends on it
 COMPARED_EXAMPLES = 1000  # test images of a comparison: foolbox's attacks are a hundred times slower than a generator
 
 
@@ -166,7 +167,7 @@ def compare(
         "workdir": str(folder.path),
         "device": provenance.device_name(),
         "processor": provenance.processor_name(),
-        "batch_size": COMPARED_BATCH,
+        "batch_size": images_per_call(run.dataset.image_shape, COMPARED_BATCH),
         "versions": provenance.package_versions("foolbox"),
         "commit": provenance.commit(),
         "settings": {name: attack.description for name, attack in attacks.items()},
@@ -222,7 +223,7 @@ def measure_export(folder: Workdir, config: Config, dataset: ImageDataset, class
     """
     generator = ExportedGenerator(folder, config, dataset.image_shape)
     examples = FinishedRun(folder, config, dataset, classifier).examples
-    measured = measure_attack(generator, examples, config.epsilon, config.targeted, config.seed)
+    measured = measure_attack(generator, examples, config.epsilon, config.targeted, config.seed, progress=GENERATOR)
     result = {**measured.to_dict(), "device": provenance.device_name()}
     say(tables.success_table(result))
     if config.variable_epsilon:

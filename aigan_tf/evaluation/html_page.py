@@ -75,7 +75,10 @@ def comparison_page(result: Mapping, grid: bytes | None) -> str:
             "epsilon."
         )
         sections["Examples"] = figure(grid, caption)
-    sections["By class"] = table(tables.class_rows(attacks))
+    rows, num_classes = tables.class_rows(attacks), len(first["success_by_class"])
+    shown = len(rows) - 1
+    hardest = f"The {shown} of {num_classes:,} classes on which {name} succeeds least; report.json has all."
+    sections["By class"] = (f'<p class="note">{html.escape(hardest)}</p>' if shown < num_classes else "") + table(rows)
     if first["attack"] == "targeted":
         rates = {name: row["success_by_class"] for name, row in attacks.items()}
         bars = figures.success_by_target(rates, "Success by target")

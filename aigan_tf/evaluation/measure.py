@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from aigan_tf.engine.memory import images_per_call
 from aigan_tf.errors import InputError, say
 from aigan_tf.evaluation.evaluation_set import EvaluationSet
 from aigan_tf.evaluation.results import AttackResult, wilson_interval
@@ -127,7 +128,7 @@ def measure_attack(
         epsilon: L-infinity budget as a fraction of the pixel range; an attack that exceeds it is an error.
         targeted: whether to reach each of the other classes, or to leave the label.
         seed: decides the drawn targets.
-        batch_size: attacks per batch; the last, partial batch is counted too.
+        batch_size: attacks per batch, fewer if images are large; the last, partial batch is counted too.
         progress: caption of a progress bar, shown if standard error is a terminal; None for none.
         keep: called with each batch of attacks: `index` (into `images`), `label`, `target` (the label if untargeted),
             `answer`, `l2`, `linf` and `ssim` `(batch,)`, and `pictures`, uint8 `(batch, height, width, channels)`.
@@ -141,6 +142,7 @@ def measure_attack(
         )
     attack = attack if isinstance(attack, Attack) else Attack(attack)
     index, targets = _images_and_targets(attack, examples, targeted, seed)
+    batch_size = images_per_call(examples.images.shape[1:], batch_size)
     batches, seconds = [], []
     starts = range(0, len(index), batch_size)
     for start in tqdm(starts, desc=progress, unit="batch", leave=False, disable=None if progress else True):

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from aigan_tf.errors import shown_value
 
+MAX_CLASS_ROWS = 100  # of a page's table by class
+
 
 def success_table(result: Mapping) -> str:
     """Returns one attack's result as text.
@@ -93,9 +95,16 @@ def comparison_rows(attacks: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
 
 
 def class_rows(attacks: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
-    """Returns success rates by class as cells, one row per class and one column per attack, after a header."""
+    """Returns success rates by class as cells, one row per class and one column per attack, after a header.
+
+    Of more than `MAX_CLASS_ROWS` classes those on which the first attack succeeds least.
+    """
     by_class = {name: row["success_by_class"] for name, row in attacks.items()}
-    classes = next(iter(by_class.values()))
+    first = next(iter(by_class.values()))
+    classes = list(first)
+    if len(classes) > MAX_CLASS_ROWS:
+        attacked = [name for name in classes if first[name] is not None]
+        classes = sorted(attacked, key=lambda name: first[name])[:MAX_CLASS_ROWS]
     kind = "target class" if next(iter(attacks.values()))["attack"] == "targeted" else "true class"
 
     def cell(rate):

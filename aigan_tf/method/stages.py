@@ -17,14 +17,23 @@ class StageSwitch(keras.callbacks.Callback):
         epochs: epochs of both stages together.
         success: validation success rate in `(0, 1]` that ends stage 1; None for never.
         on_stage1_end: called when stage 1 is over, before the switch.
+        say: prints when and why it is over.
     """
 
-    def __init__(self, stage1_epochs: int, epochs: int, success: float | None, on_stage1_end: Callable[[], None]):
+    def __init__(
+        self,
+        stage1_epochs: int,
+        epochs: int,
+        success: float | None,
+        on_stage1_end: Callable[[], None],
+        say: Callable[[str], None] = print,
+    ):
         super().__init__()
         self.stage1_epochs = stage1_epochs
         self.epochs = epochs
         self.success = success
         self.on_stage1_end = on_stage1_end
+        self.say = say
 
     def on_train_begin(self, logs=None):
         if self.stage1_epochs == 0:
@@ -40,4 +49,4 @@ class StageSwitch(keras.callbacks.Callback):
             if epoch + 1 < self.epochs:
                 self.model.stage = 2
             reason = f"validation success is {measured:.1%}" if reached else "its epochs are over"
-            print(f"Stage 1 ends after epoch {epoch + 1}: {reason}; the attacker is removed.", flush=True)
+            self.say(f"Stage 1 ends after epoch {epoch + 1}: {reason}; the attacker is removed.")

@@ -18,6 +18,7 @@ from aigan_tf.engine.callbacks import MetricsHistory, Progress, StopNotFinite
 from aigan_tf.engine.checkpoints import Checkpoint, state_of
 from aigan_tf.engine.distribution import Devices
 from aigan_tf.engine.keras_state import own_keras_state
+from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.precision import MixedPrecision
 from aigan_tf.errors import say, shown_value
 from aigan_tf.files import atomic_file
@@ -29,7 +30,13 @@ from aigan_tf.workdir import Workdir
 
 
 def train_generator(
-    config: Config, dataset: ImageDataset, classifier: Callable, folder: Workdir, devices: Devices | None = None
+    config: Config,
+    dataset: ImageDataset,
+    classifier: Callable,
+    folder: Workdir,
+    devices: Devices | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: bool = True,
 ) -> AIGAN:
     """Runs both stages, or what is left of them, and returns the trained model.
 
@@ -38,6 +45,8 @@ def train_generator(
         classifier: images in `[0, 1]` to logits, under attack; with `black_box` it is only queried.
         folder: the run's.
         devices: None for one device.
+        callbacks: called after those of the package. `stop_training` ends training, in whichever stage.
+        verbose: whether to show progress.
 
     Raises:
         InputError: the folder's files cannot be used.
@@ -57,8 +66,10 @@ def train_generator(
 
     # Without a stage 2 there is nothing to switch to, however early stage 1 succeeds.
     success = config.switch_success if config.stage2_epochs > 0 else None
-    switch = StageSwitch(config.stage1_epochs, config.epochs, success, end_stage1)
-    trained = fit(aigan, config, dataset, folder, config.epochs, devices, [switch], saved, distillation)
+    switch = StageSwitch(config.stage1_epochs, config.epochs, success, end_stage1, say)
+    trained = fit(
+        aigan, config, dataset, folder, config.epochs, devices, [switch, *callbacks], saved, distillation, verbose
+    )
     if trained and devices.is_chief:
         write_samples(aigan, dataset, folder)
         save_generator(aigan, folder.weights)
@@ -98,6 +109,7 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     saved: Mapping[str, object] | None = None,
     distillation: Sequence[keras.callbacks.Callback] = (),
+    verbose: bool = True,
 ) -> bool:
     """Trains a model up to `epochs`; continues from the last checkpoint in `folder`.
 
@@ -109,6 +121,7 @@ def fit(
         callbacks: called before the history and the checkpoint are written.
         saved: what a checkpoint holds besides the model's own state.
         distillation: callbacks that add losses to the logs, called before losses are checked.
+        verbose: whether to show progress.
 
     Returns:
         True if training ran: the caller must save `folder.weights`, last of all. False if finished weights were loaded.
@@ -134,10 +147,11 @@ def fit(
             steps_per_epoch=steps,
             steps_done=steps_done,
             epochs=epochs,
-            validation_data=evaluation_batches(dataset.validation, 500),
+            validation_data=evaluation_batches(dataset.validation, images_per_call(dataset.image_shape)),
             callbacks=[
                 precision,
-                _progress(aigan, epochs, show_stage=bool(callbacks)),  # AdvGAN has no stages and no switch
+                # AdvGAN has no stages and no switch.
+                *([_progress(aigan, epochs, show_stage=bool(callbacks))] if verbose else []),
                 *distillation,
                 StopNotFinite(checkpoint.checkpoint_hint, "train again with a lower `learning_rate`"),
                 QuietFailures(aigan, dataset.validation.take(slice(0, 16)).as_float()),
@@ -145,7 +159,8 @@ def fit(
                 *([history, checkpoint] if devices.is_chief else []),
             ],
         )  # fmt: skip
-    say(f"Trained for {time.perf_counter() - began:.0f} s.")
+    stopped = f", until a callback stopped it after step {aigan.steps_done}" if aigan.stop_training else ""
+    say(f"Trained for {time.perf_counter() - began:.0f} s{stopped}.")
     return True
 
 

@@ -279,7 +279,7 @@ def _checked(field, value):
             parts = parts[:1] * len(value)
         if not isinstance(value, tuple | list) or len(value) != len(parts):
             expected = f"two numbers, {_PAIRS[field.name]}" if field.name in _PAIRS else "numbers"
-            raise InputError(value, expected, "give them by comma", setting=field.name)
+            raise InputError(value, expected, "give them", setting=field.name)
         return tuple(
             _checked_one(field.name, setting, part, each, value) for part, each in zip(parts, value, strict=True)
         )

@@ -229,7 +229,8 @@ def fit_generator(
             Logs have generator_loss, adversarial_loss, gan_loss, hinge_loss, targeted_success_rate (or
             untargeted_success_rate), perturbation_l2, perturbation_linf and hinge_active, with val_ of the validation
             images too, and discriminator_loss. `model.stop_training = True` ends training in either stage, and the
-            generator is returned as it is then. The learning rate is a schedule: callbacks cannot set it.
+            generator is returned as it is then. The learning rate is a schedule, which callbacks cannot set;
+            ModelCheckpoint needs `save_weights_only=True`.
         verbose: whether to show what is done, and progress; warnings are shown in any case.
         **settings: those of train.py that do not choose data or classifier, see `Settings`. No data set's preset is applied.
 

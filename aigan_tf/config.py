@@ -12,7 +12,7 @@ from aigan_tf.errors import InputError
 ARCHITECTURES = ("small", "a", "b", "c", "resnet20", "resnet32", "wrn34_10")
 GROUPS = ("data", "classifier", "threat model", "objective", "stages", "networks", "training", "output")
 MAX_INT = 2**31 - 1
-FORMAT = 1  # of config.json and report.json; raised when a reader of an earlier one would go wrong
+FORMAT = 1  # of config.json and report.json; raised when a reader of an earlier one, or the default of a new setting, would go wrong
 
 
 @dataclasses.dataclass(frozen=True)

@@ -180,7 +180,7 @@ class Workdir:
         return False
 
     def read_config(self) -> dict:
-        """Returns config.json.
+        """Returns config.json. A setting that came after it has its default, which is what runs before it did.
 
         Raises:
             InputError: there is none, or it is not JSON of this format.
@@ -207,7 +207,7 @@ class Workdir:
                 setting="format",
                 place=str(self.config),
             )
-        return config
+        return {field.name: field.default for field in dataclasses.fields(Config)} | config
 
     def seal(self, path: pathlib.Path, temporary: pathlib.Path) -> None:
         """Records the SHA-256 digest of a file, or of each file of a folder, in digests.json.
@@ -312,16 +312,11 @@ def config_of(folder: Workdir) -> Config:
     """Returns the settings of a run from its folder.
 
     Raises:
-        InputError: they are missing, or not what train.py wrote.
+        InputError: there are none, or they are not what train.py wrote.
     """
     saved = folder.read_config()
-    names = [field.name for field in dataclasses.fields(Config)]
-    if missing := [name for name in names if name not in saved]:
-        raise InputError(
-            f"{folder.config} has no {missing[0]}", "all settings, as train.py wrote them", "restore the file"
-        )
     try:
-        config = Config(**{name: saved[name] for name in names})
+        config = Config(**{field.name: saved[field.name] for field in dataclasses.fields(Config)})
         refuse_idle_settings(config)
     except InputError as error:
         raise error.within(folder.config) from error

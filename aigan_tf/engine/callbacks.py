@@ -16,7 +16,8 @@ from aigan_tf.errors import DivergedError, InputError
 class Progress(keras.callbacks.Callback):
     """A progress bar with a few metrics; metrics.csv and TensorBoard have all of them.
 
-    On a terminal a bar, otherwise (a log file) one line per epoch.
+    On a terminal a bar, otherwise (a log file) one line per epoch. From the second epoch of a stage on, it says how long
+    the rest takes at the pace of the last one.
 
     Args:
         metrics: names of the metrics shown, those of validation with the prefix val_.
@@ -30,10 +31,16 @@ class Progress(keras.callbacks.Callback):
         self.epochs = epochs
         self.show_stage = show_stage
         self.interactive = sys.stdout.isatty()
+        self.began = self.began_in = None  # time and stage of the epoch before
 
     def on_epoch_begin(self, epoch, logs=None):
-        stage = f", stage {self.model.stage}" if self.show_stage else ""
-        print(f"Epoch {epoch + 1}/{self.epochs}{stage}", end="\n" if self.interactive else ": ", flush=True)
+        now, stage = time.perf_counter(), getattr(self.model, "stage", None)
+        title = f"Epoch {epoch + 1}/{self.epochs}" + (f", stage {stage}" if self.show_stage else "")
+        if self.began is not None and stage == self.began_in:
+            seconds = (self.epochs - epoch) * (now - self.began)
+            title += f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
+        self.began, self.began_in = now, stage
+        print(title, end="\n" if self.interactive else ": ", flush=True)
         verbose = 1 if self.interactive else 2
         self.bar = keras.utils.Progbar(self.params["steps"], verbose=verbose, stateful_metrics=self.shown)
 

@@ -140,7 +140,9 @@ def config_kind(share: float, folder: pathlib.Path) -> Kind:
     def wrong_with(config, folder):
         saved = json.loads((folder / "config.json").read_bytes())
         read = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
-        return first_difference(read, dataclasses.asdict(config)) or settings_wrong(config)
+        return first_difference(dataclasses.asdict(Config()) | read, dataclasses.asdict(config)) or settings_wrong(
+            config
+        )
 
     saved = json.loads((folder / "config.json").read_text())
     examples = damage.configs(saved, SETTINGS).map(damaged)

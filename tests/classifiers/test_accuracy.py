@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from aigan_tf.classifiers.accuracy import better_order, check_accuracy
 from aigan_tf.data.splits import Split
@@ -38,3 +39,16 @@ def test_exchanged_classes_are_named_though_no_answer_is_right(capsys):
     assert "cat and dog" in error.value.fix
     assert check_accuracy(lambda images: 1 - exchanged(images), split, 2, class_names=("cat", "dog")) == 1
     assert "WARNING" not in capsys.readouterr().out
+
+
+def test_nan_is_never_right(capsys):
+    images = np.array([[[[0]]], [[[1]]], [[[2]]], [[[3]]]], np.uint8)
+    split = Split(images, np.array([0, 0, 1, 1], np.int32), pixel_max=3)
+
+    def classifier(images):
+        values = images[:, 0, 0, 0]
+        logits = tf.stack([1.0 - values, values], axis=-1)
+        return tf.where(values[:, None] == 0.0, np.nan, logits)  # the argmax of NaN is class 0
+
+    assert check_accuracy(classifier, split, 2) == 0.75
+    assert "NaN on 1" in capsys.readouterr().out

@@ -126,3 +126,9 @@ def test_models_without_or_with_a_custom_normalisation_or_call_are_returned_them
     assert not norms_of(with_folded_batch_norm(small()))
     for model in (small(norm=layers.ReLU), small(norm=Halved), small(kind=Doubled)):
         assert with_folded_batch_norm(model) is model
+
+
+def test_a_convolution_with_more_weights_than_kernel_and_bias_is_not_folded():
+    model = small()
+    model.layers[0].enable_lora(2)
+    assert with_folded_batch_norm(model) is model

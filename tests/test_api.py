@@ -214,6 +214,7 @@ def test_a_setting_that_cannot_be_used_is_named(name, value, words, fit):
     refused(name, words, fit, **{name: value})
 
 
+@pytest.mark.long
 def test_a_classifier_that_is_wrong_about_the_images_is_noticed(fit, train, capsys):
     made = fit(train[0][:200], **FEWEST)  # without labels the classifier's predictions are taken
     refused("epsilon", "one budget", made, train[0][:2], 1, epsilon=0.1)

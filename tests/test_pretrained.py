@@ -69,6 +69,7 @@ def test_a_generator_succeeds_on_the_shipped_images(folder):
     assert np.abs(adversarial - images / 255).max() <= report["epsilon"] + 1e-6
 
 
+@pytest.mark.long
 @each_folder
 def test_a_generator_succeeds_on_test_images_as_its_report_says(folder):
     packed = DATA / f"{folder.name}-test.npz"

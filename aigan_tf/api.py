@@ -4,20 +4,20 @@ import difflib
 import json
 import os
 import pathlib
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
 import keras
 import numpy as np
 import tensorflow as tf
+from PIL.Image import Image
 
 from aigan_tf.classifiers.accuracy import check_accuracy, predictions
 from aigan_tf.classifiers.loading import as_classifier
 from aigan_tf.classifiers.preprocessing import Preprocessing
 from aigan_tf.config import Config
-from aigan_tf.data import arrays
+from aigan_tf.data import arrays, pictures
 from aigan_tf.data.batches import refuse_too_long_shifts
 from aigan_tf.data.datasets import MIN_SIDE, ImageDataset
 from aigan_tf.data.splits import Split, hold_out
@@ -27,13 +27,10 @@ from aigan_tf.engine.saved_model import first_line
 from aigan_tf.errors import InputError, graph_refusal, quiet, say
 from aigan_tf.evaluation.evaluation_set import EvaluationSet
 from aigan_tf.evaluation.measure import measure_attacks
-from aigan_tf.files import user_path
+from aigan_tf.files import read_bytes, user_path
 from aigan_tf.serving.export import ServedGenerator, export_generator, latest_version
 from aigan_tf.training.generator import train_generator
 from aigan_tf.workdir import Workdir
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 
 class Settings(TypedDict, total=False):
@@ -101,7 +98,7 @@ class TrainedGenerator:
 
     def __call__(
         self,
-        images: "np.ndarray | tf.Tensor | Image | str | os.PathLike",
+        images: np.ndarray | tf.Tensor | Image | str | os.PathLike,
         target_classes: int | str | Sequence[int | str] | np.ndarray | tf.Tensor,
         epsilon: float | Sequence[float] | np.ndarray | tf.Tensor | None = None,
         batch_size: int = 500,
@@ -263,9 +260,7 @@ def fit_generator(
             f"{len(train)} training and {len(validation)} validation images, {len(names)} classes; {config.epochs} epochs, of "
             f"which stage 1 takes at most {config.stage1_epochs}."
         )
-        trained = train_generator(
-            config, dataset, attacked, Workdir(folder), callbacks=callbacks, verbose=bool(verbose)
-        )
+        trained = train_generator(config, dataset, attacked, Workdir(folder), callbacks=callbacks)
     served = ServedGenerator(
         trained.generator, dataset.image_shape, names, config.epsilon, config.targeted, config.variable_epsilon
     )
@@ -318,7 +313,7 @@ def _exported_shape(version):
 
 def attack(
     generator: TrainedGenerator | str | os.PathLike,
-    images: "np.ndarray | tf.Tensor | Image | str | os.PathLike",
+    images: np.ndarray | tf.Tensor | Image | str | os.PathLike,
     target_classes: int | str | Sequence[int | str] | np.ndarray | tf.Tensor,
     epsilon: float | Sequence[float] | np.ndarray | tf.Tensor | None = None,
 ) -> np.ndarray | tf.Tensor:
@@ -390,8 +385,7 @@ def _is_symbolic(value) -> bool:
 
 def _pixels(images, image_shape):
     """Returns float32 images, or one without a batch axis, from arrays, a PIL image or the path of an image file."""
-    is_picture = "PIL.Image" in sys.modules and isinstance(images, sys.modules["PIL.Image"].Image)
-    if is_picture or isinstance(images, str | os.PathLike):
+    if isinstance(images, Image | str | os.PathLike):
         images = _picture(images, image_shape)
     pixels = arrays.as_float_images(images)
     if pixels.size and 1 < pixels.max() <= 255 and pixels.min() >= 0:
@@ -403,15 +397,14 @@ def _pixels(images, image_shape):
 
 def _picture(given, image_shape):
     """Returns uint8 `(height, width, channels)` of a PIL image or an image file, grey or in colour as the generator takes it."""
-    from PIL import Image, ImageOps  # here: arrays need no decoder
-
     try:
-        picture = ImageOps.exif_transpose(given if isinstance(given, Image.Image) else Image.open(user_path(given)))
+        is_open = isinstance(given, Image)
+        picture = pictures.upright(given.copy()) if is_open else pictures.decoded(read_bytes(user_path(given)))
         if picture.mode[0] in "IF":  # 16 bits and more, of which PIL would cut off all but eight
             raise ValueError(f"mode {picture.mode}")
-        channels = image_shape[-1] if image_shape else 1 if picture.mode in ("1", "L", "LA") else 3
+        channels = image_shape[-1] if image_shape else 1 if pictures.is_grey(picture) else 3
         pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # for damaged files Pillow raises half a dozen kinds
         raise InputError(
             f"{given} cannot be read ({first_line(error)})",
             "the path of an 8-bit image, a PIL image or an array of images",

@@ -12,8 +12,13 @@ _quiet = contextvars.ContextVar("quiet", default=False)
 
 def say(text: str) -> None:
     """Prints progress, flushed so that a log file shows it at once. Warnings are printed without it, `quiet` or not."""
-    if not _quiet.get():
+    if not is_quiet():
         print(text, flush=True)
+
+
+def is_quiet() -> bool:
+    """Whether progress is not wanted."""
+    return _quiet.get()
 
 
 @contextlib.contextmanager

@@ -61,7 +61,7 @@ def read_bytes(path: pathlib.Path) -> bytes:
     return require_regular_file(path).read_bytes()
 
 
-def is_hidden(name: str) -> bool:
+def _is_hidden(name: str) -> bool:
     """Whether a file or folder is hidden, or is one that a desktop, an archive or a disk leaves beside a user's files."""
     return name.startswith(".") or name.lower() in _LEFTOVERS
 
@@ -90,7 +90,7 @@ def visible_files(folder: pathlib.Path, deep: bool = True, _above: tuple[str, ..
 def _visible_entries(folder):
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
+            return sorted((entry for entry in entries if not _is_hidden(entry.name)), key=lambda entry: entry.name)
     except OSError as error:
         raise InputError(f"{folder} cannot be read ({error.strerror})", "a readable folder", "change that") from error
 

@@ -87,10 +87,8 @@ def _check_shape(taken, image_shape):
         return False
     if fits((channels, height, width)):
         return True
-    problem, expected = (
-        f"takes images of {tuple(taken[1:])}",
-        f"a model for images of {image_shape}, as in the data set",
-    )
+    problem = f"takes images of {tuple(taken[1:])}"
+    expected = f"a model for images of {image_shape}, as in the data set"
     if len(taken) != 4:
         raise with_wrapper(problem, expected, "Another shape")
     if taken[-1] == channels or taken[1] == channels:

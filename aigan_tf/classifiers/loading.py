@@ -124,18 +124,27 @@ def as_classifier(
     preprocessing: Preprocessing = UNCHANGED,
     output: str | None = None,
     needs_gradient: bool = True,
-    received: str = "",
-    setting: str | None = "classifier",
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Does the same as `load_classifier` for a model in memory, which is not changed, or any callable.
-
-    `received` is what it is called in errors; empty for the name of its type.
-    """
+    """Does the same as `load_classifier` for a model in memory, which is not changed, or any callable."""
     if isinstance(model, keras.Model):
         with contextlib.suppress(Exception):  # the call below fails too, and its error is reported
             model.built or model.build((None, *example_images.shape[1:]))
-    refusal = Refusals(received or type(model).__name__, setting)
+    refusal = Refusals(type(model).__name__, "classifier")
     return _checked(model, refusal, example_images, num_classes, preprocessing, output, needs_gradient)
+
+
+def refuse_unfit(
+    classifier: Callable[[tf.Tensor], tf.Tensor], received: str, example_images: np.ndarray, num_classes: int
+) -> None:
+    """Refuses a classifier that was trained here, called `received`, if it does not give finite logits of the classes.
+
+    Raises:
+        InputError: it does not, or fails on such images.
+    """
+    refusal = Refusals(received, None)
+    with refusal.of_failures(tuple(example_images.shape[1:])):
+        outputs = tf.convert_to_tensor(classifier(tf.constant(example_images)))
+    _check_outputs(outputs, len(example_images), num_classes, refusal)
 
 
 class TrainableLogits(keras.Model):
@@ -356,9 +365,7 @@ def usable_gradients(classifier: Callable[[tf.Tensor], tf.Tensor], images: np.nd
         classifier: images in `[0, 1]` to logits.
         images: float32 `(n, height, width, channels)` in `[0, 1]`.
     """
-
-    images = tf.constant(images)
-    classifier = classifier if isinstance(classifier, GraphClassifier) else GraphClassifier(classifier)
+    images, classifier = tf.constant(images), GraphClassifier.of(classifier)
     with tf.GradientTape() as tape:
         tape.watch(images)
         logits = classifier(images)

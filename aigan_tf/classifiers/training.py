@@ -10,7 +10,7 @@ import keras
 from aigan_tf.build import build_aigan
 from aigan_tf.classifiers import architectures
 from aigan_tf.classifiers.adversarial_training import AdversarialTraining, GeneratorTraining
-from aigan_tf.classifiers.loading import TrainableLogits, as_classifier, load_classifier, load_for_training
+from aigan_tf.classifiers.loading import TrainableLogits, load_classifier, load_for_training, refuse_unfit
 from aigan_tf.classifiers.model_files import load_keras, python_file
 from aigan_tf.classifiers.preprocessing import Preprocessing
 from aigan_tf.config import Config, is_built_in
@@ -224,15 +224,9 @@ def existing_classifier(config: Config, dataset: ImageDataset, folder: Workdir) 
             "the classifier train.py saved",
             "restore it, or delete it and run train.py again",
         ) from error
-    as_classifier(
-        model,
-        _examples(dataset),
-        dataset.num_classes,
-        needs_gradient=False,
-        received=str(folder.classifier),
-        setting=None,
-    )
-    return architectures.frozen(model)  # the model itself, since a surrogate is trained further
+    classifier = architectures.frozen(model)  # itself, since a surrogate is trained further
+    refuse_unfit(classifier, str(folder.classifier), _examples(dataset), dataset.num_classes)
+    return classifier
 
 
 def _examples(dataset):

@@ -89,7 +89,7 @@ def per_image_epsilons(epsilon, count: int) -> np.ndarray:
 
 
 def _as_array(values, name):
-    """Returns arrays, sequences and numbers as an array.
+    """Returns arrays, sequences and numbers as an array; refuses other things that have items.
 
     NumPy would take anything else that has items for a sequence, and wait without end for the last of those that Keras's
     PyDataset, an iterator of ImageDataGenerator or a data set that repeats has.

@@ -1,14 +1,12 @@
 """A data set from a folder of pictures: splits with class folders, class folders alone, or pictures without labels."""
 
-import contextlib
 import dataclasses
-import io
 import logging
 import pathlib
 
 import numpy as np
-from PIL import Image, ImageOps
 
+from aigan_tf.data import pictures
 from aigan_tf.data.splits import Split, empty_images, hold_out_test, images_at_once, resize
 from aigan_tf.errors import InputError
 from aigan_tf.files import read_bytes, visible_files, visible_folders
@@ -18,8 +16,6 @@ _log = logging.getLogger(__name__)
 SPLIT_NAMES = {
     "train": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test", "testing"),
 }  # fmt: skip
-# Pillow's other readers are left out: its reader of EPS starts Ghostscript, whatever the file's name ends in.
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 IMAGE_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
 )  # fmt: skip
@@ -137,10 +133,10 @@ def _class_names(root, folders):
 
 def _pictures(folder, deep=True):
     """Returns the paths of the images in a folder, below it too if `deep`, and those of other files."""
-    pictures, others = [], []
+    images, others = [], []
     for path in visible_files(folder, deep):
-        (pictures if path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
-    return pictures, others
+        (images if path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
+    return images, others
 
 
 def _labelled_files(folder, class_names):
@@ -148,11 +144,11 @@ def _labelled_files(folder, class_names):
     paths, labels = [], []
     others, _ = _pictures(folder, deep=False) if class_names else ([], [])  # beside the class folders
     for label, name in enumerate(class_names) if class_names else [(-1, "")]:
-        pictures, rest = _pictures(folder / name)
-        if not pictures:
+        images, rest = _pictures(folder / name)
+        if not images:
             raise InputError(f"{folder / name} has no images", _LAYOUTS, "add images, or remove the folder")
-        paths += pictures
-        labels += [label] * len(pictures)
+        paths += images
+        labels += [label] * len(images)
         others += rest
     return paths, labels, others
 
@@ -192,10 +188,7 @@ def _in_colour(images):
 def _read_image(path, image_size):
     """Decodes one file to uint8 `(height, width, 1 or 3)`, upright, without its alpha channel."""
     try:
-        with Image.open(io.BytesIO(read_bytes(path)), formats=_FORMATS) as picture:
-            with contextlib.suppress(SyntaxError):  # the orientation is damaged, not the picture
-                ImageOps.exif_transpose(picture, in_place=True)
-            pixels = _pixels(picture)
+        pixels = _pixels(pictures.decoded(read_bytes(path)))
     except Exception as error:  # for damaged files Pillow raises half a dozen kinds
         raise InputError(
             f"{path} cannot be read",
@@ -212,4 +205,4 @@ def _pixels(picture):
         return (np.asarray(picture) >> 8).astype(np.uint8)  # Pillow itself would clip to 255
     if picture.mode in ("I", "F"):
         raise ValueError("32 bits per pixel, of an unknown range")
-    return np.asarray(picture.convert("L" if picture.mode in ("1", "L", "LA", "La") else "RGB"))
+    return np.asarray(picture.convert("L" if pictures.is_grey(picture) else "RGB"))

@@ -73,6 +73,11 @@ class GraphClassifier:
         self._logits = tf.function(classifier, reduce_retracing=True)
         self._gradient = tf.function(self._gradient_of, reduce_retracing=True)
 
+    @classmethod
+    def of(cls, classifier: Callable[[tf.Tensor], tf.Tensor]) -> "GraphClassifier":
+        """Returns a classifier as one, itself if it is one already, so that its graphs are traced once."""
+        return classifier if isinstance(classifier, cls) else cls(classifier)
+
     def __call__(self, images):
         """Returns the logits of images."""
         return self.classifier(images) if tf.inside_function() else self._outside_graphs(images)

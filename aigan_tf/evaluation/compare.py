@@ -112,7 +112,7 @@ def _loaded(folder, config, dataset, attacks, num_examples):
     if num_examples is None:
         num_examples = 0 if set(attacks) <= GENERATOR_ATTACKS.keys() else COMPARED_EXAMPLES
     # One graph for all attacks, each of which would trace its own.
-    classifier = GraphClassifier(training.existing_classifier(config, dataset, folder))
+    classifier = GraphClassifier.of(training.existing_classifier(config, dataset, folder))
     dataset = dataclasses.replace(dataset, test=dataset.test.take(slice(0, num_examples or None)))
     dataset = accuracy.labelled_by(classifier, dataset, splits=("test",))
     if dataset.has_labels:

@@ -49,9 +49,7 @@ def foolbox_attack(
         "cw": functools.partial(foolbox.attacks.L2CarliniWagnerAttack, **CW_SETTINGS),
     }
     attack = attacks[name]()
-    if not isinstance(classifier, GraphClassifier):
-        classifier = GraphClassifier(classifier)  # foolbox differentiates outside graphs
-    model = foolbox.TensorFlowModel(classifier, bounds=(0, 1))
+    model = foolbox.TensorFlowModel(GraphClassifier.of(classifier), bounds=(0, 1))  # it differentiates outside graphs
     criterion = foolbox.criteria.TargetedMisclassification if targeted else foolbox.criteria.Misclassification
     budget = None if name == "cw" else epsilon
     tf.random.set_seed(seed)  # foolbox draws from TensorFlow's global generator

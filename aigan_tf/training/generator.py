@@ -20,7 +20,7 @@ from aigan_tf.engine.distribution import Devices
 from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.precision import MixedPrecision
-from aigan_tf.errors import say, shown_value
+from aigan_tf.errors import is_quiet, say, shown_value
 from aigan_tf.files import atomic_file
 from aigan_tf.method.aigan import AIGAN
 from aigan_tf.method.failures import QuietFailures
@@ -36,7 +36,6 @@ def train_generator(
     folder: Workdir,
     devices: Devices | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    verbose: bool = True,
 ) -> AIGAN:
     """Runs both stages, or what is left of them, and returns the trained model.
 
@@ -46,7 +45,6 @@ def train_generator(
         folder: the run's.
         devices: None for one device.
         callbacks: called after those of the package. `stop_training` ends training, in whichever stage.
-        verbose: whether to show progress.
 
     Raises:
         InputError: the folder's files cannot be used.
@@ -67,9 +65,7 @@ def train_generator(
     # Without a stage 2 there is nothing to switch to, however early stage 1 succeeds.
     success = config.switch_success if config.stage2_epochs > 0 else None
     switch = StageSwitch(config.stage1_epochs, config.epochs, success, end_stage1, say)
-    trained = fit(
-        aigan, config, dataset, folder, config.epochs, devices, [switch, *callbacks], saved, distillation, verbose
-    )
+    trained = fit(aigan, config, dataset, folder, config.epochs, devices, [switch, *callbacks], saved, distillation)
     if trained and devices.is_chief:
         write_samples(aigan, dataset, folder)
         save_generator(aigan, folder.weights)
@@ -109,7 +105,6 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     saved: Mapping[str, object] | None = None,
     distillation: Sequence[keras.callbacks.Callback] = (),
-    verbose: bool = True,
 ) -> bool:
     """Trains a model up to `epochs`; continues from the last checkpoint in `folder`.
 
@@ -121,7 +116,6 @@ def fit(
         callbacks: called before the history and the checkpoint are written.
         saved: what a checkpoint holds besides the model's own state.
         distillation: callbacks that add losses to the logs, called before losses are checked.
-        verbose: whether to show progress.
 
     Returns:
         True if training ran: the caller must save `folder.weights`, last of all. False if finished weights were loaded.
@@ -151,7 +145,7 @@ def fit(
             callbacks=[
                 precision,
                 # AdvGAN has no stages and no switch.
-                *([_progress(aigan, epochs, show_stage=bool(callbacks))] if verbose else []),
+                *([] if is_quiet() else [_progress(aigan, epochs, show_stage=bool(callbacks))]),
                 *distillation,
                 StopNotFinite(checkpoint.checkpoint_hint, "train again with a lower `learning_rate`"),
                 QuietFailures(aigan, dataset.validation.take(slice(0, 16)).as_float()),

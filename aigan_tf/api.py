@@ -248,24 +248,28 @@ def fit_generator(
     attacked, names = _named_classifier(
         classifier, class_names, images[:16].astype(np.float32) / 255, preprocessing, classifier_output
     )
-    with quiet(not verbose):
-        train, validation = hold_out(_labelled(attacked, images, labels, len(names)))
-    if config.batch_size > len(train):
-        raise InputError(
-            config.batch_size, f"at most the {len(train)} training images", "lower it", setting="batch_size"
-        )
-    dataset = ImageDataset("images", names, train, validation, test=validation)
     with quiet(not verbose), tempfile.TemporaryDirectory() as folder:
-        say(
-            f"{len(train)} training and {len(validation)} validation images, {len(names)} classes; {config.epochs} epochs, of "
-            f"which stage 1 takes at most {config.stage1_epochs}."
-        )
+        dataset = _dataset(_labelled(attacked, images, labels, len(names)), names, config)
         trained = train_generator(config, dataset, attacked, Workdir(folder), callbacks=callbacks)
     served = ServedGenerator(
         trained.generator, dataset.image_shape, names, config.epsilon, config.targeted, config.variable_epsilon
     )
     preset = {name: getattr(config, name) for name in ("epsilon", *SETTINGS)} | {"image_shape": dataset.image_shape}
     return TrainedGenerator(served.signatures(), names, served, preset, dataset.image_shape)
+
+
+def _dataset(split, names, config):
+    """Returns a data set of the images, part of them held out, and prints what training does with it."""
+    train, validation = hold_out(split)
+    if config.batch_size > len(train):
+        raise InputError(
+            config.batch_size, f"at most the {len(train)} training images", "lower it", setting="batch_size"
+        )
+    say(
+        f"{len(train)} training and {len(validation)} validation images, {len(names)} classes; {config.epochs} epochs, of "
+        f"which stage 1 takes at most {config.stage1_epochs}."
+    )
+    return ImageDataset("images", names, train, validation, test=validation)
 
 
 def load_generator(path: str | os.PathLike) -> TrainedGenerator:

@@ -144,8 +144,7 @@ def fit(
             validation_data=evaluation_batches(dataset.validation, images_per_call(dataset.image_shape)),
             callbacks=[
                 precision,
-                # AdvGAN has no stages and no switch.
-                *([] if is_quiet() else [_progress(aigan, epochs, show_stage=bool(callbacks))]),
+                *([] if is_quiet() else [_progress(aigan, epochs, show_stage=bool(callbacks))]),  # AdvGAN: no stages
                 *distillation,
                 StopNotFinite(checkpoint.checkpoint_hint, "train again with a lower `learning_rate`"),
                 QuietFailures(aigan, dataset.validation.take(slice(0, 16)).as_float()),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from aigan_tf.config import GROUPS, PRESETS, Config, kind_of, make_config
 from aigan_tf.errors import InputError, say, shown_value
-from aigan_tf.files import user_path, write_bytes
+from aigan_tf.files import user_path
 from aigan_tf.flags import WIDTH, Flags, exit_status
 
 RESUME_HINT = "; the same command continues from the last checkpoint"
@@ -130,36 +130,31 @@ def client(arguments: Sequence[str] | None = None) -> None:
         --target=dog --out=adversarial.png
     """
     with exit_status():
-        from aigan_tf.serving.client import MODEL, GrpcServer, RestServer, attack_image, read_image
+        from aigan_tf.serving.client import attack_file
+        from aigan_tf.serving.connections import MODEL, GrpcServer, RestServer
 
         flags = Flags(client.__doc__)
-        flags.add(str, "rest", None, "HOST:PORT of TensorFlow Serving's REST interface (usually 8501)")
-        flags.add(str, "grpc", None, "HOST:PORT of its gRPC interface, instead of --rest (usually 8500)")
+        flags.add(str, "rest", None, "HOST:PORT or URL of TensorFlow Serving's REST interface (usually port 8501)")
+        flags.add(str, "grpc", None, "HOST:PORT of its gRPC interface, instead of --rest (usually port 8500)")
         flags.add(str, "model", MODEL, "name the generator is served under")
-        flags.add(str, "image", None, "PNG or JPEG file to attack", default_text="none, required")
+        flags.add(str, "image", None, "image file of the size the generator takes", default_text="none, required")
         flags.add(str, "target", None, "target class, by name or number")
         flags.add(str, "label", None, "true class, instead of --target if the generator is untargeted")
         flags.add(str, "out", None, "PNG file to write", default_text="none, required")
         flags.add(float, "timeout", 60.0, "seconds to wait for an answer, from 0.001 to a million")
         _, values = flags.parse(arguments)
-        for one, other in (("rest", "grpc"), ("target", "label")):
+        for one, other, example in (("rest", "grpc", "localhost:8501"), ("target", "label", "dog")):
             if (values[one].value is None) == (values[other].value is None):
                 given = "neither" if values[one].value is None else "both"
-                raise InputError(f"{given} of --{one} and --{other}", "one of them", "see --help")
-        for name in ("image", "out"):
+                raise InputError(f"{given} of --{one} and --{other}", "one of them", f"give e.g. --{one}={example}")
+        for name, example in (("image", "cat.png"), ("out", "adversarial.png")):
             if values[name].value is None:
-                raise InputError(f"no --{name}", "a file", "see --help")
+                raise InputError(f"no --{name}", "a file", f"give e.g. --{name}={example}")
         if not 0.001 <= values.timeout <= 1e6:
             raise InputError(values.timeout, "seconds, from 0.001 to a million", "give e.g. 60", setting="timeout")
-        connect = RestServer if values.rest else GrpcServer
-        adversarial = attack_image(
-            connect(values.rest or values.grpc, values.model, values.timeout),
-            read_image(values.image),
-            values.target or values.label,
-            "target_class" if values.target else "label",
-        )
-        write_bytes(user_path(values.out), adversarial)
-        say(f"Adversarial image written to {values.out}.")
+        server = (RestServer if values.rest else GrpcServer)(values.rest or values.grpc, values.model, values.timeout)
+        class_input = "target_class" if values.target else "label"
+        attack_file(server, values.image, values.out, values.target or values.label, class_input)
 
 
 COMMANDS = {"train": train, "evaluate": evaluate, "advgan": advgan, "export": export, "client": client}

@@ -128,14 +128,12 @@ def test_flags_of_train_become_the_settings(run_command, monkeypatch):
     ]  # fmt: skip
 
 
-def test_flags_of_the_other_commands_become_arguments(run_command, monkeypatch, tmp_path):
+def test_flags_of_the_other_commands_become_arguments(run_command, monkeypatch):
     exports = calls_of(monkeypatch, run, "export_run")
     baselines = calls_of(monkeypatch, advgan, "train_advgan")
     single = calls_of(monkeypatch, compare, "evaluate_workdir")
     several = calls_of(monkeypatch, defences, "compare_defences")
-    asked = []
-    monkeypatch.setattr(client, "read_image", lambda path: b"clean")
-    monkeypatch.setattr(client, "attack_image", lambda *args: asked.append(args) or b"adversarial")
+    asked = calls_of(monkeypatch, client, "attack_file")
     for command, *arguments in (
         ("export", "w", "--data_dir=d", "--export_classifier", "--custom_objects=a.py,b.py"),
         ("advgan", "w", "cat", "--epochs=3", "5", "--custom_objects=a.py"),
@@ -152,5 +150,4 @@ def test_flags_of_the_other_commands_become_arguments(run_command, monkeypatch, 
         ("w", None, ["fgsm", "pgd"], 5, None, ["A"], "s", ()),
     ]
     assert several == [(["w", "v"], "d", ["aigan"], None, "o", ["a.py"])]
-    assert asked[0][1:] == (b"clean", "dog", "label")
-    assert (tmp_path / "out.png").read_bytes() == b"adversarial"
+    assert asked[0][1:] == ("clean.png", "out.png", "dog", "label")

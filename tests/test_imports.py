@@ -17,7 +17,7 @@ TIERS = [
     {"build", "serving"},
     {"method", "data"},
     {"engine", "workdir"},
-    {"config", "files", "flags"},
+    {"config", "files", "flags", "terminal"},
     {"errors", "provenance"},
 ]
 TIER = {name: height for height, names in enumerate(TIERS) for name in names}

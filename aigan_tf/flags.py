@@ -60,6 +60,13 @@ _PARSERS = {
     tuple[float, float]: lambda: _Numbers(float),
     tuple[float, ...]: lambda: _Numbers(float),
 }
+_EXPECTED = {  # by kind, with an example
+    int: ("a whole number", "10"),
+    float: ("a number or a fraction", "0.5"),
+    tuple[int, int]: ("two whole numbers separated by a comma", "32,32"),
+    tuple[float, float]: ("two numbers separated by a comma", "0,255"),
+    tuple[float, ...]: ("numbers separated by commas", "0.5,0.5,0.5"),
+}
 
 
 class Flags:
@@ -76,6 +83,7 @@ class Flags:
         self.values = flags.FlagValues()
         self.values.set_gnu_getopt()  # flags may follow positional arguments
         self.groups: dict[str, list[str]] = {}
+        self.kinds: dict[str, type] = {}
 
     def add(
         self,
@@ -105,6 +113,7 @@ class Flags:
             flags.DEFINE(parser, name, default, text, self.values)
         self.values[name].default_as_str = default_text or shown_value(default)
         self.groups.setdefault(group, []).append(name)
+        self.kinds[name] = kind
 
     def parse(self, arguments: Sequence[str] | None = None) -> tuple[list[str], flags.FlagValues]:
         """Returns positional arguments and flags; `--help` and `--version` print and exit with status 0.
@@ -123,10 +132,12 @@ class Flags:
         try:
             given = self.values(["command", *arguments])[1:]
         except flags.UnrecognizedFlagError as error:
-            fix = self._meant(error.flagname) or "see --help"
+            fix = self._flags_meant(error.flagname) or "see --help"
             raise InputError(f"unknown flag --{error.flagname}", "a flag that --help lists", fix) from error
+        except flags.IllegalFlagValueError as error:
+            raise self._unreadable(error) from error
         except (flags.Error, ValueError) as error:  # ValueError: --noflip=1, a flag file that is not text
-            raise InputError(str(error).rstrip("."), "a value as --help describes it", "correct it") from error
+            raise InputError(str(error).rstrip("."), "flags as --help shows them", "see --help") from error
         if len(given) > len(self.positional) and not (self.positional and self.positional[-1].endswith("...")):
             expected = " ".join(self.positional) or "flags alone, as --flag=value"
             raise InputError(f"unexpected argument {given[-1]!r}", expected, "see --help")
@@ -136,7 +147,7 @@ class Flags:
                 raise InputError("", "a value", "give one, or leave it out", setting=name)
         return given, self.values
 
-    def _meant(self, given):
+    def _flags_meant(self, given):
         """Returns a question about up to three flags that an unknown one may stand for; empty if there is none.
 
         A misspelt name, words of the name (epochs), how it begins or its initials (eps, lr), or a word of the help (gpus).
@@ -164,6 +175,23 @@ class Flags:
                 return f"did you mean {' or '.join(flags_meant)}?"
         return ""
 
+    def _unreadable(self, error):
+        """Returns the error of a value that is not of its flag's kind, with the value that was probably meant."""
+        name, _, value = str(error).removeprefix("flag --").removesuffix(f": {error.__context__}").partition("=")
+        flag, kind = self.values[name], self.kinds[name]
+        choices = getattr(flag.parser, "enum_values", None)
+        if choices:
+            near = difflib.get_close_matches(value, choices, 1)
+            fix = f"did you mean {near[0]}?" if near else f"give e.g. {flag.default_as_str}"
+            return InputError(value, " or ".join(choices), fix, setting=name)
+        if kind is bool:
+            return InputError(value, "true or false", f"give --{name} or --no{name}", setting=name)
+        expected, example = _EXPECTED[kind]
+        meant = _meant(value, kind)
+        default = flag.default_as_str.partition(";")[0]
+        fix = f"did you mean {meant}?" if meant else f"give e.g. {default if _is_read(default, kind) else example}"
+        return InputError(value, expected, fix, setting=name)
+
     def help(self) -> str:
         """Returns the text of `--help`, at most 80 columns wide."""
         parts = [self.usage]
@@ -178,6 +206,27 @@ class Flags:
                     subsequent_indent="      ", break_long_words=False, break_on_hyphens=False,
                 )  # fmt: skip
         return "\n\n".join(parts)
+
+
+def _meant(value, kind):
+    """Returns a readable way to write a value: 0.03 for 0,03, 32,32 for 32x32, 1000 for 1e3; None if there is none."""
+    meant = (
+        re.sub(r"(?<=\d)[-x:; ]+(?=[-.\d])", ",", value)
+        if kind in (tuple[int, int], tuple[float, float], tuple[float, ...])
+        else value.replace(",", ".")
+    )
+    if kind is int:
+        with contextlib.suppress(ValueError, OverflowError):
+            meant = str(int(float(value))) if float(value).is_integer() else value
+    return meant if _is_read(meant, kind) else None
+
+
+def _is_read(value, kind):
+    try:
+        _PARSERS[kind]().parse(value)
+    except (ValueError, OverflowError):
+        return False
+    return True
 
 
 def shown_version() -> str:

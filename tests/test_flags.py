@@ -82,7 +82,7 @@ def test_values_are_read_by_their_kind(arguments, expected, flags):
     [
         ("--epsilom=1", "did you mean --epsilon?"), ("--eps=1", "did you mean --epsilon?"), ("--size=1", "--image_size?"),
         ("--is=1", "did you mean --image_size?"), ("--mirror", "did you mean --flip?"), ("--zzz", "see --help"),
-        ("--folder=a", "without --folder="), ("--epsilon=8/0", "zero"),
+        ("--folder=a", "without --folder="), ("--epsilon=8/0", "8/255"),
         ("--epsilon=8/x", "8/x"), ("--epsilon", "epsilon"), ("--seed=1.5", "1.5"), ("--seed=" + 5000 * "9", "seed"),
         ("--flip=maybe", "maybe"), ("--noflip=1", "noflip"), ("--attack=both", "untargeted"),
         ("--image_size=32x32", "32x32"), ("--output=", "output"), ("--attacks=a,,b", "attacks"),
@@ -94,6 +94,22 @@ def test_what_cannot_be_read_is_one_line(argument, word, flags):
         flags.parse([argument])
     assert word in str(error.value)
     assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("argument", "step"),
+    [
+        ("--epsilon=0,03", "0.03"), ("--epsilon=abc", "8/255"), ("--epsilon=--flip", "8/255"), ("--seed=1e3", "1000"),
+        ("--seed=abc", "10"), ("--image_size=32x32", "32,32"), ("--input_range=0-255", "0,255"),
+        ("--input_range=-1 1", "-1,1"), ("--input_range=all", "0,1"), ("--attack=untargetted", "mean untargeted"),
+        ("--attack=none", "e.g. targeted"), ("--flip=yes", "--noflip"),
+    ],
+)  # fmt: skip
+def test_the_next_step_is_a_value_that_can_be_read(argument, step, flags):
+    with pytest.raises(InputError) as error:
+        flags.parse([argument])
+    assert argument == f"--{error.value.setting}={error.value.received}"
+    assert step in error.value.fix
 
 
 def test_positional_arguments_may_stand_anywhere_but_not_be_too_many(flags):

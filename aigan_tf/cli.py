@@ -177,7 +177,45 @@ def client(arguments: Sequence[str] | None = None) -> None:
         say(f"Adversarial image written to {values.out}.")
 
 
-COMMANDS = {"train": train, "evaluate": evaluate, "advgan": advgan, "export": export, "client": client}
+def attack(arguments: Sequence[str] | None = None) -> None:
+    """Attacks pictures with a trained generator, and shows what the classifier answers.
+
+    python -m aigan_tf attack photo.jpg --target=cat
+
+    PICTURE is an image file or a folder of them. The shorter side is resized to
+    what the generator takes, and the centre cropped. One picture and target give
+    an adversarial PNG and a figure beside it, e.g. photo_cat.png and
+    photo_cat_figure.png in the current folder; several, or --target=all, a new
+    folder with them. Nothing that exists is replaced. The answers are those for
+    the written PNG, rounded to 8 bits.
+    """
+    with exit_status():
+        flags = Flags(attack.__doc__, ("PICTURE...",))
+        flags.add(str, "target", None, "class to reach, by name or number; all: each class in turn")
+        default = "pretrained/cifar10, if it lies beside the package"
+        flags.add(
+            str, "generator", None, "folder of a finished run, or of an exported SavedModel", default_text=default
+        )
+        text = "instead of `target` for an untargeted generator: the class of the pictures"
+        flags.add(str, "label", None, text, default_text="the classifier's answer")
+        text = "budget of a generator trained with --variable_epsilon, e.g. 4/255"
+        flags.add(float, "epsilon", None, text, default_text="its largest")
+        text = "PNG file to write; for several pictures or targets a folder. Must be new"
+        flags.add(str, "out", None, text, default_text="PICTURE_TARGET.png; for several adversarial")
+        _add_custom_objects(flags)
+        given, values = flags.parse(arguments)
+        from aigan_tf.attack_plan import make_plan
+
+        plan = make_plan(given, values.generator, values.target, values.label, values.epsilon, values.out)
+        say(f"Loading {plan.export.path}.")
+        from aigan_tf.photo_attack import attack_pictures
+
+        attack_pictures(plan, values.custom_objects or ())
+
+
+COMMANDS = {
+    "train": train, "evaluate": evaluate, "attack": attack, "advgan": advgan, "export": export, "client": client,
+}  # fmt: skip
 
 
 def _add_setting(flags, field):

@@ -10,13 +10,16 @@ import aigan_tf
 PACKAGE = pathlib.Path(aigan_tf.__file__).parent
 TIERS = [
     {"__main__"},
-    {"cli", "api"},
+    {"cli"},
+    {"demo"},
+    {"photo_attack"},
+    {"api"},
     {"training"},
     {"evaluation"},
     {"classifiers"},
-    {"build", "serving"},
+    {"attack_plan", "build", "serving"},
     {"method", "data"},
-    {"engine", "workdir"},
+    {"engine", "exported", "workdir"},
     {"config", "files", "flags", "terminal"},
     {"errors", "provenance"},
 ]

@@ -204,8 +204,14 @@ def own_trainable_classifier(config: Config, dataset: ImageDataset) -> Trainable
     return load_for_training(config.classifier, _examples(dataset), Preprocessing.of(config), config.custom_objects)
 
 
-def existing_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -> Callable:
+def existing_classifier(
+    config: Config, dataset: ImageDataset, folder: Workdir, needs_gradient: bool = True
+) -> Callable:
     """Returns the classifier that a finished run attacked, as images to logits.
+
+    Args:
+        config, dataset, folder: the run.
+        needs_gradient: as in `own_classifier`.
 
     Raises:
         InputError: it is missing, has changed since, cannot be loaded, or does not fit the data set.
@@ -215,7 +221,7 @@ def existing_classifier(config: Config, dataset: ImageDataset, folder: Workdir) 
         used = ("custom_objects",) if config.defense else ("classifier", "custom_objects")
         if digests := digests_of(config, used):
             folder.compare(dataclasses.asdict(config), digests)
-        return own_classifier(config, dataset, path=folder.classifier if config.defense else None)
+        return own_classifier(config, dataset, needs_gradient, folder.classifier if config.defense else None)
     try:
         model = load_keras(folder.classifier)
     except Exception as error:  # whatever Keras raises for a damaged file

@@ -29,7 +29,7 @@ from aigan_tf.evaluation.attacks import GENERATOR, ExportedGenerator
 from aigan_tf.evaluation.compare import measure_export
 from aigan_tf.evaluation.report_files import write_measurement
 from aigan_tf.serving.export import ServedGenerator, export_generator, latest_version
-from aigan_tf.training.generator import train_generator
+from aigan_tf.training.generator import evaluation_attacks, train_generator
 from aigan_tf.workdir import Workdir, config_of, digests_of
 
 
@@ -61,7 +61,8 @@ def train_and_export(
     with open_run(config, workdir, data_dir, strategy) as (folder, dataset, classifier, devices):
         if export_classifier and latest_version(folder.exports):
             _require_exported_classifier(folder, config, dataset)
-        generator = train_generator(config, dataset, classifier, folder, devices).generator
+        attacks = evaluation_attacks(config, dataset)
+        generator = train_generator(config, dataset, classifier, folder, devices, attacks=attacks).generator
         if not devices.is_chief:
             return None
         if devices.distributed:  # a copy outside the strategy, whose variables cannot be exported

@@ -5,6 +5,7 @@ Docstrings of commands are shown by `--help` and keep within 80 columns.
 """
 
 import dataclasses
+import difflib
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ from collections.abc import Sequence
 from aigan_tf.config import GROUPS, PRESETS, Config, kind_of, make_config
 from aigan_tf.errors import InputError, say, shown_value
 from aigan_tf.files import user_path
-from aigan_tf.flags import WIDTH, Flags, exit_status
+from aigan_tf.flags import WIDTH, Flags, print_and_exit, shown_version
+from aigan_tf.terminal import exit_status
 
 RESUME_HINT = "; the same command continues from the last checkpoint"
 
@@ -22,13 +24,24 @@ def main() -> None:
     command, *arguments = sys.argv[1:] or ["--help"]
     if command in COMMANDS:
         COMMANDS[command](arguments)
-    elif command in ("-h", "--help"):
-        say("python -m aigan_tf COMMAND, or aigan-COMMAND; COMMAND --help lists its flags.\n")
-        for name, run in COMMANDS.items():
-            say(textwrap.fill(f"  {name:10}{run.__doc__.splitlines()[0]}", WIDTH, subsequent_indent=12 * " "))
+    elif command in ("-h", "--help", "help"):
+        print_and_exit(_commands())
+    elif command == "--version":
+        print_and_exit(shown_version())
     else:
         with exit_status():
-            raise InputError(f"unknown command {command!r}", f"one of {', '.join(COMMANDS)}", "see --help")
+            meant = difflib.get_close_matches(command, COMMANDS, 1)
+            fix = f"did you mean {meant[0]}?" if meant else "see --help"
+            raise InputError(f"unknown command {command!r}", f"one of {', '.join(COMMANDS)}", fix)
+
+
+def _commands():
+    """Returns what `python -m aigan_tf --help` shows."""
+    lines = ["python -m aigan_tf COMMAND, or aigan-COMMAND; COMMAND --help lists its flags.\n"]
+    for name, run in COMMANDS.items():
+        line = f"  {name:10}{run.__doc__.splitlines()[0]}"
+        lines.append(textwrap.fill(line, WIDTH, subsequent_indent=12 * " "))
+    return "\n".join(lines)
 
 
 def train(arguments: Sequence[str] | None = None) -> None:
@@ -134,14 +147,16 @@ def client(arguments: Sequence[str] | None = None) -> None:
         from aigan_tf.serving.connections import MODEL, GrpcServer, RestServer
 
         flags = Flags(client.__doc__)
-        flags.add(str, "rest", None, "HOST:PORT or URL of TensorFlow Serving's REST interface (usually port 8501)")
-        flags.add(str, "grpc", None, "HOST:PORT of its gRPC interface, instead of --rest (usually port 8500)")
-        flags.add(str, "model", MODEL, "name the generator is served under")
-        flags.add(str, "image", None, "image file of the size the generator takes", default_text="none, required")
-        flags.add(str, "target", None, "target class, by name or number")
-        flags.add(str, "label", None, "true class, instead of --target if the generator is untargeted")
-        flags.add(str, "out", None, "PNG file to write", default_text="none, required")
-        flags.add(float, "timeout", 60.0, "seconds to wait for an answer, from 0.001 to a million")
+        group = "server"
+        flags.add(str, "rest", None, "HOST:PORT or URL of TensorFlow Serving's REST interface (port 8501)", group)
+        flags.add(str, "grpc", None, "HOST:PORT of its gRPC interface, instead of --rest (port 8500)", group)
+        flags.add(str, "model", MODEL, "name the generator is served under", group)
+        flags.add(float, "timeout", 60.0, "seconds to wait for an answer, from 0.001 to a million", group)
+        group = "picture"
+        flags.add(str, "image", None, "image file of the size the generator takes", group, "none, required")
+        flags.add(str, "target", None, "target class, by name or number", group)
+        flags.add(str, "label", None, "true class, instead of --target if the generator is untargeted", group)
+        flags.add(str, "out", None, "PNG file to write", group, "none, required")
         _, values = flags.parse(arguments)
         for one, other, example in (("rest", "grpc", "localhost:8501"), ("target", "label", "dog")):
             if (values[one].value is None) == (values[other].value is None):
@@ -157,7 +172,45 @@ def client(arguments: Sequence[str] | None = None) -> None:
         attack_file(server, values.image, values.out, values.target or values.label, class_input)
 
 
-COMMANDS = {"train": train, "evaluate": evaluate, "advgan": advgan, "export": export, "client": client}
+def attack(arguments: Sequence[str] | None = None) -> None:
+    """Attacks pictures with a trained generator, and shows what the classifier answers.
+
+    python -m aigan_tf attack photo.jpg --target=cat
+
+    PICTURE is an image file or a folder of them. The shorter side is resized to
+    what the generator takes, and the centre cropped. One picture and target give
+    an adversarial PNG and a figure beside it, e.g. photo_cat.png and
+    photo_cat_figure.png in the current folder; several, or --target=all, a new
+    folder with them. Nothing that exists is replaced. The answers are those for
+    the written PNG, rounded to 8 bits.
+    """
+    with exit_status():
+        flags = Flags(attack.__doc__, ("PICTURE...",))
+        flags.add(str, "target", None, "class to reach, by name or number; all: each class in turn")
+        default = "pretrained/cifar10, if it lies beside the package"
+        flags.add(
+            str, "generator", None, "folder of a finished run, or of an exported SavedModel", default_text=default
+        )
+        text = "instead of `target` for an untargeted generator: the class of the pictures"
+        flags.add(str, "label", None, text, default_text="the classifier's answer")
+        text = "budget of a generator trained with --variable_epsilon, e.g. 4/255"
+        flags.add(float, "epsilon", None, text, default_text="its largest")
+        text = "PNG file to write; for several pictures or targets a folder. Must be new"
+        flags.add(str, "out", None, text, default_text="PICTURE_TARGET.png; for several adversarial")
+        _add_custom_objects(flags)
+        given, values = flags.parse(arguments)
+        from aigan_tf.attack_plan import make_plan
+
+        plan = make_plan(given, values.generator, values.target, values.label, values.epsilon, values.out)
+        say(f"Loading {plan.export.path}.")
+        from aigan_tf.photo_attack import attack_pictures
+
+        attack_pictures(plan, values.custom_objects or ())
+
+
+COMMANDS = {
+    "train": train, "evaluate": evaluate, "attack": attack, "advgan": advgan, "export": export, "client": client,
+}  # fmt: skip
 
 
 def _add_setting(flags, field):
@@ -177,20 +230,23 @@ def _add_setting(flags, field):
 
 
 def _add_evaluation(flags):
-    flags.add(list, "workdir", ["runs/digits"], "folder of a finished run; several, by comma, are compared")
-    _add_data_dir(flags)
-    flags.add(list, "attacks", ["aigan"], "attacks by comma: aigan, aigan_stage1, advgan, fgsm, pgd, cw")
-    default = "all; 1000 with fgsm, pgd, cw or several runs"
-    flags.add(int, "num_examples", None, "number of test images, from the first; 0: all", default_text=default)
-    default = "WORKDIR/evaluation; runs/defenses for several runs"
-    flags.add(str, "output", None, "folder for the report as HTML, JSON and CSV", default_text=default)
+    group = "what is measured"
+    flags.add(list, "workdir", ["runs/digits"], "folder of a finished run; several, by comma, are compared", group)
+    flags.add(list, "attacks", ["aigan"], "attacks by comma: aigan, aigan_stage1, advgan, fgsm, pgd, cw", group)
     text = (
         "other classifiers to test the adversarial images on, by comma: folders of runs, architectures such as resnet20, "
         "or files that expect the run's input_range"
     )
-    flags.add(list, "transfer_to", None, text)
-    flags.add(str, "save_images", None, "new folder for the adversarial images and their manifest.csv")
-    _add_custom_objects(flags)
+    flags.add(list, "transfer_to", None, text, group)
+    _add_custom_objects(flags, group)
+    group = "images"
+    default = "all; 1000 with fgsm, pgd, cw or several runs"
+    flags.add(int, "num_examples", None, "number of test images, from the first; 0: all", group, default)
+    _add_data_dir(flags, group)
+    group = "output"
+    default = "WORKDIR/evaluation; runs/defenses for several runs"
+    flags.add(str, "output", None, "folder for the report as HTML, JSON and CSV", group, default)
+    flags.add(str, "save_images", None, "new folder for the adversarial images and their manifest.csv", group)
 
 
 def _add_data_dir(flags, group=""):
@@ -215,9 +271,9 @@ def _add_export_classifier(flags, group=""):
     flags.add(bool, "export_classifier", False, text, group)
 
 
-def _add_custom_objects(flags):
+def _add_custom_objects(flags, group=""):
     text = "Python files that the runs were trained with, by comma; they are executed"
-    flags.add(list, "custom_objects", None, text)
+    flags.add(list, "custom_objects", None, text, group)
 
 
 def _require(workdir, expected):

@@ -68,7 +68,7 @@ class Config:
     classifier: str = _setting(
         "resnet20",
         "classifier",
-        "small, A, B, C, resnet20, resnet32 or wrn34_10, trained here; or your own: a .keras or .h5 file or a SavedModel folder",
+        "small, A, B, C, resnet20, resnet32 or wrn34_10, trained here; or your own model: a .keras or .h5 file or a SavedModel folder",
     )
     classifier_epochs: int | None = _setting(
         None,

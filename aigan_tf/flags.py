@@ -1,18 +1,18 @@
-"""Command-line flags by absl: help by groups, positional arguments, and errors in one line."""
+"""Command-line flags by absl: help by groups, positional arguments, and what was meant by an unknown one."""
 
 import contextlib
 import difflib
 import inspect
 import os
 import re
-import signal
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
 
-from absl import flags, logging
+from absl import flags
 
-from aigan_tf.errors import DivergedError, InputError, Terminated, shown_value
+import aigan_tf
+from aigan_tf.errors import InputError, shown_value
 
 WIDTH = 80
 
@@ -116,7 +116,7 @@ class Flags:
         self.kinds[name] = kind
 
     def parse(self, arguments: Sequence[str] | None = None) -> tuple[list[str], flags.FlagValues]:
-        """Returns positional arguments and flags; `--help` prints and exits with status 0.
+        """Returns positional arguments and flags; `--help` and `--version` print and exit with status 0.
 
         Args:
             arguments: None for those of the process.
@@ -126,12 +126,13 @@ class Flags:
         """
         arguments = sys.argv[1:] if arguments is None else list(arguments)
         if {"--help", "-h", "-help", "--helpshort", "--helpfull"} & set(arguments):
-            _print_and_exit(self.help())
+            print_and_exit(self.help())
+        if "--version" in arguments:
+            print_and_exit(shown_version())
         try:
             given = self.values(["command", *arguments])[1:]
         except flags.UnrecognizedFlagError as error:
-            close = difflib.get_close_matches(error.flagname, list(self.values), 1)
-            fix = f"did you mean --{close[0]}?" if close else "see --help"
+            fix = self._flags_meant(error.flagname) or "see --help"
             raise InputError(f"unknown flag --{error.flagname}", "a flag that --help lists", fix) from error
         except flags.IllegalFlagValueError as error:
             raise self._unreadable(error) from error
@@ -146,6 +147,34 @@ class Flags:
                 raise InputError("", "a value", "give one, or leave it out", setting=name)
         return given, self.values
 
+    def _flags_meant(self, given):
+        """Returns a question about up to three flags that an unknown one may stand for; empty if there is none.
+
+        A misspelt name, words of the name (epochs), how it begins or its initials (eps, lr), or a word of the help (gpus).
+        """
+        given = given.replace("-", "_").lower()
+        if given.upper() in self.positional:
+            return f"give its value alone, without --{given}="
+        words = given.split("_")
+        names = [name for group in self.groups.values() for name in group]
+        parts = {name: name.split("_") for name in names}
+
+        def explained(name):
+            help_words = re.findall(r"[a-z0-9]+", self.values[name].help.lower())
+            return any(word.startswith(given.removesuffix("s")) for word in help_words)
+
+        for found in (
+            difflib.get_close_matches(given, names, 1, 0.8),
+            [name for name in names if {*words} <= {*parts[name]}],
+            [name for name in names if name.startswith(given) or given == "".join(part[0] for part in parts[name])],
+            [name for name in names if {*words} & {*parts[name]} or name.endswith(words[-1])],
+            difflib.get_close_matches(given, names, 1),
+            filter(explained, names),
+        ):
+            if flags_meant := [f"--{name}" for name in found][:3]:
+                return f"did you mean {' or '.join(flags_meant)}?"
+        return ""
+
     def _unreadable(self, error):
         """Returns the error of a value that is not of its flag's kind, with the value that was probably meant."""
         name, _, value = str(error).removeprefix("flag --").removesuffix(f": {error.__context__}").partition("=")
@@ -153,7 +182,7 @@ class Flags:
         choices = getattr(flag.parser, "enum_values", None)
         if choices:
             near = difflib.get_close_matches(value, choices, 1)
-            fix = f"did you mean {near[0]}?" if near else f"give e.g. {flag.default_as_str}"
+            fix = f"did you mean {near[0]}?" if near else f"give e.g. {choices[0]}"
             return InputError(value, " or ".join(choices), fix, setting=name)
         if kind is bool:
             return InputError(value, "true or false", f"give --{name} or --no{name}", setting=name)
@@ -200,47 +229,16 @@ def _is_read(value, kind):
     return True
 
 
-def _print_and_exit(text):
+def shown_version() -> str:
+    """Returns what `--version` prints."""
+    return f"aigan_tf {aigan_tf.__version__}"
+
+
+def print_and_exit(text: str) -> None:
+    """Prints what was asked for in place of the command, and exits with status 0."""
     with contextlib.suppress(BrokenPipeError):
         print(text, flush=True)
         sys.exit(0)
     # `--help | head`: Python would report at exit that it could not write.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0)
-
-
-@contextlib.contextmanager
-def exit_status(resume_hint: str = ""):
-    """Turns what ends a command early into one line and an exit status.
-
-    2 for an `InputError`, 1 for a `DivergedError`, and as in shells 130 for Ctrl-C and 143 for SIGTERM.
-
-    Args:
-        resume_hint: end of the line that an interruption prints.
-    """
-
-    def terminate(number, frame):
-        raise Terminated
-
-    def end(line, status):
-        print(line, file=sys.stderr)
-        sys.exit(status)
-
-    logging.set_verbosity(logging.WARNING)  # hides TensorFlow's notes on saving
-    before = signal.signal(signal.SIGTERM, terminate)  # Python's own handler would leave half-written files behind
-    try:
-        yield
-    except InputError as error:
-        end(f"error: {error.message(_as_flag)}", 2)
-    except DivergedError as error:
-        end(f"error: {error.message(_as_flag)}", 1)
-    except Terminated:
-        end(f"\nterminated{resume_hint}", 143)
-    except KeyboardInterrupt:
-        end(f"\ninterrupted{resume_hint}", 130)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _as_flag(setting):
-    return f"--{setting}"

@@ -23,6 +23,7 @@ FLAGS = {  # of each command
     "evaluate": {
         "workdir", "data_dir", "attacks", "num_examples", "output", "transfer_to", "save_images", "custom_objects",
     },
+    "attack": {"target", "generator", "label", "epsilon", "out", "custom_objects"},
     "advgan": {"epochs", "data_dir", "strategy", "custom_objects"},
     "export": {"data_dir", "export_classifier", "custom_objects"},
     "client": {"rest", "grpc", "model", "image", "target", "label", "out", "timeout"},

@@ -5,6 +5,7 @@ import pathlib
 import pkgutil
 import re
 import shlex
+from unittest import mock
 
 import aigan_tf  # noqa: F401 isort: skip (before TensorFlow, which reads its settings on import)
 import commands
@@ -112,6 +113,7 @@ def parsed_only(monkeypatch, tmp_path):
         "training.run.train_and_export": train, "evaluation.compare.evaluate_workdir": evaluate,
         "evaluation.defences.compare_defences": evaluate, "training.advgan.train_advgan": lambda *_: None,
         "training.run.export_run": lambda *_: None, "serving.client.attack_file": lambda *_: None,
+        "attack_plan.make_plan": mock.Mock(), "photo_attack.attack_pictures": lambda *_: None,
     }.items():  # fmt: skip
         monkeypatch.setattr(f"aigan_tf.{name}", function)
 

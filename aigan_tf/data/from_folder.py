@@ -16,9 +16,6 @@ _log = logging.getLogger(__name__)
 SPLIT_NAMES = {
     "train": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test", "testing"),
 }  # fmt: skip
-IMAGE_SUFFIXES = (
-    ".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
-)  # fmt: skip
 _LAYOUTS = "train/CLASS/*.png with test/CLASS/*.png, CLASS/*.png, or *.png without labels"
 
 
@@ -81,7 +78,7 @@ def load_folder(root: pathlib.Path, image_size: tuple[int, int] | None) -> Folde
     if skipped:
         _log.warning(
             "%s: skipped %d files that are not images of a class, such as %r; images end in %s",
-            root, len(skipped), str(skipped[0].relative_to(root)), ", ".join(IMAGE_SUFFIXES),
+            root, len(skipped), str(skipped[0].relative_to(root)), ", ".join(pictures.SUFFIXES),
         )  # fmt: skip
     count = sum(map(len, splits.values()))
     if 0 < num_grey < count:
@@ -135,7 +132,7 @@ def _pictures(folder, deep=True):
     """Returns the paths of the images in a folder, below it too if `deep`, and those of other files."""
     images, others = [], []
     for path in visible_files(folder, deep):
-        (images if path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
+        (images if path.suffix.lower() in pictures.SUFFIXES else others).append(path)
     return images, others
 
 
@@ -188,7 +185,7 @@ def _in_colour(images):
 def _read_image(path, image_size):
     """Decodes one file to uint8 `(height, width, 1 or 3)`, upright, without its alpha channel."""
     try:
-        pixels = _pixels(pictures.decoded(read_bytes(path)))
+        pixels = np.asarray(pictures.in_8_bits(pictures.decoded(read_bytes(path))))
     except Exception as error:  # for damaged files Pillow raises half a dozen kinds
         raise InputError(
             f"{path} cannot be read",
@@ -197,12 +194,3 @@ def _read_image(path, image_size):
         ) from error
     image = pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
     return image if image_size is None else resize(image, image_size).numpy()
-
-
-def _pixels(picture):
-    """Returns the first frame of a Pillow image as uint8 `(height, width)` if it is grey, else `(height, width, 3)`."""
-    if picture.mode.startswith("I;16"):
-        return (np.asarray(picture) >> 8).astype(np.uint8)  # Pillow itself would clip to 255
-    if picture.mode in ("I", "F"):
-        raise ValueError("32 bits per pixel, of an unknown range")
-    return np.asarray(picture.convert("L" if pictures.is_grey(picture) else "RGB"))

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aigan_tf.build import build_advgan
+from aigan_tf.build import build_advgan, steps_per_epoch
 from aigan_tf.classifiers.accuracy import labelled_by
 from aigan_tf.classifiers.training import existing_classifier, refuse_unnamed_python
 from aigan_tf.data.datasets import load_dataset
+from aigan_tf.engine.time_left import TimeLeft
 from aigan_tf.errors import InputError, say
 from aigan_tf.training.generator import fit, save_generator
 from aigan_tf.training.run import open_run
@@ -64,14 +65,18 @@ def train_advgan(
     for target in targets:
         _refuse_large_batches(config, dataset, target)
     with open_run(config, workdir, data_dir, strategy) as (folder, dataset, classifier, devices):
-        for target in targets:
+        for number, target in enumerate(targets):
             own = Workdir(folder.advgan / str(target))
             own.open({"target_class": target, "epochs": epochs}, {})
             say(f"AdvGAN for target class {dataset.class_names[target]}, {epochs} epochs, in {own.path}.")
             images = _without_class(dataset, target)
             with devices.strategy.scope():
                 model = build_advgan(config, images, classifier, target, epochs)
-            if fit(model, config, images, own, epochs, devices):
+            time_left = TimeLeft(
+                epochs, steps_per_epoch(config, images), batch_size=config.batch_size,
+                validation_images=len(images.validation), trainings=len(targets) - number,
+            )  # fmt: skip
+            if fit(model, config, images, own, time_left, devices):
                 save_generator(model, own.weights)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 
 import keras
@@ -24,11 +25,11 @@ from aigan_tf.data.batches import refuse_too_long_shifts
 from aigan_tf.data.datasets import ImageDataset, existing_dataset, load_dataset
 from aigan_tf.engine.distribution import Devices
 from aigan_tf.errors import InputError, say
-from aigan_tf.evaluation.attacks import ExportedGenerator
+from aigan_tf.evaluation.attacks import GENERATOR, ExportedGenerator
 from aigan_tf.evaluation.compare import measure_export
-from aigan_tf.files import write_json
+from aigan_tf.evaluation.report_files import write_measurement
 from aigan_tf.serving.export import ServedGenerator, export_generator, latest_version
-from aigan_tf.training.generator import train_generator
+from aigan_tf.training.generator import evaluation_attacks, train_generator
 from aigan_tf.workdir import Workdir, config_of, digests_of
 
 
@@ -60,7 +61,8 @@ def train_and_export(
     with open_run(config, workdir, data_dir, strategy) as (folder, dataset, classifier, devices):
         if export_classifier and latest_version(folder.exports):
             _require_exported_classifier(folder, config, dataset)
-        generator = train_generator(config, dataset, classifier, folder, devices).generator
+        attacks = evaluation_attacks(config, dataset)
+        generator = train_generator(config, dataset, classifier, folder, devices, attacks=attacks).generator
         if not devices.is_chief:
             return None
         if devices.distributed:  # a copy outside the strategy, whose variables cannot be exported
@@ -69,13 +71,33 @@ def train_and_export(
             generator, config, dataset, folder, classifier if export_classifier else None
         )
         # What is measured is what is served: the exported files, loaded again.
-        result = {"format": FORMAT, **measure_export(folder, config, dataset, classifier)}
+        measured, page = measure_export(folder, config, dataset, classifier)
+        result = {"format": FORMAT, **measured}
         if config.black_box:
             result["queries"] = folder.training_cost(black_box=True)[1]
             say(f"The classifier answered {result['queries']:,} queries; its gradients were not used.")
-        write_json(folder.report, result)
+        write_measurement(folder.report, result, page)
         say(f"Generator exported to {exported}; images are in {folder.samples}.")
+        say(f"Report: {folder.report.with_suffix('.html')}")
+        say(_next_commands(folder, config, dataset, data_dir))
         return result
+
+
+def _next_commands(folder, config, dataset, data_dir):
+    """Returns what a user does next with a finished run."""
+    path = str(folder.path)
+    target = f" --target={shlex.quote(dataset.class_names[-1])}" if config.targeted else ""
+    more = [f"--data_dir={data_dir}"] if data_dir else []
+    if config.custom_objects:
+        more.append(f"--custom_objects={','.join(config.custom_objects)}")
+    attacks = GENERATOR if config.black_box else f"{GENERATOR},fgsm,pgd"  # others need the classifier's gradient
+    compare = shlex.join([f"--workdir={path}", f"--attacks={attacks}", *more])
+    return (
+        "Next:\n"
+        f"  python -m aigan_tf attack photo.png {shlex.quote(f'--generator={path}')}{target}\n"
+        f"  python -m aigan_tf evaluate {compare}\n"
+        f"  serve {folder.exports} with TensorFlow Serving: docs/serving.md"
+    )
 
 
 def _require_exported_classifier(folder, config, dataset):

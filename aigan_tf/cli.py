@@ -187,8 +187,8 @@ def _add_evaluation(flags):
     flags.add(list, "attacks", ["aigan"], "attacks by comma: aigan, aigan_stage1, advgan, fgsm, pgd, cw")
     default = "all; 1000 with fgsm, pgd, cw or several runs"
     flags.add(int, "num_examples", None, "number of test images, from the first; 0: all", default_text=default)
-    default = "WORKDIR/evaluation; runs/defenses for several runs"
-    flags.add(str, "output", None, "folder for the report as HTML, JSON and CSV", default_text=default)
+    default = "named by the time, in WORKDIR/evaluation; in runs/defenses for several runs"
+    flags.add(str, "output", None, "new folder for the report as HTML, JSON and CSV", default_text=default)
     text = (
         "other classifiers to test the adversarial images on, by comma: folders of runs, architectures such as resnet20, "
         "or files that expect the run's input_range"

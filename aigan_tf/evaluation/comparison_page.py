@@ -83,8 +83,9 @@ def comparison_page(result: Mapping, examples: Sequence[Example] = ()) -> str:
 def _attack_table(attacks):
     over = {(name, "Linf") for name, row in attacks.items() if tables.exceeds_epsilon(row)}
     rows, best = tables.comparison_rows(attacks), tables.best_cells(attacks)
-    text = "★: the best of its column, of the attacks within epsilon that succeed at all."
-    return html_page.table(rows, best, over) + (html_page.paragraphs([text]) if best else "")
+    notes = ["★ the best of its column, among the attacks that stay within epsilon and succeed."] if best else []
+    notes += ["⚠ beyond epsilon."] if over else []
+    return html_page.table(rows, best, over) + html_page.paragraphs([" ".join(notes)] if notes else [])
 
 
 def _examples(examples, targeted):

@@ -120,7 +120,7 @@ def table(
         if (row[0], header[i]) in best:
             kinds, text = [*kinds, "best"], f"{text} <span title='best of the column'>★</span>"
         if (row[0], header[i]) in over:
-            kinds, text = [*kinds, "over"], f"{text} ⚠ over epsilon"
+            kinds, text = [*kinds, "over"], f"{text} <span title='beyond epsilon'>⚠</span>"
         tag = 'th scope="row"' if i == 0 else "td"
         named = f' class="{" ".join(kinds)}"' if kinds else ""
         style = f' style="--share: {share}"' if share else ""

@@ -63,7 +63,10 @@ def test_finished_run_retrains_nothing_even_without_checkpoints(finished, run_fo
     before = contents(run_folder)
     monkeypatch.setattr(keras.Model, "fit", lambda *args, **kwargs: pytest.fail("trained again"))
     assert untimed(run.train_and_export(tiny(), run_folder)) == untimed(finished[1])
-    assert "Continuing" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Continuing" in printed
+    named = [str(run_folder / "report.html"), f"--generator={run_folder}", f"--workdir={run_folder}", "docs/serving.md"]
+    assert all(text in "\n".join(printed.splitlines()[-5:]) for text in named)
     measured = {run_folder / "report.json": b"", run_folder / "report.html": b""}
     assert contents(run_folder) | measured == before | measured
 

@@ -244,8 +244,8 @@ def _add_evaluation(flags):
     flags.add(int, "num_examples", None, "number of test images, from the first; 0: all", group, default)
     _add_data_dir(flags, group)
     group = "output"
-    default = "WORKDIR/evaluation; runs/defenses for several runs"
-    flags.add(str, "output", None, "folder for the report as HTML, JSON and CSV", group, default)
+    default = "named by the time, in WORKDIR/evaluation; in runs/defenses for several runs"
+    flags.add(str, "output", None, "new folder for the report as HTML, JSON and CSV", group, default)
     flags.add(str, "save_images", None, "new folder for the adversarial images and their manifest.csv", group)
 
 

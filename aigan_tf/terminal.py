@@ -27,7 +27,8 @@ echo 'The last lines of TensorFlow and other libraries:' >&2
 tail -n 40 "$log" >&2
 rm -f "$0"
 """
-_SLOW_IMPORTS = {"tensorflow": "TensorFlow", "tensorflow_datasets": "TensorFlow Datasets"}
+# By the first module whose import nothing but loading the library asks for: others look whether `tensorflow` is there.
+_SLOW_IMPORTS = {"tensorflow.python": "TensorFlow", "tensorflow_datasets": "TensorFlow Datasets"}
 
 
 @contextlib.contextmanager

@@ -169,8 +169,8 @@ class _HiddenLines:
             logging.getLogger().addHandler(handler)
             undo.callback(logging.getLogger().removeHandler, handler)
 
-        def show_warning(message, category, filename, lineno, file=file, line=None):
-            file.write(warnings.formatwarning(message, category, filename, lineno, line))
+        def show_warning(message, category, filename, lineno, stream=None, line=None):
+            (stream or file).write(warnings.formatwarning(message, category, filename, lineno, line))
 
         undo.callback(setattr, warnings, "showwarning", warnings.showwarning)
         warnings.showwarning = show_warning

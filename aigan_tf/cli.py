@@ -10,7 +10,8 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
-from aigan_tf.config import GROUPS, PRESETS, Config, kind_of, make_config
+from aigan_tf import checks
+from aigan_tf.config import ATTACKS, GROUPS, PRESETS, Config, kind_of, make_config
 from aigan_tf.errors import InputError, say, shown_value
 from aigan_tf.files import user_path
 from aigan_tf.flags import WIDTH, Flags, print_and_exit, shown_version
@@ -62,10 +63,12 @@ def train(arguments: Sequence[str] | None = None) -> None:
         _, values = flags.parse(arguments)
         given = {field.name: values[field.name].value for field in dataclasses.fields(Config)}
         config = make_config(**{name: value for name, value in given.items() if value is not None})
-        from aigan_tf.training.run import train_and_export
-
         name = user_path(config.dataset).resolve().name.split(":")[0] or "dataset"
         workdir = values.workdir or f"runs/{name}"
+        if values.strategy != "multiworker":  # there the first process may be writing the folder
+            checks.check_new_run(config, workdir, values.data_dir)
+        from aigan_tf.training.run import train_and_export
+
         train_and_export(config, workdir, values.data_dir, values.export_classifier, values.strategy)
 
 
@@ -80,16 +83,24 @@ def evaluate(arguments: Sequence[str] | None = None) -> None:
         _, values = flags.parse(arguments)
         shared = values.data_dir, values.attacks, values.num_examples, values.output
         trusted = values.custom_objects or ()
+        if len(values.workdir) > 1:
+            for name in ("transfer_to", "save_images"):
+                if values[name].value:
+                    problem = f"with {len(values.workdir)} runs"
+                    raise InputError(values[name].value, "one run", "name one `workdir`", setting=name, problem=problem)
+        transfer_to = values.transfer_to or ()
+        checks.check_evaluation(values.attacks, values.num_examples, transfer_to)
+        for workdir in values.workdir:
+            checks.check_finished_run(workdir, values.data_dir, trusted)
+        if values.output:
+            from aigan_tf.evaluation.report_files import check_place
+
+            check_place(user_path(values.output), values.output)
         if len(values.workdir) == 1:
             from aigan_tf.evaluation.compare import evaluate_workdir
 
-            transfer_to = values.transfer_to or ()
             evaluate_workdir(values.workdir[0], *shared, transfer_to, values.save_images, custom_objects=trusted)
             return
-        for name in ("transfer_to", "save_images"):
-            if values[name].value:
-                problem = f"with {len(values.workdir)} runs"
-                raise InputError(values[name].value, "one run", "name one `workdir`", setting=name, problem=problem)
         from aigan_tf.evaluation.defences import compare_defences
 
         compare_defences(values.workdir, *shared, trusted)
@@ -113,9 +124,11 @@ def advgan(arguments: Sequence[str] | None = None) -> None:
         given, values = flags.parse(arguments)
         workdir, *classes = given or [None]
         _require(workdir, "the folder of a run")
+        trusted = values.custom_objects or ()
+        checks.check_advgan_run(workdir, values.epochs, values.data_dir, trusted)
         from aigan_tf.training.advgan import train_advgan
 
-        train_advgan(workdir, classes, values.epochs, values.data_dir, values.strategy, values.custom_objects or ())
+        train_advgan(workdir, classes, values.epochs, values.data_dir, values.strategy, trusted)
 
 
 def export(arguments: Sequence[str] | None = None) -> None:
@@ -131,9 +144,11 @@ def export(arguments: Sequence[str] | None = None) -> None:
         given, values = flags.parse(arguments)
         (workdir,) = given or [None]
         _require(workdir, "the folder of a finished run")
+        trusted = values.custom_objects or ()
+        checks.check_finished_run(workdir, values.data_dir, trusted, with_classifier=values.export_classifier)
         from aigan_tf.training.run import export_run
 
-        export_run(workdir, values.data_dir, values.export_classifier, values.custom_objects or ())
+        export_run(workdir, values.data_dir, values.export_classifier, trusted)
 
 
 def client(arguments: Sequence[str] | None = None) -> None:
@@ -232,7 +247,7 @@ def _add_setting(flags, field):
 def _add_evaluation(flags):
     group = "what is measured"
     flags.add(list, "workdir", ["runs/digits"], "folder of a finished run; several, by comma, are compared", group)
-    flags.add(list, "attacks", ["aigan"], "attacks by comma: aigan, aigan_stage1, advgan, fgsm, pgd, cw", group)
+    flags.add(list, "attacks", ["aigan"], f"attacks by comma: {', '.join(ATTACKS)}", group)
     text = (
         "other classifiers to test the adversarial images on, by comma: folders of runs, architectures such as resnet20, "
         "or files that expect the run's input_range"

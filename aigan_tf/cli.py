@@ -7,6 +7,7 @@ Docstrings of commands are shown by `--help` and keep within 80 columns.
 import dataclasses
 import sys
 import textwrap
+import time
 from collections.abc import Sequence
 
 from aigan_tf.config import GROUPS, PRESETS, Config, kind_of, make_config
@@ -36,6 +37,7 @@ def train(arguments: Sequence[str] | None = None) -> None:
 
     python train.py --dataset=cifar10
     """
+    began = time.monotonic()
     with exit_status(RESUME_HINT):
         flags = Flags(train.__doc__)
         for group in GROUPS:
@@ -46,13 +48,21 @@ def train(arguments: Sequence[str] | None = None) -> None:
         _add_strategy(flags, ("none", "mirrored", "multiworker"), "training")
         flags.add(str, "workdir", None, "folder of the run; the same command continues it", "output", "runs/DATASET")
         _add_export_classifier(flags, "output")
+        _add_time(flags, "training")
         _, values = flags.parse(arguments)
         given = {field.name: values[field.name].value for field in dataclasses.fields(Config)}
         config = make_config(**{name: value for name, value in given.items() if value is not None})
+        _refuse_minutes_beside(values)
+        from aigan_tf.training.estimate import check_run, config_within
         from aigan_tf.training.run import train_and_export
 
         name = user_path(config.dataset).resolve().name.split(":")[0] or "dataset"
         workdir = values.workdir or f"runs/{name}"
+        if values.minutes is not None:
+            config = config_within(values.minutes, config, workdir, values.data_dir, values.strategy, began)
+        if values.check:
+            check_run(config, workdir, values.data_dir, values.strategy)
+            return
         train_and_export(config, workdir, values.data_dir, values.export_classifier, values.strategy)
 
 
@@ -218,6 +228,27 @@ def _add_strategy(flags, choices, group=""):
 def _add_export_classifier(flags, group=""):
     text = "include the classifier in the SavedModel, for the signature classify"
     flags.add(bool, "export_classifier", False, text, group)
+
+
+def _add_time(flags, group):
+    text = (
+        "do all that precedes training and a few steps of it, print how long a run will take, and stop; writes nothing"
+    )
+    flags.add(bool, "check", False, text, group)
+    text = (
+        "choose the epochs of a new run, in the proportion of the defaults, so that the whole command ends within so many "
+        "minutes: the classifier's training, the generator's and the evaluation"
+    )
+    flags.add(float, "minutes", None, text, group, "no limit: the epochs are as set")
+
+
+def _refuse_minutes_beside(values):
+    for name in ("stage1_epochs", "stage2_epochs"):
+        if values.minutes is not None and values[name].value is not None:
+            raise InputError(
+                values.minutes, f"no `{name}` beside it, since it chooses the epochs", "leave one of them out",
+                setting="minutes",
+            )  # fmt: skip
 
 
 def _add_custom_objects(flags):

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import sys
 import textwrap
+import time
 from collections.abc import Sequence
 
 from aigan_tf import checks
@@ -50,6 +51,7 @@ def train(arguments: Sequence[str] | None = None) -> None:
 
     python train.py --dataset=cifar10
     """
+    began = time.monotonic()
     with exit_status(RESUME_HINT):
         flags = Flags(train.__doc__)
         for group in GROUPS:
@@ -60,15 +62,23 @@ def train(arguments: Sequence[str] | None = None) -> None:
         _add_strategy(flags, ("none", "mirrored", "multiworker"), "training")
         flags.add(str, "workdir", None, "folder of the run; the same command continues it", "output", "runs/DATASET")
         _add_export_classifier(flags, "output")
+        _add_time(flags, "training")
         _, values = flags.parse(arguments)
         given = {field.name: values[field.name].value for field in dataclasses.fields(Config)}
         config = make_config(**{name: value for name, value in given.items() if value is not None})
+        _refuse_minutes_beside(values)
         name = user_path(config.dataset).resolve().name.split(":")[0] or "dataset"
         workdir = values.workdir or f"runs/{name}"
         if values.strategy != "multiworker":  # there the first process may be writing the folder
             checks.check_new_run(config, workdir, values.data_dir)
+        from aigan_tf.training.estimate import check_run, config_within
         from aigan_tf.training.run import train_and_export
 
+        if values.minutes is not None:
+            config = config_within(values.minutes, config, workdir, values.data_dir, values.strategy, began)
+        if values.check:
+            check_run(config, workdir, values.data_dir, values.strategy)
+            return
         train_and_export(config, workdir, values.data_dir, values.export_classifier, values.strategy)
 
 
@@ -284,6 +294,27 @@ def _add_strategy(flags, choices, group=""):
 def _add_export_classifier(flags, group=""):
     text = "include the classifier in the SavedModel, for the signature classify"
     flags.add(bool, "export_classifier", False, text, group)
+
+
+def _add_time(flags, group):
+    text = (
+        "do all that precedes training and a few steps of it, print how long a run will take, and stop; writes nothing"
+    )
+    flags.add(bool, "check", False, text, group)
+    text = (
+        "choose the epochs of a new run, in the proportion of the defaults, so that the whole command ends within so many "
+        "minutes: the classifier's training, the generator's and the evaluation"
+    )
+    flags.add(float, "minutes", None, text, group, "no limit: the epochs are as set")
+
+
+def _refuse_minutes_beside(values):
+    for name in ("stage1_epochs", "stage2_epochs"):
+        if values.minutes is not None and values[name].value is not None:
+            raise InputError(
+                values.minutes, f"no `{name}` beside it, since it chooses the epochs", "leave one of them out",
+                setting="minutes",
+            )  # fmt: skip
 
 
 def _add_custom_objects(flags, group=""):

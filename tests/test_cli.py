@@ -20,7 +20,7 @@ from aigan_tf.training import advgan, run
 ROOT = pathlib.Path(cli.__file__).parent.parent
 SETTINGS = {field.name for field in dataclasses.fields(Config)}
 FLAGS = {  # of each command
-    "train": SETTINGS | {"workdir", "data_dir", "strategy", "export_classifier"},
+    "train": SETTINGS | {"workdir", "data_dir", "strategy", "export_classifier", "check", "minutes"},
     "evaluate": {
         "workdir", "data_dir", "attacks", "num_examples", "output", "transfer_to", "save_images", "custom_objects",
     },

@@ -186,20 +186,14 @@ def open_run(
             yield folder, labelled_by(classifier, dataset), classifier, devices
         return
     folder = check_new_run(config, workdir, data_dir)
-    _refuse_unfit_devices(config, devices, strategy)
-    dataset = load_dataset(config, data_dir)
-    own = _fitting_classifier(config, dataset)
-    dataset = dataset if own is None else labelled_by(own, dataset)
+    dataset, own = load_inputs(config, data_dir, devices, strategy)
     # The user's own files are part of the run: if they change, it is another run.
     files = ["class_names", "classifier", "custom_objects", *(["dataset"] if dataset.is_folder else [])]
     with folder.locked():
         continued = folder.open(dataclasses.asdict(config), digests_of(config, files))
         keep_log(folder.other_lines)
         say(f"Continuing the run in {folder.path}." if continued else f"Working in {folder.path}.")
-        say(
-            f"{dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} validation and "
-            f"{len(dataset.test)} test images of {' x '.join(map(str, dataset.image_shape))}, {dataset.num_classes} classes."
-        )
+        say(describe(dataset))
         classifier = own
         if own is None or config.defense:
             train = trained_classifier if own is None else hardened_classifier
@@ -209,6 +203,28 @@ def open_run(
             say(f"The generator is trained on {devices.replicas} devices ({strategy}).")
         with devices.synchronized():
             yield folder, dataset, classifier, devices
+
+
+def load_inputs(
+    config: Config, data_dir: str | None, devices: Devices, strategy: str
+) -> tuple[ImageDataset, Callable | None]:
+    """Returns the data set, and the user's own classifier if there is one, after checking that all settings fit them.
+
+    Raises:
+        InputError: something does not fit.
+    """
+    _refuse_unfit_devices(config, devices, strategy)
+    dataset = load_dataset(config, data_dir)
+    own = _fitting_classifier(config, dataset)
+    return dataset if own is None else labelled_by(own, dataset), own
+
+
+def describe(dataset: ImageDataset) -> str:
+    """Returns a data set's numbers of images and classes as a sentence."""
+    return (
+        f"{dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} validation and "
+        f"{len(dataset.test)} test images of {' x '.join(map(str, dataset.image_shape))}, {dataset.num_classes} classes."
+    )
 
 
 def _refuse_unfit_devices(config, devices, strategy):

@@ -8,9 +8,11 @@ import dataclasses
 import difflib
 import sys
 import textwrap
+import time
 from collections.abc import Sequence
 
-from aigan_tf.config import GROUPS, PRESETS, Config, kind_of, make_config
+from aigan_tf import checks
+from aigan_tf.config import ATTACKS, GROUPS, PRESETS, Config, kind_of, make_config
 from aigan_tf.errors import InputError, say, shown_value
 from aigan_tf.files import user_path
 from aigan_tf.flags import WIDTH, Flags, print_and_exit, shown_version
@@ -49,6 +51,7 @@ def train(arguments: Sequence[str] | None = None) -> None:
 
     python train.py --dataset=cifar10
     """
+    began = time.monotonic()
     with exit_status(RESUME_HINT):
         flags = Flags(train.__doc__)
         for group in GROUPS:
@@ -59,13 +62,23 @@ def train(arguments: Sequence[str] | None = None) -> None:
         _add_strategy(flags, ("none", "mirrored", "multiworker"), "training")
         flags.add(str, "workdir", None, "folder of the run; the same command continues it", "output", "runs/DATASET")
         _add_export_classifier(flags, "output")
+        _add_time(flags, "training")
         _, values = flags.parse(arguments)
         given = {field.name: values[field.name].value for field in dataclasses.fields(Config)}
         config = make_config(**{name: value for name, value in given.items() if value is not None})
-        from aigan_tf.training.run import train_and_export
-
+        _refuse_minutes_beside(values)
         name = user_path(config.dataset).resolve().name.split(":")[0] or "dataset"
         workdir = values.workdir or f"runs/{name}"
+        if values.strategy != "multiworker":  # there the first process may be writing the folder
+            checks.check_new_run(config, workdir, values.data_dir)
+        from aigan_tf.training.estimate import check_run, config_within
+        from aigan_tf.training.run import train_and_export
+
+        if values.minutes is not None:
+            config = config_within(values.minutes, config, workdir, values.data_dir, values.strategy, began)
+        if values.check:
+            check_run(config, workdir, values.data_dir, values.strategy)
+            return
         train_and_export(config, workdir, values.data_dir, values.export_classifier, values.strategy)
 
 
@@ -80,16 +93,24 @@ def evaluate(arguments: Sequence[str] | None = None) -> None:
         _, values = flags.parse(arguments)
         shared = values.data_dir, values.attacks, values.num_examples, values.output
         trusted = values.custom_objects or ()
+        if len(values.workdir) > 1:
+            for name in ("transfer_to", "save_images"):
+                if values[name].value:
+                    problem = f"with {len(values.workdir)} runs"
+                    raise InputError(values[name].value, "one run", "name one `workdir`", setting=name, problem=problem)
+        transfer_to = values.transfer_to or ()
+        checks.check_evaluation(values.attacks, values.num_examples, transfer_to)
+        for workdir in values.workdir:
+            checks.check_finished_run(workdir, values.data_dir, trusted)
+        if values.output:
+            from aigan_tf.evaluation.report_files import check_place
+
+            check_place(user_path(values.output), values.output)
         if len(values.workdir) == 1:
             from aigan_tf.evaluation.compare import evaluate_workdir
 
-            transfer_to = values.transfer_to or ()
             evaluate_workdir(values.workdir[0], *shared, transfer_to, values.save_images, custom_objects=trusted)
             return
-        for name in ("transfer_to", "save_images"):
-            if values[name].value:
-                problem = f"with {len(values.workdir)} runs"
-                raise InputError(values[name].value, "one run", "name one `workdir`", setting=name, problem=problem)
         from aigan_tf.evaluation.defences import compare_defences
 
         compare_defences(values.workdir, *shared, trusted)
@@ -113,9 +134,11 @@ def advgan(arguments: Sequence[str] | None = None) -> None:
         given, values = flags.parse(arguments)
         workdir, *classes = given or [None]
         _require(workdir, "the folder of a run")
+        trusted = values.custom_objects or ()
+        checks.check_advgan_run(workdir, values.epochs, values.data_dir, trusted)
         from aigan_tf.training.advgan import train_advgan
 
-        train_advgan(workdir, classes, values.epochs, values.data_dir, values.strategy, values.custom_objects or ())
+        train_advgan(workdir, classes, values.epochs, values.data_dir, values.strategy, trusted)
 
 
 def export(arguments: Sequence[str] | None = None) -> None:
@@ -131,9 +154,11 @@ def export(arguments: Sequence[str] | None = None) -> None:
         given, values = flags.parse(arguments)
         (workdir,) = given or [None]
         _require(workdir, "the folder of a finished run")
+        trusted = values.custom_objects or ()
+        checks.check_finished_run(workdir, values.data_dir, trusted, with_classifier=values.export_classifier)
         from aigan_tf.training.run import export_run
 
-        export_run(workdir, values.data_dir, values.export_classifier, values.custom_objects or ())
+        export_run(workdir, values.data_dir, values.export_classifier, trusted)
 
 
 def client(arguments: Sequence[str] | None = None) -> None:
@@ -232,7 +257,7 @@ def _add_setting(flags, field):
 def _add_evaluation(flags):
     group = "what is measured"
     flags.add(list, "workdir", ["runs/digits"], "folder of a finished run; several, by comma, are compared", group)
-    flags.add(list, "attacks", ["aigan"], "attacks by comma: aigan, aigan_stage1, advgan, fgsm, pgd, cw", group)
+    flags.add(list, "attacks", ["aigan"], f"attacks by comma: {', '.join(ATTACKS)}", group)
     text = (
         "other classifiers to test the adversarial images on, by comma: folders of runs, architectures such as resnet20, "
         "or files that expect the run's input_range"
@@ -244,8 +269,8 @@ def _add_evaluation(flags):
     flags.add(int, "num_examples", None, "number of test images, from the first; 0: all", group, default)
     _add_data_dir(flags, group)
     group = "output"
-    default = "WORKDIR/evaluation; runs/defenses for several runs"
-    flags.add(str, "output", None, "folder for the report as HTML, JSON and CSV", group, default)
+    default = "named by the time, in WORKDIR/evaluation; in runs/defenses for several runs"
+    flags.add(str, "output", None, "new folder for the report as HTML, JSON and CSV", group, default)
     flags.add(str, "save_images", None, "new folder for the adversarial images and their manifest.csv", group)
 
 
@@ -269,6 +294,27 @@ def _add_strategy(flags, choices, group=""):
 def _add_export_classifier(flags, group=""):
     text = "include the classifier in the SavedModel, for the signature classify"
     flags.add(bool, "export_classifier", False, text, group)
+
+
+def _add_time(flags, group):
+    text = (
+        "do all that precedes training and a few steps of it, print how long a run will take, and stop; writes nothing"
+    )
+    flags.add(bool, "check", False, text, group)
+    text = (
+        "choose the epochs of a new run, in the proportion of the defaults, so that the whole command ends within so many "
+        "minutes: the classifier's training, the generator's and the evaluation"
+    )
+    flags.add(float, "minutes", None, text, group, "no limit: the epochs are as set")
+
+
+def _refuse_minutes_beside(values):
+    for name in ("stage1_epochs", "stage2_epochs"):
+        if values.minutes is not None and values[name].value is not None:
+            raise InputError(
+                values.minutes, f"no `{name}` beside it, since it chooses the epochs", "leave one of them out",
+                setting="minutes",
+            )  # fmt: skip
 
 
 def _add_custom_objects(flags, group=""):

@@ -27,7 +27,8 @@ echo 'The last lines of TensorFlow and other libraries:' >&2
 tail -n 40 "$log" >&2
 rm -f "$0"
 """
-_SLOW_IMPORTS = {"tensorflow": "TensorFlow", "tensorflow_datasets": "TensorFlow Datasets"}
+# By the first module whose import nothing but loading the library asks for: others look whether `tensorflow` is there.
+_SLOW_IMPORTS = {"tensorflow.python": "TensorFlow", "tensorflow_datasets": "TensorFlow Datasets"}
 
 
 @contextlib.contextmanager
@@ -168,8 +169,8 @@ class _HiddenLines:
             logging.getLogger().addHandler(handler)
             undo.callback(logging.getLogger().removeHandler, handler)
 
-        def show_warning(message, category, filename, lineno, file=file, line=None):
-            file.write(warnings.formatwarning(message, category, filename, lineno, line))
+        def show_warning(message, category, filename, lineno, stream=None, line=None):
+            (stream or file).write(warnings.formatwarning(message, category, filename, lineno, line))
 
         undo.callback(setattr, warnings, "showwarning", warnings.showwarning)
         warnings.showwarning = show_warning

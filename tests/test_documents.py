@@ -13,8 +13,7 @@ import nbformat
 import pytest
 
 from aigan_tf import cli
-from aigan_tf.config import PRESETS, is_built_in, refuse_idle_settings
-from aigan_tf.evaluation.attacks import ATTACKS
+from aigan_tf.config import ATTACKS, PRESETS, is_built_in, refuse_idle_settings
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -16,6 +16,7 @@ TIERS = [
     {"api"},
     {"training"},
     {"evaluation"},
+    {"checks"},
     {"classifiers"},
     {"attack_plan", "build", "serving"},
     {"method", "data"},

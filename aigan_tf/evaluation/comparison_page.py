@@ -83,8 +83,9 @@ def comparison_page(result: Mapping, examples: Sequence[Example] = ()) -> str:
 def _attack_table(attacks):
     over = {(name, "Linf") for name, row in attacks.items() if tables.exceeds_epsilon(row)}
     rows, best = tables.comparison_rows(attacks), tables.best_cells(attacks)
-    text = "★: the best of its column, of the attacks within epsilon that succeed at all."
-    return html_page.table(rows, best, over) + (html_page.paragraphs([text]) if best else "")
+    notes = ["★ the best of its column, among the attacks that stay within epsilon and succeed."] if best else []
+    notes += ["⚠ beyond epsilon."] if over else []
+    return html_page.table(rows, best, over) + html_page.paragraphs([" ".join(notes)] if notes else [])
 
 
 def _examples(examples, targeted):
@@ -103,7 +104,7 @@ def _examples(examples, targeted):
             pictures.append(html_page.picture(made.adversarial.picture, text, lines, missed=not made.succeeds))
         return "".join(pictures)
 
-    captions = [f"{one.label} → {one.target}" if targeted else f"{one.label} → any other" for one in examples]
+    captions = [f"{_apart(one.label)} → {_apart(one.target) if targeted else 'any other'}" for one in examples]
     text = (
         "One image per class; below each the classifier's answer and its confidence. In a perturbation grey is no change, "
         "black and white are a change of epsilon."
@@ -112,7 +113,12 @@ def _examples(examples, targeted):
 
 
 def _answer(answer):
-    return f"{answer.answer} {100 * answer.confidence:.1f}{_GAP}%"
+    return f"{_apart(answer.answer)} {100 * answer.confidence:.1f}{_GAP}%"
+
+
+def _apart(name):
+    """A class name whose letters, if written from right to left, do not turn what stands beside it."""
+    return f"\N{FIRST STRONG ISOLATE}{name}\N{POP DIRECTIONAL ISOLATE}"
 
 
 def _by_class(attacks):
@@ -149,7 +155,7 @@ def _origin(result):
     known = {
         "Date": (result.get("date") or "")[:16].replace("T", " "),
         "Versions": versions.rstrip(","),
-        "Commit": result["commit"],
+        "Commit": (result["commit"] or "")[:12],
         "Command": result.get("command"),
         "Device": result["device"],
     }

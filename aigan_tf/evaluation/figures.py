@@ -216,7 +216,10 @@ def success_by_epsilon(curves: Mapping[str, Sequence[Mapping]], heading: str) ->
 def epsilon_axis(axis: matplotlib.axis.Axis, largest: float) -> None:
     """Writes budgets as everywhere else: `8/255`, or `0.3` if the largest is not a whole number of grey levels."""
     unit = 255 if "/" in shown_value(largest) else 1
-    ticks = [tick / unit for tick in MaxNLocator(nbins=5, integer=unit == 255).tick_values(0, largest * unit)]
+    ticks = [
+        tick / unit
+        for tick in MaxNLocator(nbins=5, integer=unit == 255, steps=[1, 2, 5, 10]).tick_values(0, largest * unit)
+    ]
     axis.set_ticks([tick for tick in ticks if tick <= largest * 1.001])
     axis.set_major_formatter(FuncFormatter(lambda budget, _: "0" if budget == 0 else shown_value(float(budget))))
 

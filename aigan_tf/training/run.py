@@ -10,17 +10,18 @@ from collections.abc import Callable, Iterator, Sequence
 import keras
 
 from aigan_tf.build import trained_generator
+from aigan_tf.checks import check_finished_run, check_new_run
 from aigan_tf.classifiers.accuracy import check_accuracy, labelled_by
 from aigan_tf.classifiers.architectures import fitting_architecture
+from aigan_tf.classifiers.paths import refuse_unnamed_python
 from aigan_tf.classifiers.training import (
     existing_classifier,
     hardened_classifier,
     own_classifier,
     own_trainable_classifier,
-    refuse_unnamed_python,
     trained_classifier,
 )
-from aigan_tf.config import FORMAT, Config, is_built_in, refuse_idle_settings
+from aigan_tf.config import FORMAT, Config, is_built_in
 from aigan_tf.data.batches import refuse_too_long_shifts
 from aigan_tf.data.datasets import ImageDataset, existing_dataset, load_dataset
 from aigan_tf.engine.distribution import Devices
@@ -29,8 +30,9 @@ from aigan_tf.evaluation.attacks import GENERATOR, ExportedGenerator
 from aigan_tf.evaluation.compare import measure_export
 from aigan_tf.evaluation.report_files import write_measurement
 from aigan_tf.serving.export import ServedGenerator, export_generator, latest_version
+from aigan_tf.terminal import keep_log
 from aigan_tf.training.generator import evaluation_attacks, train_generator
-from aigan_tf.workdir import Workdir, config_of, digests_of
+from aigan_tf.workdir import Workdir, digests_of
 
 
 def train_and_export(
@@ -128,12 +130,10 @@ def export_run(
     Raises:
         InputError: the folder does not hold a finished run, or its files cannot be used.
     """
-    folder = Workdir(workdir)
-    config = config_of(folder)
-    if export_classifier:
-        refuse_unnamed_python(config, folder, custom_objects)
+    folder, config = check_finished_run(workdir, data_dir, custom_objects, with_classifier=export_classifier)
     dataset, classifier = existing_dataset(config, data_dir, folder), None
     if export_classifier or not dataset.has_labels:
+        refuse_unnamed_python(config, folder, custom_objects)
         classifier = existing_classifier(config, dataset, folder)
         dataset = labelled_by(classifier, dataset, splits=())
     generator = trained_generator(config, dataset, folder)
@@ -177,30 +177,23 @@ def open_run(
         InputError: something the user gave cannot be used.
     """
     devices = Devices(strategy)  # first: TensorFlow forms a cluster only before it computes anything
-    folder = Workdir(workdir)
     if not devices.is_chief:
+        folder = Workdir(workdir)
         say(f"Waiting for the first process, which prepares {folder.path}.")
         with devices.synchronized():
             dataset = load_dataset(config, data_dir)
             classifier = existing_classifier(config, dataset, folder)
             yield folder, labelled_by(classifier, dataset), classifier, devices
         return
-    settings = dataclasses.asdict(config)
-    folder.check(settings)
-    refuse_idle_settings(config)
-    _refuse_unfit_devices(config, devices, strategy)
-    dataset = load_dataset(config, data_dir)
-    own = _fitting_classifier(config, dataset)
-    dataset = dataset if own is None else labelled_by(own, dataset)
+    folder = check_new_run(config, workdir, data_dir)
+    dataset, own = load_inputs(config, data_dir, devices, strategy)
     # The user's own files are part of the run: if they change, it is another run.
     files = ["class_names", "classifier", "custom_objects", *(["dataset"] if dataset.is_folder else [])]
     with folder.locked():
-        continued = folder.open(settings, digests_of(config, files))
+        continued = folder.open(dataclasses.asdict(config), digests_of(config, files))
+        keep_log(folder.other_lines)
         say(f"Continuing the run in {folder.path}." if continued else f"Working in {folder.path}.")
-        say(
-            f"{dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} validation and "
-            f"{len(dataset.test)} test images of {' x '.join(map(str, dataset.image_shape))}, {dataset.num_classes} classes."
-        )
+        say(describe(dataset))
         classifier = own
         if own is None or config.defense:
             train = trained_classifier if own is None else hardened_classifier
@@ -210,6 +203,28 @@ def open_run(
             say(f"The generator is trained on {devices.replicas} devices ({strategy}).")
         with devices.synchronized():
             yield folder, dataset, classifier, devices
+
+
+def load_inputs(
+    config: Config, data_dir: str | None, devices: Devices, strategy: str
+) -> tuple[ImageDataset, Callable | None]:
+    """Returns the data set, and the user's own classifier if there is one, after checking that all settings fit them.
+
+    Raises:
+        InputError: something does not fit.
+    """
+    _refuse_unfit_devices(config, devices, strategy)
+    dataset = load_dataset(config, data_dir)
+    own = _fitting_classifier(config, dataset)
+    return dataset if own is None else labelled_by(own, dataset), own
+
+
+def describe(dataset: ImageDataset) -> str:
+    """Returns a data set's numbers of images and classes as a sentence."""
+    return (
+        f"{dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} validation and "
+        f"{len(dataset.test)} test images of {' x '.join(map(str, dataset.image_shape))}, {dataset.num_classes} classes."
+    )
 
 
 def _refuse_unfit_devices(config, devices, strategy):

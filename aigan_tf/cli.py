@@ -5,6 +5,7 @@ Docstrings of commands are shown by `--help` and keep within 80 columns.
 """
 
 import dataclasses
+import functools
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -12,9 +13,8 @@ from collections.abc import Sequence
 from aigan_tf.config import GROUPS, PRESETS, Config, kind_of, make_config
 from aigan_tf.errors import InputError, say, shown_value
 from aigan_tf.files import user_path, write_bytes
-from aigan_tf.flags import WIDTH, Flags, exit_status
-
-RESUME_HINT = "; the same command continues from the last checkpoint"
+from aigan_tf.flags import WIDTH, Flags, command_line, exit_status
+from aigan_tf.workdir import Workdir, config_of
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def train(arguments: Sequence[str] | None = None) -> None:
 
     python train.py --dataset=cifar10
     """
-    with exit_status(RESUME_HINT):
+    with exit_status() as interruption:
         flags = Flags(train.__doc__)
         for group in GROUPS:
             for field in dataclasses.fields(Config):
@@ -44,16 +44,47 @@ def train(arguments: Sequence[str] | None = None) -> None:
                     _add_setting(flags, field)
         _add_data_dir(flags, "data")
         _add_strategy(flags, ("none", "mirrored", "multiworker"), "training")
-        flags.add(str, "workdir", None, "folder of the run; the same command continues it", "output", "runs/DATASET")
+        text = "folder of the run; alone it continues the run in it, with more `stage2_epochs` also a finished one"
+        flags.add(str, "workdir", None, text, "output", "runs/DATASET")
         _add_export_classifier(flags, "output")
         _, values = flags.parse(arguments)
-        given = {field.name: values[field.name].value for field in dataclasses.fields(Config)}
-        config = make_config(**{name: value for name, value in given.items() if value is not None})
+        config, folder = _settings_and_folder(values)
+        interruption.hint = functools.partial(_continue_train, config, folder, values)
         from aigan_tf.training.run import train_and_export
 
+        others = values.data_dir, values.export_classifier, values.strategy
+        train_and_export(config, folder.path, *others, extend=True)
+
+
+def _settings_and_folder(values):
+    """Returns the settings and the folder of a run. If `workdir` names a run, its settings are those not given."""
+    given = {field.name: values[field.name].value for field in dataclasses.fields(Config)}
+    given = {name: value for name, value in given.items() if value is not None}
+    if values.workdir and Workdir(values.workdir).config.exists():
+        folder = Workdir(values.workdir)
+        config = dataclasses.replace(config_of(folder), **given)
+    else:
+        config = make_config(**given)
         name = user_path(config.dataset).resolve().name.split(":")[0] or "dataset"
-        workdir = values.workdir or f"runs/{name}"
-        train_and_export(config, workdir, values.data_dir, values.export_classifier, values.strategy)
+        folder = Workdir(values.workdir or f"runs/{name}")
+    folder.check(dataclasses.asdict(config), extend=True)  # here too: TensorFlow takes seconds to import
+    return config, folder
+
+
+def _continue_train(config, folder, values):
+    """Returns the end of the line that an interruption prints: the command that continues the run."""
+    if not folder.config.exists():
+        return "; nothing is saved yet"
+    arguments = [f"--workdir={folder.path}"]
+    if folder.read_config()["stage2_epochs"] != config.stage2_epochs:  # it had not begun to have more
+        arguments.append(f"--stage2_epochs={config.stage2_epochs}")
+    if values.data_dir != folder.data_dir() and values.data_dir:
+        arguments.append(f"--data_dir={values.data_dir}")
+    if values.strategy != "none":
+        arguments.append(f"--strategy={values.strategy}")
+    if values.export_classifier:
+        arguments.append("--export_classifier")
+    return f"; continue with: {command_line('train', arguments)}"
 
 
 def evaluate(arguments: Sequence[str] | None = None) -> None:
@@ -91,7 +122,7 @@ def advgan(arguments: Sequence[str] | None = None) -> None:
     used; the others are target classes by name or number, by default all.
     Measure the result by: python evaluate.py --attacks=aigan,advgan
     """
-    with exit_status(RESUME_HINT):
+    with exit_status() as interruption:
         flags = Flags(advgan.__doc__, ("WORKDIR", "CLASS..."))
         flags.add(int, "epochs", None, "epochs per generator", default_text="as many as both stages of the run")
         _add_data_dir(flags)
@@ -100,6 +131,8 @@ def advgan(arguments: Sequence[str] | None = None) -> None:
         given, values = flags.parse(arguments)
         workdir, *classes = given or [None]
         _require(workdir, "the folder of a run")
+        same = command_line("advgan", sys.argv[1:] if arguments is None else arguments)
+        interruption.hint = lambda: f"; continue with: {same}"
         from aigan_tf.training.advgan import train_advgan
 
         train_advgan(workdir, classes, values.epochs, values.data_dir, values.strategy, values.custom_objects or ())
@@ -162,7 +195,24 @@ def client(arguments: Sequence[str] | None = None) -> None:
         say(f"Adversarial image written to {values.out}.")
 
 
-COMMANDS = {"train": train, "evaluate": evaluate, "advgan": advgan, "export": export, "client": client}
+def runs(arguments: Sequence[str] | None = None) -> None:
+    """Lists the runs of a folder, by default runs: settings, success, state.
+
+    python -m aigan_tf runs pretrained
+
+    The newest comes last. Success is that of report.json, on the test split.
+    """
+    with exit_status():
+        given, _ = Flags(runs.__doc__, ("FOLDER",)).parse(arguments)
+        (folder,) = given or ["runs"]
+        from aigan_tf.runs import table_of_runs
+
+        say(table_of_runs(folder, WIDTH))
+
+
+COMMANDS = {
+    "train": train, "evaluate": evaluate, "advgan": advgan, "export": export, "client": client, "runs": runs,
+}  # fmt: skip
 
 
 def _add_setting(flags, field):

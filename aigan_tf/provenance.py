@@ -7,8 +7,6 @@ import platform
 import subprocess
 from importlib import metadata
 
-import tensorflow as tf
-
 
 def processor_name() -> str:
     """Returns the processor's name on Linux, its kind elsewhere."""
@@ -21,6 +19,8 @@ def processor_name() -> str:
 
 def device_name() -> str:
     """Returns the GPUs, or "CPU" and its number of cores."""
+    import tensorflow as tf  # here: the folder of a run is read without TensorFlow, whose import takes seconds
+
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         return ", ".join(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus)

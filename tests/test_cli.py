@@ -26,6 +26,7 @@ FLAGS = {  # of each command
     "advgan": {"epochs", "data_dir", "strategy", "custom_objects"},
     "export": {"data_dir", "export_classifier", "custom_objects"},
     "client": {"rest", "grpc", "model", "image", "target", "label", "out", "timeout"},
+    "runs": set(),
 }  # fmt: skip
 
 
@@ -123,8 +124,11 @@ def test_flags_of_train_become_the_settings(run_command, monkeypatch):
     ):
         assert run_command("train", *arguments)[0] == 0
     assert calls == [
-        (make_config(dataset="cifar10", epsilon=0.05, flip=False), "w", "d", False, "mirrored"),
-        (make_config(dataset="some/folder/", seed=7, attack="untargeted", image_size=(8, 9)), "runs/folder", None, True, "none"),
+        (make_config(dataset="cifar10", epsilon=0.05, flip=False), pathlib.Path("w"), "d", False, "mirrored", True),
+        (
+            make_config(dataset="some/folder/", seed=7, attack="untargeted", image_size=(8, 9)), pathlib.Path("runs/folder"),
+            None, True, "none", True,
+        ),
     ]  # fmt: skip
 
 

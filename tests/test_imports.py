@@ -14,7 +14,7 @@ TIERS = [
     {"training"},
     {"evaluation"},
     {"classifiers"},
-    {"build", "serving"},
+    {"build", "serving", "runs"},
     {"method", "data"},
     {"engine", "workdir"},
     {"config", "files", "flags"},

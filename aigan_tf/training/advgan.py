@@ -57,7 +57,7 @@ def train_advgan(
         raise InputError(epochs, "1 or more", f"give e.g. {config.epochs}", setting="epochs")
     epochs = epochs or config.epochs
     # Before anything is made, so that a mistyped class leaves nothing behind.
-    dataset = load_dataset(config, data_dir)
+    dataset = load_dataset(config, data_dir or run.data_dir())
     if not dataset.has_labels:  # then the classifier names the classes
         dataset = labelled_by(existing_classifier(config, dataset, run), dataset)
     targets = classes_named(target_classes, dataset.class_names)

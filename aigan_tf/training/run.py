@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ from aigan_tf.engine.distribution import Devices
 from aigan_tf.errors import InputError, say
 from aigan_tf.evaluation.attacks import ExportedGenerator
 from aigan_tf.evaluation.compare import measure_export
-from aigan_tf.files import write_json
+from aigan_tf.files import read_bytes, write_json
 from aigan_tf.serving.export import ServedGenerator, export_generator, latest_version
 from aigan_tf.training.generator import train_generator
 from aigan_tf.workdir import Workdir, config_of, digests_of
@@ -38,10 +39,12 @@ def train_and_export(
     data_dir: str | None = None,
     export_classifier: bool = False,
     strategy: str = "none",
+    extend: bool = False,
 ) -> dict | None:
     """Trains a generator against a classifier and writes everything into a folder.
 
-    An interrupted run in the same folder continues from its last checkpoint.
+    An interrupted run in the same folder continues from its last checkpoint. A run that is given more epochs continues
+    with a warm restart of the learning rate; its exported generator stays in use until they are over.
 
     Args:
         config: the settings.
@@ -49,6 +52,7 @@ def train_and_export(
         data_dir: folder of TFDS data sets; None for TFDS's default.
         export_classifier: whether the SavedModel holds the classifier too, for its signature classify.
         strategy: what the generator is trained on; see `Devices`.
+        extend: whether `config` may ask for more epochs of stage 2 than the run in the folder was begun with.
 
     Returns:
         What the evaluation on the test split measured, as in report.json; None in a process that is not the chief.
@@ -57,15 +61,15 @@ def train_and_export(
         InputError: something the user gave cannot be used.
         DivergedError: a loss became NaN or infinite.
     """
-    with open_run(config, workdir, data_dir, strategy) as (folder, dataset, classifier, devices):
-        if export_classifier and latest_version(folder.exports):
+    with open_run(config, workdir, data_dir, strategy, extend) as (folder, dataset, classifier, devices):
+        if export_classifier and _finished_export(folder, config):
             _require_exported_classifier(folder, config, dataset)
         generator = train_generator(config, dataset, classifier, folder, devices).generator
         if not devices.is_chief:
             return None
         if devices.distributed:  # a copy outside the strategy, whose variables cannot be exported
             generator = trained_generator(config, dataset, folder)
-        exported = latest_version(folder.exports) or export(
+        exported = _finished_export(folder, config) or export(
             generator, config, dataset, folder, classifier if export_classifier else None
         )
         # What is measured is what is served: the exported files, loaded again.
@@ -76,6 +80,17 @@ def train_and_export(
         write_json(folder.report, result)
         say(f"Generator exported to {exported}; images are in {folder.samples}.")
         return result
+
+
+def _finished_export(folder, config):
+    """Returns the newest export, or None if there is none or it precedes an extension of the run."""
+    newest = latest_version(folder.exports)
+    if newest and folder.restarts():
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            preset = json.loads(read_bytes(newest / "assets" / "preset.json"))
+            return newest if preset["stage2_epochs"] == config.stage2_epochs else None
+        return None
+    return newest
 
 
 def _require_exported_classifier(folder, config, dataset):
@@ -144,7 +159,7 @@ def export(
 
 @contextlib.contextmanager
 def open_run(
-    config: Config, workdir: str | os.PathLike, data_dir: str | None, strategy: str = "none"
+    config: Config, workdir: str | os.PathLike, data_dir: str | None, strategy: str = "none", extend: bool = False
 ) -> Iterator[tuple[Workdir, ImageDataset, Callable, Devices]]:
     """Claims the folder for these settings; yields it, the data set, the classifier (trained if necessary) and the devices.
 
@@ -159,22 +174,25 @@ def open_run(
     if not devices.is_chief:
         say(f"Waiting for the first process, which prepares {folder.path}.")
         with devices.synchronized():
-            dataset = load_dataset(config, data_dir)
+            dataset = load_dataset(config, data_dir or folder.data_dir())
             classifier = existing_classifier(config, dataset, folder)
             yield folder, labelled_by(classifier, dataset), classifier, devices
         return
     settings = dataclasses.asdict(config)
-    folder.check(settings)
+    folder.check(settings, extend=extend)
     refuse_idle_settings(config)
     _refuse_unfit_devices(config, devices, strategy)
-    dataset = load_dataset(config, data_dir)
+    dataset = load_dataset(config, data_dir or folder.data_dir())
     own = _fitting_classifier(config, dataset)
     dataset = dataset if own is None else labelled_by(own, dataset)
     # The user's own files are part of the run: if they change, it is another run.
     files = ["class_names", "classifier", "custom_objects", *(["dataset"] if dataset.is_folder else [])]
     with folder.locked():
-        continued = folder.open(settings, digests_of(config, files))
+        restarts = folder.restarts()
+        continued = folder.open(settings, digests_of(config, files), data_dir, extend)
         say(f"Continuing the run in {folder.path}." if continued else f"Working in {folder.path}.")
+        if folder.restarts() != restarts:
+            say(f"It now has {config.epochs} epochs; what it has exported stays in use until they are over.")
         say(
             f"{dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} validation and "
             f"{len(dataset.test)} test images of {' x '.join(map(str, dataset.image_shape))}, {dataset.num_classes} classes."

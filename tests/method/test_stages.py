@@ -9,6 +9,7 @@ class FakeModel:
     """What the switch reads and sets of a model."""
 
     stage = 1
+    steps_done = 0
 
     class success_rate:
         name = "success"
@@ -26,7 +27,7 @@ class FakeModel:
 )
 def test_stage1_ends_at_the_success_or_after_its_epochs(stage1_epochs, success, measured, stages):
     model, actual, ended = FakeModel(), [], []
-    switch = StageSwitch(stage1_epochs, len(measured), success, lambda: ended.append(model.stage))
+    switch = StageSwitch(stage1_epochs, len(measured), 10, success, lambda: ended.append(model.stage))
     switch.set_model(model)
     switch.on_train_begin()
     for epoch, value in enumerate(measured):

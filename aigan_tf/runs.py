@@ -5,6 +5,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+from aigan_tf.config import is_built_in
 from aigan_tf.errors import InputError, shown_value
 from aigan_tf.files import read_bytes, read_csv, user_path, visible_folders
 from aigan_tf.workdir import Workdir, config_of
@@ -45,18 +46,12 @@ def _row(run) -> tuple[str, ...]:
     name = run.path.resolve().name if run.path.name in ("", "..") else run.path.name
     try:
         config = config_of(run)
-        state = _state(run, config)
     except InputError as error:
-        return name, "-", "-", "-", "-", _problem(error)
+        other = error.setting == "format"
+        state = f"other format ({shown_value(error.received)})" if other else "config.json is damaged"
+        return name, "-", "-", "-", _success(run), state
     dataset, classifier = pathlib.PurePath(config.dataset).name, pathlib.PurePath(config.classifier).stem
-    return name, dataset, classifier, shown_value(config.epsilon), _success(run), state
-
-
-def _problem(error):
-    """The cause, short: the file is config.json or metrics.csv of the run in this row."""
-    if error.setting == "format":
-        return f"other format ({shown_value(error.received)})"
-    return f"damaged ({error.setting})" if error.setting else "damaged"
+    return name, dataset, classifier, shown_value(config.epsilon), _success(run), _state(run, config)
 
 
 def _success(run):
@@ -67,22 +62,28 @@ def _success(run):
 
 
 def _state(run, config):
-    done = f"{len(read_csv(run.metrics))}/{config.epochs}"
-    if run.is_locked():
-        return f"training, {done} epochs"
     if run.weights.exists():
-        return "finished"
-    return f"stopped, {done} epochs"
+        return "finished" if run.report.exists() else "trained, not measured"
+    try:
+        done = len(read_csv(run.metrics))
+    except InputError:
+        return "metrics.csv is damaged"
+    doing = "training" if run.is_locked() else "stopped"
+    if done == 0 and is_built_in(config.classifier) and not run.classifier.exists():
+        return f"{doing}, at the classifier"
+    return f"{doing}, {done} of {config.epochs} epochs"
 
 
 def _lines(rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """Returns the rows as aligned columns. If they are too wide, the widest of the names are cut first."""
+    """Returns the rows as aligned columns. If they are too wide, the longest names lose their middle."""
     rows = [[cell.encode("utf-8", "backslashreplace").decode() for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     while sum(widths) + len(_GAP) * (len(widths) - 1) > width and max(widths[:3]) > _NARROWEST:
         widths[widths.index(max(widths[:3]))] -= 1
-    cut = [
-        [cell if len(cell) <= wide else f"{cell[: wide - 1]}…" for cell, wide in zip(row, widths, strict=True)]
-        for row in rows
-    ]
-    return [_GAP.join(cell.ljust(wide) for cell, wide in zip(row, widths, strict=True)).rstrip() for row in cut]
+    return [_GAP.join(map(_cut, row, widths)).rstrip() for row in rows]
+
+
+def _cut(text, width):
+    if len(text) <= width:
+        return text.ljust(width)
+    return f"{text[: width // 2]}…{text[width // 2 + 1 - width :]}"

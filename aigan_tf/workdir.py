@@ -125,17 +125,16 @@ class Workdir:
                 for name, value in settings.items()
                 if json.dumps(before.get(name)) != json.dumps(value)  # in Python True == 1 and 0.0 == 0
             }
-            if extend and self._check_epochs(before, settings):
+            if extend and settings["stage2_epochs"] > config_of(self).stage2_epochs:
+                self._require_checkpoints(settings["stage2_epochs"])
                 del changed["stage2_epochs"]
             if changed:
-                alone = "to continue it give `workdir` without them, or choose another"
-                raise InputError(
-                    self.path,
-                    "the same settings",
-                    alone if extend else "give them as they were, or another `workdir`",
-                    setting="workdir",
-                    problem=f"holds a run with {', '.join(changed.values())}",
-                )
+                expected, fix = "the same settings", "give them as they were, or another `workdir`"
+                if extend:
+                    expected += ", or more `stage2_epochs`"
+                    fix = "to continue it give `workdir` alone, or choose another"
+                problem = f"holds a run with {', '.join(changed.values())}"
+                raise InputError(self.path, expected, fix, setting="workdir", problem=problem)
             self.compare(settings, digests or {})
             return True
         if self.path.exists() and not all(map(self._precedes_config, self.path.iterdir())):
@@ -148,26 +147,16 @@ class Workdir:
             )
         return False
 
-    def _check_epochs(self, before, settings):
-        """Returns whether the run is to have more epochs of stage 2; refuses what cannot be done."""
-        had, wanted = before["stage2_epochs"], settings["stage2_epochs"]
-        if wanted < had:
+    def _require_checkpoints(self, stage2_epochs):
+        """Refuses more epochs of a finished run without checkpoints: weights alone are not enough."""
+        if self.weights.exists() and not any(self.checkpoints.glob("aigan/ckpt-*.index")):
             raise InputError(
-                wanted,
-                f"at least {had}, as the run in {self.path} has",
-                "leave it out, or choose another `workdir`",
+                stage2_epochs,
+                "the discriminator and both optimizers' state, which only its checkpoints hold",
+                f"restore {self.checkpoints}, or train from the start in another `workdir`",
                 setting="stage2_epochs",
-                problem="is fewer epochs than before",
+                problem=f"is more than the finished run in {self.path} has",
             )
-        if wanted > had and self.weights.exists() and not any(self.checkpoints.glob("aigan/ckpt-*.index")):
-            raise InputError(
-                wanted,
-                f"{self.checkpoints}, whose discriminator and optimizers more epochs would continue",
-                "restore it, or train from the start in another `workdir`",
-                setting="stage2_epochs",
-                problem=f"is more than the {had} that the finished run in {self.path} has, but its checkpoints are gone",
-            )
-        return wanted > had
 
     def _refuse_files_as_folders(self):
         """Refuses files in the place of folders, which would end training when it first writes there."""
@@ -265,8 +254,17 @@ class Workdir:
         return epochs
 
     def data_dir(self) -> str | None:
-        """Returns the folder of TFDS data sets that the run was last given; None if there is none."""
-        return self.read_config().get("data_dir") if self.config.exists() else None
+        """Returns the folder of TFDS data sets that the run was last given; None if it was given none.
+
+        Raises:
+            InputError: config.json is damaged.
+        """
+        if not self.config.exists():
+            return None
+        data_dir = self.read_config().get("data_dir")
+        if not isinstance(data_dir, str | None):
+            raise InputError(data_dir, "a folder", _RESTORE, setting="data_dir", place=str(self.config))
+        return data_dir
 
     def read_config(self) -> dict:
         """Returns config.json. A setting that came after it has its default, which is what runs before it did.

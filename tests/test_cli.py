@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from aigan_tf.config import Config, make_config
 from aigan_tf.evaluation import compare, defences
 from aigan_tf.serving import client
 from aigan_tf.training import advgan, run
+from aigan_tf.workdir import Workdir
 
 ROOT = pathlib.Path(cli.__file__).parent.parent
 SETTINGS = {field.name for field in dataclasses.fields(Config)}
@@ -130,6 +132,44 @@ def test_flags_of_train_become_the_settings(run_command, monkeypatch):
             None, True, "none", True,
         ),
     ]  # fmt: skip
+
+
+def test_work_folder_alone_continues_its_run(run_command, monkeypatch, tmp_path):
+    calls = calls_of(monkeypatch, run, "train_and_export")
+    config = make_config(dataset="cifar10", epsilon=4 / 255)
+    Workdir(tmp_path / "c1").open(dataclasses.asdict(config), {})
+    for arguments in ((), ("--epsilon=4/255",), ("--stage2_epochs=60",)):
+        assert run_command("train", "--workdir=c1", *arguments)[0] == 0
+    assert [call[0] for call in calls] == [config, config, dataclasses.replace(config, stage2_epochs=60)]
+    for arguments in (("--epsilon=1/255", "--seed=3"), ("--stage2_epochs=3", "--noflip")):
+        names = [argument.strip("-").removeprefix("no").partition("=")[0] for argument in arguments]
+        assert_refused(*run_command("train", "--workdir=c1", *arguments), [*names, "--workdir"])
+    Workdir(tmp_path / "runs" / "digits").open(dataclasses.asdict(make_config(epsilon=0.2)), {})
+    assert_refused(*run_command("train"), ["epsilon=0.2", "0.3", "--workdir"])  # no folder was named
+
+
+@pytest.mark.parametrize(
+    ("program", "begins"),
+    [
+        ("x/train.py", "python x/train.py "),
+        ("/x/aigan_tf/__main__.py", "python -m aigan_tf train "),
+        ("/x/aigan-train", "aigan-train "),
+    ],
+)
+def test_interruption_prints_the_command_to_copy(program, begins, run_command, monkeypatch, tmp_path):
+    def interrupt(config, folder, *others, **named):
+        Workdir(folder).open(dataclasses.asdict(make_config()), {})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "train_and_export", interrupt)
+    monkeypatch.setattr(sys, "argv", [program])
+    monkeypatch.setattr(sys, "executable", "/bin/python")
+    arguments = ["--workdir=my runs/c1", "--stage2_epochs=60", "--data_dir=d", "--export_classifier"]
+    status, error = run_command("train", *arguments)
+    assert status == 130
+    _, _, command = error.strip().partition("continue with: ")
+    assert command.startswith(begins)
+    assert shlex.split(command)[-4:] == arguments
 
 
 def test_flags_of_the_other_commands_become_arguments(run_command, monkeypatch, tmp_path):

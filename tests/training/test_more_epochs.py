@@ -6,7 +6,7 @@ import signal
 
 import pytest
 from kill_and_resume import checkpoint, differences, weights
-from tiny_runs import contents, metrics_rows, tiny, train
+from tiny_runs import Stop, contents, metrics_rows, stop, tiny, train
 
 from aigan_tf.engine.callbacks import MetricsHistory
 from aigan_tf.errors import InputError, Terminated
@@ -45,13 +45,15 @@ def test_outcome_is_the_same_whenever_more_epochs_were_asked_for_and_however_oft
     train(LONGER, run_folder)
 
     early = shutil.copytree(finished[0].parent / "aigan1_saved", tmp_path / "early")
-    train(LONGER, early, extend=True)
+    monkeypatch.setattr(run, "export", stop)  # trained by then
+    with pytest.raises(Stop):
+        run.train_and_export(LONGER, early, extend=True)
     assert not differences(result_of(run_folder), result_of(early))
     assert differences(weights(early / "generator.weights.h5"), weights(finished[0] / "generator.weights.h5"))
     assert [row["stage"] for row in metrics_rows(run_folder)] == list("112222")
     assert json.loads((run_folder / "generator" / "2" / "assets" / "preset.json").read_text())["stage2_epochs"] == 4
-    train(LONGER, run_folder)
     assert {path.name for path in Workdir(run_folder).exports.iterdir()} == {"1", "2"}
+    assert run._finished_export(Workdir(run_folder), LONGER).name == "2"
 
 
 @pytest.mark.long

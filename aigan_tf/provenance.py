@@ -9,8 +9,6 @@ import subprocess
 import sys
 from importlib import metadata
 
-import tensorflow as tf
-
 
 def processor_name() -> str:
     """Returns the processor's name on Linux, its kind elsewhere."""
@@ -23,6 +21,8 @@ def processor_name() -> str:
 
 def device_name() -> str:
     """Returns the GPUs, or "CPU" and its number of cores."""
+    import tensorflow as tf  # here: a run's folder is checked before TensorFlow is there
+
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         return ", ".join(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus)

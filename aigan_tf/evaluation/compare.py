@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 from aigan_tf import provenance
+from aigan_tf.checks import check_evaluation, check_finished_run
 from aigan_tf.classifiers import accuracy, training
 from aigan_tf.config import FORMAT, Config
 from aigan_tf.data import datasets
@@ -15,7 +16,7 @@ from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.traced_graph import GraphClassifier
 from aigan_tf.errors import InputError, say
 from aigan_tf.evaluation import caveats, foolbox_attacks, tables
-from aigan_tf.evaluation.attacks import ADVGAN, ATTACKS, GENERATOR, GENERATOR_ATTACKS, build_attacks
+from aigan_tf.evaluation.attacks import ADVGAN, GENERATOR, GENERATOR_ATTACKS, build_attacks
 from aigan_tf.evaluation.comparison_page import comparison_page
 from aigan_tf.evaluation.curves import CURVE_EXAMPLES, success_curve, success_curves
 from aigan_tf.evaluation.examples import examples_of
@@ -25,7 +26,7 @@ from aigan_tf.evaluation.measure import Attack, measure_attack, measure_attacks
 from aigan_tf.evaluation.report_files import check_place, report_parts, write_report
 from aigan_tf.evaluation.transfer import transfer_classifiers
 from aigan_tf.files import user_path
-from aigan_tf.workdir import Workdir, config_of
+from aigan_tf.workdir import Workdir
 
 COMPARED_BATCH = 100  # images per batch, fewer if large, for every attack: the time per image depends on it
 MEASURED_BATCH = 500  # the same of the generator alone
@@ -79,14 +80,14 @@ def measure_workdir(
     Args:
         workdir: the folder of a finished run.
         data_dir: folder of TFDS data sets; None for TFDS's default.
-        attacks: what to measure on the same images, some of `ATTACKS`.
+        attacks: what to measure on the same images, some of `config.ATTACKS`.
         num_examples: how many test images, from the first; 0 for all; None for all, or for `COMPARED_EXAMPLES` if
             foolbox's attacks are measured too.
         transfer_to: other classifiers that the generator's images are shown to: folders of runs, model files, or
             architectures, which are trained.
         save_images: folder for the adversarial images and their manifest; new or empty.
         robust_against: foolbox's attacks under which the classifier's accuracy is measured too, untargeted.
-        custom_objects: Python files that the classifiers may execute, as in `training.refuse_unnamed_python`.
+        custom_objects: Python files that the classifiers may execute, as in `paths.refuse_unnamed_python`.
 
     Returns:
         What was measured, as in report.json, and the report's files.
@@ -94,10 +95,8 @@ def measure_workdir(
     Raises:
         InputError: the folder or its files cannot be used.
     """
-    folder = Workdir(workdir)
-    config = config_of(folder)
-    training.refuse_unnamed_python(config, folder, custom_objects)
-    _check_arguments(attacks, num_examples, transfer_to)
+    check_evaluation(attacks, num_examples, transfer_to)
+    folder, config = check_finished_run(workdir, data_dir, custom_objects)
     dataset = datasets.existing_dataset(config, data_dir, folder)
     if robust_against:
         dataset.require_labels(folder.path, "workdir")
@@ -119,24 +118,6 @@ def measure_workdir(
     say(tables.comparison_text(result))
     page = comparison_page(result, examples_of(run, chosen))
     return result, report_parts("report", result, _csv_rows(result), page)
-
-
-def _check_arguments(attacks, num_examples, transfer_to):
-    unknown = [name for name in attacks if name not in ATTACKS]
-    if unknown or not attacks:
-        raise InputError(
-            attacks,
-            f"some of {', '.join(ATTACKS)}",
-            "correct it",
-            setting="attacks",
-            problem=f"has the unknown attack {unknown[0]!r}" if unknown else "is empty",
-        )
-    if num_examples is not None and num_examples < 0:
-        raise InputError(num_examples, "0 (all) or more", "give e.g. 1000", setting="num_examples")
-    if transfer_to and GENERATOR not in attacks:
-        raise InputError(
-            transfer_to, f"{GENERATOR} among `attacks`, since its images are shown", "add it", setting="transfer_to"
-        )
 
 
 def _loaded(folder, config, dataset, attacks, num_examples):

@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from aigan_tf.classifiers.training import refuse_unnamed_python
+from aigan_tf.classifiers.paths import refuse_unnamed_python
 from aigan_tf.config import FORMAT, Config, is_built_in
 from aigan_tf.errors import InputError, say, shown_value
 from aigan_tf.evaluation import caveats, tables

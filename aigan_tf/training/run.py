@@ -10,17 +10,18 @@ from collections.abc import Callable, Iterator, Sequence
 import keras
 
 from aigan_tf.build import trained_generator
+from aigan_tf.checks import check_finished_run, check_new_run
 from aigan_tf.classifiers.accuracy import check_accuracy, labelled_by
 from aigan_tf.classifiers.architectures import fitting_architecture
+from aigan_tf.classifiers.paths import refuse_unnamed_python
 from aigan_tf.classifiers.training import (
     existing_classifier,
     hardened_classifier,
     own_classifier,
     own_trainable_classifier,
-    refuse_unnamed_python,
     trained_classifier,
 )
-from aigan_tf.config import FORMAT, Config, is_built_in, refuse_idle_settings
+from aigan_tf.config import FORMAT, Config, is_built_in
 from aigan_tf.data.batches import refuse_too_long_shifts
 from aigan_tf.data.datasets import ImageDataset, existing_dataset, load_dataset
 from aigan_tf.engine.distribution import Devices
@@ -29,8 +30,9 @@ from aigan_tf.evaluation.attacks import GENERATOR, ExportedGenerator
 from aigan_tf.evaluation.compare import measure_export
 from aigan_tf.evaluation.report_files import write_measurement
 from aigan_tf.serving.export import ServedGenerator, export_generator, latest_version
-from aigan_tf.training.generator import train_generator
-from aigan_tf.workdir import Workdir, config_of, digests_of
+from aigan_tf.terminal import keep_log
+from aigan_tf.training.generator import evaluation_attacks, train_generator
+from aigan_tf.workdir import Workdir, digests_of
 
 
 def train_and_export(
@@ -61,7 +63,8 @@ def train_and_export(
     with open_run(config, workdir, data_dir, strategy) as (folder, dataset, classifier, devices):
         if export_classifier and latest_version(folder.exports):
             _require_exported_classifier(folder, config, dataset)
-        generator = train_generator(config, dataset, classifier, folder, devices).generator
+        attacks = evaluation_attacks(config, dataset)
+        generator = train_generator(config, dataset, classifier, folder, devices, attacks=attacks).generator
         if not devices.is_chief:
             return None
         if devices.distributed:  # a copy outside the strategy, whose variables cannot be exported
@@ -127,12 +130,10 @@ def export_run(
     Raises:
         InputError: the folder does not hold a finished run, or its files cannot be used.
     """
-    folder = Workdir(workdir)
-    config = config_of(folder)
-    if export_classifier:
-        refuse_unnamed_python(config, folder, custom_objects)
+    folder, config = check_finished_run(workdir, data_dir, custom_objects, with_classifier=export_classifier)
     dataset, classifier = existing_dataset(config, data_dir, folder), None
     if export_classifier or not dataset.has_labels:
+        refuse_unnamed_python(config, folder, custom_objects)
         classifier = existing_classifier(config, dataset, folder)
         dataset = labelled_by(classifier, dataset, splits=())
     generator = trained_generator(config, dataset, folder)
@@ -176,17 +177,15 @@ def open_run(
         InputError: something the user gave cannot be used.
     """
     devices = Devices(strategy)  # first: TensorFlow forms a cluster only before it computes anything
-    folder = Workdir(workdir)
     if not devices.is_chief:
+        folder = Workdir(workdir)
         say(f"Waiting for the first process, which prepares {folder.path}.")
         with devices.synchronized():
             dataset = load_dataset(config, data_dir)
             classifier = existing_classifier(config, dataset, folder)
             yield folder, labelled_by(classifier, dataset), classifier, devices
         return
-    settings = dataclasses.asdict(config)
-    folder.check(settings)
-    refuse_idle_settings(config)
+    folder = check_new_run(config, workdir, data_dir)
     _refuse_unfit_devices(config, devices, strategy)
     dataset = load_dataset(config, data_dir)
     own = _fitting_classifier(config, dataset)
@@ -194,7 +193,8 @@ def open_run(
     # The user's own files are part of the run: if they change, it is another run.
     files = ["class_names", "classifier", "custom_objects", *(["dataset"] if dataset.is_folder else [])]
     with folder.locked():
-        continued = folder.open(settings, digests_of(config, files))
+        continued = folder.open(dataclasses.asdict(config), digests_of(config, files))
+        keep_log(folder.other_lines)
         say(f"Continuing the run in {folder.path}." if continued else f"Working in {folder.path}.")
         say(
             f"{dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} validation and "

@@ -9,11 +9,16 @@ import pytest
 import tensorflow as tf
 from tiny_runs import change_config, contents, metrics_rows, untimed
 
+from aigan_tf.config import ATTACKS
 from aigan_tf.errors import InputError
-from aigan_tf.evaluation import foolbox_attacks
+from aigan_tf.evaluation import attacks, foolbox_attacks
 from aigan_tf.evaluation.compare import evaluate_workdir
 from aigan_tf.evaluation.report_files import latest_report
 from aigan_tf.training.advgan import train_advgan
+
+
+def test_attacks_that_are_checked_by_name_are_those_that_can_be_built():
+    assert (*attacks.GENERATOR_ATTACKS, *foolbox_attacks.DESCRIPTIONS) == ATTACKS
 
 
 def test_exported_generator_is_measured_as_the_trained_one_was(finished, tmp_path, capsys):

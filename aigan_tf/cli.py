@@ -266,6 +266,28 @@ def attack(arguments: Sequence[str] | None = None) -> None:
         attack_pictures(plan, values.custom_objects or ())
 
 
+def demo(arguments: Sequence[str] | None = None) -> None:
+    """Serves a page that attacks pictures in the browser.
+
+    python -m aigan_tf demo
+
+    It offers the generators in pretrained/ and runs/. Needs Gradio, the extra
+    [demo]; works without a network.
+    """
+    with exit_status():
+        flags = Flags(demo.__doc__)
+        text = "folder of a finished run, or of an exported SavedModel"
+        flags.add(str, "generator", None, text, default_text="all in pretrained/ and runs/")
+        flags.add(str, "host", "127.0.0.1", "address to listen at; 0.0.0.0 lets other machines in")
+        flags.add(int, "port", None, "port to listen at", default_text="the first free one from 7860 on")
+        _add_custom_objects(flags)
+        _, values = flags.parse(arguments)
+        say("Loading the page.")
+        from aigan_tf.demo import serve
+
+        serve(values.generator, values.host, values.port, values.custom_objects or ())
+
+
 def runs(arguments: Sequence[str] | None = None) -> None:
     """Lists the runs of a folder, by default runs: settings, success, state.
 
@@ -282,7 +304,7 @@ def runs(arguments: Sequence[str] | None = None) -> None:
 
 
 COMMANDS = {
-    "train": train, "evaluate": evaluate, "attack": attack, "runs": runs, "advgan": advgan, "export": export,
+    "train": train, "evaluate": evaluate, "attack": attack, "demo": demo, "runs": runs, "advgan": advgan, "export": export,
     "client": client,
 }  # fmt: skip
 

@@ -27,6 +27,7 @@ FLAGS = {  # of each command
         "workdir", "data_dir", "attacks", "num_examples", "output", "transfer_to", "save_images", "custom_objects",
     },
     "attack": {"target", "generator", "label", "epsilon", "out", "custom_objects"},
+    "demo": {"generator", "host", "port", "custom_objects"},
     "runs": set(),
     "advgan": {"epochs", "data_dir", "strategy", "custom_objects"},
     "export": {"data_dir", "export_classifier", "custom_objects"},

@@ -19,6 +19,7 @@ from aigan_tf.classifiers.preprocessing import Preprocessing
 from aigan_tf.config import Config
 from aigan_tf.data import arrays, pictures
 from aigan_tf.data.batches import refuse_too_long_shifts
+from aigan_tf.data.classes import class_number
 from aigan_tf.data.datasets import MIN_SIDE, ImageDataset
 from aigan_tf.data.splits import Split, hold_out
 from aigan_tf.engine import saved_model
@@ -27,8 +28,9 @@ from aigan_tf.engine.saved_model import first_line
 from aigan_tf.errors import InputError, graph_refusal, quiet, say
 from aigan_tf.evaluation.evaluation_set import EvaluationSet
 from aigan_tf.evaluation.measure import measure_attacks
-from aigan_tf.files import read_bytes, user_path
-from aigan_tf.serving.export import ServedGenerator, export_generator, latest_version
+from aigan_tf.exported import exported_version
+from aigan_tf.files import user_path
+from aigan_tf.serving.export import ServedGenerator, export_generator
 from aigan_tf.training.generator import train_generator
 from aigan_tf.workdir import Workdir
 
@@ -65,7 +67,6 @@ class Settings(TypedDict, total=False):
 
 SETTINGS = tuple(Settings.__annotations__)
 MAX_ACCURACY_IMAGES = 2000  # images used for the accuracy check
-MAX_LISTED_CLASSES = 20  # names in an error
 
 
 class TrainedGenerator:
@@ -107,16 +108,18 @@ class TrainedGenerator:
 
         Args:
             images: `(n, height, width, channels)`, float in `[0, 1]` or uint8 in `[0, 255]`. Or one image: such an array
-                without its first axis, a PIL image, or the path of an image file.
+                without its first axis, a PIL image, or the path of an image file. An array must have the generator's
+                size; the shorter side of a picture is resized to it and its centre cropped, colours become grey if need be.
             target_classes: numbers or names, one per image or one for all; of an untargeted generator the labels.
             epsilon: L-infinity budget as a fraction of the pixel range, one per image or one for all. Only a generator
                 trained with `variable_epsilon` takes it; None is the largest, which any other always uses.
             batch_size: images per call of the network, fewer if they are large.
 
         Returns:
-            float32, shape of `images`, in `[0, 1]` and within the budget. An array; a symbolic tensor if images, classes
-            or epsilon are one, as in a `tf.function` or the `map` of a tf.data.Dataset. There the graph checks values:
-            wrong ones raise `tf.errors.InvalidArgumentError` when it runs, and all images are one call of the network.
+            float32, shape of `images` (of a picture: the generator's), in `[0, 1]` and within the budget, not rounded to
+            8 bits. An array; a symbolic tensor if images, classes or epsilon are one, as in a `tf.function` or the `map` of
+            a tf.data.Dataset. There the graph checks values: wrong ones raise `tf.errors.InvalidArgumentError` when it runs,
+            and all images are one call of the network.
 
         Raises:
             InputError: images or classes do not fit the generator, or it takes no epsilon.
@@ -279,7 +282,7 @@ def load_generator(path: str | os.PathLike) -> TrainedGenerator:
         InputError: there is none, or it cannot be loaded.
     """
     path = user_path(path)
-    version = path if (path / "saved_model.pb").exists() else latest_version(path / "generator") or latest_version(path)
+    version = exported_version(path)
     if version is None:
         raise InputError(
             path,
@@ -390,31 +393,13 @@ def _is_symbolic(value) -> bool:
 def _pixels(images, image_shape):
     """Returns float32 images, or one without a batch axis, from arrays, a PIL image or the path of an image file."""
     if isinstance(images, Image | str | os.PathLike):
-        images = _picture(images, image_shape)
+        images, _ = pictures.fitted(images, image_shape)
     pixels = arrays.as_float_images(images)
     if pixels.size and 1 < pixels.max() <= 255 and pixels.min() >= 0:
         raise InputError(
             f"images from {pixels.min():g} to {pixels.max():g}", "[0, 1], or uint8 in [0, 255]", "divide them by 255"
         )
     return pixels
-
-
-def _picture(given, image_shape):
-    """Returns uint8 `(height, width, channels)` of a PIL image or an image file, grey or in colour as the generator takes it."""
-    try:
-        is_open = isinstance(given, Image)
-        picture = pictures.upright(given.copy()) if is_open else pictures.decoded(read_bytes(user_path(given)))
-        if picture.mode[0] in "IF":  # 16 bits and more, of which PIL would cut off all but eight
-            raise ValueError(f"mode {picture.mode}")
-        channels = image_shape[-1] if image_shape else 1 if pictures.is_grey(picture) else 3
-        pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
-    except Exception as error:  # for damaged files Pillow raises half a dozen kinds
-        raise InputError(
-            f"{given} cannot be read ({first_line(error)})",
-            "the path of an 8-bit image, a PIL image or an array of images",
-            "correct it",
-        ) from error
-    return pixels.reshape(*pixels.shape[:2], channels)
 
 
 def _in_batches(signature, inputs, batch_size):
@@ -436,31 +421,15 @@ def _in_batches(signature, inputs, batch_size):
 def _class_numbers(classes, names):
     """Returns the numbers of classes that are given as numbers or names, int32 in the shape they are given in."""
     if isinstance(classes, str | bytes):
-        return np.array(_class_number(classes, names), np.int32)
+        return np.array(class_number(classes, names, "target_classes"), np.int32)
     if isinstance(classes, list | tuple):
-        return np.array([_class_number(each, names) for each in classes], np.int32)
+        return np.array([class_number(each, names, "target_classes") for each in classes], np.int32)
     given = np.asarray(classes)
     if given.ndim == 0:
-        return np.array(_class_number(given.item(), names), np.int32)
+        return np.array(class_number(given.item(), names, "target_classes"), np.int32)
     if given.ndim > 1:
         return given  # the caller refuses its shape
-    return np.array([_class_number(each, names) for each in given], np.int32)
-
-
-def _class_number(given, names):
-    given = given.decode() if isinstance(given, bytes) else given
-    if isinstance(given, str):
-        if given in names:
-            return names.index(given)
-        given = int(given) if given.isdecimal() else given
-    if not isinstance(given, int | np.integer) or abs(given) >= 2**31:
-        listed = ", ".join([*names[:MAX_LISTED_CLASSES], *(["..."] if len(names) > MAX_LISTED_CLASSES else [])])
-        expected = f"one of {listed}, or a number" if names else "a number, since the names are not known"
-        lower = {name.lower(): name for name in names}
-        near = difflib.get_close_matches(str(given).lower(), lower, 1)
-        fix = f"did you mean {lower[near[0]]!r}?" if near else "correct it"
-        raise InputError(given, expected, fix, setting="target_classes")
-    return int(given)
+    return np.array([class_number(each, names, "target_classes") for each in given], np.int32)
 
 
 def _config(epsilon, settings):

@@ -10,6 +10,8 @@ from aigan_tf.errors import InputError
 
 # Classifiers that are trained here; `classifiers.architectures` builds them and must have the same names.
 ARCHITECTURES = ("small", "a", "b", "c", "resnet20", "resnet32", "wrn34_10")
+# What evaluate.py measures; `evaluation.attacks` builds them and must have the same names.
+ATTACKS = ("aigan", "aigan_stage1", "advgan", "fgsm", "pgd", "cw")
 GROUPS = ("data", "classifier", "threat model", "objective", "stages", "networks", "training", "output")
 MAX_INT = 2**31 - 1
 FORMAT = 1  # of config.json and report.json; raised when a reader of an earlier one, or the default of a new setting, would go wrong
@@ -68,7 +70,7 @@ class Config:
     classifier: str = _setting(
         "resnet20",
         "classifier",
-        "small, A, B, C, resnet20, resnet32 or wrn34_10, trained here; or your own: a .keras or .h5 file or a SavedModel folder",
+        "small, A, B, C, resnet20, resnet32 or wrn34_10, trained here; or your own model: a .keras or .h5 file or a SavedModel folder",
     )
     classifier_epochs: int | None = _setting(
         None,

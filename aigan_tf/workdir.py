@@ -11,8 +11,6 @@ import re
 import shutil
 from collections.abc import Collection
 
-import filelock
-
 from aigan_tf.config import FORMAT, Config, is_built_in, refuse_idle_settings
 from aigan_tf.errors import InputError, shown_value
 from aigan_tf.files import read_bytes, read_csv, user_path, visible_files, write_json, writing
@@ -45,6 +43,7 @@ class Workdir:
         self.metrics = self.path / "metrics.csv"
         self.samples = self.path / "samples"
         self.report = self.path / "report.json"
+        self.other_lines = self.path / "tensorflow.log"
         self.evaluation = self.path / "evaluation"
         self.advgan = self.path / "advgan"
         self.surrogate = self.path / "surrogate"
@@ -56,6 +55,8 @@ class Workdir:
         Raises:
             InputError: another run is in it, or it cannot be written, now or while the block lasts.
         """
+        import filelock  # here: it takes long to import, and a run's folder is checked first
+
         with writing(self.path, self.path, setting="workdir"):
             lock = filelock.FileLock(self.lock)
             try:
@@ -78,6 +79,8 @@ class Workdir:
         """Whether a run is in the folder now."""
         if not self.lock.exists():
             return False
+        import filelock  # here, as above
+
         lock = filelock.FileLock(self.lock)
         try:
             lock.acquire(blocking=False)

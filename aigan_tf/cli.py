@@ -6,6 +6,7 @@ Docstrings of commands are shown by `--help` and keep within 80 columns.
 
 import dataclasses
 import difflib
+import functools
 import sys
 import textwrap
 import time
@@ -16,9 +17,8 @@ from aigan_tf.config import ATTACKS, GROUPS, PRESETS, Config, kind_of, make_conf
 from aigan_tf.errors import InputError, say, shown_value
 from aigan_tf.files import user_path
 from aigan_tf.flags import WIDTH, Flags, print_and_exit, shown_version
-from aigan_tf.terminal import exit_status
-
-RESUME_HINT = "; the same command continues from the last checkpoint"
+from aigan_tf.terminal import command_line, exit_status
+from aigan_tf.workdir import Workdir, config_of
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def train(arguments: Sequence[str] | None = None) -> None:
     python train.py --dataset=cifar10
     """
     began = time.monotonic()
-    with exit_status(RESUME_HINT):
+    with exit_status() as interruption:
         flags = Flags(train.__doc__)
         for group in GROUPS:
             for field in dataclasses.fields(Config):
@@ -60,26 +60,55 @@ def train(arguments: Sequence[str] | None = None) -> None:
                     _add_setting(flags, field)
         _add_data_dir(flags, "data")
         _add_strategy(flags, ("none", "mirrored", "multiworker"), "training")
-        flags.add(str, "workdir", None, "folder of the run; the same command continues it", "output", "runs/DATASET")
+        text = "folder of the run; alone it continues the run in it, with more `stage2_epochs` also a finished one"
+        flags.add(str, "workdir", None, text, "output", "runs/DATASET")
         _add_export_classifier(flags, "output")
         _add_time(flags, "training")
         _, values = flags.parse(arguments)
-        given = {field.name: values[field.name].value for field in dataclasses.fields(Config)}
-        config = make_config(**{name: value for name, value in given.items() if value is not None})
         _refuse_minutes_beside(values)
-        name = user_path(config.dataset).resolve().name.split(":")[0] or "dataset"
-        workdir = values.workdir or f"runs/{name}"
+        config, folder = _settings_and_folder(values)
+        interruption.hint = functools.partial(_continue_train, config, folder, values)
         if values.strategy != "multiworker":  # there the first process may be writing the folder
-            checks.check_new_run(config, workdir, values.data_dir)
+            checks.check_new_run(config, folder.path, values.data_dir, extend=True)
         from aigan_tf.training.estimate import check_run, config_within
         from aigan_tf.training.run import train_and_export
 
         if values.minutes is not None:
-            config = config_within(values.minutes, config, workdir, values.data_dir, values.strategy, began)
+            config = config_within(values.minutes, config, folder.path, values.data_dir, values.strategy, began)
+            interruption.hint = functools.partial(_continue_train, config, folder, values)
         if values.check:
-            check_run(config, workdir, values.data_dir, values.strategy)
+            check_run(config, folder.path, values.data_dir, values.strategy)
             return
-        train_and_export(config, workdir, values.data_dir, values.export_classifier, values.strategy)
+        others = values.data_dir, values.export_classifier, values.strategy
+        train_and_export(config, folder.path, *others, extend=True)
+
+
+def _settings_and_folder(values):
+    """Returns the settings and the folder of a run. If `workdir` names a run, its settings are those not given."""
+    given = {field.name: values[field.name].value for field in dataclasses.fields(Config)}
+    given = {name: value for name, value in given.items() if value is not None}
+    if values.workdir and Workdir(values.workdir).config.exists():
+        folder = Workdir(values.workdir)
+        return dataclasses.replace(config_of(folder), **given), folder
+    config = make_config(**given)
+    name = user_path(config.dataset).resolve().name.split(":")[0] or "dataset"
+    return config, Workdir(values.workdir or f"runs/{name}")
+
+
+def _continue_train(config, folder, values):
+    """Returns the end of the line that an interruption prints: the command that continues the run."""
+    if not folder.config.exists():
+        return "; nothing is saved yet"
+    arguments = [f"--workdir={folder.path}"]
+    if folder.read_config()["stage2_epochs"] != config.stage2_epochs:  # it had not begun to have more
+        arguments.append(f"--stage2_epochs={config.stage2_epochs}")
+    if values.data_dir not in (None, folder.data_dir()):
+        arguments.append(f"--data_dir={values.data_dir}")
+    if values.strategy != "none":
+        arguments.append(f"--strategy={values.strategy}")
+    if values.export_classifier:
+        arguments.append("--export_classifier")
+    return f"; continue with: {command_line('train', arguments)}"
 
 
 def evaluate(arguments: Sequence[str] | None = None) -> None:
@@ -125,7 +154,7 @@ def advgan(arguments: Sequence[str] | None = None) -> None:
     used; the others are target classes by name or number, by default all.
     Measure the result by: python evaluate.py --attacks=aigan,advgan
     """
-    with exit_status(RESUME_HINT):
+    with exit_status() as interruption:
         flags = Flags(advgan.__doc__, ("WORKDIR", "CLASS..."))
         flags.add(int, "epochs", None, "epochs per generator", default_text="as many as both stages of the run")
         _add_data_dir(flags)
@@ -136,6 +165,8 @@ def advgan(arguments: Sequence[str] | None = None) -> None:
         _require(workdir, "the folder of a run")
         trusted = values.custom_objects or ()
         checks.check_advgan_run(workdir, values.epochs, values.data_dir, trusted)
+        same = command_line("advgan", sys.argv[1:] if arguments is None else arguments)
+        interruption.hint = lambda: f"; continue with: {same}"
         from aigan_tf.training.advgan import train_advgan
 
         train_advgan(workdir, classes, values.epochs, values.data_dir, values.strategy, trusted)
@@ -233,8 +264,46 @@ def attack(arguments: Sequence[str] | None = None) -> None:
         attack_pictures(plan, values.custom_objects or ())
 
 
+def demo(arguments: Sequence[str] | None = None) -> None:
+    """Serves a page that attacks pictures in the browser.
+
+    python -m aigan_tf demo
+
+    It offers the generators in pretrained/ and runs/. Needs Gradio, the extra
+    [demo]; works without a network.
+    """
+    with exit_status():
+        flags = Flags(demo.__doc__)
+        text = "folder of a finished run, or of an exported SavedModel"
+        flags.add(str, "generator", None, text, default_text="all in pretrained/ and runs/")
+        flags.add(str, "host", "127.0.0.1", "address to listen at; 0.0.0.0 lets other machines in")
+        flags.add(int, "port", None, "port to listen at", default_text="the first free one from 7860 on")
+        _add_custom_objects(flags)
+        _, values = flags.parse(arguments)
+        say("Loading the page.")
+        from aigan_tf.demo import serve
+
+        serve(values.generator, values.host, values.port, values.custom_objects or ())
+
+
+def runs(arguments: Sequence[str] | None = None) -> None:
+    """Lists the runs of a folder, by default runs: settings, success, state.
+
+    python -m aigan_tf runs pretrained
+
+    The newest comes last. Success is that of report.json, on the test split.
+    """
+    with exit_status():
+        given, _ = Flags(runs.__doc__, ("FOLDER",)).parse(arguments)
+        (folder,) = given or ["runs"]
+        from aigan_tf.runs import table_of_runs
+
+        say(table_of_runs(folder, WIDTH))
+
+
 COMMANDS = {
-    "train": train, "evaluate": evaluate, "attack": attack, "advgan": advgan, "export": export, "client": client,
+    "train": train, "evaluate": evaluate, "attack": attack, "demo": demo, "runs": runs, "advgan": advgan, "export": export,
+    "client": client,
 }  # fmt: skip
 
 

@@ -76,7 +76,7 @@ class AttackedPicture:
 
     def answer(self, answers: np.ndarray) -> str:
         """Returns the class of the largest probability, and that in per cent."""
-        return f"{self.class_names[answers.argmax()]} {100 * answers.max():.1f} %"
+        return f"{self.class_names[answers.argmax()]} ({100 * answers.max():.1f} %)"
 
     def summary(self) -> str:
         """Returns the answers and the size of the change, in a sentence or two."""

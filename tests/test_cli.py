@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ from aigan_tf.config import FORMAT, Config, make_config
 from aigan_tf.evaluation import compare, defences
 from aigan_tf.serving import client
 from aigan_tf.training import advgan, run
+from aigan_tf.workdir import Workdir
 
 ROOT = pathlib.Path(cli.__file__).parent.parent
 SETTINGS = {field.name for field in dataclasses.fields(Config)}
@@ -25,6 +27,8 @@ FLAGS = {  # of each command
         "workdir", "data_dir", "attacks", "num_examples", "output", "transfer_to", "save_images", "custom_objects",
     },
     "attack": {"target", "generator", "label", "epsilon", "out", "custom_objects"},
+    "demo": {"generator", "host", "port", "custom_objects"},
+    "runs": set(),
     "advgan": {"epochs", "data_dir", "strategy", "custom_objects"},
     "export": {"data_dir", "export_classifier", "custom_objects"},
     "client": {"rest", "grpc", "model", "image", "target", "label", "out", "timeout"},
@@ -152,9 +156,52 @@ def test_flags_of_train_become_the_settings(run_command, monkeypatch):
     ):
         assert run_command("train", *arguments)[0] == 0
     assert calls == [
-        (make_config(dataset="cifar10", epsilon=0.05, flip=False), "w", "d", False, "mirrored"),
-        (make_config(dataset="some/folder/", seed=7, attack="untargeted", image_size=(8, 9)), "runs/folder", None, True, "none"),
+        (make_config(dataset="cifar10", epsilon=0.05, flip=False), pathlib.Path("w"), "d", False, "mirrored", True),
+        (
+            make_config(dataset="some/folder/", seed=7, attack="untargeted", image_size=(8, 9)), pathlib.Path("runs/folder"),
+            None, True, "none", True,
+        ),
     ]  # fmt: skip
+
+
+def test_work_folder_alone_continues_its_run(run_command, monkeypatch, tmp_path):
+    calls = calls_of(monkeypatch, run, "train_and_export")
+    config = make_config(dataset="cifar10", epsilon=4 / 255)
+    Workdir(tmp_path / "c1").open(dataclasses.asdict(config), {})
+    for arguments in ((), ("--epsilon=4/255",), ("--stage2_epochs=60",)):
+        assert run_command("train", "--workdir=c1", *arguments)[0] == 0
+    assert [call[0] for call in calls] == [config, config, dataclasses.replace(config, stage2_epochs=60)]
+    for arguments in (("--epsilon=1/255", "--seed=3"), ("--stage2_epochs=3", "--noflip")):
+        names = [argument.strip("-").removeprefix("no").partition("=")[0] for argument in arguments]
+        assert_refused(*run_command("train", "--workdir=c1", *arguments), [*names, "--workdir"])
+    Workdir(tmp_path / "runs" / "digits").open(dataclasses.asdict(make_config(epsilon=0.2)), {})
+    assert_refused(*run_command("train"), ["epsilon=0.2", "0.3", "--workdir"])  # no folder was named
+
+
+@pytest.mark.parametrize(
+    ("program", "begins"),
+    [
+        ("x/train.py", "python x/train.py "),
+        ("/x/aigan_tf/__main__.py", "python -m aigan_tf train "),
+        ("/x/aigan-train", "aigan-train "),
+    ],
+)
+def test_interruption_prints_the_command_to_copy(program, begins, run_command, monkeypatch, tmp_path):
+    def interrupt(config, folder, *others, **named):
+        Workdir(folder).open(dataclasses.asdict(make_config()), {})
+        raise KeyboardInterrupt
+
+    calls_of(monkeypatch, checks, "check_new_run")
+    monkeypatch.setattr(run, "train_and_export", interrupt)
+    monkeypatch.setattr(sys, "argv", [program])
+    (tmp_path / "d").mkdir()
+    monkeypatch.setattr(sys, "executable", "/bin/python")
+    arguments = ["--workdir=my runs/c1", "--stage2_epochs=60", "--data_dir=d", "--export_classifier"]
+    status, error = run_command("train", *arguments)
+    assert status == 130
+    _, _, command = error.strip().partition("continue with: ")
+    assert command.startswith(begins)
+    assert shlex.split(command)[-4:] == arguments
 
 
 def test_flags_of_the_other_commands_become_arguments(run_command, monkeypatch):

@@ -364,7 +364,7 @@ class Workdir:
             raise InputError(
                 f"{self.metrics} does not say how long training took",
                 f"a row per epoch with its seconds{' and queries' if black_box else ''}, as train.py wrote it",
-                "restore it",
+                "restore it from a copy",
             ) from error
         return sum(seconds), queries
 

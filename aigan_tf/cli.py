@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Sequence
 
 from aigan_tf import checks
+from aigan_tf.classifiers.paths import refuse_unnamed_python
 from aigan_tf.config import ATTACKS, GROUPS, PRESETS, Config, kind_of, make_config
 from aigan_tf.errors import InputError, say, shown_value
 from aigan_tf.files import user_path
@@ -78,7 +79,9 @@ def _settings_and_folder(values):
     given = {name: value for name, value in given.items() if value is not None}
     if values.workdir and Workdir(values.workdir).config.exists():
         folder = Workdir(values.workdir)
-        return dataclasses.replace(config_of(folder), **given), folder
+        saved = config_of(folder)
+        refuse_unnamed_python(saved, folder, [values.custom_objects] if values.custom_objects else [])
+        return dataclasses.replace(saved, **given), folder
     config = make_config(**given)
     name = user_path(config.dataset).resolve().name.split(":")[0] or "dataset"
     return config, Workdir(values.workdir or f"runs/{name}")
@@ -93,6 +96,8 @@ def _continue_train(config, folder, values):
         arguments.append(f"--stage2_epochs={config.stage2_epochs}")
     if values.data_dir not in (None, folder.data_dir()):
         arguments.append(f"--data_dir={values.data_dir}")
+    if config.custom_objects:  # they are executed, so they are named each time
+        arguments.append(f"--custom_objects={config.custom_objects}")
     if values.strategy != "none":
         arguments.append(f"--strategy={values.strategy}")
     if values.export_classifier:

@@ -173,6 +173,9 @@ def test_work_folder_alone_continues_its_run(run_command, monkeypatch, tmp_path)
     for arguments in (("--epsilon=1/255", "--seed=3"), ("--stage2_epochs=3", "--noflip")):
         names = [argument.strip("-").removeprefix("no").partition("=")[0] for argument in arguments]
         assert_refused(*run_command("train", "--workdir=c1", *arguments), [*names, "--workdir"])
+    own = dataclasses.replace(config, classifier="x.keras", custom_objects="layers.py")
+    Workdir(tmp_path / "own").open(dataclasses.asdict(own), {})
+    assert_refused(*run_command("train", "--workdir=own"), ["layers.py", "--custom_objects"])  # it would be executed
     Workdir(tmp_path / "runs" / "digits").open(dataclasses.asdict(make_config(epsilon=0.2)), {})
     assert_refused(*run_command("train"), ["epsilon=0.2", "0.3", "--workdir"])  # no folder was named
 

@@ -28,6 +28,7 @@ def ship(source: pathlib.Path, target: pathlib.Path, data_dir: str | None) -> No
     """Copies what a user needs, the classifier too, and adds digests, test images and the card."""
     target.mkdir(parents=True, exist_ok=True)
     config = json.loads((source / "config.json").read_text())
+    config.pop("data_dir", None)  # of this machine
     if not is_built_in(config["classifier"]):
         _bring_classifier(config, target)
     write_json(target / "config.json", config)

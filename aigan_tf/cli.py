@@ -9,6 +9,7 @@ import difflib
 import functools
 import sys
 import textwrap
+import time
 from collections.abc import Sequence
 
 from aigan_tf import checks
@@ -51,6 +52,7 @@ def train(arguments: Sequence[str] | None = None) -> None:
 
     python train.py --dataset=cifar10
     """
+    began = time.monotonic()
     with exit_status() as interruption:
         flags = Flags(train.__doc__)
         for group in GROUPS:
@@ -62,13 +64,22 @@ def train(arguments: Sequence[str] | None = None) -> None:
         text = "folder of the run; alone it continues the run in it, with more `stage2_epochs` also a finished one"
         flags.add(str, "workdir", None, text, "output", "runs/DATASET")
         _add_export_classifier(flags, "output")
+        _add_time(flags, "training")
         _, values = flags.parse(arguments)
+        _refuse_minutes_beside(values)
         config, folder = _settings_and_folder(values)
         interruption.hint = functools.partial(_continue_train, config, folder, values)
         if values.strategy != "multiworker":  # there the first process may be writing the folder
             checks.check_new_run(config, folder.path, values.data_dir, extend=True)
+        from aigan_tf.training.estimate import check_run, config_within
         from aigan_tf.training.run import train_and_export
 
+        if values.minutes is not None:
+            config = config_within(values.minutes, config, folder.path, values.data_dir, values.strategy, began)
+            interruption.hint = functools.partial(_continue_train, config, folder, values)
+        if values.check:
+            check_run(config, folder.path, values.data_dir, values.strategy)
+            return
         others = values.data_dir, values.export_classifier, values.strategy
         train_and_export(config, folder.path, *others, extend=True)
 
@@ -157,10 +168,10 @@ def advgan(arguments: Sequence[str] | None = None) -> None:
         given, values = flags.parse(arguments)
         workdir, *classes = given or [None]
         _require(workdir, "the folder of a run")
-        same = command_line("advgan", sys.argv[1:] if arguments is None else arguments)
-        interruption.hint = lambda: f"; continue with: {same}"
         trusted = values.custom_objects or ()
         checks.check_advgan_run(workdir, values.epochs, values.data_dir, trusted)
+        same = command_line("advgan", sys.argv[1:] if arguments is None else arguments)
+        interruption.hint = lambda: f"; continue with: {same}"
         from aigan_tf.training.advgan import train_advgan
 
         train_advgan(workdir, classes, values.epochs, values.data_dir, values.strategy, trusted)
@@ -258,6 +269,28 @@ def attack(arguments: Sequence[str] | None = None) -> None:
         attack_pictures(plan, values.custom_objects or ())
 
 
+def demo(arguments: Sequence[str] | None = None) -> None:
+    """Serves a page that attacks pictures in the browser.
+
+    python -m aigan_tf demo
+
+    It offers the generators in pretrained/ and runs/. Needs Gradio, the extra
+    [demo]; works without a network.
+    """
+    with exit_status():
+        flags = Flags(demo.__doc__)
+        text = "folder of a finished run, or of an exported SavedModel"
+        flags.add(str, "generator", None, text, default_text="all in pretrained/ and runs/")
+        flags.add(str, "host", "127.0.0.1", "address to listen at; 0.0.0.0 lets other machines in")
+        flags.add(int, "port", None, "port to listen at", default_text="the first free one from 7860 on")
+        _add_custom_objects(flags)
+        _, values = flags.parse(arguments)
+        say("Loading the page.")
+        from aigan_tf.demo import serve
+
+        serve(values.generator, values.host, values.port, values.custom_objects or ())
+
+
 def runs(arguments: Sequence[str] | None = None) -> None:
     """Lists the runs of a folder, by default runs: settings, success, state.
 
@@ -274,8 +307,8 @@ def runs(arguments: Sequence[str] | None = None) -> None:
 
 
 COMMANDS = {
-    "train": train, "evaluate": evaluate, "attack": attack, "advgan": advgan, "export": export, "client": client,
-    "runs": runs,
+    "train": train, "evaluate": evaluate, "attack": attack, "demo": demo, "runs": runs, "advgan": advgan, "export": export,
+    "client": client,
 }  # fmt: skip
 
 
@@ -335,6 +368,27 @@ def _add_strategy(flags, choices, group=""):
 def _add_export_classifier(flags, group=""):
     text = "include the classifier in the SavedModel, for the signature classify"
     flags.add(bool, "export_classifier", False, text, group)
+
+
+def _add_time(flags, group):
+    text = (
+        "do all that precedes training and a few steps of it, print how long a run will take, and stop; writes nothing"
+    )
+    flags.add(bool, "check", False, text, group)
+    text = (
+        "choose the epochs of a new run, in the proportion of the defaults, so that the whole command ends within so many "
+        "minutes: the classifier's training, the generator's and the evaluation"
+    )
+    flags.add(float, "minutes", None, text, group, "no limit: the epochs are as set")
+
+
+def _refuse_minutes_beside(values):
+    for name in ("stage1_epochs", "stage2_epochs"):
+        if values.minutes is not None and values[name].value is not None:
+            raise InputError(
+                values.minutes, f"no `{name}` beside it, since it chooses the epochs", "leave one of them out",
+                setting="minutes",
+            )  # fmt: skip
 
 
 def _add_custom_objects(flags, group=""):

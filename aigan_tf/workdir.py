@@ -281,7 +281,7 @@ class Workdir:
             raise InputError(
                 self.path,
                 "the folder of a finished run",
-                "train first",
+                "correct the path, or train first",
                 setting="workdir",
                 problem="has no config.json",
             ) from error
@@ -394,7 +394,9 @@ def digest_of(path: pathlib.Path) -> str:
             with open(file, "rb") as opened:
                 digest.update(hashlib.file_digest(opened, "sha256").digest())
         except OSError as error:
-            raise InputError(f"{file} cannot be read ({error.strerror})", "a readable file", "change that") from error
+            raise InputError(
+                f"{file} cannot be read ({error.strerror})", "a readable file", "change its permissions"
+            ) from error
     return digest.hexdigest()
 
 

@@ -22,15 +22,16 @@ from aigan_tf.workdir import Workdir
 ROOT = pathlib.Path(cli.__file__).parent.parent
 SETTINGS = {field.name for field in dataclasses.fields(Config)}
 FLAGS = {  # of each command
-    "train": SETTINGS | {"workdir", "data_dir", "strategy", "export_classifier"},
+    "train": SETTINGS | {"workdir", "data_dir", "strategy", "export_classifier", "check", "minutes"},
     "evaluate": {
         "workdir", "data_dir", "attacks", "num_examples", "output", "transfer_to", "save_images", "custom_objects",
     },
     "attack": {"target", "generator", "label", "epsilon", "out", "custom_objects"},
+    "demo": {"generator", "host", "port", "custom_objects"},
+    "runs": set(),
     "advgan": {"epochs", "data_dir", "strategy", "custom_objects"},
     "export": {"data_dir", "export_classifier", "custom_objects"},
     "client": {"rest", "grpc", "model", "image", "target", "label", "out", "timeout"},
-    "runs": set(),
 }  # fmt: skip
 
 
@@ -196,6 +197,7 @@ def test_interruption_prints_the_command_to_copy(program, begins, run_command, m
     calls_of(monkeypatch, checks, "check_new_run")
     monkeypatch.setattr(run, "train_and_export", interrupt)
     monkeypatch.setattr(sys, "argv", [program])
+    (tmp_path / "d").mkdir()
     monkeypatch.setattr(sys, "executable", "/bin/python")
     arguments = ["--workdir=my runs/c1", "--stage2_epochs=60", "--data_dir=d", "--export_classifier"]
     status, error = run_command("train", *arguments)

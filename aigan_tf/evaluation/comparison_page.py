@@ -82,7 +82,9 @@ def comparison_page(result: Mapping, examples: Sequence[Example] = ()) -> str:
 
 def _attack_table(attacks):
     over = {(name, "Linf") for name, row in attacks.items() if tables.exceeds_epsilon(row)}
-    rows, best = tables.comparison_rows(attacks), tables.best_cells(attacks)
+    clean = {row.get("clean_accuracy") for row in attacks.values()}  # of one classifier: above the table
+    columns = [column for column in tables.COLUMNS if column.title != "clean" or len(clean) > 1]
+    rows, best = tables.comparison_rows(attacks, columns), tables.best_cells(attacks)
     notes = ["★ the best of its column, among the attacks that stay within epsilon and succeed."] if best else []
     notes += ["⚠ beyond epsilon."] if over else []
     return html_page.table(rows, best, over) + html_page.paragraphs([" ".join(notes)] if notes else [])
@@ -197,7 +199,7 @@ def defence_page(result: Mapping, warnings: Sequence[str], pages: Mapping[str, s
     }
     strongest = max(runs, key=lambda run: runs[run]["robust_accuracy"]["pgd"])
     sentence = (
-        f"Of {len(runs)} classifiers that of {pathlib.PurePath(strongest).name} keeps most of its answers under PGD-{PGD_STEPS}: "
+        f"Of {len(runs)} classifiers, {pathlib.PurePath(strongest).name} keeps the highest accuracy under PGD-{PGD_STEPS}: "
         f"{100 * runs[strongest]['robust_accuracy']['pgd']:.1f}{_GAP}% of {first['num_examples']:,} images."
     )
     facts = {

@@ -160,7 +160,7 @@ def success_by_target(rates: Mapping[str, Mapping[str, float | None]], heading: 
     """
     names = list(next(iter(rates.values())))
     few = len(names) <= NAMED_CLASSES
-    figure = Figure(figsize=(max(6.0, 0.9 * len(names)) if few else 8.0, 3.4), layout="constrained")
+    figure = Figure(figsize=(max(6.0, 0.9 * len(names)) if few else 4.2, 3.4), layout="constrained")
     axis = figure.subplots()
     width = 0.8 / len(rates)
     for offset, (attack, by_class) in enumerate(rates.items()):
@@ -172,12 +172,13 @@ def success_by_target(rates: Mapping[str, Mapping[str, float | None]], heading: 
             axis.plot(np.arange(1, len(tried) + 1), tried, marker=".", label=attack)
     if few:
         axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    axis.set_xlabel("target class" if few else "target classes, for each attack from the hardest to the easiest")
+    axis.set_xlabel("target class" if few else "target classes, from the hardest to the easiest")
     axis.set_ylim(0, 100)
     axis.set_ylabel("targeted success, %")
-    axis.set_title(heading, fontsize=11)
+    if heading:
+        axis.set_title(heading, fontsize=11)
     axis.grid(axis="y", alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=4 if few else 2, frameon=False, fontsize=9)
     return _file(figure, "svg")
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from aigan_tf.data import pictures
 from aigan_tf.errors import InputError, say
-from aigan_tf.files import read_bytes, user_path, write_bytes
+from aigan_tf.files import user_path, write_bytes
 from aigan_tf.serving.connections import NoAnswerError, Server
 
 
@@ -30,18 +30,18 @@ def attack_file(
     if path.suffix.lower() != ".png":
         fix = f"give e.g. {path.stem or 'adversarial'}.png"
         raise InputError(out, "a name that ends in .png, as the answer is a PNG file", fix, setting="out")
-    picture = read_image(image)
+    picture, _ = pictures.fitted(image, None)
     adversarial = attack_image(server, picture, target, class_input)
     write_bytes(path, adversarial)
     say(f"{out}: {describe_change(picture, adversarial)}.")
 
 
-def attack_image(server: Server, image: Image.Image, target: str, class_input: str = "target_class") -> bytes:
+def attack_image(server: Server, image: np.ndarray, target: str, class_input: str = "target_class") -> bytes:
     """Returns the adversarial image, a PNG file, that a served generator makes of a picture.
 
     Args:
         server: where the generator is served.
-        image: grey or RGB, of the size the generator was trained for.
+        image: uint8 `(height, width, channels)`, of the size the generator was trained for.
         target: name or number of the class to reach (or to leave, if the generator is untargeted).
         class_input: "target_class", or "label" if the generator is untargeted.
 
@@ -49,8 +49,8 @@ def attack_image(server: Server, image: Image.Image, target: str, class_input: s
         InputError: the server does not answer, serves another model or refuses the request, or its answer is not a picture
             of the same size.
     """
-    file = io.BytesIO()
-    image.save(file, "PNG")
+    file, sent = io.BytesIO(), _as_picture(image)
+    sent.save(file, "PNG")
     try:
         # Asked even for a number: only the model knows which of its classes are named by digits.
         number = _only_output(server, int, "class_number", {"class_name": [target]})
@@ -62,48 +62,31 @@ def attack_image(server: Server, image: Image.Image, target: str, class_input: s
     try:
         Image.open(io.BytesIO(answer), formats=("PNG",)).verify()  # checksums and the end, which load() does not need
         made = Image.open(io.BytesIO(answer))
-        if made.size == image.size:  # else it may be huge
+        if made.size == sent.size:  # else it may be huge
             made.load()
     except Exception as error:  # for damaged files Pillow raises half a dozen kinds
         raise server.unusable("no picture") from error
-    if made.size != image.size or made.mode not in ("L", "RGB"):
+    if made.size != sent.size or made.mode not in ("L", "RGB"):
         raise server.unusable(f"a picture of {made.width} x {made.height}, {made.mode}")
     return answer
 
 
-def describe_change(image: Image.Image, adversarial: bytes) -> str:
+def describe_change(image: np.ndarray, adversarial: bytes) -> str:
     """Returns the size, the largest change and its L2 norm as a phrase.
 
     Args:
         image: what `attack_image` was given.
         adversarial: what it returned.
     """
-    made = Image.open(io.BytesIO(adversarial))
-    change = np.asarray(made, np.int32) - np.asarray(image.convert(made.mode), np.int32)
-    about = "about " if made.mode == "L" and image.mode == "RGB" else ""  # the server makes its own grey of colours
+    made, sent = Image.open(io.BytesIO(adversarial)), _as_picture(image)
+    change = np.asarray(made, np.int32) - np.asarray(sent.convert(made.mode), np.int32)
+    about = "about " if made.mode == "L" and sent.mode == "RGB" else ""  # the server makes its own grey of colours
     largest, norm = np.abs(change).max(), math.sqrt(np.square(change).sum()) / 255
     return f"{made.width} x {made.height} pixels, largest change {about}{largest}/255, L2 {about}{norm:.2f}"
 
 
-def read_image(path: str | os.PathLike) -> Image.Image:
-    """Returns the picture in an image file, grey or RGB, upright, without transparency.
-
-    Raises:
-        InputError: it cannot be read, or has more than 8 bits per channel.
-    """
-    try:
-        content = read_bytes(user_path(path))
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror})"
-        raise InputError(path, "an image file", "correct the path", setting="image", problem=problem) from error
-    try:
-        picture = pictures.decoded(content)
-        if picture.mode[0] in "IF":
-            raise ValueError(f"mode {picture.mode}")
-        return picture.convert("L" if pictures.is_grey(picture) else "RGB")
-    except Exception as error:
-        fix = "save it as PNG again"
-        raise InputError(path, "a whole image file of 8 bits per channel", fix, setting="image") from error
+def _as_picture(image):
+    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 
 def _only_output(server, kind, signature, inputs):

@@ -90,6 +90,21 @@ def train_and_export(
         return result
 
 
+def _next_commands(folder, config, dataset):
+    """Returns what a user does next with a finished run."""
+    path = str(folder.path)
+    target = f" --target={shlex.quote(dataset.class_names[-1])}" if config.targeted else ""
+    more = [f"--custom_objects={config.custom_objects}"] if config.custom_objects else []
+    attacks = GENERATOR if config.black_box else f"{GENERATOR},fgsm,pgd"  # others need the classifier's gradient
+    compare = shlex.join([f"--workdir={path}", f"--attacks={attacks}", *more])
+    return (
+        "Next:\n"
+        f"  python -m aigan_tf attack photo.png {shlex.quote(f'--generator={path}')}{target}\n"
+        f"  python -m aigan_tf evaluate {compare}\n"
+        f"  serve {folder.exports} with TensorFlow Serving: docs/serving.md"
+    )
+
+
 def _finished_export(folder, config):
     """Returns the newest export, or None if there is none or it precedes an extension of the run."""
     newest = latest_version(folder.exports)
@@ -99,21 +114,6 @@ def _finished_export(folder, config):
             return newest if preset["stage2_epochs"] == config.stage2_epochs else None
         return None
     return newest
-
-
-def _next_commands(folder, config, dataset):
-    """Returns what a user does next with a finished run."""
-    path = str(folder.path)
-    target = f" --target={shlex.quote(dataset.class_names[-1])}" if config.targeted else ""
-    more = [f"--custom_objects={','.join(config.custom_objects)}"] if config.custom_objects else []
-    attacks = GENERATOR if config.black_box else f"{GENERATOR},fgsm,pgd"  # others need the classifier's gradient
-    compare = shlex.join([f"--workdir={path}", f"--attacks={attacks}", *more])
-    return (
-        "Next:\n"
-        f"  python -m aigan_tf attack photo.png {shlex.quote(f'--generator={path}')}{target}\n"
-        f"  python -m aigan_tf evaluate {compare}\n"
-        f"  serve {folder.exports} with TensorFlow Serving: docs/serving.md"
-    )
 
 
 def _require_exported_classifier(folder, config, dataset):
@@ -200,10 +200,7 @@ def open_run(
             yield folder, labelled_by(classifier, dataset), classifier, devices
         return
     folder = check_new_run(config, workdir, data_dir, extend)
-    _refuse_unfit_devices(config, devices, strategy)
-    dataset = load_dataset(config, data_dir or folder.data_dir())
-    own = _fitting_classifier(config, dataset)
-    dataset = dataset if own is None else labelled_by(own, dataset)
+    dataset, own = load_inputs(config, data_dir or folder.data_dir(), devices, strategy)
     # The user's own files are part of the run: if they change, it is another run.
     files = ["class_names", "classifier", "custom_objects", *(["dataset"] if dataset.is_folder else [])]
     with folder.locked():
@@ -213,10 +210,7 @@ def open_run(
         say(f"Continuing the run in {folder.path}." if continued else f"Working in {folder.path}.")
         if folder.restarts() != restarts:
             say(f"It now has {config.epochs} epochs; what it has exported stays in use until they are over.")
-        say(
-            f"{dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} validation and "
-            f"{len(dataset.test)} test images of {' x '.join(map(str, dataset.image_shape))}, {dataset.num_classes} classes."
-        )
+        say(describe(dataset))
         classifier = own
         if own is None or config.defense:
             train = trained_classifier if own is None else hardened_classifier
@@ -226,6 +220,28 @@ def open_run(
             say(f"The generator is trained on {devices.replicas} devices ({strategy}).")
         with devices.synchronized():
             yield folder, dataset, classifier, devices
+
+
+def load_inputs(
+    config: Config, data_dir: str | None, devices: Devices, strategy: str
+) -> tuple[ImageDataset, Callable | None]:
+    """Returns the data set, and the user's own classifier if there is one, after checking that all settings fit them.
+
+    Raises:
+        InputError: something does not fit.
+    """
+    _refuse_unfit_devices(config, devices, strategy)
+    dataset = load_dataset(config, data_dir)
+    own = _fitting_classifier(config, dataset)
+    return dataset if own is None else labelled_by(own, dataset), own
+
+
+def describe(dataset: ImageDataset) -> str:
+    """Returns a data set's numbers of images and classes as a sentence."""
+    return (
+        f"{dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} validation and "
+        f"{len(dataset.test)} test images of {' x '.join(map(str, dataset.image_shape))}, {dataset.num_classes} classes."
+    )
 
 
 def _refuse_unfit_devices(config, devices, strategy):

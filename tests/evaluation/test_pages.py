@@ -18,7 +18,7 @@ from aigan_tf.evaluation.tables import best_cells
 COMPARISON = json.loads((pathlib.Path(__file__).parents[2] / "docs/results/cifar10/evaluation/report.json").read_text())
 COMPARISON |= {"generator_training_device": None, "command": "python evaluate.py", "date": "2026-11-29T14:30:05"}
 NAMES = ["猫", "🐈", "Pneumonoultramicroscopicsilicovolcanoconiosis", "<b>&amp;</b> $x$", "العربية"]
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "br", "wbr"}
 
 
 class Page(html.parser.HTMLParser):

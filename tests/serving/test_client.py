@@ -85,7 +85,7 @@ def test_the_grpc_form_does_not_import_tensorflow(grpc, tmp_path):
 def test_the_client_passes_a_refusal_on_in_one_line(side, target, words, rest, grpc):
     for server in (RestServer(rest), GrpcServer(grpc)):
         with pytest.raises(InputError) as caught:
-            client.attack_image(server, Image.new("RGB", (13, side)), target)
+            client.attack_image(server, np.zeros((side, 13, 3), np.uint8), target)
         assert caught.value.setting == server.setting
         assert "\n" not in str(caught.value)
         assert all(word in str(caught.value) for word in words), caught.value
@@ -103,14 +103,14 @@ def test_a_wrong_argument_is_refused_before_asking(setting, value, run, tmp_path
     given = ["--target=dog", f"--{setting}={value}"] + ([] if setting in ("rest", "grpc") else ["--rest=localhost:9"])
     status, line = run(*given)
     assert status == 2
-    assert line.startswith(f"error: --{setting}={value}")
+    assert line.startswith(f"error: --{setting}={value}" if setting != "image" else f"error: {value}")
     assert not (tmp_path / "adv.png").exists()
 
 
 def refusal(server):
     """The problem of a request for an adversarial image."""
     with pytest.raises(InputError) as caught:
-        client.attack_image(server, Image.open(io.BytesIO(files(1)[0])), "dog")
+        client.attack_image(server, pictures(1)[0], "dog")
     assert (caught.value.setting, caught.value.received) == (server.setting, server.address)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 900
@@ -240,7 +240,7 @@ def asked(protocol, number, picture):
         server = GrpcServer("localhost:1")
         call = lambda request, timeout: answers.pop(0) if answers else b""  # noqa: E731
         server.channel = types.SimpleNamespace(unary_unary=lambda method: call)
-    return client.attack_image(server, Image.new("RGB", (13, 9)), "dog")
+    return client.attack_image(server, pictures(1)[0], "dog")
 
 
 NUMBER = {"rest": json_of(1), "grpc": tensor(dtype=messages.DT_INT32, int_val=1)}

@@ -92,6 +92,8 @@ def _settings_and_folder(values):
         folder = Workdir(values.workdir)
         saved = config_of(folder)
         refuse_unnamed_python(saved, folder, [values.custom_objects] if values.custom_objects else [])
+        if saved.custom_objects:
+            given["custom_objects"] = saved.custom_objects  # the same file, perhaps by another path
         return dataclasses.replace(saved, **given), folder
     config = make_config(**given)
     name = user_path(config.dataset).resolve().name.split(":")[0] or "dataset"

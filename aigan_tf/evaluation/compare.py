@@ -6,6 +6,7 @@ import datetime
 import os
 from collections.abc import Callable, Mapping, Sequence
 
+import aigan_tf
 from aigan_tf import provenance
 from aigan_tf.checks import check_evaluation, check_finished_run
 from aigan_tf.classifiers import accuracy, training
@@ -197,7 +198,7 @@ def _record(run, attacks, batch_size):
         "device": provenance.device_name(),
         "processor": provenance.processor_name(),
         "batch_size": images_per_call(run.dataset.image_shape, batch_size),
-        "versions": provenance.package_versions("aigan_tf", "foolbox"),
+        "versions": {"aigan_tf": aigan_tf.__version__, **provenance.package_versions("foolbox")},
         "commit": provenance.commit(),
         "settings": {name: attack.description for name, attack in attacks.items()},
         "generator_training_seconds": seconds,

@@ -93,13 +93,14 @@ def train_and_export(
 def _next_commands(folder, config, dataset):
     """Returns what a user does next with a finished run."""
     path = str(folder.path)
-    target = f" --target={shlex.quote(dataset.class_names[-1])}" if config.targeted else ""
+    target = [f"--target={dataset.class_names[-1]}"] if config.targeted else []
     more = [f"--custom_objects={config.custom_objects}"] if config.custom_objects else []
     attacks = GENERATOR if config.black_box else f"{GENERATOR},fgsm,pgd"  # others need the classifier's gradient
+    attack = shlex.join(["photo.png", f"--generator={path}", *target, *more])
     compare = shlex.join([f"--workdir={path}", f"--attacks={attacks}", *more])
     return (
         "Next:\n"
-        f"  python -m aigan_tf attack photo.png {shlex.quote(f'--generator={path}')}{target}\n"
+        f"  python -m aigan_tf attack {attack}\n"
         f"  python -m aigan_tf evaluate {compare}\n"
         f"  serve {folder.exports} with TensorFlow Serving: docs/serving.md"
     )

@@ -14,7 +14,7 @@ from aigan_tf.workdir import Workdir, config_of
 
 
 def check_new_run(config: Config, workdir: str | os.PathLike, data_dir: str | None, extend: bool = False) -> Workdir:
-    """Returns the folder of a run that is begun or continued; writes nothing.
+    """Returns the folder of a run that is begun, or continued with the same settings; writes nothing.
 
     Args:
         config, workdir, data_dir, extend: as in `train_and_export`.

@@ -16,8 +16,8 @@ from aigan_tf import checks
 from aigan_tf.config import ATTACKS, GROUPS, PRESETS, Config, kind_of, make_config
 from aigan_tf.errors import InputError, say, shown_value
 from aigan_tf.files import user_path
-from aigan_tf.flags import WIDTH, Flags, command_line, print_and_exit, shown_version
-from aigan_tf.terminal import exit_status
+from aigan_tf.flags import WIDTH, Flags, print_and_exit, shown_version
+from aigan_tf.terminal import command_line, exit_status
 from aigan_tf.workdir import Workdir, config_of
 
 
@@ -89,12 +89,10 @@ def _settings_and_folder(values):
     given = {name: value for name, value in given.items() if value is not None}
     if values.workdir and Workdir(values.workdir).config.exists():
         folder = Workdir(values.workdir)
-        config = dataclasses.replace(config_of(folder), **given)
-    else:
-        config = make_config(**given)
-        name = user_path(config.dataset).resolve().name.split(":")[0] or "dataset"
-        folder = Workdir(values.workdir or f"runs/{name}")
-    return config, folder
+        return dataclasses.replace(config_of(folder), **given), folder
+    config = make_config(**given)
+    name = user_path(config.dataset).resolve().name.split(":")[0] or "dataset"
+    return config, Workdir(values.workdir or f"runs/{name}")
 
 
 def _continue_train(config, folder, values):
@@ -104,7 +102,7 @@ def _continue_train(config, folder, values):
     arguments = [f"--workdir={folder.path}"]
     if folder.read_config()["stage2_epochs"] != config.stage2_epochs:  # it had not begun to have more
         arguments.append(f"--stage2_epochs={config.stage2_epochs}")
-    if values.data_dir != folder.data_dir() and values.data_dir:
+    if values.data_dir not in (None, folder.data_dir()):
         arguments.append(f"--data_dir={values.data_dir}")
     if values.strategy != "none":
         arguments.append(f"--strategy={values.strategy}")

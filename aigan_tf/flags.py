@@ -4,9 +4,7 @@ import contextlib
 import difflib
 import inspect
 import os
-import pathlib
 import re
-import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -244,15 +242,3 @@ def print_and_exit(text: str) -> None:
     # `--help | head`: Python would report at exit that it could not write.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0)
-
-
-def command_line(name: str, arguments: Sequence[str]) -> str:
-    """Returns a command for the shell, by the program that was called: train.py, aigan-train or python -m aigan_tf train."""
-    python, program = pathlib.PurePath(sys.executable or "python").name, pathlib.PurePath(sys.argv[0])
-    if program.name == "__main__.py":
-        called = [python, "-m", "aigan_tf", name]
-    elif program.suffix == ".py":
-        called = [python, str(program)]
-    else:
-        called = [program.name]
-    return shlex.join([*called, *arguments])

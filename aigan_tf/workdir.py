@@ -79,7 +79,7 @@ class Workdir:
         """Whether a run is in the folder now."""
         if not self.lock.exists():
             return False
-        import filelock
+        import filelock  # here, as above
 
         lock = filelock.FileLock(self.lock)
         try:

@@ -191,6 +191,7 @@ def test_interruption_prints_the_command_to_copy(program, begins, run_command, m
         Workdir(folder).open(dataclasses.asdict(make_config()), {})
         raise KeyboardInterrupt
 
+    calls_of(monkeypatch, checks, "check_new_run")
     monkeypatch.setattr(run, "train_and_export", interrupt)
     monkeypatch.setattr(sys, "argv", [program])
     (tmp_path / "d").mkdir()

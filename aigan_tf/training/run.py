@@ -28,7 +28,7 @@ from aigan_tf.data.datasets import ImageDataset, existing_dataset, load_dataset
 from aigan_tf.engine.distribution import Devices
 from aigan_tf.errors import InputError, say
 from aigan_tf.evaluation.attacks import GENERATOR, ExportedGenerator
-from aigan_tf.evaluation.compare import measure_export
+from aigan_tf.evaluation.export_report import measure_export
 from aigan_tf.evaluation.report_files import write_measurement
 from aigan_tf.files import read_bytes
 from aigan_tf.serving.export import ServedGenerator, export_generator, latest_version

@@ -74,8 +74,8 @@ class Estimate:
         details = {
             "stage 1": f"at most {_epochs(stage1)} {step[1]}",
             "stage 2": f"{_epochs(stage2)} {step[2]}",
-            "epoch ends": f"validation and a checkpoint, {_short(generator.epoch_end_seconds)} each",
-            "evaluation": f"export, and {generator.attacks:,} attacks on the test split",
+            "validation": f"validation and a checkpoint, {_short(generator.epoch_end_seconds)} each",
+            "test": f"export, and {generator.attacks:,} attacks on the test split",
         }
         rows += [(name, seconds, details[name]) for name, seconds in parts.items()]
         rows.append(("the rest", self.preparation + self.start, "loading, checks, tracing"))

@@ -14,11 +14,13 @@ import tensorflow as tf
 from PIL.Image import Image
 
 from aigan_tf.classifiers.accuracy import check_accuracy, predictions
+from aigan_tf.classifiers.calling import inputs_of
 from aigan_tf.classifiers.loading import as_classifier
 from aigan_tf.classifiers.preprocessing import Preprocessing
 from aigan_tf.config import Config
-from aigan_tf.data import arrays, pictures
+from aigan_tf.data import arrays, next_steps, pictures
 from aigan_tf.data.batches import refuse_too_long_shifts
+from aigan_tf.data.classes import class_number
 from aigan_tf.data.datasets import MIN_SIDE, ImageDataset
 from aigan_tf.data.splits import Split, hold_out
 from aigan_tf.engine import saved_model
@@ -27,8 +29,9 @@ from aigan_tf.engine.saved_model import first_line
 from aigan_tf.errors import InputError, graph_refusal, quiet, say
 from aigan_tf.evaluation.evaluation_set import EvaluationSet
 from aigan_tf.evaluation.measure import measure_attacks
-from aigan_tf.files import read_bytes, user_path
-from aigan_tf.serving.export import ServedGenerator, export_generator, latest_version
+from aigan_tf.exported import exported_version
+from aigan_tf.files import user_path
+from aigan_tf.serving.export import ServedGenerator, export_generator
 from aigan_tf.training.generator import train_generator
 from aigan_tf.workdir import Workdir
 
@@ -65,7 +68,6 @@ class Settings(TypedDict, total=False):
 
 SETTINGS = tuple(Settings.__annotations__)
 MAX_ACCURACY_IMAGES = 2000  # images used for the accuracy check
-MAX_LISTED_CLASSES = 20  # names in an error
 
 
 class TrainedGenerator:
@@ -107,16 +109,18 @@ class TrainedGenerator:
 
         Args:
             images: `(n, height, width, channels)`, float in `[0, 1]` or uint8 in `[0, 255]`. Or one image: such an array
-                without its first axis, a PIL image, or the path of an image file.
+                without its first axis, a PIL image, or the path of an image file. An array must have the generator's
+                size; the shorter side of a picture is resized to it and its centre cropped, colours become grey if need be.
             target_classes: numbers or names, one per image or one for all; of an untargeted generator the labels.
             epsilon: L-infinity budget as a fraction of the pixel range, one per image or one for all. Only a generator
                 trained with `variable_epsilon` takes it; None is the largest, which any other always uses.
             batch_size: images per call of the network, fewer if they are large.
 
         Returns:
-            float32, shape of `images`, in `[0, 1]` and within the budget. An array; a symbolic tensor if images, classes
-            or epsilon are one, as in a `tf.function` or the `map` of a tf.data.Dataset. There the graph checks values:
-            wrong ones raise `tf.errors.InvalidArgumentError` when it runs, and all images are one call of the network.
+            float32, shape of `images` (of a picture: the generator's), in `[0, 1]` and within the budget, not rounded to
+            8 bits. An array; a symbolic tensor if images, classes or epsilon are one, as in a `tf.function` or the `map` of
+            a tf.data.Dataset. There the graph checks values: wrong ones raise `tf.errors.InvalidArgumentError` when it runs,
+            and all images are one call of the network.
 
         Raises:
             InputError: images or classes do not fit the generator, or it takes no epsilon.
@@ -134,6 +138,8 @@ class TrainedGenerator:
         if any(map(_is_symbolic, (images, target_classes, epsilon))):
             return self._in_graph(signature, images, target_classes, epsilon)
         images = _pixels(images, self.image_shape)
+        if self.image_shape and images.shape[-3:] != self.image_shape:
+            _refuse_shape(images.shape, self.image_shape)
         if images.ndim == 3:
             return self(images[np.newaxis], target_classes, epsilon, batch_size)[0]
         targets = _class_numbers(target_classes, list(self.class_names or ()))
@@ -143,7 +149,7 @@ class TrainedGenerator:
             raise InputError(
                 f"array of shape {targets.shape}",
                 f"one class, or one for each of {len(images)} images",
-                "give as many",
+                "give targets.argmax(-1)" if targets.ndim == 2 else f"give one, or {len(images)}",
                 setting="target_classes",
             )
         inputs = {"images": images, self.class_input: targets}
@@ -243,7 +249,7 @@ def fit_generator(
     _require_callable(classifier)
     _require_callbacks(callbacks)
     images, labels = arrays.as_uint8_images_and_labels(images_or_dataset, labels)
-    _require_trainable_shape(images.shape)
+    _require_trainable_shape(images.shape, classifier)
     refuse_too_long_shifts(config, images.shape[1:])
     attacked, names = _named_classifier(
         classifier, class_names, images[:16].astype(np.float32) / 255, preprocessing, classifier_output
@@ -279,14 +285,14 @@ def load_generator(path: str | os.PathLike) -> TrainedGenerator:
         InputError: there is none, or it cannot be loaded.
     """
     path = user_path(path)
-    version = path if (path / "saved_model.pb").exists() else latest_version(path / "generator") or latest_version(path)
+    version = exported_version(path)
     if version is None:
         raise InputError(
             path,
             "the folder of a run, or of a SavedModel",
             "correct the path",
             setting="path",
-            problem="holds no generator",
+            problem="holds no generator" if path.is_dir() else "is not a folder",
         )
     Workdir(path).verify(version)
     try:
@@ -365,14 +371,24 @@ def evaluate(
         InputError: the classifier, the images or an attack cannot be used.
     """
     if not isinstance(attacks, Mapping):
+        if callable(attacks) and not isinstance(attacks, TrainedGenerator):
+            fix = "give the generator first, then the classifier"
+            raise InputError(
+                type(attacks).__name__,
+                "a generator, the folder of one, or a dict of attacks",
+                fix if isinstance(attacks, keras.Model) else 'name your own attack: {"mine": attack}',
+                setting="attacks",
+            )
         generator = _generator(attacks)
         attacks, targeted = {"aigan": generator}, generator.targeted
     attacks = {name: _at_budget(name, given, epsilon, targeted) for name, given in attacks.items()}
     preprocessing = _preprocessing(input_range, input_mean, input_std, input_channels)
     _require_callable(classifier)
     images = arrays.as_float_images(images)
+    if images.ndim != 4:
+        _refuse_shape(images.shape, None)
     if not len(images):
-        raise InputError("there are no images", "at least one image", "give more")
+        raise InputError("there are no images", "at least one image", "check how they were selected")
     measured, names = _named_classifier(
         classifier, class_names, images[:16], preprocessing, classifier_output, needs_gradient=False
     )
@@ -390,31 +406,15 @@ def _is_symbolic(value) -> bool:
 def _pixels(images, image_shape):
     """Returns float32 images, or one without a batch axis, from arrays, a PIL image or the path of an image file."""
     if isinstance(images, Image | str | os.PathLike):
-        images = _picture(images, image_shape)
+        images, _ = pictures.fitted(images, image_shape)
     pixels = arrays.as_float_images(images)
     if pixels.size and 1 < pixels.max() <= 255 and pixels.min() >= 0:
         raise InputError(
-            f"images from {pixels.min():g} to {pixels.max():g}", "[0, 1], or uint8 in [0, 255]", "divide them by 255"
+            f"images from {pixels.min():g} to {pixels.max():g}",
+            "[0, 1], or uint8 in [0, 255]",
+            next_steps.for_range(0, 255),
         )
     return pixels
-
-
-def _picture(given, image_shape):
-    """Returns uint8 `(height, width, channels)` of a PIL image or an image file, grey or in colour as the generator takes it."""
-    try:
-        is_open = isinstance(given, Image)
-        picture = pictures.upright(given.copy()) if is_open else pictures.decoded(read_bytes(user_path(given)))
-        if picture.mode[0] in "IF":  # 16 bits and more, of which PIL would cut off all but eight
-            raise ValueError(f"mode {picture.mode}")
-        channels = image_shape[-1] if image_shape else 1 if pictures.is_grey(picture) else 3
-        pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
-    except Exception as error:  # for damaged files Pillow raises half a dozen kinds
-        raise InputError(
-            f"{given} cannot be read ({first_line(error)})",
-            "the path of an 8-bit image, a PIL image or an array of images",
-            "correct it",
-        ) from error
-    return pixels.reshape(*pixels.shape[:2], channels)
 
 
 def _in_batches(signature, inputs, batch_size):
@@ -425,42 +425,36 @@ def _in_batches(signature, inputs, batch_size):
             for start in range(0, max(len(inputs["images"]), 1), batch_size)
         ]
     except tf.errors.InvalidArgumentError as error:
+        reason = graph_refusal(error.message)
         raise InputError(
-            f"the generator refuses these inputs: {graph_refusal(error.message)}",
+            f"the generator refuses these inputs: {reason}",
             "images and classes like those it was trained for",
-            "correct them",
+            next((step for word, step in _STEPS.items() if word in reason), "give such images"),
         ) from error
     return np.concatenate([batch["adversarial_images"] for batch in batches])
+
+
+_STEPS = {  # by what `request_checks` names
+    "target_class": "give a number in this range",
+    "label": "give a number in this range",
+    "epsilon": "give a number in this range",
+    "NaN": "leave out the images that hold NaN",
+    "at least one": "give at least one image",
+}
 
 
 def _class_numbers(classes, names):
     """Returns the numbers of classes that are given as numbers or names, int32 in the shape they are given in."""
     if isinstance(classes, str | bytes):
-        return np.array(_class_number(classes, names), np.int32)
+        return np.array(class_number(classes, names, "target_classes"), np.int32)
     if isinstance(classes, list | tuple):
-        return np.array([_class_number(each, names) for each in classes], np.int32)
+        return np.array([class_number(each, names, "target_classes") for each in classes], np.int32)
     given = np.asarray(classes)
     if given.ndim == 0:
-        return np.array(_class_number(given.item(), names), np.int32)
+        return np.array(class_number(given.item(), names, "target_classes"), np.int32)
     if given.ndim > 1:
         return given  # the caller refuses its shape
-    return np.array([_class_number(each, names) for each in given], np.int32)
-
-
-def _class_number(given, names):
-    given = given.decode() if isinstance(given, bytes) else given
-    if isinstance(given, str):
-        if given in names:
-            return names.index(given)
-        given = int(given) if given.isdecimal() else given
-    if not isinstance(given, int | np.integer) or abs(given) >= 2**31:
-        listed = ", ".join([*names[:MAX_LISTED_CLASSES], *(["..."] if len(names) > MAX_LISTED_CLASSES else [])])
-        expected = f"one of {listed}, or a number" if names else "a number, since the names are not known"
-        lower = {name.lower(): name for name in names}
-        near = difflib.get_close_matches(str(given).lower(), lower, 1)
-        fix = f"did you mean {lower[near[0]]!r}?" if near else "correct it"
-        raise InputError(given, expected, fix, setting="target_classes")
-    return int(given)
+    return np.array([class_number(each, names, "target_classes") for each in given], np.int32)
 
 
 def _config(epsilon, settings):
@@ -478,13 +472,18 @@ def _config(epsilon, settings):
     return Config(epsilon=epsilon, **settings)
 
 
-def _require_trainable_shape(shape):
+def _require_trainable_shape(shape, classifier):
     if len(shape) != 4 or min(shape[1:3]) < MIN_SIDE or shape[3] not in (1, 3):
-        raise InputError(
-            f"the images have the shape {shape}",
-            f"(n, height, width, channels), with sides of at least {MIN_SIDE} and 1 or 3 channels",
-            "reshape them",
-        )
+        taken = [spec.shape.as_list()[1:] for spec in inputs_of(classifier).values() if spec.shape.rank == 4]
+        wanted = tuple(taken[0]) if taken and None not in taken[0] and taken[0][2] in (1, 3) else None
+        _refuse_shape(shape, wanted, f", with sides of at least {MIN_SIDE} and 1 or 3 channels")
+
+
+def _refuse_shape(shape, wanted, bounds=""):
+    form = ", ".join(map(str, wanted or ("height", "width", "channels")))
+    raise InputError(
+        f"the images have the shape {tuple(shape)}", f"(n, {form}){bounds}", next_steps.for_shape(tuple(shape), wanted)
+    )
 
 
 def _labelled(classifier, images, labels, num_classes):
@@ -505,7 +504,7 @@ def _generator(given):
         raise InputError(
             f"the generator is a {type(given).__name__}",
             "one from fit_generator or load_generator, or the path of a folder",
-            "train or load one",
+            "give what fit_generator returned",
         )
     return load_generator(given)
 
@@ -528,11 +527,12 @@ def _at_budget(name, given, epsilon, targeted):
 
 
 def _require_callable(classifier):
-    if not callable(classifier):
+    if not callable(classifier) or isinstance(classifier, TrainedGenerator):
+        is_path = isinstance(classifier, str | os.PathLike)
         raise InputError(
             f"the classifier is a {type(classifier).__name__}",
             "a Keras model, or a function from images to logits",
-            "load a file with keras.models.load_model",
+            f"give keras.models.load_model({str(classifier)!r})" if is_path else "give the model that is attacked",
         )
 
 
@@ -540,7 +540,9 @@ def _require_callbacks(callbacks):
     if not isinstance(callbacks, list | tuple) or not all(
         isinstance(callback, keras.callbacks.Callback) for callback in callbacks
     ):
-        raise InputError(f"callbacks are {callbacks!r}", "a list of keras.callbacks.Callback", "correct them")
+        raise InputError(
+            f"callbacks are {callbacks!r}", "a list of keras.callbacks.Callback", "give e.g. callbacks=[callback]"
+        )
 
 
 def _preprocessing(input_range, input_mean, input_std, input_channels):
@@ -578,7 +580,7 @@ def _checked_names(class_names):
         raise InputError(
             repr(class_names),
             "a list of printable names, a different one for each class",
-            "correct it",
+            "give e.g. ['cat', 'dog']",
             setting="class_names",
         )
     return names

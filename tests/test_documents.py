@@ -5,6 +5,7 @@ import pathlib
 import pkgutil
 import re
 import shlex
+from unittest import mock
 
 import aigan_tf  # noqa: F401 isort: skip (before TensorFlow, which reads its settings on import)
 import commands
@@ -12,8 +13,7 @@ import nbformat
 import pytest
 
 from aigan_tf import cli
-from aigan_tf.config import PRESETS, is_built_in, refuse_idle_settings
-from aigan_tf.evaluation.attacks import ATTACKS
+from aigan_tf.config import ATTACKS, PRESETS, is_built_in, refuse_idle_settings
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -111,8 +111,8 @@ def parsed_only(monkeypatch, tmp_path):
     for name, function in {
         "training.run.train_and_export": train, "evaluation.compare.evaluate_workdir": evaluate,
         "evaluation.defences.compare_defences": evaluate, "training.advgan.train_advgan": lambda *_: None,
-        "training.run.export_run": lambda *_: None, "serving.client.read_image": lambda _: b"",
-        "serving.client.attack_image": lambda *_: b"",
+        "training.run.export_run": lambda *_: None, "serving.client.attack_file": lambda *_: None,
+        "attack_plan.make_plan": mock.Mock(), "photo_attack.attack_pictures": lambda *_: None,
     }.items():  # fmt: skip
         monkeypatch.setattr(f"aigan_tf.{name}", function)
 

@@ -10,14 +10,18 @@ import aigan_tf
 PACKAGE = pathlib.Path(aigan_tf.__file__).parent
 TIERS = [
     {"__main__"},
-    {"cli", "api"},
+    {"cli"},
+    {"demo"},
+    {"photo_attack"},
+    {"api"},
     {"training"},
     {"evaluation"},
+    {"checks"},
     {"classifiers"},
-    {"build", "serving"},
+    {"attack_plan", "build", "runs", "serving"},
     {"method", "data"},
-    {"engine", "workdir"},
-    {"config", "files", "flags"},
+    {"engine", "exported", "workdir"},
+    {"config", "files", "flags", "terminal"},
     {"errors", "provenance"},
 ]
 TIER = {name: height for height, names in enumerate(TIERS) for name in names}

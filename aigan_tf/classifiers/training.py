@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 
@@ -11,7 +11,7 @@ from aigan_tf.build import build_aigan
 from aigan_tf.classifiers import architectures
 from aigan_tf.classifiers.adversarial_training import AdversarialTraining, GeneratorTraining
 from aigan_tf.classifiers.loading import TrainableLogits, load_classifier, load_for_training, refuse_unfit
-from aigan_tf.classifiers.model_files import load_keras, python_file
+from aigan_tf.classifiers.model_files import load_keras
 from aigan_tf.classifiers.preprocessing import Preprocessing
 from aigan_tf.config import Config, is_built_in
 from aigan_tf.data.batches import evaluation_batches, training_batches
@@ -24,7 +24,7 @@ from aigan_tf.engine.normalization import with_fused_batch_norm
 from aigan_tf.engine.saved_model import first_line
 from aigan_tf.engine.time_left import TimeLeft
 from aigan_tf.errors import InputError, say
-from aigan_tf.files import atomic_file, user_path
+from aigan_tf.files import atomic_file
 from aigan_tf.method.failures import QuietFailures
 from aigan_tf.workdir import Workdir, digests_of
 
@@ -156,27 +156,6 @@ def static_names(config: Config, dataset: ImageDataset) -> list[str]:
     return [name for name in STATIC if name != own and architectures.ARCHITECTURES[name].min_side <= side][:2]
 
 
-def refuse_unnamed_python(config: Config, folder: Workdir, custom_objects: Collection[str]) -> None:
-    """Refuses a run's folder that would execute Python which the user does not name; someone else may have made it.
-
-    Args:
-        config, folder: the run.
-        custom_objects: the Python files that the user names.
-
-    Raises:
-        InputError: it would, or one of the files is not a Python file.
-    """
-    named = [python_file(file).resolve() for file in custom_objects]
-    if config.custom_objects and user_path(config.custom_objects).resolve() not in named:
-        raise InputError(
-            config.custom_objects,
-            "you to name this Python file too, since it would be executed",
-            f"give `custom_objects`={config.custom_objects} if you trust it",
-            setting="custom_objects",
-            place=str(folder.config),
-        )
-
-
 def own_classifier(
     config: Config,
     dataset: ImageDataset,
@@ -216,8 +195,14 @@ def own_trainable_classifier(config: Config, dataset: ImageDataset) -> Trainable
     return load_for_training(config.classifier, _examples(dataset), Preprocessing.of(config), config.custom_objects)
 
 
-def existing_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -> Callable:
+def existing_classifier(
+    config: Config, dataset: ImageDataset, folder: Workdir, needs_gradient: bool = True
+) -> Callable:
     """Returns the classifier that a finished run attacked, as images to logits.
+
+    Args:
+        config, dataset, folder: the run.
+        needs_gradient: as in `own_classifier`.
 
     Raises:
         InputError: it is missing, has changed since, cannot be loaded, or does not fit the data set.
@@ -227,7 +212,7 @@ def existing_classifier(config: Config, dataset: ImageDataset, folder: Workdir) 
         used = ("custom_objects",) if config.defense else ("classifier", "custom_objects")
         if digests := digests_of(config, used):
             folder.compare(dataclasses.asdict(config), digests)
-        return own_classifier(config, dataset, path=folder.classifier if config.defense else None)
+        return own_classifier(config, dataset, needs_gradient, folder.classifier if config.defense else None)
     try:
         model = load_keras(folder.classifier)
     except Exception as error:  # whatever Keras raises for a damaged file

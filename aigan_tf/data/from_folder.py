@@ -16,9 +16,6 @@ _log = logging.getLogger(__name__)
 SPLIT_NAMES = {
     "train": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test", "testing"),
 }  # fmt: skip
-IMAGE_SUFFIXES = (
-    ".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
-)  # fmt: skip
 _LAYOUTS = "train/CLASS/*.png with test/CLASS/*.png, CLASS/*.png, or *.png without labels"
 
 
@@ -68,8 +65,7 @@ def load_folder(root: pathlib.Path, image_size: tuple[int, int] | None) -> Folde
     Raises:
         InputError: a split or a class lacks images, an image cannot be read, or images differ in size.
     """
-    folders = _folders_by_split(root)
-    class_names = _class_names(root, folders)
+    folders, class_names = layout(root)
     splits, num_grey, skipped = {}, 0, []
     for name, folder in folders.items():
         paths, labels, others = _labelled_files(folder, class_names)
@@ -81,7 +77,7 @@ def load_folder(root: pathlib.Path, image_size: tuple[int, int] | None) -> Folde
     if skipped:
         _log.warning(
             "%s: skipped %d files that are not images of a class, such as %r; images end in %s",
-            root, len(skipped), str(skipped[0].relative_to(root)), ", ".join(IMAGE_SUFFIXES),
+            root, len(skipped), str(skipped[0].relative_to(root)), ", ".join(pictures.SUFFIXES),
         )  # fmt: skip
     count = sum(map(len, splits.values()))
     if 0 < num_grey < count:
@@ -95,6 +91,25 @@ def load_folder(root: pathlib.Path, image_size: tuple[int, int] | None) -> Folde
         splits["train"], splits["test"] = hold_out_test(splits["train"])
         _log.warning("%s: %d of %d images were held out as the test split", root, len(splits["test"]), count)
     return Folder(splits, class_names)
+
+
+def layout(root: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[str]]:
+    """Returns the folder of each split below `root`, and the names of the classes; no picture is read.
+
+    Raises:
+        InputError: a split is missing, its classes differ from another's, or one has no pictures.
+    """
+    folders = _folders_by_split(root)
+    class_names = _class_names(root, folders)
+    for folder in folders.values():
+        for place in [folder / name for name in class_names] or [folder]:
+            if not any(map(_is_picture, visible_files(place))):
+                raise InputError(f"{place} has no images", _LAYOUTS, "add images, or remove the folder")
+    return folders, class_names
+
+
+def _is_picture(path):
+    return path.suffix.lower() in pictures.SUFFIXES
 
 
 def _folders_by_split(root):
@@ -135,7 +150,7 @@ def _pictures(folder, deep=True):
     """Returns the paths of the images in a folder, below it too if `deep`, and those of other files."""
     images, others = [], []
     for path in visible_files(folder, deep):
-        (images if path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
+        (images if _is_picture(path) else others).append(path)
     return images, others
 
 
@@ -145,8 +160,6 @@ def _labelled_files(folder, class_names):
     others, _ = _pictures(folder, deep=False) if class_names else ([], [])  # beside the class folders
     for label, name in enumerate(class_names) if class_names else [(-1, "")]:
         images, rest = _pictures(folder / name)
-        if not images:
-            raise InputError(f"{folder / name} has no images", _LAYOUTS, "add images, or remove the folder")
         paths += images
         labels += [label] * len(images)
         others += rest
@@ -188,7 +201,7 @@ def _in_colour(images):
 def _read_image(path, image_size):
     """Decodes one file to uint8 `(height, width, 1 or 3)`, upright, without its alpha channel."""
     try:
-        pixels = _pixels(pictures.decoded(read_bytes(path)))
+        pixels = np.asarray(pictures.in_8_bits(pictures.decoded(read_bytes(path))))
     except Exception as error:  # for damaged files Pillow raises half a dozen kinds
         raise InputError(
             f"{path} cannot be read",
@@ -197,12 +210,3 @@ def _read_image(path, image_size):
         ) from error
     image = pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
     return image if image_size is None else resize(image, image_size).numpy()
-
-
-def _pixels(picture):
-    """Returns the first frame of a Pillow image as uint8 `(height, width)` if it is grey, else `(height, width, 3)`."""
-    if picture.mode.startswith("I;16"):
-        return (np.asarray(picture) >> 8).astype(np.uint8)  # Pillow itself would clip to 255
-    if picture.mode in ("I", "F"):
-        raise ValueError("32 bits per pixel, of an unknown range")
-    return np.asarray(picture.convert("L" if pictures.is_grey(picture) else "RGB"))

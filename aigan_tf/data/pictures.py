@@ -1,12 +1,21 @@
-"""Image files as Pillow reads them: one list of formats, and upright, for folders and for the Python API."""
+"""Image files as Pillow reads them: one list of formats, upright, in 8 bits, for folders, Python and the commands."""
 
 import contextlib
 import io
+import os
+import warnings
 
-from PIL import Image, ImageOps
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from aigan_tf.errors import InputError
+from aigan_tf.files import read_bytes, user_path
 
 # Pillow's other readers are left out: its reader of EPS starts Ghostscript, whatever the file's name ends in.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
+)  # fmt: skip
 
 
 def decoded(data: bytes) -> Image.Image:
@@ -15,7 +24,10 @@ def decoded(data: bytes) -> Image.Image:
     Raises:
         Exception: for damaged files Pillow raises half a dozen kinds.
     """
-    return upright(Image.open(io.BytesIO(data), formats=FORMATS))
+    with warnings.catch_warnings():
+        # A large photograph is fine; Pillow itself refuses one that is twice as large.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return upright(Image.open(io.BytesIO(data), formats=FORMATS))
 
 
 def upright(picture: Image.Image) -> Image.Image:
@@ -26,5 +38,76 @@ def upright(picture: Image.Image) -> Image.Image:
 
 
 def is_grey(picture: Image.Image) -> bool:
-    """Whether a picture of 8 bits per channel has no colour; it may have an alpha channel."""
-    return picture.mode in ("1", "L", "LA", "La")
+    """Whether a picture has no colour; it may have an alpha channel."""
+    return picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith("I;16")
+
+
+def in_8_bits(picture: Image.Image, channels: int | None = None) -> Image.Image:
+    """Returns the first frame of a picture in 8 bits per channel, without its alpha channel.
+
+    Args:
+        picture: of 8 or 16 bits per channel.
+        channels: 1 for grey, 3 for colour; None for what the picture is.
+
+    Raises:
+        ValueError: it has 32 bits per pixel, of an unknown range.
+    """
+    grey = is_grey(picture)
+    if picture.mode.startswith("I;16"):
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))  # Pillow itself would clip to 255
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")  # Pillow warns of a palette with transparency that loses it at once
+    if picture.mode in ("I", "F"):
+        raise ValueError("32 bits per pixel, of an unknown range")
+    return picture.convert("L" if (grey if channels is None else channels == 1) else "RGB")
+
+
+def fitted(given: Image.Image | str | os.PathLike, image_shape: tuple[int, int, int] | None) -> tuple[np.ndarray, str]:
+    """Returns a picture as a model takes it, and what was changed.
+
+    Its shorter side is resized to fit and its centre cropped; colour becomes grey, or grey colour.
+
+    Args:
+        given: a PIL image or the path of an image file, of any size, of 8 or 16 bits per channel.
+        image_shape: `(height, width, channels)` of the model, 1 or 3 channels; None leaves the picture as it is.
+
+    Returns:
+        uint8 `(height, width, channels)`, and a phrase; empty if size and colours were right.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        picture = upright(given.copy()) if isinstance(given, Image.Image) else decoded(read_bytes(user_path(given)))
+        return _as_taken(picture, image_shape or (picture.height, picture.width, 1 if is_grey(picture) else 3))
+    except InputError:
+        raise
+    except Exception as error:  # for damaged files Pillow raises half a dozen kinds
+        raise InputError(
+            f"{given} cannot be read ({_reason(error)})",
+            "a PNG, JPEG, WebP, BMP, GIF, TIFF or PPM picture of 8 or 16 bits per channel",
+            "correct the path, or convert the picture",
+        ) from error
+
+
+def _as_taken(picture, image_shape):
+    height, width, channels = image_shape
+    changes = []
+    if picture.size != (width, height):
+        cropped = picture.width * height != picture.height * width
+        how = "resized and its centre cropped" if cropped else "resized"
+        changes.append(f"{picture.width} x {picture.height} pixels, {how} to {width} x {height}")
+    if channels == 1 and not is_grey(picture):
+        changes.append("made grey")
+    if picture.has_transparency_data:
+        changes.append("transparency left out")
+    plain = in_8_bits(picture, channels)
+    if plain.size != (width, height):
+        plain = ImageOps.fit(plain, (width, height))
+    return np.asarray(plain).reshape(image_shape), ", ".join(changes)
+
+
+def _reason(error):
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture"  # Pillow's own message names an object in memory
+    return getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from aigan_tf.build import trained_generator
+from aigan_tf.checks import check_new_run
 from aigan_tf.classifiers.accuracy import check_accuracy, predictions
 from aigan_tf.classifiers.architectures import ARCHITECTURES
 from aigan_tf.classifiers.training import (
@@ -99,8 +100,8 @@ def check_run(config: Config, workdir: str, data_dir: str | None = None, strateg
     Raises:
         InputError: as `train_and_export`.
     """
-    folder = Workdir(workdir)
-    if folder.check(dataclasses.asdict(config)):
+    folder = check_new_run(config, workdir, data_dir)
+    if folder.config.exists():
         say(f"{folder.path} holds this run already; the estimate is that of the whole run.")
     estimate = measure_pace(config, folder, data_dir, strategy)
     bound = ", if stage 1 does not end early" if config.stage1_epochs and config.stage2_epochs else ""
@@ -135,7 +136,7 @@ def config_within(
         epochs = {name: saved[name] for name in ("stage1_epochs", "stage2_epochs")}
         say(f"{folder.path} holds a run with {sum(epochs.values())} epochs, which it keeps; minutes has no effect.")
         return dataclasses.replace(config, **epochs)
-    folder.check(dataclasses.asdict(config))
+    check_new_run(config, workdir, data_dir)
     say("Trying a few steps of everything, to choose the epochs.")
     with quiet():
         estimate = measure_pace(config, folder, data_dir, strategy)

@@ -1,0 +1,40 @@
+"""Classes that a user gives by name or number."""
+
+import difflib
+from collections.abc import Sequence
+
+import numpy as np
+
+from aigan_tf.errors import InputError
+
+MAX_LISTED_CLASSES = 20  # names in an error
+
+
+def class_number(given: int | str | bytes, names: Sequence[str], setting: str) -> int:
+    """Returns the number of a class that is given as a number or a name; numbers are not checked against the names.
+
+    Args:
+        given: the class.
+        names: name of each class; empty if they are not known.
+        setting: the setting or argument that gave it.
+
+    Raises:
+        InputError: it is neither; the error names a class that is spelt alike.
+    """
+    given = given.decode() if isinstance(given, bytes) else given
+    if isinstance(given, str):
+        if given in names:
+            return list(names).index(given)
+        given = int(given) if given.isdecimal() else given
+    if not isinstance(given, int | np.integer) or abs(given) >= 2**31:
+        expected = f"one of {listed(names)}, or a number" if names else "a number, since the names are not known"
+        lower = {name.lower(): name for name in names}
+        near = difflib.get_close_matches(str(given).lower(), lower, 1)
+        fix = f"did you mean {lower[near[0]]!r}?" if near else "give one of these" if names else "give a number, from 0"
+        raise InputError(given, expected, fix, setting=setting)
+    return int(given)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns names by comma, not more than `MAX_LISTED_CLASSES`."""
+    return ", ".join([*names[:MAX_LISTED_CLASSES], *(["..."] if len(names) > MAX_LISTED_CLASSES else [])])

@@ -1,0 +1,81 @@
+"""What an exported generator says of itself, read from its files without TensorFlow, which takes seconds to import."""
+
+import dataclasses
+import json
+import os
+import pathlib
+
+from aigan_tf.errors import InputError
+from aigan_tf.files import numbered, read_bytes, user_path
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportInfo:
+    """What the files of an export say.
+
+    Args:
+        path: the folder that the user gave: of a run, of its versions, or of one of them.
+        version: the SavedModel.
+        class_names: name of each class.
+        image_shape: `(height, width, channels)` of its images.
+        epsilon: its largest budget, a fraction of the pixel range.
+        targeted: whether the class that it is given is the one to reach; else it is the label.
+        variable_epsilon: whether it takes smaller budgets.
+    """
+
+    path: pathlib.Path
+    version: pathlib.Path
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    epsilon: float
+    targeted: bool
+    variable_epsilon: bool
+
+
+def exported_version(path: pathlib.Path) -> pathlib.Path | None:
+    """Returns the SavedModel in a run's folder (its newest) or in a folder of versions, or `path` itself; None without one."""
+    if (path / "saved_model.pb").exists():
+        return path
+    return next((found[-1] for folder in (path / "generator", path) if (found := numbered(folder))), None)
+
+
+def read_export_info(path: str | os.PathLike, setting: str) -> ExportInfo:
+    """Reads the files beside an exported generator.
+
+    Args:
+        path: the folder of a run, of a generator's versions, or of a SavedModel.
+        setting: the setting that gave it.
+
+    Raises:
+        InputError: there is no generator, or its files are damaged.
+    """
+    folder = user_path(path)
+    version = exported_version(folder)
+    if version is None:
+        problem = "holds no generator" if folder.is_dir() else "is not a folder"
+        expected = "the folder of a finished run, or of a SavedModel that aigan_tf exported"
+        raise InputError(path, expected, "correct it", setting=setting, problem=problem)
+    assets = version / "assets"
+    try:
+        preset = json.loads(read_bytes(assets / "preset.json"))
+        names = tuple(read_bytes(assets / "class_names.txt").decode().splitlines())
+        height, width, channels = map(int, preset["image_shape"])
+        if channels not in (1, 3) or min(height, width) < 1 or not names:
+            raise ValueError
+        return ExportInfo(
+            folder,
+            version,
+            names,
+            (height, width, channels),
+            float(preset["epsilon"]),
+            preset["attack"] == "targeted",
+            bool(preset["variable_epsilon"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(
+            path,
+            "preset.json and class_names.txt, as the export wrote them",
+            "restore them, or export the generator again",
+            setting=setting,
+            problem=f"lacks what is known of the generator in {assets}",
+        ) from error

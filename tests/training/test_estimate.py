@@ -1,6 +1,5 @@
 """The estimate of a run, and epochs that fit into some minutes."""
 
-import dataclasses
 import tempfile
 
 import numpy as np
@@ -14,7 +13,6 @@ from aigan_tf.engine.time_left import TimeLeft
 from aigan_tf.errors import InputError
 from aigan_tf.training import estimate, generator
 from aigan_tf.training.estimate import Estimate, check_run, config_within, epochs_within
-from aigan_tf.workdir import Workdir
 
 
 def pace(stage1_epochs=2, stage2_epochs=8, **seconds):
@@ -51,13 +49,6 @@ def test_minutes_choose_the_epochs_of_a_new_run(monkeypatch, tmp_path):
         config_within(1.2, tiny(), tmp_path / "run", None, "none", 940.0)
     assert error.value.setting == "minutes"
     assert not list(tmp_path.iterdir())
-
-
-def test_a_run_that_exists_keeps_its_epochs(tmp_path, capsys):
-    saved = tiny(stage1_epochs=3, stage2_epochs=5)
-    Workdir(tmp_path / "run").open(dataclasses.asdict(saved), {})
-    assert config_within(5, tiny(), tmp_path / "run", None, "none", 0.0) == saved
-    assert "keeps" in capsys.readouterr().out
 
 
 def test_trying_stage_2_puts_back_every_bit(make_aigan, batch):

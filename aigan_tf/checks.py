@@ -13,17 +13,20 @@ from aigan_tf.errors import InputError
 from aigan_tf.workdir import Workdir, config_of
 
 
-def check_new_run(config: Config, workdir: str | os.PathLike, data_dir: str | None) -> Workdir:
-    """Returns the folder of a run that is begun, or continued with the same settings; writes nothing.
+def check_new_run(config: Config, workdir: str | os.PathLike, data_dir: str | None, extend: bool = False) -> Workdir:
+    """Returns the folder of a run that is begun or continued; writes nothing.
+
+    Args:
+        config, workdir, data_dir, extend: as in `train_and_export`.
 
     Raises:
         InputError: the folder holds something else, or a setting or a file it names cannot be used.
     """
     folder = Workdir(workdir)
-    folder.check(dataclasses.asdict(config))
+    folder.check(dataclasses.asdict(config), extend=extend)
     refuse_idle_settings(config)
     refuse_missing_files(config)
-    _check_data(config, data_dir)
+    _check_data(config, data_dir or folder.data_dir())
     return folder
 
 
@@ -50,7 +53,7 @@ def check_finished_run(
         refuse_unnamed_python(config, folder, custom_objects)
         if not config.defense:  # else it is classifier.keras
             refuse_missing_files(config)
-    _check_data(config, data_dir)
+    _check_data(config, data_dir or folder.data_dir())
     return folder, config
 
 

@@ -6,18 +6,19 @@ Docstrings of commands are shown by `--help` and keep within 80 columns.
 
 import dataclasses
 import difflib
+import functools
 import sys
 import textwrap
+import time
 from collections.abc import Sequence
 
 from aigan_tf import checks
 from aigan_tf.config import ATTACKS, GROUPS, PRESETS, Config, kind_of, make_config
 from aigan_tf.errors import InputError, say, shown_value
-from aigan_tf.files import user_path, write_bytes
-from aigan_tf.flags import WIDTH, Flags, print_and_exit, shown_version
+from aigan_tf.files import user_path
+from aigan_tf.flags import WIDTH, Flags, command_line, print_and_exit, shown_version
 from aigan_tf.terminal import exit_status
-
-RESUME_HINT = "; the same command continues from the last checkpoint"
+from aigan_tf.workdir import Workdir, config_of
 
 
 def main() -> None:
@@ -50,7 +51,8 @@ def train(arguments: Sequence[str] | None = None) -> None:
 
     python train.py --dataset=cifar10
     """
-    with exit_status(RESUME_HINT):
+    began = time.monotonic()
+    with exit_status() as interruption:
         flags = Flags(train.__doc__)
         for group in GROUPS:
             for field in dataclasses.fields(Config):
@@ -58,18 +60,57 @@ def train(arguments: Sequence[str] | None = None) -> None:
                     _add_setting(flags, field)
         _add_data_dir(flags, "data")
         _add_strategy(flags, ("none", "mirrored", "multiworker"), "training")
-        flags.add(str, "workdir", None, "folder of the run; the same command continues it", "output", "runs/DATASET")
+        text = "folder of the run; alone it continues the run in it, with more `stage2_epochs` also a finished one"
+        flags.add(str, "workdir", None, text, "output", "runs/DATASET")
         _add_export_classifier(flags, "output")
+        _add_time(flags, "training")
         _, values = flags.parse(arguments)
-        given = {field.name: values[field.name].value for field in dataclasses.fields(Config)}
-        config = make_config(**{name: value for name, value in given.items() if value is not None})
-        name = user_path(config.dataset).resolve().name.split(":")[0] or "dataset"
-        workdir = values.workdir or f"runs/{name}"
+        _refuse_minutes_beside(values)
+        config, folder = _settings_and_folder(values)
+        interruption.hint = functools.partial(_continue_train, config, folder, values)
         if values.strategy != "multiworker":  # there the first process may be writing the folder
-            checks.check_new_run(config, workdir, values.data_dir)
+            checks.check_new_run(config, folder.path, values.data_dir, extend=True)
+        from aigan_tf.training.estimate import check_run, config_within
         from aigan_tf.training.run import train_and_export
 
-        train_and_export(config, workdir, values.data_dir, values.export_classifier, values.strategy)
+        if values.minutes is not None:
+            config = config_within(values.minutes, config, folder.path, values.data_dir, values.strategy, began)
+            interruption.hint = functools.partial(_continue_train, config, folder, values)
+        if values.check:
+            check_run(config, folder.path, values.data_dir, values.strategy)
+            return
+        others = values.data_dir, values.export_classifier, values.strategy
+        train_and_export(config, folder.path, *others, extend=True)
+
+
+def _settings_and_folder(values):
+    """Returns the settings and the folder of a run. If `workdir` names a run, its settings are those not given."""
+    given = {field.name: values[field.name].value for field in dataclasses.fields(Config)}
+    given = {name: value for name, value in given.items() if value is not None}
+    if values.workdir and Workdir(values.workdir).config.exists():
+        folder = Workdir(values.workdir)
+        config = dataclasses.replace(config_of(folder), **given)
+    else:
+        config = make_config(**given)
+        name = user_path(config.dataset).resolve().name.split(":")[0] or "dataset"
+        folder = Workdir(values.workdir or f"runs/{name}")
+    return config, folder
+
+
+def _continue_train(config, folder, values):
+    """Returns the end of the line that an interruption prints: the command that continues the run."""
+    if not folder.config.exists():
+        return "; nothing is saved yet"
+    arguments = [f"--workdir={folder.path}"]
+    if folder.read_config()["stage2_epochs"] != config.stage2_epochs:  # it had not begun to have more
+        arguments.append(f"--stage2_epochs={config.stage2_epochs}")
+    if values.data_dir != folder.data_dir() and values.data_dir:
+        arguments.append(f"--data_dir={values.data_dir}")
+    if values.strategy != "none":
+        arguments.append(f"--strategy={values.strategy}")
+    if values.export_classifier:
+        arguments.append("--export_classifier")
+    return f"; continue with: {command_line('train', arguments)}"
 
 
 def evaluate(arguments: Sequence[str] | None = None) -> None:
@@ -115,7 +156,7 @@ def advgan(arguments: Sequence[str] | None = None) -> None:
     used; the others are target classes by name or number, by default all.
     Measure the result by: python evaluate.py --attacks=aigan,advgan
     """
-    with exit_status(RESUME_HINT):
+    with exit_status() as interruption:
         flags = Flags(advgan.__doc__, ("WORKDIR", "CLASS..."))
         flags.add(int, "epochs", None, "epochs per generator", default_text="as many as both stages of the run")
         _add_data_dir(flags)
@@ -126,6 +167,8 @@ def advgan(arguments: Sequence[str] | None = None) -> None:
         _require(workdir, "the folder of a run")
         trusted = values.custom_objects or ()
         checks.check_advgan_run(workdir, values.epochs, values.data_dir, trusted)
+        same = command_line("advgan", sys.argv[1:] if arguments is None else arguments)
+        interruption.hint = lambda: f"; continue with: {same}"
         from aigan_tf.training.advgan import train_advgan
 
         train_advgan(workdir, classes, values.epochs, values.data_dir, values.strategy, trusted)
@@ -158,38 +201,33 @@ def client(arguments: Sequence[str] | None = None) -> None:
         --target=dog --out=adversarial.png
     """
     with exit_status():
-        from aigan_tf.serving.client import MODEL, GrpcServer, RestServer, attack_image, read_image
+        from aigan_tf.serving.client import attack_file
+        from aigan_tf.serving.connections import MODEL, GrpcServer, RestServer
 
         flags = Flags(client.__doc__)
         group = "server"
-        flags.add(str, "rest", None, "HOST:PORT of TensorFlow Serving's REST interface (usually 8501)", group)
-        flags.add(str, "grpc", None, "HOST:PORT of its gRPC interface, instead of --rest (usually 8500)", group)
+        flags.add(str, "rest", None, "HOST:PORT or URL of TensorFlow Serving's REST interface (port 8501)", group)
+        flags.add(str, "grpc", None, "HOST:PORT of its gRPC interface, instead of --rest (port 8500)", group)
         flags.add(str, "model", MODEL, "name the generator is served under", group)
         flags.add(float, "timeout", 60.0, "seconds to wait for an answer, from 0.001 to a million", group)
         group = "picture"
-        flags.add(str, "image", None, "PNG or JPEG file to attack", group, "none, required")
+        flags.add(str, "image", None, "image file of the size the generator takes", group, "none, required")
         flags.add(str, "target", None, "target class, by name or number", group)
         flags.add(str, "label", None, "true class, instead of --target if the generator is untargeted", group)
         flags.add(str, "out", None, "PNG file to write", group, "none, required")
         _, values = flags.parse(arguments)
-        for one, other in (("rest", "grpc"), ("target", "label")):
+        for one, other, example in (("rest", "grpc", "localhost:8501"), ("target", "label", "dog")):
             if (values[one].value is None) == (values[other].value is None):
                 given = "neither" if values[one].value is None else "both"
-                raise InputError(f"{given} of --{one} and --{other}", "one of them", "see --help")
-        for name in ("image", "out"):
+                raise InputError(f"{given} of --{one} and --{other}", "one of them", f"give e.g. --{one}={example}")
+        for name, example in (("image", "cat.png"), ("out", "adversarial.png")):
             if values[name].value is None:
-                raise InputError(f"no --{name}", "a file", "see --help")
+                raise InputError(f"no --{name}", "a file", f"give e.g. --{name}={example}")
         if not 0.001 <= values.timeout <= 1e6:
             raise InputError(values.timeout, "seconds, from 0.001 to a million", "give e.g. 60", setting="timeout")
-        connect = RestServer if values.rest else GrpcServer
-        adversarial = attack_image(
-            connect(values.rest or values.grpc, values.model, values.timeout),
-            read_image(values.image),
-            values.target or values.label,
-            "target_class" if values.target else "label",
-        )
-        write_bytes(user_path(values.out), adversarial)
-        say(f"Adversarial image written to {values.out}.")
+        server = (RestServer if values.rest else GrpcServer)(values.rest or values.grpc, values.model, values.timeout)
+        class_input = "target_class" if values.target else "label"
+        attack_file(server, values.image, values.out, values.target or values.label, class_input)
 
 
 def attack(arguments: Sequence[str] | None = None) -> None:
@@ -228,8 +266,46 @@ def attack(arguments: Sequence[str] | None = None) -> None:
         attack_pictures(plan, values.custom_objects or ())
 
 
+def demo(arguments: Sequence[str] | None = None) -> None:
+    """Serves a page that attacks pictures in the browser.
+
+    python -m aigan_tf demo
+
+    It offers the generators in pretrained/ and runs/. Needs Gradio, the extra
+    [demo]; works without a network.
+    """
+    with exit_status():
+        flags = Flags(demo.__doc__)
+        text = "folder of a finished run, or of an exported SavedModel"
+        flags.add(str, "generator", None, text, default_text="all in pretrained/ and runs/")
+        flags.add(str, "host", "127.0.0.1", "address to listen at; 0.0.0.0 lets other machines in")
+        flags.add(int, "port", None, "port to listen at", default_text="the first free one from 7860 on")
+        _add_custom_objects(flags)
+        _, values = flags.parse(arguments)
+        say("Loading the page.")
+        from aigan_tf.demo import serve
+
+        serve(values.generator, values.host, values.port, values.custom_objects or ())
+
+
+def runs(arguments: Sequence[str] | None = None) -> None:
+    """Lists the runs of a folder, by default runs: settings, success, state.
+
+    python -m aigan_tf runs pretrained
+
+    The newest comes last. Success is that of report.json, on the test split.
+    """
+    with exit_status():
+        given, _ = Flags(runs.__doc__, ("FOLDER",)).parse(arguments)
+        (folder,) = given or ["runs"]
+        from aigan_tf.runs import table_of_runs
+
+        say(table_of_runs(folder, WIDTH))
+
+
 COMMANDS = {
-    "train": train, "evaluate": evaluate, "attack": attack, "advgan": advgan, "export": export, "client": client,
+    "train": train, "evaluate": evaluate, "attack": attack, "demo": demo, "runs": runs, "advgan": advgan, "export": export,
+    "client": client,
 }  # fmt: skip
 
 
@@ -264,8 +340,8 @@ def _add_evaluation(flags):
     flags.add(int, "num_examples", None, "number of test images, from the first; 0: all", group, default)
     _add_data_dir(flags, group)
     group = "output"
-    default = "WORKDIR/evaluation; runs/defenses for several runs"
-    flags.add(str, "output", None, "folder for the report as HTML, JSON and CSV", group, default)
+    default = "named by the time, in WORKDIR/evaluation; in runs/defenses for several runs"
+    flags.add(str, "output", None, "new folder for the report as HTML, JSON and CSV", group, default)
     flags.add(str, "save_images", None, "new folder for the adversarial images and their manifest.csv", group)
 
 
@@ -289,6 +365,27 @@ def _add_strategy(flags, choices, group=""):
 def _add_export_classifier(flags, group=""):
     text = "include the classifier in the SavedModel, for the signature classify"
     flags.add(bool, "export_classifier", False, text, group)
+
+
+def _add_time(flags, group):
+    text = (
+        "do all that precedes training and a few steps of it, print how long a run will take, and stop; writes nothing"
+    )
+    flags.add(bool, "check", False, text, group)
+    text = (
+        "choose the epochs of a new run, in the proportion of the defaults, so that the whole command ends within so many "
+        "minutes: the classifier's training, the generator's and the evaluation"
+    )
+    flags.add(float, "minutes", None, text, group, "no limit: the epochs are as set")
+
+
+def _refuse_minutes_beside(values):
+    for name in ("stage1_epochs", "stage2_epochs"):
+        if values.minutes is not None and values[name].value is not None:
+            raise InputError(
+                values.minutes, f"no `{name}` beside it, since it chooses the epochs", "leave one of them out",
+                setting="minutes",
+            )  # fmt: skip
 
 
 def _add_custom_objects(flags, group=""):

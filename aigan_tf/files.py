@@ -40,7 +40,9 @@ def user_path(path: str | os.PathLike) -> pathlib.Path:
         return expanded
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"a path cannot be used ({reason}): {str(path)!r}", "another", "correct it") from error
+        raise InputError(
+            f"a path cannot be used ({reason}): {str(path)!r}", "a path that the system accepts", "choose another"
+        ) from error
     except RuntimeError as error:
         raise InputError(f"there is no home folder for {str(path)!r}", "a path", "give it in full") from error
 
@@ -92,7 +94,9 @@ def _visible_entries(folder):
         with os.scandir(folder) as entries:
             return sorted((entry for entry in entries if not _is_hidden(entry.name)), key=lambda entry: entry.name)
     except OSError as error:
-        raise InputError(f"{folder} cannot be read ({error.strerror})", "a readable folder", "change that") from error
+        raise InputError(
+            f"{folder} cannot be read ({error.strerror})", "a readable folder", "change its permissions"
+        ) from error
 
 
 def _is_folder(entry):
@@ -140,7 +144,7 @@ def _not_written(path, number, setting):
     return InputError(
         path if setting else f"{path} {problem}",
         "room for it" if no_room else "a writable place",
-        f"{'make room' if no_room else 'change that'} and repeat the command, or choose another place",
+        f"{'make room and repeat the command' if no_room else 'change its permissions'}, or choose another place",
         setting=setting,
         problem=problem if setting else "",
     )

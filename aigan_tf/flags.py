@@ -4,7 +4,9 @@ import contextlib
 import difflib
 import inspect
 import os
+import pathlib
 import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -182,7 +184,7 @@ class Flags:
         choices = getattr(flag.parser, "enum_values", None)
         if choices:
             near = difflib.get_close_matches(value, choices, 1)
-            fix = f"did you mean {near[0]}?" if near else f"give e.g. {flag.default_as_str}"
+            fix = f"did you mean {near[0]}?" if near else f"give e.g. {choices[0]}"
             return InputError(value, " or ".join(choices), fix, setting=name)
         if kind is bool:
             return InputError(value, "true or false", f"give --{name} or --no{name}", setting=name)
@@ -242,3 +244,15 @@ def print_and_exit(text: str) -> None:
     # `--help | head`: Python would report at exit that it could not write.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0)
+
+
+def command_line(name: str, arguments: Sequence[str]) -> str:
+    """Returns a command for the shell, by the program that was called: train.py, aigan-train or python -m aigan_tf train."""
+    python, program = pathlib.PurePath(sys.executable or "python").name, pathlib.PurePath(sys.argv[0])
+    if program.name == "__main__.py":
+        called = [python, "-m", "aigan_tf", name]
+    elif program.suffix == ".py":
+        called = [python, str(program)]
+    else:
+        called = [program.name]
+    return shlex.join([*called, *arguments])

@@ -10,7 +10,8 @@ from PIL import Image
 
 from aigan_tf.api import load_generator
 from aigan_tf.attack_plan import AttackPlan
-from aigan_tf.classifiers.training import existing_classifier, refuse_unnamed_python
+from aigan_tf.classifiers.paths import refuse_unnamed_python
+from aigan_tf.classifiers.training import existing_classifier
 from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.data.splits import Split
 from aigan_tf.engine.memory import images_per_call
@@ -75,7 +76,7 @@ class AttackedPicture:
 
     def answer(self, answers: np.ndarray) -> str:
         """Returns the class of the largest probability, and that in per cent."""
-        return f"{self.class_names[answers.argmax()]} {100 * answers.max():.1f} %"
+        return f"{self.class_names[answers.argmax()]} ({100 * answers.max():.1f} %)"
 
     def summary(self) -> str:
         """Returns the answers and the size of the change, in a sentence or two."""

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import types
 import warnings
 from collections.abc import Iterable
 
@@ -33,14 +34,15 @@ _SLOW_IMPORTS = {"tensorflow.python": "TensorFlow", "tensorflow_datasets": "Tens
 
 
 @contextlib.contextmanager
-def exit_status(resume_hint: str = ""):
+def exit_status():
     """Runs a command: hides the lines of other libraries, and turns what ends it early into one line and an exit status.
 
     2 for an `InputError`, 1 for a `DivergedError`, and as in shells 130 for Ctrl-C and 143 for SIGTERM.
 
-    Args:
-        resume_hint: end of the line that an interruption prints.
+    Yields:
+        An object whose `hint` is called for the end of the line that an interruption prints.
     """
+    interruption = types.SimpleNamespace(hint=str)
 
     def terminate(number, frame):
         raise Terminated
@@ -53,15 +55,15 @@ def exit_status(resume_hint: str = ""):
     try:
         with other_lines_hidden(), _slow_imports_announced():
             try:
-                yield
+                yield interruption
             except InputError as error:
                 end(f"error: {error.message(_as_flag)}", 2)
             except DivergedError as error:
                 end(f"error: {error.message(_as_flag)}", 1)
             except Terminated:
-                end(f"\nterminated{resume_hint}", 143)
+                end(f"\nterminated{interruption.hint()}", 143)
             except KeyboardInterrupt:
-                end(f"\ninterrupted{resume_hint}", 130)
+                end(f"\ninterrupted{interruption.hint()}", 130)
     finally:
         signal.signal(signal.SIGTERM, before)
 

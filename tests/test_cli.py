@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 
@@ -16,15 +17,18 @@ from aigan_tf.config import FORMAT, Config, make_config
 from aigan_tf.evaluation import compare, defences
 from aigan_tf.serving import client
 from aigan_tf.training import advgan, run
+from aigan_tf.workdir import Workdir
 
 ROOT = pathlib.Path(cli.__file__).parent.parent
 SETTINGS = {field.name for field in dataclasses.fields(Config)}
 FLAGS = {  # of each command
-    "train": SETTINGS | {"workdir", "data_dir", "strategy", "export_classifier"},
+    "train": SETTINGS | {"workdir", "data_dir", "strategy", "export_classifier", "check", "minutes"},
     "evaluate": {
         "workdir", "data_dir", "attacks", "num_examples", "output", "transfer_to", "save_images", "custom_objects",
     },
     "attack": {"target", "generator", "label", "epsilon", "out", "custom_objects"},
+    "demo": {"generator", "host", "port", "custom_objects"},
+    "runs": set(),
     "advgan": {"epochs", "data_dir", "strategy", "custom_objects"},
     "export": {"data_dir", "export_classifier", "custom_objects"},
     "client": {"rest", "grpc", "model", "image", "target", "label", "out", "timeout"},
@@ -152,21 +156,61 @@ def test_flags_of_train_become_the_settings(run_command, monkeypatch):
     ):
         assert run_command("train", *arguments)[0] == 0
     assert calls == [
-        (make_config(dataset="cifar10", epsilon=0.05, flip=False), "w", "d", False, "mirrored"),
-        (make_config(dataset="some/folder/", seed=7, attack="untargeted", image_size=(8, 9)), "runs/folder", None, True, "none"),
+        (make_config(dataset="cifar10", epsilon=0.05, flip=False), pathlib.Path("w"), "d", False, "mirrored", True),
+        (
+            make_config(dataset="some/folder/", seed=7, attack="untargeted", image_size=(8, 9)), pathlib.Path("runs/folder"),
+            None, True, "none", True,
+        ),
     ]  # fmt: skip
 
 
-def test_flags_of_the_other_commands_become_arguments(run_command, monkeypatch, tmp_path):
+def test_work_folder_alone_continues_its_run(run_command, monkeypatch, tmp_path):
+    calls = calls_of(monkeypatch, run, "train_and_export")
+    config = make_config(dataset="cifar10", epsilon=4 / 255)
+    Workdir(tmp_path / "c1").open(dataclasses.asdict(config), {})
+    for arguments in ((), ("--epsilon=4/255",), ("--stage2_epochs=60",)):
+        assert run_command("train", "--workdir=c1", *arguments)[0] == 0
+    assert [call[0] for call in calls] == [config, config, dataclasses.replace(config, stage2_epochs=60)]
+    for arguments in (("--epsilon=1/255", "--seed=3"), ("--stage2_epochs=3", "--noflip")):
+        names = [argument.strip("-").removeprefix("no").partition("=")[0] for argument in arguments]
+        assert_refused(*run_command("train", "--workdir=c1", *arguments), [*names, "--workdir"])
+    Workdir(tmp_path / "runs" / "digits").open(dataclasses.asdict(make_config(epsilon=0.2)), {})
+    assert_refused(*run_command("train"), ["epsilon=0.2", "0.3", "--workdir"])  # no folder was named
+
+
+@pytest.mark.parametrize(
+    ("program", "begins"),
+    [
+        ("x/train.py", "python x/train.py "),
+        ("/x/aigan_tf/__main__.py", "python -m aigan_tf train "),
+        ("/x/aigan-train", "aigan-train "),
+    ],
+)
+def test_interruption_prints_the_command_to_copy(program, begins, run_command, monkeypatch, tmp_path):
+    def interrupt(config, folder, *others, **named):
+        Workdir(folder).open(dataclasses.asdict(make_config()), {})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "train_and_export", interrupt)
+    monkeypatch.setattr(sys, "argv", [program])
+    (tmp_path / "d").mkdir()
+    monkeypatch.setattr(sys, "executable", "/bin/python")
+    arguments = ["--workdir=my runs/c1", "--stage2_epochs=60", "--data_dir=d", "--export_classifier"]
+    status, error = run_command("train", *arguments)
+    assert status == 130
+    _, _, command = error.strip().partition("continue with: ")
+    assert command.startswith(begins)
+    assert shlex.split(command)[-4:] == arguments
+
+
+def test_flags_of_the_other_commands_become_arguments(run_command, monkeypatch):
     for name in ("check_finished_run", "check_advgan_run"):
         calls_of(monkeypatch, checks, name)
     exports = calls_of(monkeypatch, run, "export_run")
     baselines = calls_of(monkeypatch, advgan, "train_advgan")
     single = calls_of(monkeypatch, compare, "evaluate_workdir")
     several = calls_of(monkeypatch, defences, "compare_defences")
-    asked = []
-    monkeypatch.setattr(client, "read_image", lambda path: b"clean")
-    monkeypatch.setattr(client, "attack_image", lambda *args: asked.append(args) or b"adversarial")
+    asked = calls_of(monkeypatch, client, "attack_file")
     for command, *arguments in (
         ("export", "w", "--data_dir=d", "--export_classifier", "--custom_objects=a.py,b.py"),
         ("advgan", "w", "cat", "--epochs=3", "5", "--custom_objects=a.py"),
@@ -183,5 +227,4 @@ def test_flags_of_the_other_commands_become_arguments(run_command, monkeypatch, 
         ("w", None, ["aigan", "pgd"], 5, None, ["A"], "s", ()),
     ]
     assert several == [(["w", "v"], "d", ["aigan"], None, "o", ["a.py"])]
-    assert asked[0][1:] == (b"clean", "dog", "label")
-    assert (tmp_path / "out.png").read_bytes() == b"adversarial"
+    assert asked[0][1:] == ("clean.png", "out.png", "dog", "label")

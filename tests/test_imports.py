@@ -18,7 +18,7 @@ TIERS = [
     {"evaluation"},
     {"checks"},
     {"classifiers"},
-    {"attack_plan", "build", "serving"},
+    {"attack_plan", "build", "runs", "serving"},
     {"method", "data"},
     {"engine", "exported", "workdir"},
     {"config", "files", "flags", "terminal"},

@@ -73,7 +73,7 @@ def test_a_photograph_becomes_the_target_and_the_written_png_has_the_printed_ans
     logits = keras.models.load_model(SHIPPED / "classifier.keras")(written[np.newaxis].astype(np.float32) / 255)
     answers = np.asarray(tf.nn.softmax(logits))[0]
     assert answers.argmax() == 3
-    assert re.search(rf"bird [\d.]+ % becomes cat {100 * answers[3]:.1f} %", printed)
+    assert re.search(rf"bird \([\d.]+ %\) becomes cat \({100 * answers[3]:.1f} %\)", printed)
     assert f"{change.max()}/255" in printed
     assert "320 x 480" in printed
     assert Image.open("bird_cat_figure.png").size[1] > 300  # three rows

@@ -116,7 +116,7 @@ def run_python(file: str) -> None:
         raise InputError(
             file,
             "Python that registers the classifier's custom layers",
-            "correct it",
+            f"run python {file} to see the whole error",
             setting="custom_objects",
             problem=f"fails ({reason})",
         ) from error

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 
@@ -33,10 +33,12 @@ PROGRESS = {"loss": "loss {:.3f}", "accuracy": "accuracy {:.1%}", "generator_suc
 STATIC = ("c", "a", "resnet20", "small", "b")  # for an ensemble defence: the first two others that fit the images
 
 
-def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -> Callable:
+def trained_classifier(
+    config: Config, dataset: ImageDataset, folder: Workdir, callbacks: Sequence[keras.callbacks.Callback] = ()
+) -> Callable:
     """Returns the classifier in classifier.keras of a run's folder as images to logits, after training it if need be.
 
-    Labels may be probabilities, float32 `(n, num_classes)`, which it then learns.
+    Labels may be probabilities, float32 `(n, num_classes)`, which it then learns. `callbacks` watch the training.
     """
     if folder.classifier.exists():
         return existing_classifier(config, dataset, folder)
@@ -46,17 +48,19 @@ def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -
     model = architectures.build(name, dataset.image_shape, dataset.num_classes, mean, std)
     trainee = with_fused_batch_norm(model)
     recipe = architectures.ARCHITECTURES[name].recipe
-    _train(trainee, recipe, f"Training classifier {config.classifier}", config, dataset, folder)
+    _train(trainee, recipe, f"Training classifier {config.classifier}", config, dataset, folder, callbacks)
     model.set_weights(trainee.get_weights())  # Keras's own layers load without this package
     _save(model, folder)
     return architectures.frozen(model)
 
 
-def hardened_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -> Callable:
+def hardened_classifier(
+    config: Config, dataset: ImageDataset, folder: Workdir, callbacks: Sequence[keras.callbacks.Callback] = ()
+) -> Callable:
     """Returns the user's own classifier after adversarial training, as images to logits.
 
     The user's file is not changed. classifier.keras of the run's folder is the same model with other weights: it takes
-    the same pixel range and has the same last layer.
+    the same pixel range and has the same last layer. `callbacks` watch the training.
 
     Raises:
         InputError: it cannot be trained.
@@ -65,12 +69,12 @@ def hardened_classifier(config: Config, dataset: ImageDataset, folder: Workdir) 
         keras.utils.set_random_seed(config.seed)
         trainee = own_trainable_classifier(config, dataset)
         recipe = dataclasses.replace(HARDENING, max_shift=config.max_shift)
-        _train(trainee, recipe, f"Hardening {config.classifier}", config, dataset, folder)
+        _train(trainee, recipe, f"Hardening {config.classifier}", config, dataset, folder, callbacks)
         _save(trainee.model, folder)
     return existing_classifier(config, dataset, folder)
 
 
-def _train(trainee, recipe, doing, config, dataset, folder):
+def _train(trainee, recipe, doing, config, dataset, folder, callbacks):
     """Trains a classifier by its recipe and the run's defence, from the last checkpoint on."""
     epochs = config.classifier_epochs or recipe.epochs
     batch_size = min(128, len(dataset.train))
@@ -106,6 +110,7 @@ def _train(trainee, recipe, doing, config, dataset, folder):
                 Progress(PROGRESS, time_left),
                 StopNotFinite(checkpoint.checkpoint_hint, "train again with another `seed`, in another `workdir`"),
                 *warnings,
+                *callbacks,
                 history,
                 checkpoint,
             ],
@@ -132,19 +137,23 @@ def _save(model, folder):
 
 def static_classifiers(config: Config, dataset: ImageDataset, folder: Workdir) -> list[Callable]:
     """Returns the other classifiers of an ensemble defence, trained without one in ensemble/NAME of the run's folder."""
-    if config.defense != "ensemble":
-        return []
-    own = config.classifier.lower()
-    side = min(dataset.image_shape[:2])
-    names = [name for name in STATIC if name != own and architectures.ARCHITECTURES[name].min_side <= side][:2]
     return [
         trained_classifier(
             dataclasses.replace(config, classifier=name, classifier_epochs=None, defense=None),
             dataset,
             Workdir(folder.path / "ensemble" / name),
         )
-        for name in names
+        for name in static_names(config, dataset)
     ]
+
+
+def static_names(config: Config, dataset: ImageDataset) -> list[str]:
+    """Returns the architectures of an ensemble defence's other classifiers; none without such a defence."""
+    if config.defense != "ensemble":
+        return []
+    own = config.classifier.lower()
+    side = min(dataset.image_shape[:2])
+    return [name for name in STATIC if name != own and architectures.ARCHITECTURES[name].min_side <= side][:2]
 
 
 def own_classifier(

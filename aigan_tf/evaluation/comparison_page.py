@@ -82,9 +82,12 @@ def comparison_page(result: Mapping, examples: Sequence[Example] = ()) -> str:
 
 def _attack_table(attacks):
     over = {(name, "Linf") for name, row in attacks.items() if tables.exceeds_epsilon(row)}
-    rows, best = tables.comparison_rows(attacks), tables.best_cells(attacks)
-    text = "★: the best of its column, of the attacks within epsilon that succeed at all."
-    return html_page.table(rows, best, over) + (html_page.paragraphs([text]) if best else "")
+    clean = {row.get("clean_accuracy") for row in attacks.values()}  # of one classifier: above the table
+    columns = [column for column in tables.COLUMNS if column.title != "clean" or len(clean) > 1]
+    rows, best = tables.comparison_rows(attacks, columns), tables.best_cells(attacks)
+    notes = ["★ the best of its column, among the attacks that stay within epsilon and succeed."] if best else []
+    notes += ["⚠ beyond epsilon."] if over else []
+    return html_page.table(rows, best, over) + html_page.paragraphs([" ".join(notes)] if notes else [])
 
 
 def _examples(examples, targeted):
@@ -103,7 +106,7 @@ def _examples(examples, targeted):
             pictures.append(html_page.picture(made.adversarial.picture, text, lines, missed=not made.succeeds))
         return "".join(pictures)
 
-    captions = [f"{one.label} → {one.target}" if targeted else f"{one.label} → any other" for one in examples]
+    captions = [f"{_apart(one.label)} → {_apart(one.target) if targeted else 'any other'}" for one in examples]
     text = (
         "One image per class; below each the classifier's answer and its confidence. In a perturbation grey is no change, "
         "black and white are a change of epsilon."
@@ -112,7 +115,12 @@ def _examples(examples, targeted):
 
 
 def _answer(answer):
-    return f"{answer.answer} {100 * answer.confidence:.1f}{_GAP}%"
+    return f"{_apart(answer.answer)} {100 * answer.confidence:.1f}{_GAP}%"
+
+
+def _apart(name):
+    """A class name whose letters, if written from right to left, do not turn what stands beside it."""
+    return f"\N{FIRST STRONG ISOLATE}{name}\N{POP DIRECTIONAL ISOLATE}"
 
 
 def _by_class(attacks):
@@ -149,7 +157,7 @@ def _origin(result):
     known = {
         "Date": (result.get("date") or "")[:16].replace("T", " "),
         "Versions": versions.rstrip(","),
-        "Commit": result["commit"],
+        "Commit": (result["commit"] or "")[:12],
         "Command": result.get("command"),
         "Device": result["device"],
     }
@@ -191,7 +199,7 @@ def defence_page(result: Mapping, warnings: Sequence[str], pages: Mapping[str, s
     }
     strongest = max(runs, key=lambda run: runs[run]["robust_accuracy"]["pgd"])
     sentence = (
-        f"Of {len(runs)} classifiers that of {pathlib.PurePath(strongest).name} keeps most of its answers under PGD-{PGD_STEPS}: "
+        f"Of {len(runs)} classifiers, {pathlib.PurePath(strongest).name} keeps the highest accuracy under PGD-{PGD_STEPS}: "
         f"{100 * runs[strongest]['robust_accuracy']['pgd']:.1f}{_GAP}% of {first['num_examples']:,} images."
     )
     facts = {

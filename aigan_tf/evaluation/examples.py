@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from aigan_tf.evaluation import figures
-from aigan_tf.evaluation.attacks import ADVGAN, GENERATOR, STAGE1
+from aigan_tf.evaluation.attacks import ADVGAN, GENERATOR_ATTACKS
 from aigan_tf.evaluation.finished_run import FinishedRun
 from aigan_tf.evaluation.measure import Attack
 from aigan_tf.method.threat_model import quantize
@@ -55,7 +55,7 @@ def examples_of(run: FinishedRun, attacks: Mapping[str, Attack]) -> list[Example
 
     As in the measurements, the images are rounded to 8 bits.
     """
-    generators = [name for name in (STAGE1, GENERATOR, ADVGAN) if name in attacks]
+    generators = [name for name in attacks if name in GENERATOR_ATTACKS]
     if not generators:
         return []
     config, names = run.config, run.dataset.class_names

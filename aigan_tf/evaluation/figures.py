@@ -160,7 +160,7 @@ def success_by_target(rates: Mapping[str, Mapping[str, float | None]], heading: 
     """
     names = list(next(iter(rates.values())))
     few = len(names) <= NAMED_CLASSES
-    figure = Figure(figsize=(max(6.0, 0.9 * len(names)) if few else 8.0, 3.4), layout="constrained")
+    figure = Figure(figsize=(max(6.0, 0.9 * len(names)) if few else 4.2, 3.4), layout="constrained")
     axis = figure.subplots()
     width = 0.8 / len(rates)
     for offset, (attack, by_class) in enumerate(rates.items()):
@@ -172,12 +172,13 @@ def success_by_target(rates: Mapping[str, Mapping[str, float | None]], heading: 
             axis.plot(np.arange(1, len(tried) + 1), tried, marker=".", label=attack)
     if few:
         axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    axis.set_xlabel("target class" if few else "target classes, for each attack from the hardest to the easiest")
+    axis.set_xlabel("target class" if few else "target classes, from the hardest to the easiest")
     axis.set_ylim(0, 100)
     axis.set_ylabel("targeted success, %")
-    axis.set_title(heading, fontsize=11)
+    if heading:
+        axis.set_title(heading, fontsize=11)
     axis.grid(axis="y", alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=4 if few else 2, frameon=False, fontsize=9)
     return _file(figure, "svg")
 
 
@@ -216,7 +217,10 @@ def success_by_epsilon(curves: Mapping[str, Sequence[Mapping]], heading: str) ->
 def epsilon_axis(axis: matplotlib.axis.Axis, largest: float) -> None:
     """Writes budgets as everywhere else: `8/255`, or `0.3` if the largest is not a whole number of grey levels."""
     unit = 255 if "/" in shown_value(largest) else 1
-    ticks = [tick / unit for tick in MaxNLocator(nbins=5, integer=unit == 255).tick_values(0, largest * unit)]
+    ticks = [
+        tick / unit
+        for tick in MaxNLocator(nbins=5, integer=unit == 255, steps=[1, 2, 5, 10]).tick_values(0, largest * unit)
+    ]
     axis.set_ticks([tick for tick in ticks if tick <= largest * 1.001])
     axis.set_major_formatter(FuncFormatter(lambda budget, _: "0" if budget == 0 else shown_value(float(budget))))
 

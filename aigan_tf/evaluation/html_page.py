@@ -16,13 +16,13 @@ _STYLE = """
   :root { --page: #16191d; --ink: #e8e8e8; --soft: #a8b0b8; --line: #3b424a; --best: #1d4632; --bar: #1f3d57;
     --warning: #3d3313; --edge: #d3a520; --bad: #ff8a80; } }
 * { box-sizing: border-box; }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); max-width: 66rem;
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); max-width: 74rem;
   margin: 0 auto; padding: 1.5rem 1rem 3rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; margin: 0 0 0.5rem; } h2 { font-size: 1.2rem; margin: 2.4rem 0 0.6rem; }
 .headline { font-size: 1.25rem; line-height: 1.4; margin: 0 0 1.2rem; max-width: 46rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.15rem 1rem; font-size: 0.9rem; margin: 0; }
 dt { color: var(--soft); } dd { margin: 0; }
-code { font-size: 0.95em; }
+dd span, .headline span { display: inline-block; }
 .note, figcaption { color: var(--soft); font-size: 0.9rem; max-width: 46rem; }
 .warning { background: var(--warning); border-left: 4px solid var(--edge); padding: 0.5rem 0.8rem; }
 .scroll { overflow-x: auto; }
@@ -30,13 +30,14 @@ table { border-collapse: separate; border-spacing: 0; font-size: 0.85rem; font-v
 th, td { text-align: left; padding: 0.35rem 0.6rem; border-bottom: 1px solid var(--line); vertical-align: top;
   overflow-wrap: normal; }
 thead th { border-bottom: 2px solid var(--soft); vertical-align: bottom; }
-tr > :first-child { position: sticky; left: 0; background: var(--page); min-width: 6rem; max-width: 40vw;
+tr > :first-child { position: sticky; left: 0; z-index: 1; background: var(--page); min-width: min(9rem, 34vw); max-width: 40vw;
   overflow-wrap: anywhere; font-weight: normal; }
 thead tr > :first-child { font-weight: bold; }
+td:not(.number) { min-width: 9rem; }
 .number { text-align: right; white-space: nowrap; }
 .best { background: var(--best); font-weight: bold; }
 .over { color: var(--bad); font-weight: bold; }
-.bar { background: linear-gradient(to right, var(--bar) var(--share), transparent 0); min-width: 6rem; }
+.bar { background: linear-gradient(var(--bar), var(--bar)) no-repeat 0 / var(--share) 100%; min-width: 6rem; }
 .bar, .heat td, .best { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 .heat { border-collapse: collapse; line-height: 1.2; }
 .heat td { text-align: center; padding: 0.4rem 0; min-width: 2.3rem; border: 1px solid var(--page); }
@@ -59,7 +60,7 @@ figure > svg text { font-family: system-ui, sans-serif !important; fill: current
   .scroll { overflow: visible; } tr > :first-child { position: static; max-width: 9rem; }
   table { font-size: 7.5pt; } th, td { padding: 0.2rem 0.35rem; }
   h2 { break-after: avoid; } tr, figure { break-inside: avoid; }
-  figure > svg { max-width: 11cm; } .examples { grid-template-columns: repeat(3, 1fr); }
+  figure > svg { max-width: 11cm; } .heat { break-inside: avoid; } .examples { grid-template-columns: 1fr 1fr; }
 }
 """
 
@@ -74,15 +75,20 @@ def page(title: str, headline: str, facts: Mapping[str, str], sections: Mapping[
         sections: heading to HTML of each section; one without a heading has the key "".
     """
     parts = [f"<h2>{html.escape(heading)}</h2>\n{body}" if heading else body for heading, body in sections.items()]
-    listed = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>\n" for name, text in facts.items())
+    listed = "".join(f"<dt>{html.escape(name)}</dt><dd>{_words(text)}</dd>\n" for name, text in facts.items())
     name = html.escape(title)
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{name}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>\n'
-        f'<body><h1>{name}</h1>\n<p class="headline">{html.escape(headline)}</p>\n<dl>\n{listed}</dl>\n'
+        f'<body><h1>{name}</h1>\n<p class="headline">{_words(headline)}</p>\n<dl>\n{listed}</dl>\n'
         + "\n".join(parts)
         + "\n</body></html>\n"
     )
+
+
+def _words(text):
+    """Text whose lines break between words only, not within `--num_examples`, as long as a word fits."""
+    return " ".join(f"<span>{html.escape(word)}</span>" for word in text.split(" "))
 
 
 def paragraphs(texts: Sequence[str], kind: str = "note") -> str:
@@ -113,10 +119,11 @@ def table(
         if share:
             kinds.append("bar")
         if (row[0], header[i]) in best:
-            kinds, text = [*kinds, "best"], f"{text} <span title='best of the column'>★</span>"
+            kinds, text = [*kinds, "best"], f"{text}&nbsp;<span title='best of the column'>★</span>"
         if (row[0], header[i]) in over:
-            kinds, text = [*kinds, "over"], f"{text} ⚠ over epsilon"
+            kinds, text = [*kinds, "over"], f"{text}&nbsp;<span title='beyond epsilon'>⚠</span>"
         tag = 'th scope="row"' if i == 0 else "td"
+        text = re.sub("([_/])", r"\1<wbr>", text) if i == 0 else text
         named = f' class="{" ".join(kinds)}"' if kinds else ""
         style = f' style="--share: {share}"' if share else ""
         return f"<{tag}{named}{style}>{text}</{tag[:2]}>"

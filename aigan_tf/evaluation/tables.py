@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from aigan_tf.errors import shown_value
 
 MAX_CLASS_ROWS = 100  # of a page's table by class
+TERMINAL = ("success (95 %)", "worst target", "L2", "ms/image", "n")  # the columns for which 80 letters are room enough
 
 
 def success_table(result: Mapping) -> str:
@@ -57,10 +58,11 @@ def epsilon_table(points: Sequence[Mapping]) -> str:
 
 def comparison_text(result: Mapping) -> str:
     """Returns what `evaluate_workdir` prints at its end; `result` is its report.json."""
-    lines = [aligned(comparison_rows(result["attacks"]))]
+    columns = [column for column in COLUMNS if column.title in TERMINAL]
+    lines = [aligned(comparison_rows(result["attacks"], columns))]
     if result["transfer"]:
         lines.append("The same generator's images, shown to classifiers it was not trained on:")
-        lines.append(aligned(comparison_rows(result["transfer"])))
+        lines.append(aligned(comparison_rows(result["transfer"], columns)))
     lines += [f"WARNING: {warning}" for warning in result["warnings"]]
     return "\n".join([*lines, *notes(result)])
 
@@ -112,14 +114,15 @@ def class_text(name: str) -> str:
     return f"class {name}" if name.isdigit() else name
 
 
-def comparison_rows(attacks: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
+def comparison_rows(attacks: Mapping[str, Mapping], columns: Sequence[Column] = COLUMNS) -> list[tuple[str, ...]]:
     """Returns results as cells, one row per attack after a header.
 
     Args:
         attacks: name to `AttackResult.to_dict()`.
+        columns: some of `COLUMNS`.
     """
-    header = ("attack", *(column.title for column in COLUMNS))
-    return [header] + [(name, *(column.text(row) for column in COLUMNS)) for name, row in attacks.items()]
+    header = ("attack", *(column.title for column in columns))
+    return [header] + [(name, *(column.text(row) for column in columns)) for name, row in attacks.items()]
 
 
 def exceeds_epsilon(row: Mapping) -> bool:

@@ -59,7 +59,9 @@ def train_generator(
     if config.black_box:
         attacked, distillation, saved = _surrogate(config, dataset, classifier, folder)
     with devices.strategy.scope():
-        aigan = build_aigan(config, dataset, attacked, config.epochs * steps_per_epoch(config, dataset))
+        steps = steps_per_epoch(config, dataset)
+        restarts = [epochs * steps for epochs in folder.restarts()]
+        aigan = build_aigan(config, dataset, attacked, config.epochs * steps, restarts=restarts)
 
     def end_stage1():
         if devices.is_chief:
@@ -68,7 +70,7 @@ def train_generator(
 
     # Without a stage 2 there is nothing to switch to, however early stage 1 succeeds.
     success = config.switch_success if config.stage2_epochs > 0 else None
-    switch = StageSwitch(config.stage1_epochs, config.epochs, success, end_stage1, say)
+    switch = StageSwitch(config.stage1_epochs, config.epochs, steps, success, end_stage1, say)
     time_left = time_left_of(config, dataset, attacks)
     trained = fit(aigan, config, dataset, folder, time_left, devices, [switch, *callbacks], saved, distillation)
     if trained and devices.is_chief:

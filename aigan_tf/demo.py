@@ -1,0 +1,231 @@
+"""A page in the browser that attacks pictures. From a notebook: `aigan_tf.demo.launch("pretrained/cifar10")`."""
+
+import functools
+import os
+import pathlib
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from aigan_tf.attack_plan import SHIPPED
+from aigan_tf.data import pictures
+from aigan_tf.errors import InputError, say
+from aigan_tf.exported import ExportInfo, exported_version, read_export_info
+from aigan_tf.files import visible_folders
+
+# Read by Gradio on import. Nothing is to be fetched or reported: the page must work without a network.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("GRADIO_RUN_HISTORY", "False")
+
+try:
+    import gradio as gr
+except ModuleNotFoundError as error:
+    raise InputError(
+        f"the package {error.name} is not installed",
+        "the packages of the extra [demo]",
+        "run pip install gradio, or install aigan_tf with its extra: aigan_tf[demo]",
+    ) from error
+
+TOP = 3  # answers that are shown
+FIRST_TARGET = 3  # not the class of the first test image
+# Small pictures are enlarged as squares, so that every pixel is seen.
+STYLE = """
+.pixels img { image-rendering: pixelated; object-fit: contain; width: 100%; height: 100%; }
+#samples, #samples .grid-wrap { height: auto !important; min-height: 0; }
+#samples .grid-container { grid-template-columns: repeat(5, minmax(0, 1fr)); grid-auto-rows: auto; }
+#samples .thumbnail-item { aspect-ratio: 1; }
+"""
+
+
+def find_generators() -> dict[str, ExportInfo]:
+    """Returns the generators in pretrained/ beside the package and in runs/ of the current folder, by folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    folders = {
+        f"{name}/{folder.name}": folder
+        for name, root in (("pretrained", SHIPPED), ("runs", pathlib.Path("runs")))
+        if root.is_dir()
+        for folder in visible_folders(root)
+        if exported_version(folder)
+    }
+    if not folders:
+        raise InputError(
+            "no generator lies in pretrained/ or runs/",
+            "the folder of a finished run, or of an exported SavedModel",
+            "train one, or name one with `generator`",
+        )
+    return {name: read_export_info(folder, "generator") for name, folder in folders.items()}
+
+
+def sample_pictures(export: ExportInfo) -> list[Image.Image]:
+    """Returns ten test images: those shipped with the generator, or with one whose images are grey or coloured as well."""
+    shipped = SHIPPED / ("mnist" if export.image_shape[-1] == 1 else "cifar10")
+    for folder in (export.path, shipped):
+        strip = folder / "samples" / "test_images.png"  # squares side by side
+        if strip.is_file():
+            with Image.open(strip) as opened:
+                side = opened.height
+                return [opened.crop((x, 0, x + side, side)) for x in range(0, opened.width, side)]
+    return []
+
+
+def build_page(generators: dict[str, ExportInfo], custom_objects: Sequence[str] = ()) -> gr.Blocks:
+    """Returns the page.
+
+    Args:
+        generators: what can be chosen, by name; the first is loaded.
+        custom_objects: Python files that the runs may execute.
+    """
+    from aigan_tf.photo_attack import PictureAttacker  # here: TensorFlow takes seconds, and Gradio may be missing
+
+    attacker_of = functools.lru_cache(maxsize=4)(lambda name: PictureAttacker(generators[name], custom_objects))
+
+    def attack(name, picture, target, epsilon):
+        export = generators[name]
+        if picture is None or (target is None and export.targeted):
+            return None, None, None, None, None, "Choose a picture and a target."
+        try:
+            pixels, changes = pictures.fitted(picture, export.image_shape)
+            epsilon = epsilon / 255 if export.variable_epsilon else None
+            (result,) = attacker_of(name)(pixels[np.newaxis], None if target is None else [target], epsilon)
+        except InputError as error:
+            raise gr.Error(str(error)) from error
+        text = result.summary() + (f" The picture: {changes}." if changes else "")
+        images = (_picture(result.clean), _picture(np.round(255 * result.magnified)), _picture(result.adversarial))
+        return *images, _bars(result.clean_answers, export), _bars(result.adversarial_answers, export), text
+
+    def choose(name):
+        found = sample_pictures(generators[name])
+        return (*_controls(generators[name]), _samples(found), found[0] if found else gr.skip())
+
+    first = next(iter(generators))
+    attacker_of(first)
+    found = sample_pictures(generators[first])
+    with gr.Blocks(title="aigan_tf", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+        gr.Markdown("## AI-GAN: one forward pass, and the classifier answers what you choose")
+        with gr.Row():
+            with gr.Column(scale=1, min_width=300):
+                name = gr.Dropdown(
+                    list(generators), value=first, label="generator", visible=len(generators) > 1, elem_id="generator"
+                )
+                samples = _samples(found)
+                picture = gr.Image(
+                    found[0] if found else None, type="filepath", image_mode=None, format="png", label="picture", height=200,
+                    sources=["upload", "clipboard"], elem_id="picture", elem_classes="pixels", buttons=[],
+                )  # fmt: skip
+                target, epsilon = _controls(generators[first])
+            with gr.Column(scale=2, min_width=300):
+                text = gr.Markdown(elem_id="summary")
+                with gr.Row():
+                    with gr.Column(min_width=180):
+                        clean = _shown("clean")
+                        before = gr.Label(num_top_classes=TOP, label="answers", elem_id="before")
+                    with gr.Column(min_width=180):
+                        added = _shown("perturbation, magnified")
+                    with gr.Column(min_width=180):
+                        adversarial = _shown("adversarial")
+                        after = gr.Label(num_top_classes=TOP, label="answers", elem_id="after")
+        inputs, outputs = [name, picture, target, epsilon], [clean, added, adversarial, before, after, text]
+        name.input(choose, name, [target, epsilon, samples, picture]).then(attack, inputs, outputs)
+        samples.select(_chosen, samples, picture)
+        gr.on(
+            [page.load, picture.change, target.input, epsilon.release], attack, inputs, outputs, show_progress="hidden"
+        )
+    return page
+
+
+def _controls(export):
+    """Returns the controls that depend on the generator: class and epsilon."""
+    classes = [(name, number) for number, name in enumerate(export.class_names)]
+    if not export.targeted:
+        classes.insert(0, ("the classifier's answer", None))
+    levels = max(int(export.epsilon * 255 + 1e-4), 1)
+    return (
+        gr.Dropdown(
+            classes, value=classes[min(FIRST_TARGET, len(classes) - 1)][1] if export.targeted else None, label="target" if export.targeted else "label", elem_id="target",
+            interactive=True,
+        ),
+        gr.Slider(
+            1, levels, value=levels, step=1, label="epsilon, in 1/255", visible=export.variable_epsilon,
+            interactive=True,
+        ),
+    )  # fmt: skip
+
+
+def _samples(found):
+    return gr.Gallery(
+        found, label="test images", columns=5, height="auto", show_label=False, format="png", allow_preview=False, visible=bool(found),
+        elem_id="samples", elem_classes="pixels", buttons=[], object_fit="contain", interactive=False,
+    )  # fmt: skip
+
+
+def _chosen(samples, event: gr.SelectData):
+    return samples[event.index][0]
+
+
+def _shown(label):
+    gr.Markdown(label)  # Gradio's own label would cover a corner of the image
+    return gr.Image(
+        label=label, show_label=False, height=256, format="png", image_mode=None, interactive=False,
+        elem_classes="pixels", buttons=["download"],
+    )  # fmt: skip
+
+
+def _picture(pixels):
+    return Image.fromarray(pixels.astype(np.uint8).squeeze())
+
+
+def _bars(answers, export):
+    if answers is None:
+        return None
+    return {export.class_names[number]: float(answers[number]) for number in np.argsort(-answers)[:TOP]}
+
+
+def launch(
+    generator: str | os.PathLike | None = None,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    custom_objects: Sequence[str] = (),
+) -> gr.Blocks:
+    """Serves the page, in a notebook below the cell, and returns it; `close()` ends it.
+
+    Args:
+        generator: the folder of a run or of a SavedModel; None for all in pretrained/ and runs/.
+        host: the address to listen at; 0.0.0.0 lets other machines in.
+        port: None for the first that is free from 7860 on.
+        custom_objects: Python files that the runs may execute.
+
+    Raises:
+        InputError: there is no generator, or the port cannot be used.
+    """
+    named = generator and {str(generator): read_export_info(generator, "generator")}
+    page = build_page(named or find_generators(), custom_objects)
+    # Fonts of the system: Gradio's own themes ask Google for theirs.
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    try:
+        page.launch(
+            server_name=host, server_port=port, share=False, quiet=True, show_error=True, prevent_thread_lock=True,
+            theme=theme, css=STYLE, footer_links=[], height=900,
+        )  # fmt: skip
+    except OSError as error:
+        raise InputError(
+            f"the page cannot be served at {host}:{port or 7860} ({str(error).splitlines()[0]})",
+            "a free port of this machine",
+            "give another `port`, or leave it out",
+        ) from error
+    return page
+
+
+def serve(generator: str | None, host: str, port: int | None, custom_objects: Sequence[str] = ()) -> None:
+    """Serves the page until Ctrl-C; see `launch`."""
+    page = launch(generator, host, port, custom_objects)
+    say(f"The page is at {page.local_url} - Ctrl-C ends it.")
+    try:
+        while True:
+            time.sleep(1)
+    finally:
+        page.close(verbose=False)

@@ -30,7 +30,7 @@ tail -n 40 "$log" >&2
 rm -f "$0"
 """
 # By the first module whose import nothing but loading the library asks for: others look whether `tensorflow` is there.
-_SLOW_IMPORTS = {"tensorflow.python": "TensorFlow", "tensorflow_datasets": "TensorFlow Datasets"}
+_SLOW_IMPORTS = {"tensorflow.python": "TensorFlow", "tensorflow_datasets": "TensorFlow Datasets", "foolbox": "foolbox"}
 
 
 @contextlib.contextmanager

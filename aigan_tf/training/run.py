@@ -171,6 +171,7 @@ def export(
         config.variable_epsilon,
         classifier,
     )
+    say("Exporting the generator.")
     # Paths of this machine are reduced to file names.
     names = {name: pathlib.Path(getattr(config, name)).name for name in ("dataset", "classifier")}
     preset = dataclasses.asdict(config) | names | {"image_shape": dataset.image_shape}

@@ -5,6 +5,7 @@ import pathlib
 import pkgutil
 import re
 import shlex
+import sys
 from unittest import mock
 
 import aigan_tf  # noqa: F401 isort: skip (before TensorFlow, which reads its settings on import)
@@ -109,6 +110,7 @@ def parsed_only(monkeypatch, tmp_path):
         assert set(attacks) <= set(ATTACKS)
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "aigan_tf.demo", mock.Mock())
     for name, function in {
         "training.run.train_and_export": train, "evaluation.compare.evaluate_workdir": evaluate,
         "evaluation.defences.compare_defences": evaluate, "training.advgan.train_advgan": lambda *_: None,

@@ -4,13 +4,15 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
+__version__ = "0.1.0"  # pyproject.toml reads it here
+
 # The training steps are written in TensorFlow, so the backend in keras.json or the environment is not used.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 # Must be set before TensorFlow is imported, which turns on oneDNN by itself only on the newest processors. On an AMD EPYC
 # without AVX-512 it makes a training step of a ResNet-20 1.75 times as fast.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-# Hides TensorFlow's notes on missing GPUs and abandoned graph rewrites; real errors reach Python as exceptions. The note on
-# its build is printed on import, before TensorFlow reads this.
+# Hides TensorFlow's notes on missing GPUs and abandoned graph rewrites; real errors reach Python as exceptions. The notes
+# of its import are printed before TensorFlow reads this; commands send them to a file (terminal.py).
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 # Imported on first use: TensorFlow takes seconds to import, and a mistyped flag should be answered at once.

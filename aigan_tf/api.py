@@ -14,10 +14,11 @@ import tensorflow as tf
 from PIL.Image import Image
 
 from aigan_tf.classifiers.accuracy import check_accuracy, predictions
+from aigan_tf.classifiers.calling import inputs_of
 from aigan_tf.classifiers.loading import as_classifier
 from aigan_tf.classifiers.preprocessing import Preprocessing
 from aigan_tf.config import Config
-from aigan_tf.data import arrays, pictures
+from aigan_tf.data import arrays, next_steps, pictures
 from aigan_tf.data.batches import refuse_too_long_shifts
 from aigan_tf.data.classes import class_number
 from aigan_tf.data.datasets import MIN_SIDE, ImageDataset
@@ -137,6 +138,8 @@ class TrainedGenerator:
         if any(map(_is_symbolic, (images, target_classes, epsilon))):
             return self._in_graph(signature, images, target_classes, epsilon)
         images = _pixels(images, self.image_shape)
+        if self.image_shape and images.shape[-3:] != self.image_shape:
+            _refuse_shape(images.shape, self.image_shape)
         if images.ndim == 3:
             return self(images[np.newaxis], target_classes, epsilon, batch_size)[0]
         targets = _class_numbers(target_classes, list(self.class_names or ()))
@@ -146,7 +149,7 @@ class TrainedGenerator:
             raise InputError(
                 f"array of shape {targets.shape}",
                 f"one class, or one for each of {len(images)} images",
-                "give as many",
+                "give targets.argmax(-1)" if targets.ndim == 2 else f"give one, or {len(images)}",
                 setting="target_classes",
             )
         inputs = {"images": images, self.class_input: targets}
@@ -246,7 +249,7 @@ def fit_generator(
     _require_callable(classifier)
     _require_callbacks(callbacks)
     images, labels = arrays.as_uint8_images_and_labels(images_or_dataset, labels)
-    _require_trainable_shape(images.shape)
+    _require_trainable_shape(images.shape, classifier)
     refuse_too_long_shifts(config, images.shape[1:])
     attacked, names = _named_classifier(
         classifier, class_names, images[:16].astype(np.float32) / 255, preprocessing, classifier_output
@@ -289,7 +292,7 @@ def load_generator(path: str | os.PathLike) -> TrainedGenerator:
             "the folder of a run, or of a SavedModel",
             "correct the path",
             setting="path",
-            problem="holds no generator",
+            problem="holds no generator" if path.is_dir() else "is not a folder",
         )
     Workdir(path).verify(version)
     try:
@@ -368,14 +371,24 @@ def evaluate(
         InputError: the classifier, the images or an attack cannot be used.
     """
     if not isinstance(attacks, Mapping):
+        if callable(attacks) and not isinstance(attacks, TrainedGenerator):
+            fix = "give the generator first, then the classifier"
+            raise InputError(
+                type(attacks).__name__,
+                "a generator, the folder of one, or a dict of attacks",
+                fix if isinstance(attacks, keras.Model) else 'name your own attack: {"mine": attack}',
+                setting="attacks",
+            )
         generator = _generator(attacks)
         attacks, targeted = {"aigan": generator}, generator.targeted
     attacks = {name: _at_budget(name, given, epsilon, targeted) for name, given in attacks.items()}
     preprocessing = _preprocessing(input_range, input_mean, input_std, input_channels)
     _require_callable(classifier)
     images = arrays.as_float_images(images)
+    if images.ndim != 4:
+        _refuse_shape(images.shape, None)
     if not len(images):
-        raise InputError("there are no images", "at least one image", "give more")
+        raise InputError("there are no images", "at least one image", "check how they were selected")
     measured, names = _named_classifier(
         classifier, class_names, images[:16], preprocessing, classifier_output, needs_gradient=False
     )
@@ -397,7 +410,9 @@ def _pixels(images, image_shape):
     pixels = arrays.as_float_images(images)
     if pixels.size and 1 < pixels.max() <= 255 and pixels.min() >= 0:
         raise InputError(
-            f"images from {pixels.min():g} to {pixels.max():g}", "[0, 1], or uint8 in [0, 255]", "divide them by 255"
+            f"images from {pixels.min():g} to {pixels.max():g}",
+            "[0, 1], or uint8 in [0, 255]",
+            next_steps.for_range(0, 255),
         )
     return pixels
 
@@ -410,12 +425,22 @@ def _in_batches(signature, inputs, batch_size):
             for start in range(0, max(len(inputs["images"]), 1), batch_size)
         ]
     except tf.errors.InvalidArgumentError as error:
+        reason = graph_refusal(error.message)
         raise InputError(
-            f"the generator refuses these inputs: {graph_refusal(error.message)}",
+            f"the generator refuses these inputs: {reason}",
             "images and classes like those it was trained for",
-            "correct them",
+            next((step for word, step in _STEPS.items() if word in reason), "give such images"),
         ) from error
     return np.concatenate([batch["adversarial_images"] for batch in batches])
+
+
+_STEPS = {  # by what `request_checks` names
+    "target_class": "give a number in this range",
+    "label": "give a number in this range",
+    "epsilon": "give a number in this range",
+    "NaN": "leave out the images that hold NaN",
+    "at least one": "give at least one image",
+}
 
 
 def _class_numbers(classes, names):
@@ -447,13 +472,18 @@ def _config(epsilon, settings):
     return Config(epsilon=epsilon, **settings)
 
 
-def _require_trainable_shape(shape):
+def _require_trainable_shape(shape, classifier):
     if len(shape) != 4 or min(shape[1:3]) < MIN_SIDE or shape[3] not in (1, 3):
-        raise InputError(
-            f"the images have the shape {shape}",
-            f"(n, height, width, channels), with sides of at least {MIN_SIDE} and 1 or 3 channels",
-            "reshape them",
-        )
+        taken = [spec.shape.as_list()[1:] for spec in inputs_of(classifier).values() if spec.shape.rank == 4]
+        wanted = tuple(taken[0]) if taken and None not in taken[0] and taken[0][2] in (1, 3) else None
+        _refuse_shape(shape, wanted, f", with sides of at least {MIN_SIDE} and 1 or 3 channels")
+
+
+def _refuse_shape(shape, wanted, bounds=""):
+    form = ", ".join(map(str, wanted or ("height", "width", "channels")))
+    raise InputError(
+        f"the images have the shape {tuple(shape)}", f"(n, {form}){bounds}", next_steps.for_shape(tuple(shape), wanted)
+    )
 
 
 def _labelled(classifier, images, labels, num_classes):
@@ -474,7 +504,7 @@ def _generator(given):
         raise InputError(
             f"the generator is a {type(given).__name__}",
             "one from fit_generator or load_generator, or the path of a folder",
-            "train or load one",
+            "give what fit_generator returned",
         )
     return load_generator(given)
 
@@ -497,11 +527,12 @@ def _at_budget(name, given, epsilon, targeted):
 
 
 def _require_callable(classifier):
-    if not callable(classifier):
+    if not callable(classifier) or isinstance(classifier, TrainedGenerator):
+        is_path = isinstance(classifier, str | os.PathLike)
         raise InputError(
             f"the classifier is a {type(classifier).__name__}",
             "a Keras model, or a function from images to logits",
-            "load a file with keras.models.load_model",
+            f"give keras.models.load_model({str(classifier)!r})" if is_path else "give the model that is attacked",
         )
 
 
@@ -509,7 +540,9 @@ def _require_callbacks(callbacks):
     if not isinstance(callbacks, list | tuple) or not all(
         isinstance(callback, keras.callbacks.Callback) for callback in callbacks
     ):
-        raise InputError(f"callbacks are {callbacks!r}", "a list of keras.callbacks.Callback", "correct them")
+        raise InputError(
+            f"callbacks are {callbacks!r}", "a list of keras.callbacks.Callback", "give e.g. callbacks=[callback]"
+        )
 
 
 def _preprocessing(input_range, input_mean, input_std, input_channels):
@@ -547,7 +580,7 @@ def _checked_names(class_names):
         raise InputError(
             repr(class_names),
             "a list of printable names, a different one for each class",
-            "correct it",
+            "give e.g. ['cat', 'dog']",
             setting="class_names",
         )
     return names

@@ -4,14 +4,14 @@ import contextlib
 import dataclasses
 import pathlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 
 from aigan_tf.config import Config
 from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.engine.keras_state import own_keras_state
-from aigan_tf.engine.optimizers import ConvolutionMuon, CosineDecay
+from aigan_tf.engine.optimizers import ConvolutionMuon, WarmRestarts
 from aigan_tf.engine.precision import with_loss_scaling
 from aigan_tf.engine.saved_model import first_line
 from aigan_tf.errors import InputError
@@ -20,6 +20,9 @@ from aigan_tf.method.aigan import AIGAN
 from aigan_tf.method.networks import Discriminator, Generator
 from aigan_tf.method.pgd import pgd_attack
 from aigan_tf.workdir import Workdir
+
+# The learning rate with which further epochs of a run begin, as a share of the first.
+RESTART = 0.5
 
 
 def build_generator(config: Config, dataset: ImageDataset, num_classes: int | None = None) -> Generator:
@@ -48,9 +51,21 @@ def seeded_initializers(seed: int):
 
 
 def build_aigan(
-    config: Config, dataset: ImageDataset, classifier: Callable, total_steps: int, model: type[AIGAN] = AIGAN
+    config: Config,
+    dataset: ImageDataset,
+    classifier: Callable,
+    total_steps: int,
+    model: type[AIGAN] = AIGAN,
+    restarts: Sequence[int] = (),
 ) -> AIGAN:
-    """Returns the model of a run, compiled, with fresh weights; `total_steps` is the length of the cosine schedule."""
+    """Returns the model of a run, compiled, with fresh weights.
+
+    Args:
+        config, dataset, classifier: of the run.
+        total_steps: at which the learning rate reaches zero.
+        model: the class of the model.
+        restarts: steps at which it reached zero before the run was given more epochs, and rises again.
+    """
     with seeded_initializers(config.seed):
         generator = build_generator(config, dataset)
         discriminator = Discriminator(dataset.image_shape[-1], config.discriminator_width)
@@ -64,7 +79,9 @@ def build_aigan(
         )  # fmt: skip
 
     aigan.compile(
-        attacker=attacker, variable_epsilon=config.variable_epsilon, **objective(config, dataset, total_steps)
+        attacker=attacker,
+        variable_epsilon=config.variable_epsilon,
+        **objective(config, dataset, total_steps, restarts),
     )
     return aigan
 
@@ -80,9 +97,9 @@ def build_advgan(config: Config, dataset: ImageDataset, classifier: Callable, ta
 
 
 @own_keras_state()
-def objective(config: Config, dataset: ImageDataset, total_steps: int) -> dict:
+def objective(config: Config, dataset: ImageDataset, total_steps: int, restarts: Sequence[int] = ()) -> dict:
     """Returns what both methods are compiled with: the optimizers, the budget and the weights of the terms."""
-    schedule = CosineDecay(config.learning_rate, total_steps)
+    schedule = WarmRestarts(config.learning_rate, (*restarts, total_steps), RESTART)
     # beta_1 = 0.5, as is usual for GANs: the other network moves, so old gradients mislead.
     generator_optimizer = ConvolutionMuon(schedule, adam_beta_1=0.5)
     discriminator_optimizer = keras.optimizers.Adam(config.discriminator_learning_rate, beta_1=0.5)

@@ -5,16 +5,20 @@ Docstrings of commands are shown by `--help` and keep within 80 columns.
 """
 
 import dataclasses
+import difflib
+import functools
 import sys
 import textwrap
+import time
 from collections.abc import Sequence
 
-from aigan_tf.config import GROUPS, PRESETS, Config, kind_of, make_config
+from aigan_tf import checks
+from aigan_tf.config import ATTACKS, GROUPS, PRESETS, Config, kind_of, make_config
 from aigan_tf.errors import InputError, say, shown_value
-from aigan_tf.files import user_path, write_bytes
-from aigan_tf.flags import WIDTH, Flags, exit_status
-
-RESUME_HINT = "; the same command continues from the last checkpoint"
+from aigan_tf.files import user_path
+from aigan_tf.flags import WIDTH, Flags, print_and_exit, shown_version
+from aigan_tf.terminal import command_line, exit_status
+from aigan_tf.workdir import Workdir, config_of
 
 
 def main() -> None:
@@ -22,13 +26,24 @@ def main() -> None:
     command, *arguments = sys.argv[1:] or ["--help"]
     if command in COMMANDS:
         COMMANDS[command](arguments)
-    elif command in ("-h", "--help"):
-        say("python -m aigan_tf COMMAND, or aigan-COMMAND; COMMAND --help lists its flags.\n")
-        for name, run in COMMANDS.items():
-            say(textwrap.fill(f"  {name:10}{run.__doc__.splitlines()[0]}", WIDTH, subsequent_indent=12 * " "))
+    elif command in ("-h", "--help", "help"):
+        print_and_exit(_commands())
+    elif command == "--version":
+        print_and_exit(shown_version())
     else:
         with exit_status():
-            raise InputError(f"unknown command {command!r}", f"one of {', '.join(COMMANDS)}", "see --help")
+            meant = difflib.get_close_matches(command, COMMANDS, 1)
+            fix = f"did you mean {meant[0]}?" if meant else "see --help"
+            raise InputError(f"unknown command {command!r}", f"one of {', '.join(COMMANDS)}", fix)
+
+
+def _commands():
+    """Returns what `python -m aigan_tf --help` shows."""
+    lines = ["python -m aigan_tf COMMAND, or aigan-COMMAND; COMMAND --help lists its flags.\n"]
+    for name, run in COMMANDS.items():
+        line = f"  {name:10}{run.__doc__.splitlines()[0]}"
+        lines.append(textwrap.fill(line, WIDTH, subsequent_indent=12 * " "))
+    return "\n".join(lines)
 
 
 def train(arguments: Sequence[str] | None = None) -> None:
@@ -36,7 +51,8 @@ def train(arguments: Sequence[str] | None = None) -> None:
 
     python train.py --dataset=cifar10
     """
-    with exit_status(RESUME_HINT):
+    began = time.monotonic()
+    with exit_status() as interruption:
         flags = Flags(train.__doc__)
         for group in GROUPS:
             for field in dataclasses.fields(Config):
@@ -44,16 +60,55 @@ def train(arguments: Sequence[str] | None = None) -> None:
                     _add_setting(flags, field)
         _add_data_dir(flags, "data")
         _add_strategy(flags, ("none", "mirrored", "multiworker"), "training")
-        flags.add(str, "workdir", None, "folder of the run; the same command continues it", "output", "runs/DATASET")
+        text = "folder of the run; alone it continues the run in it, with more `stage2_epochs` also a finished one"
+        flags.add(str, "workdir", None, text, "output", "runs/DATASET")
         _add_export_classifier(flags, "output")
+        _add_time(flags, "training")
         _, values = flags.parse(arguments)
-        given = {field.name: values[field.name].value for field in dataclasses.fields(Config)}
-        config = make_config(**{name: value for name, value in given.items() if value is not None})
+        _refuse_minutes_beside(values)
+        config, folder = _settings_and_folder(values)
+        interruption.hint = functools.partial(_continue_train, config, folder, values)
+        if values.strategy != "multiworker":  # there the first process may be writing the folder
+            checks.check_new_run(config, folder.path, values.data_dir, extend=True)
+        from aigan_tf.training.estimate import check_run, config_within
         from aigan_tf.training.run import train_and_export
 
-        name = user_path(config.dataset).resolve().name.split(":")[0] or "dataset"
-        workdir = values.workdir or f"runs/{name}"
-        train_and_export(config, workdir, values.data_dir, values.export_classifier, values.strategy)
+        if values.minutes is not None:
+            config = config_within(values.minutes, config, folder.path, values.data_dir, values.strategy, began)
+            interruption.hint = functools.partial(_continue_train, config, folder, values)
+        if values.check:
+            check_run(config, folder.path, values.data_dir, values.strategy)
+            return
+        others = values.data_dir, values.export_classifier, values.strategy
+        train_and_export(config, folder.path, *others, extend=True)
+
+
+def _settings_and_folder(values):
+    """Returns the settings and the folder of a run. If `workdir` names a run, its settings are those not given."""
+    given = {field.name: values[field.name].value for field in dataclasses.fields(Config)}
+    given = {name: value for name, value in given.items() if value is not None}
+    if values.workdir and Workdir(values.workdir).config.exists():
+        folder = Workdir(values.workdir)
+        return dataclasses.replace(config_of(folder), **given), folder
+    config = make_config(**given)
+    name = user_path(config.dataset).resolve().name.split(":")[0] or "dataset"
+    return config, Workdir(values.workdir or f"runs/{name}")
+
+
+def _continue_train(config, folder, values):
+    """Returns the end of the line that an interruption prints: the command that continues the run."""
+    if not folder.config.exists():
+        return "; nothing is saved yet"
+    arguments = [f"--workdir={folder.path}"]
+    if folder.read_config()["stage2_epochs"] != config.stage2_epochs:  # it had not begun to have more
+        arguments.append(f"--stage2_epochs={config.stage2_epochs}")
+    if values.data_dir not in (None, folder.data_dir()):
+        arguments.append(f"--data_dir={values.data_dir}")
+    if values.strategy != "none":
+        arguments.append(f"--strategy={values.strategy}")
+    if values.export_classifier:
+        arguments.append("--export_classifier")
+    return f"; continue with: {command_line('train', arguments)}"
 
 
 def evaluate(arguments: Sequence[str] | None = None) -> None:
@@ -67,16 +122,24 @@ def evaluate(arguments: Sequence[str] | None = None) -> None:
         _, values = flags.parse(arguments)
         shared = values.data_dir, values.attacks, values.num_examples, values.output
         trusted = values.custom_objects or ()
+        if len(values.workdir) > 1:
+            for name in ("transfer_to", "save_images"):
+                if values[name].value:
+                    problem = f"with {len(values.workdir)} runs"
+                    raise InputError(values[name].value, "one run", "name one `workdir`", setting=name, problem=problem)
+        transfer_to = values.transfer_to or ()
+        checks.check_evaluation(values.attacks, values.num_examples, transfer_to)
+        for workdir in values.workdir:
+            checks.check_finished_run(workdir, values.data_dir, trusted)
+        if values.output:
+            from aigan_tf.evaluation.report_files import check_place
+
+            check_place(user_path(values.output), values.output)
         if len(values.workdir) == 1:
             from aigan_tf.evaluation.compare import evaluate_workdir
 
-            transfer_to = values.transfer_to or ()
             evaluate_workdir(values.workdir[0], *shared, transfer_to, values.save_images, custom_objects=trusted)
             return
-        for name in ("transfer_to", "save_images"):
-            if values[name].value:
-                problem = f"with {len(values.workdir)} runs"
-                raise InputError(values[name].value, "one run", "name one `workdir`", setting=name, problem=problem)
         from aigan_tf.evaluation.defences import compare_defences
 
         compare_defences(values.workdir, *shared, trusted)
@@ -91,7 +154,7 @@ def advgan(arguments: Sequence[str] | None = None) -> None:
     used; the others are target classes by name or number, by default all.
     Measure the result by: python evaluate.py --attacks=aigan,advgan
     """
-    with exit_status(RESUME_HINT):
+    with exit_status() as interruption:
         flags = Flags(advgan.__doc__, ("WORKDIR", "CLASS..."))
         flags.add(int, "epochs", None, "epochs per generator", default_text="as many as both stages of the run")
         _add_data_dir(flags)
@@ -100,9 +163,13 @@ def advgan(arguments: Sequence[str] | None = None) -> None:
         given, values = flags.parse(arguments)
         workdir, *classes = given or [None]
         _require(workdir, "the folder of a run")
+        trusted = values.custom_objects or ()
+        checks.check_advgan_run(workdir, values.epochs, values.data_dir, trusted)
+        same = command_line("advgan", sys.argv[1:] if arguments is None else arguments)
+        interruption.hint = lambda: f"; continue with: {same}"
         from aigan_tf.training.advgan import train_advgan
 
-        train_advgan(workdir, classes, values.epochs, values.data_dir, values.strategy, values.custom_objects or ())
+        train_advgan(workdir, classes, values.epochs, values.data_dir, values.strategy, trusted)
 
 
 def export(arguments: Sequence[str] | None = None) -> None:
@@ -118,9 +185,11 @@ def export(arguments: Sequence[str] | None = None) -> None:
         given, values = flags.parse(arguments)
         (workdir,) = given or [None]
         _require(workdir, "the folder of a finished run")
+        trusted = values.custom_objects or ()
+        checks.check_finished_run(workdir, values.data_dir, trusted, with_classifier=values.export_classifier)
         from aigan_tf.training.run import export_run
 
-        export_run(workdir, values.data_dir, values.export_classifier, values.custom_objects or ())
+        export_run(workdir, values.data_dir, values.export_classifier, trusted)
 
 
 def client(arguments: Sequence[str] | None = None) -> None:
@@ -130,36 +199,33 @@ def client(arguments: Sequence[str] | None = None) -> None:
         --target=dog --out=adversarial.png
     """
     with exit_status():
-        from aigan_tf.serving.client import MODEL, GrpcServer, RestServer, attack_image, read_image
+        from aigan_tf.serving.client import attack_file
+        from aigan_tf.serving.connections import MODEL, GrpcServer, RestServer
 
         flags = Flags(client.__doc__)
-        flags.add(str, "rest", None, "HOST:PORT of TensorFlow Serving's REST interface (usually 8501)")
-        flags.add(str, "grpc", None, "HOST:PORT of its gRPC interface, instead of --rest (usually 8500)")
-        flags.add(str, "model", MODEL, "name the generator is served under")
-        flags.add(str, "image", None, "PNG or JPEG file to attack", default_text="none, required")
-        flags.add(str, "target", None, "target class, by name or number")
-        flags.add(str, "label", None, "true class, instead of --target if the generator is untargeted")
-        flags.add(str, "out", None, "PNG file to write", default_text="none, required")
-        flags.add(float, "timeout", 60.0, "seconds to wait for an answer, from 0.001 to a million")
+        group = "server"
+        flags.add(str, "rest", None, "HOST:PORT or URL of TensorFlow Serving's REST interface (port 8501)", group)
+        flags.add(str, "grpc", None, "HOST:PORT of its gRPC interface, instead of --rest (port 8500)", group)
+        flags.add(str, "model", MODEL, "name the generator is served under", group)
+        flags.add(float, "timeout", 60.0, "seconds to wait for an answer, from 0.001 to a million", group)
+        group = "picture"
+        flags.add(str, "image", None, "image file of the size the generator takes", group, "none, required")
+        flags.add(str, "target", None, "target class, by name or number", group)
+        flags.add(str, "label", None, "true class, instead of --target if the generator is untargeted", group)
+        flags.add(str, "out", None, "PNG file to write", group, "none, required")
         _, values = flags.parse(arguments)
-        for one, other in (("rest", "grpc"), ("target", "label")):
+        for one, other, example in (("rest", "grpc", "localhost:8501"), ("target", "label", "dog")):
             if (values[one].value is None) == (values[other].value is None):
                 given = "neither" if values[one].value is None else "both"
-                raise InputError(f"{given} of --{one} and --{other}", "one of them", "see --help")
-        for name in ("image", "out"):
+                raise InputError(f"{given} of --{one} and --{other}", "one of them", f"give e.g. --{one}={example}")
+        for name, example in (("image", "cat.png"), ("out", "adversarial.png")):
             if values[name].value is None:
-                raise InputError(f"no --{name}", "a file", "see --help")
+                raise InputError(f"no --{name}", "a file", f"give e.g. --{name}={example}")
         if not 0.001 <= values.timeout <= 1e6:
             raise InputError(values.timeout, "seconds, from 0.001 to a million", "give e.g. 60", setting="timeout")
-        connect = RestServer if values.rest else GrpcServer
-        adversarial = attack_image(
-            connect(values.rest or values.grpc, values.model, values.timeout),
-            read_image(values.image),
-            values.target or values.label,
-            "target_class" if values.target else "label",
-        )
-        write_bytes(user_path(values.out), adversarial)
-        say(f"Adversarial image written to {values.out}.")
+        server = (RestServer if values.rest else GrpcServer)(values.rest or values.grpc, values.model, values.timeout)
+        class_input = "target_class" if values.target else "label"
+        attack_file(server, values.image, values.out, values.target or values.label, class_input)
 
 
 def attack(arguments: Sequence[str] | None = None) -> None:
@@ -220,9 +286,24 @@ def demo(arguments: Sequence[str] | None = None) -> None:
         serve(values.generator, values.host, values.port, values.custom_objects or ())
 
 
+def runs(arguments: Sequence[str] | None = None) -> None:
+    """Lists the runs of a folder, by default runs: settings, success, state.
+
+    python -m aigan_tf runs pretrained
+
+    The newest comes last. Success is that of report.json, on the test split.
+    """
+    with exit_status():
+        given, _ = Flags(runs.__doc__, ("FOLDER",)).parse(arguments)
+        (folder,) = given or ["runs"]
+        from aigan_tf.runs import table_of_runs
+
+        say(table_of_runs(folder, WIDTH))
+
+
 COMMANDS = {
-    "train": train, "evaluate": evaluate, "attack": attack, "advgan": advgan, "export": export, "client": client,
-    "demo": demo,
+    "train": train, "evaluate": evaluate, "attack": attack, "demo": demo, "runs": runs, "advgan": advgan, "export": export,
+    "client": client,
 }  # fmt: skip
 
 
@@ -243,20 +324,23 @@ def _add_setting(flags, field):
 
 
 def _add_evaluation(flags):
-    flags.add(list, "workdir", ["runs/digits"], "folder of a finished run; several, by comma, are compared")
-    _add_data_dir(flags)
-    flags.add(list, "attacks", ["aigan"], "attacks by comma: aigan, aigan_stage1, advgan, fgsm, pgd, cw")
-    default = "all; 1000 with fgsm, pgd, cw or several runs"
-    flags.add(int, "num_examples", None, "number of test images, from the first; 0: all", default_text=default)
-    default = "WORKDIR/evaluation; runs/defenses for several runs"
-    flags.add(str, "output", None, "folder for the report as HTML, JSON and CSV", default_text=default)
+    group = "what is measured"
+    flags.add(list, "workdir", ["runs/digits"], "folder of a finished run; several, by comma, are compared", group)
+    flags.add(list, "attacks", ["aigan"], f"attacks by comma: {', '.join(ATTACKS)}", group)
     text = (
         "other classifiers to test the adversarial images on, by comma: folders of runs, architectures such as resnet20, "
         "or files that expect the run's input_range"
     )
-    flags.add(list, "transfer_to", None, text)
-    flags.add(str, "save_images", None, "new folder for the adversarial images and their manifest.csv")
-    _add_custom_objects(flags)
+    flags.add(list, "transfer_to", None, text, group)
+    _add_custom_objects(flags, group)
+    group = "images"
+    default = "all; 1000 with fgsm, pgd, cw or several runs"
+    flags.add(int, "num_examples", None, "number of test images, from the first; 0: all", group, default)
+    _add_data_dir(flags, group)
+    group = "output"
+    default = "named by the time, in WORKDIR/evaluation; in runs/defenses for several runs"
+    flags.add(str, "output", None, "new folder for the report as HTML, JSON and CSV", group, default)
+    flags.add(str, "save_images", None, "new folder for the adversarial images and their manifest.csv", group)
 
 
 def _add_data_dir(flags, group=""):
@@ -281,9 +365,30 @@ def _add_export_classifier(flags, group=""):
     flags.add(bool, "export_classifier", False, text, group)
 
 
-def _add_custom_objects(flags):
+def _add_time(flags, group):
+    text = (
+        "do all that precedes training and a few steps of it, print how long a run will take, and stop; writes nothing"
+    )
+    flags.add(bool, "check", False, text, group)
+    text = (
+        "choose the epochs of a new run, in the proportion of the defaults, so that the whole command ends within so many "
+        "minutes: the classifier's training, the generator's and the evaluation"
+    )
+    flags.add(float, "minutes", None, text, group, "no limit: the epochs are as set")
+
+
+def _refuse_minutes_beside(values):
+    for name in ("stage1_epochs", "stage2_epochs"):
+        if values.minutes is not None and values[name].value is not None:
+            raise InputError(
+                values.minutes, f"no `{name}` beside it, since it chooses the epochs", "leave one of them out",
+                setting="minutes",
+            )  # fmt: skip
+
+
+def _add_custom_objects(flags, group=""):
     text = "Python files that the runs were trained with, by comma; they are executed"
-    flags.add(list, "custom_objects", None, text)
+    flags.add(list, "custom_objects", None, text, group)
 
 
 def _require(workdir, expected):

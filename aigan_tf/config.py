@@ -6,10 +6,12 @@ import numbers
 import types
 import typing
 
-from aigan_tf.errors import InputError
+from aigan_tf.errors import InputError, shown_value
 
 # Classifiers that are trained here; `classifiers.architectures` builds them and must have the same names.
 ARCHITECTURES = ("small", "a", "b", "c", "resnet20", "resnet32", "wrn34_10")
+# What evaluate.py measures; `evaluation.attacks` builds them and must have the same names.
+ATTACKS = ("aigan", "aigan_stage1", "advgan", "fgsm", "pgd", "cw")
 GROUPS = ("data", "classifier", "threat model", "objective", "stages", "networks", "training", "output")
 MAX_INT = 2**31 - 1
 FORMAT = 1  # of config.json and report.json; raised when a reader of an earlier one, or the default of a new setting, would go wrong
@@ -68,7 +70,7 @@ class Config:
     classifier: str = _setting(
         "resnet20",
         "classifier",
-        "small, A, B, C, resnet20, resnet32 or wrn34_10, trained here; or your own: a .keras or .h5 file or a SavedModel folder",
+        "small, A, B, C, resnet20, resnet32 or wrn34_10, trained here; or your own model: a .keras or .h5 file or a SavedModel folder",
     )
     classifier_epochs: int | None = _setting(
         None,
@@ -261,7 +263,9 @@ _KINDS = {
     float: ((numbers.Real,), "a number"),
     str: ((str,), "a string"),
 }
-_PAIRS = {"image_size": "HEIGHT,WIDTH", "input_range": "LOW,HIGH"}
+_PAIRS = {  # with an example
+    "image_size": ("two numbers, HEIGHT,WIDTH", "32,32"), "input_range": ("two numbers, LOW,HIGH", "0,255"),
+}  # fmt: skip
 
 
 def _checked(field, value):
@@ -278,8 +282,9 @@ def _checked(field, value):
         if parts[-1] is ... and isinstance(value, tuple | list) and value:
             parts = parts[:1] * len(value)
         if not isinstance(value, tuple | list) or len(value) != len(parts):
-            expected = f"two numbers, {_PAIRS[field.name]}" if field.name in _PAIRS else "numbers"
-            raise InputError(value, expected, "give them", setting=field.name)
+            expected, example = _PAIRS.get(field.name, ("numbers", "0.5,0.5,0.5"))
+            fix = f"give e.g. {f'({example}), without quotes' if isinstance(value, str) else example}"
+            raise InputError(value, expected, fix, setting=field.name)
         return tuple(
             _checked_one(field.name, setting, part, each, value) for part, each in zip(parts, value, strict=True)
         )
@@ -292,14 +297,17 @@ def _checked_one(name, setting, kind, value, given):
             raise InputError(given, expected, fix, setting=name)
 
     accepted, expected = _KINDS[kind]
-    check(isinstance(value, accepted) and (kind is bool or not isinstance(value, bool)), expected, "give one")
+    default = getattr(Config, name)
+    example = "give one" if default is None or isinstance(default, tuple) else f"give e.g. {shown_value(default)}"
+    fix = "give one without quotes" if isinstance(value, str) else example
+    check(isinstance(value, accepted) and (kind is bool or not isinstance(value, bool)), expected, fix)
     if setting.choices is not None:
         check(value in setting.choices, " or ".join(setting.choices), "choose one of them")
     if kind is str:
         check(value.strip(), "a name or a path", "give one, or leave it out")
     if kind not in (int, float):
         return value
-    check(kind is int or _is_finite(value), "a finite number", "give one")
+    check(kind is int or _is_finite(value), "a finite number", example)
     value = kind(value)
     high = min(setting.high if setting.high is not None else math.inf, MAX_INT if kind is int else math.inf)
     fix = f"{value:g} grey levels are {value:g}/255" if name == "epsilon" and value > 1 else "lower it"

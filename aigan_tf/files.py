@@ -10,10 +10,10 @@ import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from aigan_tf.errors import DivergedError, InputError, say
+from aigan_tf.errors import DivergedError, InputError
 
 # Errors of the system that mean that a file or folder cannot be written.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -40,7 +40,9 @@ def user_path(path: str | os.PathLike) -> pathlib.Path:
         return expanded
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"a path cannot be used ({reason}): {str(path)!r}", "another", "correct it") from error
+        raise InputError(
+            f"a path cannot be used ({reason}): {str(path)!r}", "a path that the system accepts", "choose another"
+        ) from error
     except RuntimeError as error:
         raise InputError(f"there is no home folder for {str(path)!r}", "a path", "give it in full") from error
 
@@ -92,7 +94,9 @@ def _visible_entries(folder):
         with os.scandir(folder) as entries:
             return sorted((entry for entry in entries if not _is_hidden(entry.name)), key=lambda entry: entry.name)
     except OSError as error:
-        raise InputError(f"{folder} cannot be read ({error.strerror})", "a readable folder", "change that") from error
+        raise InputError(
+            f"{folder} cannot be read ({error.strerror})", "a readable folder", "change its permissions"
+        ) from error
 
 
 def _is_folder(entry):
@@ -140,7 +144,7 @@ def _not_written(path, number, setting):
     return InputError(
         path if setting else f"{path} {problem}",
         "room for it" if no_room else "a writable place",
-        f"{'make room' if no_room else 'change that'} and repeat the command, or choose another place",
+        f"{'make room and repeat the command' if no_room else 'change its permissions'}, or choose another place",
         setting=setting,
         problem=problem if setting else "",
     )
@@ -208,19 +212,21 @@ def write_bytes(path: pathlib.Path, data: bytes) -> None:
 
 def write_json(path: pathlib.Path, value: dict) -> None:
     """Writes JSON, indented, whole or not at all."""
-    write_bytes(path, _json(value))
+    write_bytes(path, json_bytes(value))
 
 
-def _json(value):
+def json_bytes(value: dict) -> bytes:
+    """Returns a JSON file's content, indented."""
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def write_csv(path: pathlib.Path, rows: list[dict]) -> None:
     """Writes rows as CSV with a header, whole or not at all; a key that a row lacks is an empty cell."""
-    write_bytes(path, _csv(rows))
+    write_bytes(path, csv_bytes(rows))
 
 
-def _csv(rows):
+def csv_bytes(rows: Sequence[Mapping]) -> bytes:
+    """Returns a CSV file's content with a header; a key that a row lacks is an empty cell."""
     text = io.StringIO()
     columns = dict.fromkeys(name for row in rows for name in row)
     writer = csv.DictWriter(text, fieldnames=list(columns), restval="", lineterminator="\n")
@@ -248,34 +254,3 @@ def read_csv(path: pathlib.Path) -> list[dict]:
                 f"{path}: row {number} has {more} cells than the header", "the CSV file train.py wrote", "restore it"
             )
     return rows
-
-
-def report_folder(path: pathlib.Path, name: str) -> pathlib.Path:
-    """Returns the folder of a report after checking that it can be written, since measuring may take hours.
-
-    Prints a line if `write_report` will replace an earlier report of that name.
-
-    Raises:
-        InputError: it is, or lies in, a file or a folder that cannot be written.
-    """
-    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    if not existing.is_dir():
-        problem = f"cannot be a folder: {existing} is a file"
-    elif not os.access(existing, os.W_OK | os.X_OK):
-        problem = f"cannot be written: {existing} is read-only"
-    else:
-        if (path / f"{name}.json").exists():
-            say(f"The earlier report in {path} will be replaced.")
-        return path
-    raise InputError(path, "a writable folder for the report", "choose another", setting="output", problem=problem)
-
-
-def write_report(output: pathlib.Path, name: str, result: dict, rows: list[dict], html: str) -> None:
-    """Writes a report as JSON, its rows as CSV, and the page; all three or none."""
-    contents = {"json": _json(result), "csv": _csv(rows), "html": html.encode()}
-    with contextlib.ExitStack() as all_written:  # at its end the files get their names
-        for ending, data in contents.items():
-            temporary = all_written.enter_context(atomic_file(output / f"{name}.{ending}"))
-            temporary.write_bytes(data)
-            _flush(temporary)  # so that no file fails once another has its name
-    say(f"Report written to {output}: {name}.html, {name}.json and {name}.csv.")

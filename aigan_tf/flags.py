@@ -1,17 +1,18 @@
-"""Command-line flags by absl: help by groups, positional arguments, and errors in one line."""
+"""Command-line flags by absl: help by groups, positional arguments, and what was meant by an unknown one."""
 
 import contextlib
 import difflib
 import inspect
 import os
-import signal
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
 
-from absl import flags, logging
+from absl import flags
 
-from aigan_tf.errors import DivergedError, InputError, Terminated, shown_value
+import aigan_tf
+from aigan_tf.errors import InputError, shown_value
 
 WIDTH = 80
 
@@ -59,6 +60,13 @@ _PARSERS = {
     tuple[float, float]: lambda: _Numbers(float),
     tuple[float, ...]: lambda: _Numbers(float),
 }
+_EXPECTED = {  # by kind, with an example
+    int: ("a whole number", "10"),
+    float: ("a number or a fraction", "0.5"),
+    tuple[int, int]: ("two whole numbers separated by a comma", "32,32"),
+    tuple[float, float]: ("two numbers separated by a comma", "0,255"),
+    tuple[float, ...]: ("numbers separated by commas", "0.5,0.5,0.5"),
+}
 
 
 class Flags:
@@ -75,6 +83,7 @@ class Flags:
         self.values = flags.FlagValues()
         self.values.set_gnu_getopt()  # flags may follow positional arguments
         self.groups: dict[str, list[str]] = {}
+        self.kinds: dict[str, type] = {}
 
     def add(
         self,
@@ -104,9 +113,10 @@ class Flags:
             flags.DEFINE(parser, name, default, text, self.values)
         self.values[name].default_as_str = default_text or shown_value(default)
         self.groups.setdefault(group, []).append(name)
+        self.kinds[name] = kind
 
     def parse(self, arguments: Sequence[str] | None = None) -> tuple[list[str], flags.FlagValues]:
-        """Returns positional arguments and flags; `--help` prints and exits with status 0.
+        """Returns positional arguments and flags; `--help` and `--version` print and exit with status 0.
 
         Args:
             arguments: None for those of the process.
@@ -116,15 +126,18 @@ class Flags:
         """
         arguments = sys.argv[1:] if arguments is None else list(arguments)
         if {"--help", "-h", "-help", "--helpshort", "--helpfull"} & set(arguments):
-            _print_and_exit(self.help())
+            print_and_exit(self.help())
+        if "--version" in arguments:
+            print_and_exit(shown_version())
         try:
             given = self.values(["command", *arguments])[1:]
         except flags.UnrecognizedFlagError as error:
-            close = difflib.get_close_matches(error.flagname, list(self.values), 1)
-            fix = f"did you mean --{close[0]}?" if close else "see --help"
+            fix = self._flags_meant(error.flagname) or "see --help"
             raise InputError(f"unknown flag --{error.flagname}", "a flag that --help lists", fix) from error
+        except flags.IllegalFlagValueError as error:
+            raise self._unreadable(error) from error
         except (flags.Error, ValueError) as error:  # ValueError: --noflip=1, a flag file that is not text
-            raise InputError(str(error).rstrip("."), "a value as --help describes it", "correct it") from error
+            raise InputError(str(error).rstrip("."), "flags as --help shows them", "see --help") from error
         if len(given) > len(self.positional) and not (self.positional and self.positional[-1].endswith("...")):
             expected = " ".join(self.positional) or "flags alone, as --flag=value"
             raise InputError(f"unexpected argument {given[-1]!r}", expected, "see --help")
@@ -133,6 +146,51 @@ class Flags:
             if value in ("", []) or (isinstance(value, list) and "" in value):
                 raise InputError("", "a value", "give one, or leave it out", setting=name)
         return given, self.values
+
+    def _flags_meant(self, given):
+        """Returns a question about up to three flags that an unknown one may stand for; empty if there is none.
+
+        A misspelt name, words of the name (epochs), how it begins or its initials (eps, lr), or a word of the help (gpus).
+        """
+        given = given.replace("-", "_").lower()
+        if given.upper() in self.positional:
+            return f"give its value alone, without --{given}="
+        words = given.split("_")
+        names = [name for group in self.groups.values() for name in group]
+        parts = {name: name.split("_") for name in names}
+
+        def explained(name):
+            help_words = re.findall(r"[a-z0-9]+", self.values[name].help.lower())
+            return any(word.startswith(given.removesuffix("s")) for word in help_words)
+
+        for found in (
+            difflib.get_close_matches(given, names, 1, 0.8),
+            [name for name in names if {*words} <= {*parts[name]}],
+            [name for name in names if name.startswith(given) or given == "".join(part[0] for part in parts[name])],
+            [name for name in names if {*words} & {*parts[name]} or name.endswith(words[-1])],
+            difflib.get_close_matches(given, names, 1),
+            filter(explained, names),
+        ):
+            if flags_meant := [f"--{name}" for name in found][:3]:
+                return f"did you mean {' or '.join(flags_meant)}?"
+        return ""
+
+    def _unreadable(self, error):
+        """Returns the error of a value that is not of its flag's kind, with the value that was probably meant."""
+        name, _, value = str(error).removeprefix("flag --").removesuffix(f": {error.__context__}").partition("=")
+        flag, kind = self.values[name], self.kinds[name]
+        choices = getattr(flag.parser, "enum_values", None)
+        if choices:
+            near = difflib.get_close_matches(value, choices, 1)
+            fix = f"did you mean {near[0]}?" if near else f"give e.g. {choices[0]}"
+            return InputError(value, " or ".join(choices), fix, setting=name)
+        if kind is bool:
+            return InputError(value, "true or false", f"give --{name} or --no{name}", setting=name)
+        expected, example = _EXPECTED[kind]
+        meant = _meant(value, kind)
+        default = flag.default_as_str.partition(";")[0]
+        fix = f"did you mean {meant}?" if meant else f"give e.g. {default if _is_read(default, kind) else example}"
+        return InputError(value, expected, fix, setting=name)
 
     def help(self) -> str:
         """Returns the text of `--help`, at most 80 columns wide."""
@@ -150,47 +208,37 @@ class Flags:
         return "\n\n".join(parts)
 
 
-def _print_and_exit(text):
+def _meant(value, kind):
+    """Returns a readable way to write a value: 0.03 for 0,03, 32,32 for 32x32, 1000 for 1e3; None if there is none."""
+    meant = (
+        re.sub(r"(?<=\d)[-x:; ]+(?=[-.\d])", ",", value)
+        if kind in (tuple[int, int], tuple[float, float], tuple[float, ...])
+        else value.replace(",", ".")
+    )
+    if kind is int:
+        with contextlib.suppress(ValueError, OverflowError):
+            meant = str(int(float(value))) if float(value).is_integer() else value
+    return meant if _is_read(meant, kind) else None
+
+
+def _is_read(value, kind):
+    try:
+        _PARSERS[kind]().parse(value)
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
+def shown_version() -> str:
+    """Returns what `--version` prints."""
+    return f"aigan_tf {aigan_tf.__version__}"
+
+
+def print_and_exit(text: str) -> None:
+    """Prints what was asked for in place of the command, and exits with status 0."""
     with contextlib.suppress(BrokenPipeError):
         print(text, flush=True)
         sys.exit(0)
     # `--help | head`: Python would report at exit that it could not write.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0)
-
-
-@contextlib.contextmanager
-def exit_status(resume_hint: str = ""):
-    """Turns what ends a command early into one line and an exit status.
-
-    2 for an `InputError`, 1 for a `DivergedError`, and as in shells 130 for Ctrl-C and 143 for SIGTERM.
-
-    Args:
-        resume_hint: end of the line that an interruption prints.
-    """
-
-    def terminate(number, frame):
-        raise Terminated
-
-    def end(line, status):
-        print(line, file=sys.stderr)
-        sys.exit(status)
-
-    logging.set_verbosity(logging.WARNING)  # hides TensorFlow's notes on saving
-    before = signal.signal(signal.SIGTERM, terminate)  # Python's own handler would leave half-written files behind
-    try:
-        yield
-    except InputError as error:
-        end(f"error: {error.message(_as_flag)}", 2)
-    except DivergedError as error:
-        end(f"error: {error.message(_as_flag)}", 1)
-    except Terminated:
-        end(f"\nterminated{resume_hint}", 143)
-    except KeyboardInterrupt:
-        end(f"\ninterrupted{resume_hint}", 130)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _as_flag(setting):
-    return f"--{setting}"

@@ -10,7 +10,8 @@ from PIL import Image
 
 from aigan_tf.api import load_generator
 from aigan_tf.attack_plan import AttackPlan
-from aigan_tf.classifiers.training import existing_classifier, refuse_unnamed_python
+from aigan_tf.classifiers.paths import refuse_unnamed_python
+from aigan_tf.classifiers.training import existing_classifier
 from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.data.splits import Split
 from aigan_tf.engine.memory import images_per_call

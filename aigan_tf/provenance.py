@@ -4,10 +4,10 @@ import contextlib
 import os
 import pathlib
 import platform
+import shlex
 import subprocess
+import sys
 from importlib import metadata
-
-import tensorflow as tf
 
 
 def processor_name() -> str:
@@ -21,6 +21,8 @@ def processor_name() -> str:
 
 def device_name() -> str:
     """Returns the GPUs, or "CPU" and its number of cores."""
+    import tensorflow as tf  # here: a run's folder is checked before TensorFlow is there
+
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         return ", ".join(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus)
@@ -52,3 +54,28 @@ def commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def command() -> str | None:
+    """Returns the command that runs, with paths cut to their last part; None if it is not one of this project's."""
+    program = pathlib.Path(sys.argv[0])
+    if program.name in ("train.py", "evaluate.py"):
+        name = f"python {program.name}"
+    elif program.name == "__main__.py" and program.parent.name == "aigan_tf":
+        name = "python -m aigan_tf"
+    elif program.name.startswith("aigan-"):
+        name = program.name
+    else:
+        return None
+    return " ".join([name, *(shlex.quote(_without_folders(argument)) for argument in sys.argv[1:])])
+
+
+def _without_folders(argument):
+    """Cuts what exists, or lies in a folder that does, to its name: a budget such as 8/255 is no path."""
+    flag, equals, values = argument.rpartition("=")
+
+    def cut(value):
+        path = pathlib.Path(value).expanduser()
+        return path.name if "/" in value and (path.is_absolute() or path.parent.is_dir()) else value
+
+    return flag + equals + ",".join(map(cut, values.split(",")))

@@ -11,8 +11,6 @@ import re
 import shutil
 from collections.abc import Collection
 
-import filelock
-
 from aigan_tf.config import FORMAT, Config, is_built_in, refuse_idle_settings
 from aigan_tf.errors import InputError, shown_value
 from aigan_tf.files import read_bytes, read_csv, user_path, visible_files, write_json, writing
@@ -45,6 +43,7 @@ class Workdir:
         self.metrics = self.path / "metrics.csv"
         self.samples = self.path / "samples"
         self.report = self.path / "report.json"
+        self.other_lines = self.path / "tensorflow.log"
         self.evaluation = self.path / "evaluation"
         self.advgan = self.path / "advgan"
         self.surrogate = self.path / "surrogate"
@@ -56,6 +55,8 @@ class Workdir:
         Raises:
             InputError: another run is in it, or it cannot be written, now or while the block lasts.
         """
+        import filelock  # here: it takes long to import, and a run's folder is checked first
+
         with writing(self.path, self.path, setting="workdir"):
             lock = filelock.FileLock(self.lock)
             try:
@@ -74,6 +75,22 @@ class Workdir:
                 self._remove_unfinished()  # of a process that was killed
                 yield
 
+    def is_locked(self) -> bool:
+        """Whether a run is in the folder now."""
+        if not self.lock.exists():
+            return False
+        import filelock  # here, as above
+
+        lock = filelock.FileLock(self.lock)
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            return True
+        except OSError:
+            return False  # of another user, say
+        lock.release()
+        return False
+
     def _remove_unfinished(self):
         """Removes unfinished files of this run and of those below it that have no lock of their own.
 
@@ -90,12 +107,13 @@ class Workdir:
                 else:
                     entry.unlink(missing_ok=True)
 
-    def check(self, settings: dict, digests: dict | None = None) -> bool:
+    def check(self, settings: dict, digests: dict | None = None, extend: bool = False) -> bool:
         """Returns whether a run with these settings exists here; writes nothing.
 
         Args:
             settings: name to value.
             digests: digests of the user's own files, by the setting that names them.
+            extend: whether the settings may ask for more epochs of stage 2 than the run was begun with.
 
         Raises:
             InputError: the folder holds something else, or a run with other settings or other files.
@@ -105,15 +123,21 @@ class Workdir:
         if self.config.exists():
             self._refuse_files_as_folders()
             before = self.read_config()
-            for name, value in settings.items():
-                if json.dumps(before.get(name)) != json.dumps(value):  # in Python True == 1 and 0.0 == 0
-                    raise InputError(
-                        self.path,
-                        "the same settings",
-                        f"give `{name}` as it was, or another `workdir`",
-                        setting="workdir",
-                        problem=f"holds a run with {name}={_as_saved(before.get(name))}, not {_as_saved(value)}",
-                    )
+            changed = {
+                name: f"{name}={_as_saved(before.get(name))} (not {_as_saved(value)})"
+                for name, value in settings.items()
+                if json.dumps(before.get(name)) != json.dumps(value)  # in Python True == 1 and 0.0 == 0
+            }
+            if extend and settings["stage2_epochs"] > config_of(self).stage2_epochs:
+                self._require_checkpoints(settings["stage2_epochs"])
+                del changed["stage2_epochs"]
+            if changed:
+                expected, fix = "the same settings", "give them as they were, or another `workdir`"
+                if extend:
+                    expected += ", or more `stage2_epochs`"
+                    fix = "to continue it give `workdir` alone, or choose another"
+                problem = f"holds a run with {', '.join(changed.values())}"
+                raise InputError(self.path, expected, fix, setting="workdir", problem=problem)
             self.compare(settings, digests or {})
             return True
         if self.path.exists() and not all(map(self._precedes_config, self.path.iterdir())):
@@ -125,6 +149,17 @@ class Workdir:
                 problem="is not empty and has no config.json",
             )
         return False
+
+    def _require_checkpoints(self, stage2_epochs):
+        """Refuses more epochs of a finished run without checkpoints: weights alone are not enough."""
+        if self.weights.exists() and not any(self.checkpoints.glob("aigan/ckpt-*.index")):
+            raise InputError(
+                stage2_epochs,
+                "the discriminator and both optimizers' state, which only its checkpoints hold",
+                f"restore {self.checkpoints}, or train from the start in another `workdir`",
+                setting="stage2_epochs",
+                problem=f"is more than the finished run in {self.path} has",
+            )
 
     def _refuse_files_as_folders(self):
         """Refuses files in the place of folders, which would end training when it first writes there."""
@@ -161,23 +196,78 @@ class Workdir:
         begun = _UNFINISHED.fullmatch(entry.name)
         return entry == self.lock or (begun and begun["name"] == self.config.name)
 
-    def open(self, settings: dict, digests: dict) -> bool:
-        """Claims the folder for a run with these settings, writing config.json if it is new.
+    def open(self, settings: dict, digests: dict, data_dir: str | None = None, extend: bool = False) -> bool:
+        """Claims the folder for a run with these settings: writes config.json if it is new or gets more epochs.
 
         Args:
-            settings, digests: as in `check`.
+            settings, digests, extend: as in `check`.
+            data_dir: folder of TFDS data sets, remembered for later commands; None for the one remembered.
 
         Returns:
-            Whether a run with these settings exists here already.
+            Whether the run exists here already.
 
         Raises:
             InputError: as `check`, or the folder cannot be written.
         """
-        if self.check(settings, digests):
-            return True
-        record = {"format": FORMAT, **settings, "digests": digests, "versions": package_versions(), "commit": commit()}
-        write_json(self.config, record)
-        return False
+        made_by = {"versions": package_versions(), "commit": commit()}
+        if not self.check(settings, digests, extend):
+            own = {} if data_dir is None else {"data_dir": data_dir}
+            write_json(self.config, {"format": FORMAT, **settings, "digests": digests, **made_by, **own})
+            return False
+        before = self.read_config()
+        changes = {} if data_dir in (None, before.get("data_dir")) else {"data_dir": data_dir}
+        if extend and settings["stage2_epochs"] != before["stage2_epochs"]:
+            epochs = before["stage1_epochs"] + before["stage2_epochs"]
+            changes["stage2_epochs"] = settings["stage2_epochs"]
+            changes["extensions"] = [*before.get("extensions", []), {"after_epochs": epochs, **made_by}]
+            self._set_aside(epochs)
+        if changes:
+            write_json(self.config, before | changes)
+        return True
+
+    def _set_aside(self, epochs):
+        """Renames the weights of a finished run that is to be continued, which mark it as finished.
+
+        Call it before config.json has the new number of epochs: a run killed between the two writes them again.
+        """
+        if self.weights.exists():
+            kept = self.path / f"generator_{epochs}_epochs.weights.h5"
+            self.verify(self.weights)
+            self.seal(kept, self.weights)
+            os.replace(self.weights, kept)
+
+    def restarts(self) -> list[int]:
+        """Returns the epochs after which the run was to end before it was given more, increasing.
+
+        Raises:
+            InputError: config.json is damaged.
+        """
+        if not self.config.exists():
+            return []  # trained from Python
+        config = self.read_config()
+        try:
+            epochs = [extension["after_epochs"] for extension in config.get("extensions", [])]
+            together = [0, *epochs, config["stage1_epochs"] + config["stage2_epochs"]]
+            if not all(type(epoch) is int for epoch in epochs) or together != sorted({*together}):
+                raise ValueError
+        except (LookupError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{self.config}: extensions cannot be read", "increasing numbers of epochs, as train.py wrote", _RESTORE
+            ) from error
+        return epochs
+
+    def data_dir(self) -> str | None:
+        """Returns the folder of TFDS data sets that the run was last given; None if it was given none.
+
+        Raises:
+            InputError: config.json is damaged.
+        """
+        if not self.config.exists():
+            return None
+        data_dir = self.read_config().get("data_dir")
+        if not isinstance(data_dir, str | None):
+            raise InputError(data_dir, "a folder", _RESTORE, setting="data_dir", place=str(self.config))
+        return data_dir
 
     def read_config(self) -> dict:
         """Returns config.json. A setting that came after it has its default, which is what runs before it did.
@@ -191,7 +281,7 @@ class Workdir:
             raise InputError(
                 self.path,
                 "the folder of a finished run",
-                "train first",
+                "correct the path, or train first",
                 setting="workdir",
                 problem="has no config.json",
             ) from error
@@ -304,7 +394,9 @@ def digest_of(path: pathlib.Path) -> str:
             with open(file, "rb") as opened:
                 digest.update(hashlib.file_digest(opened, "sha256").digest())
         except OSError as error:
-            raise InputError(f"{file} cannot be read ({error.strerror})", "a readable file", "change that") from error
+            raise InputError(
+                f"{file} cannot be read ({error.strerror})", "a readable file", "change its permissions"
+            ) from error
     return digest.hexdigest()
 
 

@@ -14,8 +14,7 @@ import nbformat
 import pytest
 
 from aigan_tf import cli
-from aigan_tf.config import PRESETS, is_built_in, refuse_idle_settings
-from aigan_tf.evaluation.attacks import ATTACKS
+from aigan_tf.config import ATTACKS, PRESETS, is_built_in, refuse_idle_settings
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -114,9 +113,8 @@ def parsed_only(monkeypatch, tmp_path):
     for name, function in {
         "training.run.train_and_export": train, "evaluation.compare.evaluate_workdir": evaluate,
         "evaluation.defences.compare_defences": evaluate, "training.advgan.train_advgan": lambda *_: None,
-        "training.run.export_run": lambda *_: None, "serving.client.read_image": lambda _: b"",
-        "serving.client.attack_image": lambda *_: b"", "attack_plan.make_plan": mock.Mock(),
-        "photo_attack.attack_pictures": lambda *_: None,
+        "training.run.export_run": lambda *_: None, "serving.client.attack_file": lambda *_: None,
+        "attack_plan.make_plan": mock.Mock(), "photo_attack.attack_pictures": lambda *_: None,
     }.items():  # fmt: skip
         monkeypatch.setattr(f"aigan_tf.{name}", function)
 

@@ -89,22 +89,6 @@ def test_missing_permission_is_refused(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(InputError, match="x cannot be written"):
         files.write_bytes(tmp_path / "x", b"new")
-    with pytest.raises(InputError) as error:
-        files.report_folder(tmp_path / "report", "report")
-    assert error.value.setting == "output"
-
-
-def test_report_that_would_be_replaced_is_announced(tmp_path, capsys):
-    assert files.report_folder(tmp_path / "new", "report") == tmp_path / "new"
-    assert not capsys.readouterr().out
-    files.write_report(tmp_path, "report", {"rate": 0.5}, [{"rate": 0.5}], "page")
-    assert sorted(os.listdir(tmp_path)) == ["report.csv", "report.html", "report.json"]
-    capsys.readouterr()
-    files.report_folder(tmp_path, "report")
-    assert "replaced" in capsys.readouterr().out
-    with pytest.raises(InputError) as error:
-        files.report_folder(tmp_path / "report.csv" / "sub", "report")
-    assert error.value.setting == "output"
 
 
 @pytest.mark.parametrize("row", ["1,2,3", "1", "\xff"])

@@ -1,13 +1,11 @@
 """Command-line flags: what `--help` shows, how values are read, and one line for what cannot be."""
 
-import os
 import re
-import signal
 
 import pytest
 
-from aigan_tf.errors import DivergedError, InputError
-from aigan_tf.flags import WIDTH, Flags, exit_status
+from aigan_tf.errors import InputError
+from aigan_tf.flags import WIDTH, Flags
 
 
 @pytest.fixture
@@ -82,7 +80,9 @@ def test_values_are_read_by_their_kind(arguments, expected, flags):
 @pytest.mark.parametrize(
     ("argument", "word"),
     [
-        ("--epsilom=1", "did you mean --epsilon?"), ("--zzz", "--zzz"), ("--epsilon=8/0", "zero"),
+        ("--epsilom=1", "did you mean --epsilon?"), ("--eps=1", "did you mean --epsilon?"), ("--size=1", "--image_size?"),
+        ("--is=1", "did you mean --image_size?"), ("--mirror", "did you mean --flip?"), ("--zzz", "see --help"),
+        ("--folder=a", "without --folder="), ("--epsilon=8/0", "8/255"),
         ("--epsilon=8/x", "8/x"), ("--epsilon", "epsilon"), ("--seed=1.5", "1.5"), ("--seed=" + 5000 * "9", "seed"),
         ("--flip=maybe", "maybe"), ("--noflip=1", "noflip"), ("--attack=both", "untargeted"),
         ("--image_size=32x32", "32x32"), ("--output=", "output"), ("--attacks=a,,b", "attacks"),
@@ -96,31 +96,25 @@ def test_what_cannot_be_read_is_one_line(argument, word, flags):
     assert str(error.value).isprintable()
 
 
+@pytest.mark.parametrize(
+    ("argument", "step"),
+    [
+        ("--epsilon=0,03", "0.03"), ("--epsilon=abc", "8/255"), ("--epsilon=--flip", "8/255"), ("--seed=1e3", "1000"),
+        ("--seed=abc", "10"), ("--image_size=32x32", "32,32"), ("--input_range=0-255", "0,255"),
+        ("--input_range=-1 1", "-1,1"), ("--input_range=all", "0,1"), ("--attack=untargetted", "mean untargeted"),
+        ("--attack=none", "e.g. targeted"), ("--flip=yes", "--noflip"),
+    ],
+)  # fmt: skip
+def test_the_next_step_is_a_value_that_can_be_read(argument, step, flags):
+    with pytest.raises(InputError) as error:
+        flags.parse([argument])
+    assert argument == f"--{error.value.setting}={error.value.received}"
+    assert step in error.value.fix
+
+
 def test_positional_arguments_may_stand_anywhere_but_not_be_too_many(flags):
     given, values = flags.parse(["run", "--seed=3", "cat", "5"])
     assert (given, values.seed) == (["run", "cat", "5"], 3)
     for positional in ((), ("FOLDER",)):
         with pytest.raises(InputError, match="'b'"):
             Flags("Does something.", positional).parse(["a", "b"])
-
-
-@pytest.mark.parametrize(
-    ("error", "status", "line"),
-    [
-        (InputError(8, "less", "lower it", setting="epsilon"), 2, "error: --epsilon=8: expected less; lower it\n"),
-        (DivergedError("the loss is NaN", "a loss", "lower `seed`"), 1, "error: the loss is NaN: expected a loss; lower --seed\n"),
-        (KeyboardInterrupt(), 130, "\ninterrupted, again\n"),
-    ],
-)  # fmt: skip
-def test_errors_become_a_line_and_an_exit_status(error, status, line, capsys):
-    with pytest.raises(SystemExit) as end, exit_status(", again"):
-        raise error
-    assert (end.value.code, capsys.readouterr().err) == (status, line)
-
-
-def test_sigterm_ends_with_143_and_the_handler_is_restored(capsys):
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as end, exit_status(", again"):
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert (end.value.code, capsys.readouterr().err) == (143, "\nterminated, again\n")
-    assert signal.getsignal(signal.SIGTERM) is before

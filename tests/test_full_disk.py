@@ -15,6 +15,7 @@ from kill_and_resume import SETTINGS, differences, state
 from aigan_tf import files
 from aigan_tf.engine.checkpoints import Checkpoint
 from aigan_tf.errors import InputError
+from aigan_tf.evaluation.report_files import write_report
 from aigan_tf.method.networks import Generator
 from aigan_tf.serving.export import ServedGenerator, export_generator
 from aigan_tf.training.generator import save_generator
@@ -86,7 +87,9 @@ WRITES = {
     "export": lambda run, generator: export_generator(
         run / "generator", ServedGenerator(generator, (8, 8, 1), tuple("0123456789"), 0.3, targeted=True), {}
     ),
-    "report": lambda run, _: files.write_report(run / "evaluation", "report", {"rate": 1}, [{"rate": 1}], LONG),
+    "report": lambda run, _: write_report(
+        run / "evaluation", None, {"report.json": b"{}", "report.html": LONG.encode()}
+    ),
 }
 each_write = pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
 

@@ -16,11 +16,12 @@ TIERS = [
     {"api"},
     {"training"},
     {"evaluation"},
+    {"checks"},
     {"classifiers"},
-    {"attack_plan", "build", "serving"},
+    {"attack_plan", "build", "runs", "serving"},
     {"method", "data"},
     {"engine", "exported", "workdir"},
-    {"config", "files", "flags"},
+    {"config", "files", "flags", "terminal"},
     {"errors", "provenance"},
 ]
 TIER = {name: height for height, names in enumerate(TIERS) for name in names}

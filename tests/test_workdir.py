@@ -55,6 +55,61 @@ def test_other_settings_are_refused_and_nothing_is_overwritten(name, value, show
     assert os.listdir(folder.path) == ["config.json"]
 
 
+def test_all_settings_that_differ_are_named_at_once(folder):
+    folder.open(SETTINGS, {})
+    with pytest.raises(InputError) as error:
+        folder.check({"dataset": "mnist", "epsilon": 8 / 255, "seed": 0})
+    for words in ("dataset", "digits", "mnist", "epsilon", "0.3", "8/255"):
+        assert words in error.value.problem
+    assert "seed" not in error.value.problem
+
+
+def test_more_epochs_are_recorded_and_the_finished_weights_are_kept(folder):
+    before, after = (dataclasses.asdict(Config(stage1_epochs=1, stage2_epochs=epochs)) for epochs in (2, 5))
+    folder.open(before, {})
+    files.write_bytes(folder.weights, b"weights")
+    folder.seal(folder.weights, folder.weights)
+    saved = folder.config.read_bytes()
+    with pytest.raises(InputError, match="checkpoints") as error:
+        folder.open(after, {}, extend=True)
+    assert error.value.setting == "stage2_epochs"
+    files.write_bytes(folder.checkpoints / "aigan" / "ckpt-9.index", b"")
+    with pytest.raises(InputError, match="stage2_epochs"):  # not without being asked
+        folder.open(after, {})
+    assert folder.config.read_bytes() == saved
+    assert folder.open(after, {}, extend=True) is True
+    assert (workdir.config_of(folder).epochs, folder.restarts()) == (6, [3])
+    kept = folder.path / "generator_3_epochs.weights.h5"
+    assert (kept.read_bytes(), folder.weights.exists()) == (b"weights", False)
+    kept.write_bytes(b"weighty")
+    with pytest.raises(InputError, match="digest"):
+        folder.verify(kept)
+    assert folder.open(after, {}) is True
+    with pytest.raises(InputError, match="stage2_epochs"):  # no fewer
+        folder.open(before, {}, extend=True)
+    assert folder.open({**after, "stage2_epochs": 6}, {}, extend=True) is True
+    assert folder.restarts() == [3, 6]
+
+
+@pytest.mark.parametrize("extensions", [1, ["x"], [{"after_epochs": 2}, {"after_epochs": 2}], [{"after_epochs": 40}]])
+def test_damaged_extensions_are_refused(extensions, folder):
+    save_config(folder, extensions=extensions)  # of 40 epochs
+    with pytest.raises(InputError, match=r"config\.json"):
+        folder.restarts()
+
+
+def test_folder_of_tfds_is_remembered(folder):
+    assert folder.data_dir() is None
+    folder.open(SETTINGS, {}, data_dir="here")
+    folder.open(SETTINGS, {})
+    assert folder.data_dir() == "here"
+    folder.open(SETTINGS, {}, data_dir="there")
+    assert folder.data_dir() == "there"
+    save_config(folder, data_dir=3)
+    with pytest.raises(InputError, match="data_dir"):
+        folder.data_dir()
+
+
 def test_second_run_is_kept_out_until_the_first_dies(tmp_path):
     code = (
         "import sys; from aigan_tf.workdir import Workdir\n"
@@ -63,11 +118,13 @@ def test_second_run_is_kept_out_until_the_first_dies(tmp_path):
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], **pipes)
     assert process.stdout.readline() == "in\n"
+    assert Workdir(tmp_path).is_locked()
     with pytest.raises(InputError, match="in use") as error, Workdir(tmp_path).locked():
         pass
     assert error.value.setting == "workdir"
     process.kill()
     process.communicate()
+    assert not Workdir(tmp_path).is_locked()
     for continues in (False, True):  # the lock alone is not a run
         with Workdir(tmp_path).locked():
             assert Workdir(tmp_path).open(SETTINGS, {}) is continues

@@ -59,7 +59,7 @@ def finish(folder: pathlib.Path) -> dict:
 def train(config: Config, folder: pathlib.Path, **arguments) -> None:
     """Trains, or continues, and exports; nothing is measured, which would take as long."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "measure_export", lambda *arguments: {"milliseconds_per_image": 0.0})
+        patch.setattr(run, "measure_export", lambda *arguments: ({"milliseconds_per_image": 0.0}, ""))
         run.train_and_export(config, folder, **arguments)
 
 

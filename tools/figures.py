@@ -21,7 +21,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
-from tools.runs import RESULTS, ROOT, Run, classifier_name, read_run
+from aigan_tf.evaluation.figures import LINES, PALETTE
+from tools.runs import RESULTS, ROOT, Run, classifier_name, epsilon_text, read_run
 
 IMAGES = ROOT / "docs" / "images"
 TICKS = (0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
@@ -48,11 +49,12 @@ def curves(*runs: Run) -> Figure:
     """Draws success against minutes since training began."""
     figure = Figure(figsize=(7.5, 5.2), layout="constrained")
     axis = figure.subplots()
+    axis.set_prop_cycle(LINES)
     for run in runs:
         minutes, success = _over_time(run)
         classifier = f"{classifier_name(run.config['classifier'])} ({run.report['clean_accuracy']:.1%})"
         label = f"{run.name}: {classifier}, {run.report['device']}; ends at {success[-1]:.1%}"
-        axis.plot(minutes, success, "-", linewidth=1.6, label=label)
+        axis.plot(minutes, success, marker="", linewidth=1.6, label=label)
     axis.set_yscale("logit")
     axis.yaxis.set_major_locator(FixedLocator(TICKS))
     axis.yaxis.set_minor_locator(NullLocator())
@@ -79,18 +81,19 @@ def epsilon(*runs: Run) -> Figure:
     """Draws success against epsilon, as a share of the largest budget."""
     figure = Figure(figsize=(6.5, 3.8), layout="constrained")
     axis = figure.subplots()
+    axis.set_prop_cycle(LINES)
     for run in runs:
         points, largest = run.report.get("success_by_epsilon"), run.config["epsilon"]
         if not points:
             sys.exit(f"error: {run.folder} has no success by epsilon; expected a run with --variable_epsilon")
         budgets, rates = ([point[key] for point in points] for key in ("epsilon", "success_rate"))
-        label = f"{run.data_set}, seed {run.config['seed']}: up to {largest:.3g}, {points[-1]['num_attacks']:,} attacks"
-        axis.plot([budget / largest for budget in budgets], rates, "o-", markersize=4, label=label)
+        label = f"{run.data_set}, seed {run.config['seed']}: up to {epsilon_text(largest)}, {points[-1]['num_attacks']:,} attacks"
+        axis.plot([budget / largest for budget in budgets], rates, markersize=4, label=label)
     axis.set_xlim(0, 1.03)
     axis.set_ylim(0, 1)
     axis.xaxis.set_major_formatter(PercentFormatter(1))
     axis.yaxis.set_major_formatter(PercentFormatter(1))
-    axis.set_xlabel("epsilon, of the greatest that the generator was trained for")
+    axis.set_xlabel("epsilon, as a share of the largest in training")
     axis.set_ylabel("targeted success")
     axis.set_title("One generator at every epsilon, test images", fontsize=11)
     axis.grid(alpha=0.3)
@@ -109,9 +112,9 @@ def stages(run: Run, control: Run) -> Figure:
     figure = Figure(figsize=(6.5, 4.2), layout="constrained")
     axis = figure.subplots()
     for (l2, success), line, color, what in (
-        (stage1, "o-", "tab:gray", "stage 1, with the attacker"),
-        (stage2, "o-", "tab:blue", "stage 2, without it"),
-        (kept, "s--", "tab:orange", "control: the attacker stays"),
+        (stage1, "^-", "0.4", "stage 1, with the attacker"),
+        (stage2, "o-", PALETTE[0], "stage 2, without it"),
+        (kept, "s--", PALETTE[1], "control: the attacker stays"),
     ):
         label = f"{what}; ends at {success[-1]:.1f} %, {l2[-1]:.2f}"
         axis.plot(l2, success, line, color=color, markersize=4, label=label)
@@ -119,7 +122,8 @@ def stages(run: Run, control: Run) -> Figure:
     axis.set_xlabel("mean L2 of the perturbations (pixels in [0, 1])")
     axis.set_ylabel("targeted success, %")
     axis.set_title(
-        f"{run.data_set}, epsilon {run.config['epsilon']:.3g}: one point an epoch, validation images", fontsize=11
+        f"{run.data_set}, epsilon {epsilon_text(run.config['epsilon'])}: one point per epoch, validation images",
+        fontsize=11,
     )
     axis.margins(x=0.08, y=0.14)
     axis.grid(alpha=0.3)

@@ -28,6 +28,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
+from aigan_tf.evaluation.report_files import latest_report
 from aigan_tf.evaluation.tables import comparison_rows, defence_rows
 from tools import performance
 from tools.markdown import replace_section, table
@@ -55,11 +56,15 @@ CLASSIFIERS = RESULTS / "classifiers.json"
 
 
 def collect(workdirs: list[pathlib.Path]) -> None:
-    """Copies what finished runs measured into docs/results; what an earlier run of that name left is removed."""
+    """Copies what finished runs measured, and their newest evaluations, into docs/results.
+
+    What an earlier run of that name left is removed.
+    """
     for workdir in workdirs:
-        for name in (*FILES, COMPARISON):
-            source, target = workdir / name, RESULTS / workdir.resolve().name / name
-            if source.exists():
+        sources = {name: workdir / name for name in FILES} | {COMPARISON: latest_report(workdir / "evaluation")}
+        for name, source in sources.items():
+            target = RESULTS / workdir.resolve().name / name
+            if source and source.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, target)
             else:
@@ -293,12 +298,15 @@ def _measured_classifier(workdir: pathlib.Path, data_dir: str | None) -> dict:
 
 def write_page(folder: pathlib.Path, output: pathlib.Path) -> None:
     """Writes the HTML page of a run's comparison from its files; early ones do not name the training's device."""
-    from aigan_tf.evaluation.html_page import comparison_page
+    from aigan_tf.evaluation.comparison_page import comparison_page
 
+    report = latest_report(folder / "evaluation")
+    if report is None:
+        sys.exit(f"error: {folder} holds no evaluation; expected what evaluate.py wrote; run it on this folder")
     trained_on = json.loads((folder / "report.json").read_text())["device"]
-    result = {"generator_training_device": trained_on} | json.loads((folder / COMPARISON).read_text())
+    result = {"generator_training_device": trained_on} | json.loads(report.read_text())
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(comparison_page(result, grid=None))
+    output.write_text(comparison_page(result))
 
 
 # What each command writes: sections of pages, between their markers, and whole files.
@@ -332,7 +340,7 @@ def parser() -> argparse.ArgumentParser:
         own[name].add_argument("workdirs", type=pathlib.Path, nargs="*", help="work folders of finished runs")
     own["classifiers"].add_argument("--data_dir", help="folder of TFDS data sets (default: TFDS's own)")
     page = commands.add_parser("page")
-    page.add_argument("folder", type=pathlib.Path, help="folder of a run that holds evaluation/report.json")
+    page.add_argument("folder", type=pathlib.Path, help="folder of a run that evaluate.py has measured")
     page.add_argument("--output", type=pathlib.Path, required=True, help="the HTML file to write")
     return made
 

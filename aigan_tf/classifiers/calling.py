@@ -91,9 +91,12 @@ def _check_shape(taken, image_shape):
     expected = f"a model for images of {image_shape}, as in the data set"
     if len(taken) != 4:
         raise with_wrapper(problem, expected, "Another shape")
-    if taken[-1] == channels or taken[1] == channels:
-        raise Misfit(problem, expected, "resize them with `image_size`")
-    raise Misfit(problem, expected, "choose another `dataset`")
+    if tuple(taken[1:]) == (width, channels, height):
+        raise Misfit(problem, expected, "move the channels of the images to the end: np.moveaxis(images, 1, -1)")
+    if channels not in (taken[-1], taken[1]):
+        kind = "grey" if 1 in (taken[-1], taken[1]) else "RGB, without alpha"
+        raise Misfit(problem, expected, f"make the images {kind}, or choose another `dataset`")
+    raise Misfit(problem, expected, "resize them with `image_size`")
 
 
 def _in_batches_of(size, function):

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from aigan_tf.classifiers import calling
-from aigan_tf.classifiers.architectures import ARCHITECTURES, frozen
+from aigan_tf.classifiers.architectures import frozen
 from aigan_tf.classifiers.model_files import load_keras, run_python
 from aigan_tf.classifiers.outputs import (
     Outputs,
@@ -18,13 +18,13 @@ from aigan_tf.classifiers.outputs import (
     logits_of,
     shows_logits,
 )
+from aigan_tf.classifiers.paths import model_path
 from aigan_tf.classifiers.preprocessing import UNCHANGED, Preprocessing
 from aigan_tf.engine import saved_model
 from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.saved_model import first_line
 from aigan_tf.engine.traced_graph import GraphClassifier, ends_in_a_call, with_calls_expanded
 from aigan_tf.errors import InputError
-from aigan_tf.files import user_path
 
 TOLERANCE = (
     1e-2  # of an image's largest output: the same image in another batch differs by rounding, in float16 by this
@@ -104,13 +104,13 @@ def load_classifier(
     Raises:
         InputError: the model cannot be loaded, or its input or output does not fit the data set.
     """
+    refusal, source = Refusals(path, setting), model_path(path, setting)
     if custom_objects:
         run_python(custom_objects)
-    refusal = Refusals(path, setting)
-    if not user_path(path).is_dir():
-        model = _load_model_file(path, refusal)
+    if not source.is_dir():
+        model = _load_model_file(source, refusal)
         return _checked(model, refusal, example_images, num_classes, preprocessing, output, needs_gradient)
-    loaded = _load_saved_model(path, refusal)
+    loaded = _load_saved_model(source, refusal)
     with refusal.of_misfits():
         run, inputs = calling.signature_of(loaded)
     run.model = loaded  # keeps its variables alive as long as the function
@@ -185,8 +185,8 @@ def load_for_training(
     Raises:
         InputError: it is not a Keras model file, or has nothing to train.
     """
-    refusal = Refusals(path, "classifier")
-    if user_path(path).is_dir():
+    refusal, source = Refusals(path, "classifier"), model_path(path)
+    if source.is_dir():
         raise refusal(
             "is a SavedModel, whose weights cannot be trained further",
             "a .keras file with `defense`",
@@ -194,7 +194,7 @@ def load_for_training(
         )
     if custom_objects:
         run_python(custom_objects)
-    model = _load_model_file(path, refusal)
+    model = _load_model_file(source, refusal)
     if not model.trainable_variables:
         raise refusal("has no trainable weights", "some with `defense`", "make it trainable before saving it")
     kind = kind_of_outputs(np.asarray(model(preprocessing(tf.constant(example_images)), training=False)))
@@ -203,14 +203,7 @@ def load_for_training(
     return trainable
 
 
-def _load_model_file(path, refusal):
-    source = user_path(path)
-    if not source.is_file():
-        raise refusal(
-            "does not exist",
-            f"one of {', '.join(ARCHITECTURES)}, a Keras model file or a SavedModel folder",
-            "correct it",
-        )
+def _load_model_file(source, refusal):
     try:
         return load_keras(source)
     except Exception as error:  # whatever Keras, HDF5 or the model's own layers raise
@@ -221,10 +214,7 @@ def _load_model_file(path, refusal):
         ) from error
 
 
-def _load_saved_model(path, refusal):
-    source = user_path(path)
-    if (source / "classifier.keras").is_file() and not (source / "saved_model.pb").exists():
-        raise refusal("is a run's folder", "a file or a SavedModel folder", f"give {source / 'classifier.keras'}")
+def _load_saved_model(source, refusal):
     try:
         return saved_model.load(source)
     except Exception as error:  # whatever TensorFlow raises for a damaged folder

@@ -12,9 +12,10 @@ import zipfile
 import h5py
 import keras
 
+from aigan_tf.classifiers.paths import python_file
 from aigan_tf.engine.saved_model import first_line
 from aigan_tf.errors import InputError
-from aigan_tf.files import require_regular_file, user_path
+from aigan_tf.files import require_regular_file
 
 HDF5_START = b"\x89HDF\r\n\x1a\n"
 # Written by Keras 2 into layers for which they mean nothing, and refused there by Keras 3.
@@ -101,24 +102,6 @@ def _accepts(kind, key):
     return key in parameters or (takes_any and key not in OBSOLETE)
 
 
-def python_file(file: str) -> pathlib.Path:
-    """Returns the path of a file of `custom_objects`.
-
-    Raises:
-        InputError: it does not exist, or is not a Python file.
-    """
-    source = user_path(file)
-    if not source.is_file() or source.suffix != ".py":
-        raise InputError(
-            file,
-            "an existing file whose name ends in .py",
-            "correct the path",
-            setting="custom_objects",
-            problem="is not a Python file",
-        )
-    return source
-
-
 def run_python(file: str) -> None:
     """Runs a Python file that registers custom layers.
 
@@ -133,7 +116,7 @@ def run_python(file: str) -> None:
         raise InputError(
             file,
             "Python that registers the classifier's custom layers",
-            "correct it",
+            f"run python {file} to see the whole error",
             setting="custom_objects",
             problem=f"fails ({reason})",
         ) from error

@@ -39,7 +39,10 @@ class Preprocessing:
             values = getattr(self, name)
             if values is not None and len(values) not in (1, channels):
                 raise InputError(
-                    values, f"one number, or one for each of {channels} channels", "correct it", setting=name
+                    values,
+                    f"one number, or one for each of {channels} channels",
+                    f"give e.g. {','.join(channels * ['0.5'])}",
+                    setting=name,
                 )
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 
 import keras
 
@@ -11,7 +11,7 @@ from aigan_tf.build import build_aigan
 from aigan_tf.classifiers import architectures
 from aigan_tf.classifiers.adversarial_training import AdversarialTraining, GeneratorTraining
 from aigan_tf.classifiers.loading import TrainableLogits, load_classifier, load_for_training, refuse_unfit
-from aigan_tf.classifiers.model_files import load_keras, python_file
+from aigan_tf.classifiers.model_files import load_keras
 from aigan_tf.classifiers.preprocessing import Preprocessing
 from aigan_tf.config import Config, is_built_in
 from aigan_tf.data.batches import evaluation_batches, training_batches
@@ -22,19 +22,23 @@ from aigan_tf.engine.distribution import Devices
 from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.normalization import with_fused_batch_norm
 from aigan_tf.engine.saved_model import first_line
+from aigan_tf.engine.time_left import TimeLeft
 from aigan_tf.errors import InputError, say
-from aigan_tf.files import atomic_file, user_path
+from aigan_tf.files import atomic_file
 from aigan_tf.method.failures import QuietFailures
 from aigan_tf.workdir import Workdir, digests_of
 
 HARDENING = architectures.Recipe(epochs=10, learning_rate=0.02)  # starts from trained weights
+PROGRESS = {"loss": "loss {:.3f}", "accuracy": "accuracy {:.1%}", "generator_success_rate": "generator {:.1%}"}
 STATIC = ("c", "a", "resnet20", "small", "b")  # for an ensemble defence: the first two others that fit the images
 
 
-def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -> Callable:
+def trained_classifier(
+    config: Config, dataset: ImageDataset, folder: Workdir, callbacks: Sequence[keras.callbacks.Callback] = ()
+) -> Callable:
     """Returns the classifier in classifier.keras of a run's folder as images to logits, after training it if need be.
 
-    Labels may be probabilities, float32 `(n, num_classes)`, which it then learns.
+    Labels may be probabilities, float32 `(n, num_classes)`, which it then learns. `callbacks` watch the training.
     """
     if folder.classifier.exists():
         return existing_classifier(config, dataset, folder)
@@ -44,17 +48,19 @@ def trained_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -
     model = architectures.build(name, dataset.image_shape, dataset.num_classes, mean, std)
     trainee = with_fused_batch_norm(model)
     recipe = architectures.ARCHITECTURES[name].recipe
-    _train(trainee, recipe, f"Training classifier {config.classifier}", config, dataset, folder)
+    _train(trainee, recipe, f"Training classifier {config.classifier}", config, dataset, folder, callbacks)
     model.set_weights(trainee.get_weights())  # Keras's own layers load without this package
     _save(model, folder)
     return architectures.frozen(model)
 
 
-def hardened_classifier(config: Config, dataset: ImageDataset, folder: Workdir) -> Callable:
+def hardened_classifier(
+    config: Config, dataset: ImageDataset, folder: Workdir, callbacks: Sequence[keras.callbacks.Callback] = ()
+) -> Callable:
     """Returns the user's own classifier after adversarial training, as images to logits.
 
     The user's file is not changed. classifier.keras of the run's folder is the same model with other weights: it takes
-    the same pixel range and has the same last layer.
+    the same pixel range and has the same last layer. `callbacks` watch the training.
 
     Raises:
         InputError: it cannot be trained.
@@ -63,12 +69,12 @@ def hardened_classifier(config: Config, dataset: ImageDataset, folder: Workdir) 
         keras.utils.set_random_seed(config.seed)
         trainee = own_trainable_classifier(config, dataset)
         recipe = dataclasses.replace(HARDENING, max_shift=config.max_shift)
-        _train(trainee, recipe, f"Hardening {config.classifier}", config, dataset, folder)
+        _train(trainee, recipe, f"Hardening {config.classifier}", config, dataset, folder, callbacks)
         _save(trainee.model, folder)
     return existing_classifier(config, dataset, folder)
 
 
-def _train(trainee, recipe, doing, config, dataset, folder):
+def _train(trainee, recipe, doing, config, dataset, folder, callbacks):
     """Trains a classifier by its recipe and the run's defence, from the last checkpoint on."""
     epochs = config.classifier_epochs or recipe.epochs
     batch_size = min(128, len(dataset.train))
@@ -76,6 +82,7 @@ def _train(trainee, recipe, doing, config, dataset, folder):
     learner, opponent, warnings = _learner(trainee, config, dataset, folder, epochs * steps)
     architectures.compile_for_training(learner, recipe, epochs * steps, soft=dataset.train.labels.ndim == 2)
     learner.optimizer.build(trainee.trainable_variables)
+    time_left = TimeLeft(epochs, steps, batch_size=batch_size, validation_images=len(dataset.validation))
     history = MetricsHistory(folder.classifier_metrics)
     checkpoint = Checkpoint(
         folder.checkpoints / "classifier",
@@ -100,9 +107,10 @@ def _train(trainee, recipe, doing, config, dataset, folder):
             epochs=epochs,
             validation_data=evaluation_batches(dataset.validation, images_per_call(dataset.image_shape)),
             callbacks=[
-                Progress(["loss", "accuracy", "generator_success_rate", "val_accuracy"], epochs),
+                Progress(PROGRESS, time_left),
                 StopNotFinite(checkpoint.checkpoint_hint, "train again with another `seed`, in another `workdir`"),
                 *warnings,
+                *callbacks,
                 history,
                 checkpoint,
             ],
@@ -129,40 +137,23 @@ def _save(model, folder):
 
 def static_classifiers(config: Config, dataset: ImageDataset, folder: Workdir) -> list[Callable]:
     """Returns the other classifiers of an ensemble defence, trained without one in ensemble/NAME of the run's folder."""
-    if config.defense != "ensemble":
-        return []
-    own = config.classifier.lower()
-    side = min(dataset.image_shape[:2])
-    names = [name for name in STATIC if name != own and architectures.ARCHITECTURES[name].min_side <= side][:2]
     return [
         trained_classifier(
             dataclasses.replace(config, classifier=name, classifier_epochs=None, defense=None),
             dataset,
             Workdir(folder.path / "ensemble" / name),
         )
-        for name in names
+        for name in static_names(config, dataset)
     ]
 
 
-def refuse_unnamed_python(config: Config, folder: Workdir, custom_objects: Collection[str]) -> None:
-    """Refuses a run's folder that would execute Python which the user does not name; someone else may have made it.
-
-    Args:
-        config, folder: the run.
-        custom_objects: the Python files that the user names.
-
-    Raises:
-        InputError: it would, or one of the files is not a Python file.
-    """
-    named = [python_file(file).resolve() for file in custom_objects]
-    if config.custom_objects and user_path(config.custom_objects).resolve() not in named:
-        raise InputError(
-            config.custom_objects,
-            "you to name this Python file too, since it would be executed",
-            f"give `custom_objects`={config.custom_objects} if you trust it",
-            setting="custom_objects",
-            place=str(folder.config),
-        )
+def static_names(config: Config, dataset: ImageDataset) -> list[str]:
+    """Returns the architectures of an ensemble defence's other classifiers; none without such a defence."""
+    if config.defense != "ensemble":
+        return []
+    own = config.classifier.lower()
+    side = min(dataset.image_shape[:2])
+    return [name for name in STATIC if name != own and architectures.ARCHITECTURES[name].min_side <= side][:2]
 
 
 def own_classifier(

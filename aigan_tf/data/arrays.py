@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from aigan_tf.data import next_steps
 from aigan_tf.errors import InputError
 
 MAX_UNCOUNTED = 2 * 2**30  # bytes read of a data set that does not know its length, which may have no end
@@ -44,7 +45,7 @@ def as_uint8_images_and_labels(images_or_dataset, labels) -> tuple[np.ndarray, n
             raise InputError(
                 f"{images.dtype} images from {images.min()} to {images.max()}",
                 "[0, 1], or uint8 in [0, 255]",
-                "divide them by 255" if images.min() >= 0 and images.max() <= 255 else "rescale them",
+                next_steps.for_range(images.min(), images.max()),
             )
         images = np.round(images * 255).astype(np.uint8)
     return images, labels
@@ -63,13 +64,15 @@ def checked_labels(labels, count: int, num_classes: int) -> np.ndarray:
         raise InputError(
             f"labels are {labels.dtype} of shape {labels.shape}",
             f"whole numbers of shape ({count},), one per image",
-            "convert them",
+            next_steps.for_labels(labels, count),
         )
     if labels.min() < 0 or labels.max() >= num_classes:
         raise InputError(
             f"labels from {labels.min()} to {labels.max()}",
             f"0 to {num_classes - 1}, the classifier's classes",
-            "correct them",
+            "subtract 1: labels - 1"
+            if (labels.min(), labels.max()) == (1, num_classes)
+            else "leave out the other classes",
         )
     return labels.astype(np.int32)
 
@@ -84,7 +87,9 @@ def per_image_epsilons(epsilon, count: int) -> np.ndarray:
     with contextlib.suppress(TypeError, ValueError):
         epsilons = _as_array(epsilon, "epsilons").astype(np.float32)
     if epsilons is None or epsilons.shape not in ((), (count,)):
-        raise InputError(epsilon, f"a number, or one for each of {count} images", "correct it", setting="epsilon")
+        raise InputError(
+            epsilon, f"a number, or one for each of {count} images", "give e.g. 8 / 255", setting="epsilon"
+        )
     return np.broadcast_to(epsilons, (count,))
 
 
@@ -112,9 +117,11 @@ def _numeric(images):
     except InputError:
         raise
     except ValueError as error:
-        raise InputError("images differ in size", expected, "resize them") from error
+        raise InputError("images differ in size", expected, "resize them to one size") from error
+    if images.dtype.kind in "US":
+        raise InputError("images are text", expected, "read the files first: np.asarray(PIL.Image.open(path))")
     if images.ndim == 0 or images.dtype.kind not in "fiu":
-        raise InputError("images are not an array of numbers", expected, "stack them")
+        raise InputError(f"images are {images.dtype}", expected, "give an array of numbers, e.g. np.stack(images)")
     return images
 
 
@@ -143,7 +150,7 @@ def _read(dataset):
             "resize them in map()",
         ) from error
     if not images_and_labels:
-        raise InputError("the data set is empty", "images", "check how it is made")
+        raise InputError("the data set is empty", "images", "check its filter(), skip() and take()")
     return images_and_labels[0], images_and_labels[1] if len(images_and_labels) > 1 else None
 
 
@@ -164,7 +171,9 @@ def _read_until_too_long(dataset):
 def _check_columns(columns):
     """Refuses a data set of other things than images, or images and labels."""
     if len(columns) > 2 or not all(isinstance(column, tf.TensorSpec) for column in columns):
-        raise InputError(f"the data set holds {columns}", "images, or pairs of images and labels", "map it to those")
+        raise InputError(
+            f"the data set holds {columns}", "images, or pairs of images and labels", "map() it to such pairs"
+        )
     images = columns[0]
     if not (images.dtype.is_floating or images.dtype.is_integer):
         raise InputError(f"the data set holds {images.dtype.name}", "numbers", "map it to decoded images")

@@ -30,7 +30,7 @@ def class_number(given: int | str | bytes, names: Sequence[str], setting: str) -
         expected = f"one of {listed(names)}, or a number" if names else "a number, since the names are not known"
         lower = {name.lower(): name for name in names}
         near = difflib.get_close_matches(str(given).lower(), lower, 1)
-        fix = f"did you mean {lower[near[0]]!r}?" if near else "correct it"
+        fix = f"did you mean {lower[near[0]]!r}?" if near else "give one of these" if names else "give a number, from 0"
         raise InputError(given, expected, fix, setting=setting)
     return int(given)
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from aigan_tf.config import Config
-from aigan_tf.data.from_folder import load_folder, split_folders
-from aigan_tf.data.from_tfds import load_tfds
+from aigan_tf.data.from_folder import layout, load_folder, split_folders
+from aigan_tf.data.from_tfds import find_builder, load_tfds
 from aigan_tf.data.splits import MAX_IN_MEMORY, MAX_VALIDATION, Split, empty_images, hold_out, images_at_once, resize
 from aigan_tf.errors import InputError, say
 from aigan_tf.files import read_bytes, user_path
@@ -73,6 +73,8 @@ def is_folder(name: str) -> bool:
         return False
     if "train" in split_folders(path):
         return True
+    if "/" in name:
+        return True
     import tensorflow_datasets as tfds  # here: its import takes seconds, which the embedded data set does not need
 
     return name not in tfds.list_builders(with_community_datasets=False)
@@ -91,10 +93,7 @@ def load(name: str, data_dir: str | None = None, image_size: tuple[int, int] | N
     Raises:
         InputError: the name is unknown, the data cannot be read or downloaded, or is not image classification.
     """
-    if data_dir is not None and not user_path(data_dir).is_dir():
-        raise InputError(
-            data_dir, "the folder of TFDS data sets", "create it", setting="data_dir", problem="does not exist"
-        )
+    _require_data_dir(data_dir)
     validation = None
     if name == "digits":
         train, test, class_names = _load_digits(image_size)
@@ -117,6 +116,30 @@ def load(name: str, data_dir: str | None = None, image_size: tuple[int, int] | N
     elif len(validation) > MAX_VALIDATION:
         _, validation = hold_out(validation, 1.0)
     return ImageDataset(name, tuple(class_names), train, validation, test, has_labels)
+
+
+def refuse_missing_data(config: Config, data_dir: str | None) -> None:
+    """Refuses a data set, its folder or a file of class names that does not exist or cannot be used, by what is known
+    without TensorFlow and without reading images.
+
+    Raises:
+        InputError: there is one.
+    """
+    _require_data_dir(data_dir)
+    if config.dataset != "digits":
+        if is_folder(config.dataset):
+            layout(user_path(config.dataset))
+        else:
+            find_builder(config.dataset, data_dir, config.image_size)
+    if config.class_names is not None:
+        _read_class_names(config.class_names)
+
+
+def _require_data_dir(data_dir):
+    if data_dir is not None and not user_path(data_dir).is_dir():
+        raise InputError(
+            data_dir, "the folder of TFDS data sets", "create it", setting="data_dir", problem="does not exist"
+        )
 
 
 def _check_shape(name, shape):
@@ -227,7 +250,7 @@ def existing_dataset(config: Config, data_dir: str | None, folder: Workdir) -> I
     Raises:
         InputError: also if images or class names have changed since.
     """
-    dataset = load_dataset(config, data_dir)
+    dataset = load_dataset(config, data_dir or folder.data_dir())
     files = ["class_names", *(["dataset"] if dataset.is_folder else [])]
     folder.compare(dataclasses.asdict(config), digests_of(config, files))
     return dataset

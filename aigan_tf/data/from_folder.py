@@ -65,8 +65,7 @@ def load_folder(root: pathlib.Path, image_size: tuple[int, int] | None) -> Folde
     Raises:
         InputError: a split or a class lacks images, an image cannot be read, or images differ in size.
     """
-    folders = _folders_by_split(root)
-    class_names = _class_names(root, folders)
+    folders, class_names = layout(root)
     splits, num_grey, skipped = {}, 0, []
     for name, folder in folders.items():
         paths, labels, others = _labelled_files(folder, class_names)
@@ -92,6 +91,25 @@ def load_folder(root: pathlib.Path, image_size: tuple[int, int] | None) -> Folde
         splits["train"], splits["test"] = hold_out_test(splits["train"])
         _log.warning("%s: %d of %d images were held out as the test split", root, len(splits["test"]), count)
     return Folder(splits, class_names)
+
+
+def layout(root: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[str]]:
+    """Returns the folder of each split below `root`, and the names of the classes; no picture is read.
+
+    Raises:
+        InputError: a split is missing, its classes differ from another's, or one has no pictures.
+    """
+    folders = _folders_by_split(root)
+    class_names = _class_names(root, folders)
+    for folder in folders.values():
+        for place in [folder / name for name in class_names] or [folder]:
+            if not any(map(_is_picture, visible_files(place))):
+                raise InputError(f"{place} has no images", _LAYOUTS, "add images, or remove the folder")
+    return folders, class_names
+
+
+def _is_picture(path):
+    return path.suffix.lower() in pictures.SUFFIXES
 
 
 def _folders_by_split(root):
@@ -132,7 +150,7 @@ def _pictures(folder, deep=True):
     """Returns the paths of the images in a folder, below it too if `deep`, and those of other files."""
     images, others = [], []
     for path in visible_files(folder, deep):
-        (images if path.suffix.lower() in pictures.SUFFIXES else others).append(path)
+        (images if _is_picture(path) else others).append(path)
     return images, others
 
 
@@ -142,8 +160,6 @@ def _labelled_files(folder, class_names):
     others, _ = _pictures(folder, deep=False) if class_names else ([], [])  # beside the class folders
     for label, name in enumerate(class_names) if class_names else [(-1, "")]:
         images, rest = _pictures(folder / name)
-        if not images:
-            raise InputError(f"{folder / name} has no images", _LAYOUTS, "add images, or remove the folder")
         paths += images
         labels += [label] * len(images)
         others += rest

@@ -9,7 +9,6 @@ import pathlib
 import re
 
 import numpy as np
-import tensorflow as tf
 
 from aigan_tf.data.splits import Split, empty_images, hold_out_test, images_at_once, resize
 from aigan_tf.errors import InputError, say
@@ -34,21 +33,11 @@ def load_tfds(name: str, data_dir: str | None, image_size: tuple[int, int] | Non
     Raises:
         InputError: the name is unknown, the data cannot be read or downloaded, or is not 8-bit image classification.
     """
-    import tensorflow_datasets as tfds  # here: its import takes seconds, which the embedded data set does not need
-
-    logging.getLogger("absl").addFilter(_is_actionable)
-    tfds.disable_progress_bar()
-    builder = _open_builder(tfds, name, data_dir)
-    keys = builder.info.supervised_keys or ("image", "label")
-    image_feature, label_feature = _features(tfds, builder, name, keys)
-    if None in image_feature.shape and image_size is None:
-        raise InputError(
-            name,
-            "one size",
-            "give `image_size`, e.g. 32,32",
-            setting="dataset",
-            problem="has images of different sizes",
-        )
+    found = find_builder(name, data_dir, image_size)
+    if not found[0].is_prepared():
+        _download(found[0], name, _root(data_dir))
+        found = find_builder(name, data_dir, image_size)  # with what only the files say
+    builder, keys, image_feature, label_feature = found
     shape = image_feature.shape if image_size is None else (*image_size, image_feature.shape[-1] or 3)
     splits = builder.info.splits
     if not splits:
@@ -67,6 +56,38 @@ def load_tfds(name: str, data_dir: str | None, image_size: tuple[int, int] | Non
     train, test = hold_out_test(train)
     _log.warning("%s has no test split: %d training images were held out as one", name, len(test))
     return train, test, label_feature.names
+
+
+def find_builder(name: str, data_dir: str | None, image_size: tuple[int, int] | None):
+    """Finds a data set of 8-bit image classification, without downloading it, reading images or importing TensorFlow.
+
+    Args:
+        name, data_dir, image_size: as in `load_tfds`.
+
+    Returns:
+        TFDS's builder, the keys of image and label, the image feature and the label feature.
+
+    Raises:
+        InputError: the name is unknown, its metadata cannot be read, or it is not 8-bit image classification.
+    """
+    if not _NAME.fullmatch(name):
+        raise _unknown(name)
+    import tensorflow_datasets as tfds  # here: its import takes seconds, which the embedded data set does not need
+
+    logging.getLogger("absl").addFilter(_is_actionable)
+    tfds.disable_progress_bar()
+    builder = _open_builder(tfds, name, data_dir)
+    keys = builder.info.supervised_keys or ("image", "label")
+    image_feature, label_feature = _features(tfds, builder, name, keys)
+    if None in image_feature.shape and image_size is None:
+        raise InputError(
+            name,
+            "one size",
+            "give `image_size`, e.g. 32,32",
+            setting="dataset",
+            problem="has images of different sizes",
+        )
+    return builder, keys, image_feature, label_feature
 
 
 def _is_actionable(record):
@@ -102,6 +123,8 @@ def _unreadable(name, folder, reason):
 
 def _read_split(builder, name, split_name, keys, shape, image_size):
     """Returns a split with images of `shape`, in the order of its files."""
+    import tensorflow as tf  # here: data sets are looked up before TensorFlow is there
+
     count = builder.info.splits[split_name].num_examples
     images, labels = empty_images(count, shape), np.empty(count, np.int32)
     try:
@@ -123,16 +146,13 @@ def _read_split(builder, name, split_name, keys, shape, image_size):
 
 
 def _open_builder(tfds, name, data_dir):
-    """Returns a builder whose data set is prepared.
+    """Returns the builder of a data set.
 
     It is TFDS's own for a name that TFDS knows; it defines the features in its code. A given version and an unknown name
     are read from a prepared folder, whose metadata define them.
     """
-    root = user_path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
-    parts = _NAME.fullmatch(name)
-    if parts is None:
-        raise _unknown(tfds, name)
-    dataset, config, version = parts.group("dataset", "config", "version")
+    root = _root(data_dir)
+    dataset, config, version = _NAME.fullmatch(name).group("dataset", "config", "version")
     try:
         own = tfds.builder_cls(dataset)
     except Exception:  # TFDS raises several kinds for a name that it does not know
@@ -142,21 +162,18 @@ def _open_builder(tfds, name, data_dir):
         if folder is not None:
             return _builder_from_folder(tfds, name, folder)
     if own is None:
-        raise _unknown(tfds, name)
+        raise _unknown(name, tfds.list_builders(with_community_datasets=False))
     try:
-        builder = own(config=config, version=version, data_dir=root)
+        return own(config=config, version=version, data_dir=root)
     except Exception as error:  # an unknown config or version, or damaged metadata
         damaged = _unreadable(name, root / own.name, type(error).__name__)
-        raise (_unknown(tfds, name) if config or version else damaged) from error
-    if not builder.is_prepared():
-        _download(builder, name, root)
-    return builder
+        raise (_unknown(name, [own.name]) if config or version else damaged) from error
 
 
-def _unknown(tfds, name):
-    known = ["digits", *tfds.list_builders(with_community_datasets=False)]
+def _unknown(name, known=()):
+    """Returns the refusal of a name; `known` are TFDS's."""
     dataset = re.split("[/:]", name)[0]
-    close = difflib.get_close_matches(dataset, known, n=3)
+    close = difflib.get_close_matches(dataset, ["digits", *known], n=3)
     if "/" in name and dataset not in known:
         problem, fix = "is not a folder", "correct the path"
     else:
@@ -217,6 +234,10 @@ def _python_classes(value):
     elif isinstance(value, str) and value.lstrip().startswith(("{", "[")):
         with contextlib.suppress(ValueError):
             yield from _python_classes(json.loads(value))
+
+
+def _root(data_dir):
+    return user_path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
 
 
 def _download(builder, name, root):

@@ -7,7 +7,6 @@ import shutil
 import tempfile
 
 import numpy as np
-import tensorflow as tf
 
 from aigan_tf.errors import InputError
 
@@ -149,5 +148,7 @@ def resize(images, image_size: tuple[int, int] | None):
     """Returns uint8 `(..., height, width, channels)` resized with antialiasing; unchanged if `image_size` is None."""
     if image_size is None:
         return images
+    import tensorflow as tf  # here: data sets are looked up before TensorFlow is there
+
     resized = tf.image.resize(images, image_size, method="bilinear", antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)

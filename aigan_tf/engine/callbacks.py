@@ -2,56 +2,129 @@
 
 import math
 import pathlib
+import shutil
 import sys
 import time
 from collections.abc import Callable
 
 import keras
 import tensorflow as tf
+from tqdm import tqdm
 
 from aigan_tf import files
-from aigan_tf.errors import DivergedError, InputError
+from aigan_tf.engine.time_left import SETTLED, TimeLeft, duration, unit_of
+from aigan_tf.errors import DivergedError, InputError, is_quiet, say
 
 
-class Progress(keras.callbacks.Callback):
-    """A progress bar with a few metrics; metrics.csv and TensorBoard have all of them.
+class Stopwatch(keras.callbacks.Callback):
+    """Measures the parts of a `fit` for a `TimeLeft`."""
 
-    On a terminal a bar, otherwise (a log file) one line per epoch. From the second epoch of a stage on, it says how long
-    the rest takes at the pace of the last one.
+    WARM_UP = 2  # first steps of a fit, which trace and compile
 
-    Args:
-        metrics: names of the metrics shown, those of validation with the prefix val_.
-        epochs: epochs of the whole run.
-        show_stage: whether to show the model's `stage`.
-    """
-
-    def __init__(self, metrics: list[str], epochs: int, show_stage: bool = False):
+    def __init__(self, time_left: TimeLeft):
         super().__init__()
-        self.shown = metrics
-        self.epochs = epochs
-        self.show_stage = show_stage
-        self.interactive = sys.stdout.isatty()
-        self.began = self.began_in = None  # time and stage of the epoch before
+        self.time_left = time_left
+        self.epoch_ended = None
+
+    def on_train_begin(self, logs=None):
+        self.warm_up = self.WARM_UP
 
     def on_epoch_begin(self, epoch, logs=None):
-        now, stage = time.perf_counter(), getattr(self.model, "stage", None)
-        title = f"Epoch {epoch + 1}/{self.epochs}" + (f", stage {stage}" if self.show_stage else "")
-        if self.began is not None and stage == self.began_in:
-            seconds = (self.epochs - epoch) * (now - self.began)
-            title += f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
-        self.began, self.began_in = now, stage
-        print(title, end="\n" if self.interactive else ": ", flush=True)
-        verbose = 1 if self.interactive else 2
-        self.bar = keras.utils.Progbar(self.params["steps"], verbose=verbose, stateful_metrics=self.shown)
+        self.last = time.perf_counter()
+        if self.epoch_ended is not None:
+            self.time_left.saving.add(self.last - self.epoch_ended)
+        self.epoch = epoch
+        self.stage = getattr(self.model, "stage", 2)
+        self.steps_done = self.time_left.steps - self.params["steps"]  # more than 0 in a continued epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.interactive:
-            self.bar.update(batch + 1, [(name, logs[name]) for name in self.shown if name in logs], finalize=False)
+        now = time.perf_counter()
+        if self.warm_up:
+            self.warm_up -= 1
+        else:
+            self.time_left.step[self.stage].add(now - self.last)
+        self.last = now
+        self.steps_done += 1
 
     def on_epoch_end(self, epoch, logs=None):
-        self.bar.update(
-            self.params["steps"], [(name, logs[name]) for name in self.shown if name in logs], finalize=True
-        )
+        self.epoch_ended = time.perf_counter()
+        self.time_left.validation.add(self.epoch_ended - self.last)
+        # From here on the next epoch is ahead, in a stage that callbacks may change yet.
+        self.epoch, self.steps_done = epoch + 1, 0
+
+    def seconds_left(self) -> float | None:
+        """Returns the seconds left from here on; None if no step was measured."""
+        return self.time_left.seconds(self.epoch, self.steps_done, self.stage)
+
+
+class Progress(Stopwatch):
+    """Prints one line per epoch, with a few metrics and the time left; on a terminal a bar of the running epoch below it.
+
+    metrics.csv and TensorBoard have all metrics. If progress is not wanted, it prints nothing.
+
+    Args:
+        metrics: the metrics shown, each with its form, such as `"success {:.1%}"`; the lines show those of validation.
+        time_left: of this training.
+        try_stage2: called once in stage 1, after a dozen steps; measures steps of stage 2 and leaves the model as it was.
+    """
+
+    def __init__(self, metrics: dict[str, str], time_left: TimeLeft, try_stage2: Callable[[], None] | None = None):
+        super().__init__(time_left)
+        self.metrics = metrics
+        self.try_stage2 = try_stage2
+        self.bar = None
+        self.announced = is_quiet() or not time_left.stage1_epochs
+
+    def on_epoch_begin(self, epoch, logs=None):
+        super().on_epoch_begin(epoch, logs)
+        if sys.stdout.isatty() and not is_quiet():
+            columns = min(79, shutil.get_terminal_size().columns - 1)
+            self.bar = tqdm(
+                total=self.time_left.steps, initial=self.steps_done, desc=self._title(epoch), file=sys.stdout, leave=False,
+                ncols=columns, mininterval=0.5, bar_format="{desc} {bar} {n_fmt}/{total_fmt}{postfix}",
+            )  # fmt: skip
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch, logs)
+        if self.bar is not None and self.bar.update():
+            self.bar.set_postfix_str(", ".join([*self._values(logs)[:1], *self._left()]), refresh=False)
+        settled = max(min(SETTLED, self.time_left.steps - self.WARM_UP), 1)
+        if not self.announced and self.time_left.step[self.stage].count >= settled:
+            self.announced = True
+            self._announce()
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        if self.bar is not None:
+            self.bar.close()
+        say(", ".join([self._title(epoch), *self._values(logs, "val_"), *self._left()]))
+
+    def _title(self, epoch):
+        stage = f", stage {self.stage}" if self.time_left.stage1_epochs else ""
+        return f"epoch {epoch + 1} of {self.time_left.epochs}{stage}"
+
+    def _values(self, logs, prefix=""):
+        shown = {form: logs.get(prefix + name, logs.get(name)) for name, form in self.metrics.items()}
+        return [form.format(float(value)).replace("%", " %") for form, value in shown.items() if value is not None]
+
+    def _left(self):
+        seconds = self.seconds_left()
+        if not seconds or seconds < 1:
+            return []
+        return [f"{'at most' if self.time_left.is_bound else 'about'} {duration(seconds)} left"]
+
+    def _announce(self):
+        """Prints what the whole rest takes, and its parts."""
+        if self.try_stage2 and self.stage == 1 and self.time_left.is_bound:
+            self.try_stage2()
+            self.last = time.perf_counter()
+        parts = self.time_left.parts(self.epoch, self.steps_done, self.stage)
+        unit, length, decimals = unit_of(sum(parts.values()))
+        shown = ", ".join(f"{name} {seconds / length:.{decimals}f}" for name, seconds in parts.items())
+        if self.bar is not None:
+            self.bar.clear()
+        (left,) = self._left() or ["less than a second left"]
+        say(f"{left.capitalize()}, in {unit}: {shown}.")
 
 
 def fresh_event_writer(folder: pathlib.Path, suffix: str = ".v2") -> tf.summary.SummaryWriter:

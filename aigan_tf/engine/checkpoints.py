@@ -1,5 +1,8 @@
 """Full training state, saved after every epoch and on SIGTERM or Ctrl-C."""
 
+import contextlib
+import contextvars
+import os
 import pathlib
 import signal
 import threading
@@ -26,7 +29,7 @@ class Checkpoint(keras.callbacks.Callback):
     """Saves everything a run needs to continue after each epoch, and keeps the last two checkpoints.
 
     Within its block (`with checkpoint: model.fit(..., callbacks=[checkpoint])`) SIGTERM (preemption) and Ctrl-C finish
-    and save the current step; a second signal stops at once. Training continues with the next step, bit for bit; the
+    and save the current step; a second signal stops without saving. Ctrl-C is answered at once. Training continues with the next step, bit for bit; the
     epoch's averages of training then cover the rest of its steps only.
 
     Args:
@@ -103,11 +106,15 @@ class Checkpoint(keras.callbacks.Callback):
             self.before = {number: old for number, old in handlers.items() if old != signal.SIG_IGN}
             for number in self.before:
                 signal.signal(number, self._note)
+        self.answered = contextlib.ExitStack()
+        if signal.SIGINT in self.before:
+            self.answered.enter_context(_answered_at_once())
         return self
 
     def __exit__(self, *error):
         for number, handler in self.before.items():
             signal.signal(number, handler)
+        self.answered.close()
         if self.requested_signal and error[0] is None:  # the signal came after the last step
             self._stop()
 
@@ -147,3 +154,28 @@ class Checkpoint(keras.callbacks.Callback):
             self.checkpoint.write(str(saved))
         self._keep({path.name for path in (saved, self.newest) if path})
         self.newest = saved
+
+
+@contextlib.contextmanager
+def _answered_at_once():
+    """Answers the first Ctrl-C in its block from a thread: a handler of Python's runs only when TensorFlow's step is over."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def answer():
+        with open(reader, "rb", buffering=0) as signals:
+            while (number := signals.read(1)) and number[0] != signal.SIGINT:
+                pass
+            if number:
+                say("\nstopping after this step; again to end now")
+                signals.read()
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(answer,), daemon=True)
+    thread.start()
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writer)
+        thread.join()

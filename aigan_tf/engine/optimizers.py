@@ -1,5 +1,7 @@
 """Optimizer steps: descent shared by replicas, and Muon for convolutions."""
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -34,6 +36,29 @@ class CosineDecay(keras.optimizers.schedules.CosineDecay):
     def __call__(self, step):
         with own_keras_state():
             return super().__call__(step)
+
+
+class WarmRestarts(keras.optimizers.schedules.LearningRateSchedule):
+    """Cosines to zero, one after the other (https://arxiv.org/abs/1608.03983).
+
+    Args:
+        learning_rate: at the first step.
+        ends: the step at which each cosine ends, increasing.
+        restart: the rate at the start of later cosines, as a share of `learning_rate`.
+    """
+
+    def __init__(self, learning_rate: float, ends: Sequence[int], restart: float):
+        starts = (0, *ends[:-1])
+        rates = (learning_rate, *[restart * learning_rate] * (len(ends) - 1))
+        lengths = [end - start for start, end in zip(starts, ends, strict=True)]
+        self.starts = starts
+        self.cosines = [CosineDecay(rate, length) for rate, length in zip(rates, lengths, strict=True)]
+
+    def __call__(self, step):
+        rate = self.cosines[0](step)
+        for start, cosine in zip(self.starts[1:], self.cosines[1:], strict=True):
+            rate = ops.where(step < start, rate, cosine(step - start))
+        return rate
 
 
 @keras.saving.register_keras_serializable("aigan_tf")

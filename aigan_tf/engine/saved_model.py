@@ -70,5 +70,6 @@ def first_line(error: Exception) -> str:
     elif isinstance(error, tf.errors.OpError):
         text = graph_refusal(text)
     text = re.sub(r"\{\{.*?\}\}", "", text.rsplit("Exception encountered: ", 1)[-1]).strip()
-    line = (text or type(error).__name__).splitlines()[0]
+    lines = (text or type(error).__name__).replace("`", "'").splitlines()  # not the name of a setting
+    line = lines[-1].strip() if lines[0] == "in user code:" else lines[0]  # AutoGraph's traceback
     return line if len(line) <= 200 else line[:200].rpartition(". ")[0] or line[:200]

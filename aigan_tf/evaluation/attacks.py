@@ -25,11 +25,10 @@ GENERATOR_ATTACKS = {
     STAGE1: "the generator as it was at the end of stage 1",
     ADVGAN: "AdvGAN, one generator per target class",
 }
-ATTACKS = (*GENERATOR_ATTACKS, *foolbox_attacks.DESCRIPTIONS)
 
 
 def build_attacks(names: Sequence[str], run: FinishedRun) -> dict[str, Attack]:
-    """Returns the named attacks, some of `ATTACKS`, on a run's classifier.
+    """Returns the named attacks, some of `config.ATTACKS`, on a run's classifier.
 
     Raises:
         InputError: the run's folder does not hold what an attack needs, or the classifier has no gradient to follow.

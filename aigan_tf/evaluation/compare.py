@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import datetime
 import os
 from collections.abc import Callable, Mapping, Sequence
 
 from aigan_tf import provenance
+from aigan_tf.checks import check_evaluation, check_finished_run
 from aigan_tf.classifiers import accuracy, training
 from aigan_tf.config import FORMAT, Config
 from aigan_tf.data import datasets
@@ -13,18 +15,21 @@ from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.traced_graph import GraphClassifier
 from aigan_tf.errors import InputError, say
-from aigan_tf.evaluation import caveats, foolbox_attacks, html_page, tables
-from aigan_tf.evaluation.attacks import ADVGAN, ATTACKS, GENERATOR, GENERATOR_ATTACKS, ExportedGenerator, build_attacks
+from aigan_tf.evaluation import caveats, foolbox_attacks, tables
+from aigan_tf.evaluation.attacks import ADVGAN, GENERATOR, GENERATOR_ATTACKS, build_attacks
+from aigan_tf.evaluation.comparison_page import comparison_page
 from aigan_tf.evaluation.curves import CURVE_EXAMPLES, success_curve, success_curves
-from aigan_tf.evaluation.example_grid import example_grid
+from aigan_tf.evaluation.examples import examples_of
 from aigan_tf.evaluation.finished_run import FinishedRun
 from aigan_tf.evaluation.image_folder import ImageFolder
 from aigan_tf.evaluation.measure import Attack, measure_attack, measure_attacks
+from aigan_tf.evaluation.report_files import check_place, report_parts, write_report
 from aigan_tf.evaluation.transfer import transfer_classifiers
-from aigan_tf.files import report_folder, user_path, write_report
-from aigan_tf.workdir import Workdir, config_of
+from aigan_tf.files import user_path
+from aigan_tf.workdir import Workdir
 
 COMPARED_BATCH = 100  # images per batch, fewer if large, for every attack: the time per image depends on it
+MEASURED_BATCH = 500  # the same of the generator alone
 COMPARED_EXAMPLES = 1000  # test images of a comparison: foolbox's attacks are a hundred times slower than a generator
 
 
@@ -36,35 +41,62 @@ def evaluate_workdir(
     output: str | None = None,
     transfer_to: Sequence[str] = (),
     save_images: str | None = None,
-    robust_against: Sequence[str] = (),
     custom_objects: Sequence[str] = (),
 ) -> dict:
-    """Measures attacks on the test split of a finished run; the exported generator runs as TF Serving would run it.
+    """Measures attacks on the test split of a finished run, and writes a report into a new folder.
 
     Args:
-        workdir: the folder of a finished run.
-        data_dir: folder of TFDS data sets; None for TFDS's default.
-        attacks: what to measure on the same images, some of `ATTACKS`.
-        num_examples: how many test images, from the first; 0 for all; None for all, or for `COMPARED_EXAMPLES` if
-            foolbox's attacks are measured too.
-        output: folder for report.json, report.csv and report.html; None for evaluation/ in the run's folder.
-        transfer_to: other classifiers that the generator's images are shown to: folders of runs, model files, or
-            architectures, which are trained.
-        save_images: folder for the adversarial images and their manifest; new or empty.
-        robust_against: foolbox's attacks under which the classifier's accuracy is measured too, untargeted.
-        custom_objects: Python files that the classifiers may execute, as in `training.refuse_unnamed_python`.
+        workdir, data_dir, attacks, num_examples, transfer_to, save_images, custom_objects: as in `measure_workdir`.
+        output: the new folder, for report.html, report.json and report.csv; None for one in evaluation/ of the run's
+            folder, named by the time, which the text file evaluation/latest then names.
 
     Returns:
         What was measured, as in report.json.
 
     Raises:
-        InputError: the folder, its files or the output cannot be used.
+        InputError: as in `measure_workdir`, or `output` exists or cannot be written.
     """
-    folder = Workdir(workdir)
-    config = config_of(folder)
-    training.refuse_unnamed_python(config, folder, custom_objects)
-    _check_arguments(attacks, num_examples, transfer_to)
-    report = report_folder(user_path(output) if output else folder.evaluation, "report")
+    evaluation = Workdir(workdir).evaluation
+    check_place(evaluation, output)
+    result, parts = measure_workdir(
+        workdir, data_dir, attacks, num_examples, transfer_to, save_images, custom_objects=custom_objects
+    )
+    write_report(evaluation, output, parts)
+    return result
+
+
+def measure_workdir(
+    workdir: str | os.PathLike,
+    data_dir: str | None = None,
+    attacks: Sequence[str] = (GENERATOR,),
+    num_examples: int | None = None,
+    transfer_to: Sequence[str] = (),
+    save_images: str | None = None,
+    robust_against: Sequence[str] = (),
+    custom_objects: Sequence[str] = (),
+) -> tuple[dict, dict[str, bytes]]:
+    """Measures attacks on the test split of a finished run; the exported generator runs as TF Serving would run it.
+
+    Args:
+        workdir: the folder of a finished run.
+        data_dir: folder of TFDS data sets; None for TFDS's default.
+        attacks: what to measure on the same images, some of `config.ATTACKS`.
+        num_examples: how many test images, from the first; 0 for all; None for all, or for `COMPARED_EXAMPLES` if
+            foolbox's attacks are measured too.
+        transfer_to: other classifiers that the generator's images are shown to: folders of runs, model files, or
+            architectures, which are trained.
+        save_images: folder for the adversarial images and their manifest; new or empty.
+        robust_against: foolbox's attacks under which the classifier's accuracy is measured too, untargeted.
+        custom_objects: Python files that the classifiers may execute, as in `paths.refuse_unnamed_python`.
+
+    Returns:
+        What was measured, as in report.json, and the report's files.
+
+    Raises:
+        InputError: the folder or its files cannot be used.
+    """
+    check_evaluation(attacks, num_examples, transfer_to)
+    folder, config = check_finished_run(workdir, data_dir, custom_objects)
     dataset = datasets.existing_dataset(config, data_dir, folder)
     if robust_against:
         dataset.require_labels(folder.path, "workdir")
@@ -84,27 +116,8 @@ def evaluate_workdir(
         result["transfer"] = {name: _transfer(run, chosen[GENERATOR], name, others[name]) for name in others}
     result["robust_accuracy"] = {name: _robust_accuracy(run, name) for name in robust_against}
     say(tables.comparison_text(result))
-    page = html_page.comparison_page(result, example_grid(run, chosen))
-    write_report(report, "report", result, _csv_rows(result), page)
-    return result
-
-
-def _check_arguments(attacks, num_examples, transfer_to):
-    unknown = [name for name in attacks if name not in ATTACKS]
-    if unknown or not attacks:
-        raise InputError(
-            attacks,
-            f"some of {', '.join(ATTACKS)}",
-            "correct it",
-            setting="attacks",
-            problem=f"has the unknown attack {unknown[0]!r}" if unknown else "is empty",
-        )
-    if num_examples is not None and num_examples < 0:
-        raise InputError(num_examples, "0 (all) or more", "give e.g. 1000", setting="num_examples")
-    if transfer_to and GENERATOR not in attacks:
-        raise InputError(
-            transfer_to, f"{GENERATOR} among `attacks`, since its images are shown", "add it", setting="transfer_to"
-        )
+    page = comparison_page(result, examples_of(run, chosen))
+    return result, report_parts("report", result, _csv_rows(result), page)
 
 
 def _loaded(folder, config, dataset, attacks, num_examples):
@@ -150,13 +163,27 @@ def compare(
     Returns:
         report.json: where the numbers come from, and under `attacks` a dict per attack, `AttackResult.to_dict()`.
     """
-    config, folder = run.config, run.folder
-    seconds, queries = folder.training_cost(bool(config.black_box))  # first: its file may be refused
+    config = run.config
+    record = _record(run, attacks, COMPARED_BATCH)  # first: a file may be refused
     results = measure_attacks(
         attacks, run.examples, config.epsilon, config.targeted, config.seed, COMPARED_BATCH, keep=keep, progress=True
     )
     rows = {name: result.to_dict() for name, result in results.items()}
-    result = {
+    result = record | {
+        "warnings": _warnings(run, rows, untargeted_too),
+        "attacks": rows,
+        "success_by_epsilon": success_curves(run, attacks),
+    }
+    if ADVGAN in rows and GENERATOR in rows:
+        result["mean_success_on_advgan_targets"] = caveats.mean_success(rows, (GENERATOR, ADVGAN))
+    return result
+
+
+def _record(run, attacks, batch_size):
+    """Returns where the numbers of a report come from."""
+    config, folder = run.config, run.folder
+    seconds, queries = folder.training_cost(bool(config.black_box))
+    return {
         "format": FORMAT,
         "dataset": run.dataset.name,
         "classifier": config.classifier,
@@ -165,22 +192,18 @@ def compare(
         "black_box": config.black_box,
         "queries": queries,
         "workdir": str(folder.path),
+        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": provenance.command(),
         "device": provenance.device_name(),
         "processor": provenance.processor_name(),
-        "batch_size": images_per_call(run.dataset.image_shape, COMPARED_BATCH),
-        "versions": provenance.package_versions("foolbox"),
+        "batch_size": images_per_call(run.dataset.image_shape, batch_size),
+        "versions": provenance.package_versions("aigan_tf", "foolbox"),
         "commit": provenance.commit(),
         "settings": {name: attack.description for name, attack in attacks.items()},
-        "warnings": _warnings(run, rows, untargeted_too),
         "generator_training_seconds": seconds,
         "generator_training_device": folder.training_device(),
-        "attacks": rows,
-        "success_by_epsilon": success_curves(run, attacks),
         "transfer": {},
     }
-    if ADVGAN in rows and GENERATOR in rows:
-        result["mean_success_on_advgan_targets"] = caveats.mean_success(rows, (GENERATOR, ADVGAN))
-    return result
 
 
 def _warnings(run, rows, untargeted_too):
@@ -212,25 +235,37 @@ def _robust_accuracy(run, name):
     return result.clean_accuracy * (1 - result.success_rate)
 
 
-def measure_export(folder: Workdir, config: Config, dataset: ImageDataset, classifier: Callable) -> dict:
-    """Measures the newest exported generator of a run on the test split, prints and returns it, as in report.json.
+def measure_export(folder: Workdir, config: Config, dataset: ImageDataset, classifier: Callable) -> tuple[dict, str]:
+    """Measures the newest exported generator of a run on the test split, and prints the result.
 
     Args:
         folder, config, dataset, classifier: as in `FinishedRun`.
 
+    Returns:
+        What was measured, as in report.json, and its page.
+
     Raises:
         InputError: the export cannot be loaded.
     """
-    generator = ExportedGenerator(folder, config, dataset.image_shape)
-    examples = FinishedRun(folder, config, dataset, classifier).examples
-    measured = measure_attack(generator, examples, config.epsilon, config.targeted, config.seed, progress=GENERATOR)
-    result = {**measured.to_dict(), "device": provenance.device_name()}
+    run = FinishedRun(folder, config, dataset, classifier)
+    attacks = build_attacks([GENERATOR], run)
+    attack = attacks[GENERATOR]
+    measured = measure_attack(
+        attack, run.examples, config.epsilon, config.targeted, config.seed, MEASURED_BATCH, progress=GENERATOR
+    ).to_dict()
+    result = {**measured, "device": provenance.device_name()}
     say(tables.success_table(result))
     if config.variable_epsilon:
-        examples = examples.first_correct(CURVE_EXAMPLES)
-        result["success_by_epsilon"] = success_curve(GENERATOR, generator.within, config, examples)
+        some = run.examples.first_correct(CURVE_EXAMPLES)
+        result["success_by_epsilon"] = success_curve(GENERATOR, attack.run.within, config, some)
         say(tables.epsilon_table(result["success_by_epsilon"]))
-    return result
+    shown = _record(run, attacks, MEASURED_BATCH) | {
+        "generator_training_device": folder.training_device() or result["device"],
+        "warnings": caveats.comparison_warnings({GENERATOR: measured}),
+        "attacks": {GENERATOR: measured},
+        "success_by_epsilon": {GENERATOR: result["success_by_epsilon"]} if config.variable_epsilon else {},
+    }
+    return result, comparison_page(shown, examples_of(run, attacks))
 
 
 def _csv_rows(result):

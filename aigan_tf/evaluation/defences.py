@@ -1,18 +1,22 @@
 """evaluate.py on several runs: classifiers with different defences side by side."""
 
+import pathlib
 from collections.abc import Mapping, Sequence
 
-from aigan_tf.classifiers.training import refuse_unnamed_python
+from aigan_tf.classifiers.paths import refuse_unnamed_python
 from aigan_tf.config import FORMAT, Config, is_built_in
 from aigan_tf.errors import InputError, say, shown_value
-from aigan_tf.evaluation import caveats, html_page, tables
+from aigan_tf.evaluation import caveats, tables
 from aigan_tf.evaluation.attacks import GENERATOR
-from aigan_tf.evaluation.compare import COMPARED_EXAMPLES, evaluate_workdir
+from aigan_tf.evaluation.compare import COMPARED_EXAMPLES, measure_workdir
+from aigan_tf.evaluation.comparison_page import defence_page
+from aigan_tf.evaluation.report_files import check_place, report_parts, write_report
 from aigan_tf.evaluation.results import wilson_interval
-from aigan_tf.files import read_csv, report_folder, user_path, write_report
+from aigan_tf.files import read_csv, user_path
 from aigan_tf.workdir import Workdir, config_of
 
 ROBUST_AGAINST = ("fgsm", "pgd")
+DEFENCES = pathlib.Path("runs/defenses")
 
 
 def compare_defences(
@@ -29,10 +33,11 @@ def compare_defences(
     that holds against the first alone masks its gradients.
 
     Args:
-        workdirs: the runs' folders; each also gets its own evaluation/, as from `evaluate_workdir`.
-        data_dir, attacks, custom_objects: as in `evaluate_workdir`.
+        workdirs: the runs' folders. The report holds a folder per run with what `measure_workdir` gives.
+        data_dir, attacks, custom_objects: as in `measure_workdir`.
         num_examples: how many test images, from the first; 0 for all; None for `COMPARED_EXAMPLES`.
-        output: folder for defenses.json, defenses.csv and defenses.html; None for runs/defenses.
+        output: the new folder, for defenses.html, defenses.json and defenses.csv; None for one in runs/defenses, named by
+            the time, which the text file runs/defenses/latest then names.
 
     Returns:
         Folder to what was measured, as under `runs` in defenses.json: `clean_accuracy`, `robust_accuracy` under each
@@ -46,14 +51,15 @@ def compare_defences(
         refuse_unnamed_python(config, Workdir(path), custom_objects)
     _check_comparable(configs)
     num_examples = COMPARED_EXAMPLES if num_examples is None else num_examples  # the same whatever the attacks
-    report = report_folder(user_path(output or "runs/defenses"), "defenses")
-    rows = {}
-    for path, config in configs.items():
+    check_place(DEFENCES, output)
+    rows, details = {}, {}
+    for (path, config), name in zip(configs.items(), _folder_names(configs), strict=True):
         say(f"== {path}")
-        result = evaluate_workdir(
+        result, parts = measure_workdir(
             path, data_dir, attacks, num_examples, robust_against=ROBUST_AGAINST, custom_objects=custom_objects
         )
         rows[path] = _row(path, config, result)
+        details |= {f"{name}/{part}": data for part, data in parts.items()}
     cells = tables.defence_rows(rows)
     warnings = [f"{path}: {warning}" for path, row in rows.items() for warning in row["warnings"]]
     say(tables.aligned(cells))
@@ -61,8 +67,16 @@ def compare_defences(
         say(f"WARNING: {warning}")
     csv_rows = [dict(zip(cells[0], row, strict=True)) for row in cells[1:]]
     contents = {"format": FORMAT, "runs": rows}
-    write_report(report, "defenses", contents, csv_rows, html_page.defence_page(rows, warnings))
+    pages = {path: f"{name}/report.html" for path, name in zip(configs, _folder_names(configs), strict=True)}
+    page = defence_page(contents, warnings, pages)
+    write_report(DEFENCES, output, report_parts("defenses", contents, csv_rows, page) | details)
     return rows
+
+
+def _folder_names(paths):
+    """Returns the names of the runs' folders, numbered if two are called the same."""
+    names = [user_path(path).absolute().name for path in paths]
+    return [f"{name}_{names[:i].count(name) + 1}" if name in names[:i] else name for i, name in enumerate(names)]
 
 
 def _check_comparable(configs: Mapping[str, Config]):
@@ -103,7 +117,10 @@ def _row(path, config, result):
         "success_rate": {name: attack["success_rate"] for name, attack in attacks.items()},
         "success_interval": {name: attack["success_interval"] for name, attack in attacks.items()},
         "warnings": list(result["warnings"]),
-        **{name: result[name] for name in ("device", "processor", "batch_size", "versions", "commit")},
+        **{
+            name: result[name]
+            for name in ("date", "command", "device", "processor", "batch_size", "versions", "commit")
+        },
     }
     # A classifier trained here without a defence claims none; a model file may have one.
     if config.defense or not is_built_in(config.classifier):

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from aigan_tf.classifiers.accuracy import predictions
+from aigan_tf.data import next_steps
 from aigan_tf.data.arrays import checked_labels
 from aigan_tf.errors import InputError
 from aigan_tf.method.threat_model import l2_norms, linf_norms, quantize
@@ -59,7 +60,7 @@ class EvaluationSet:
             raise InputError(
                 f"the classifier gives {shape} for one image",
                 f"logits (1, {len(self.class_names)}), one per class",
-                "correct it or `class_names`",
+                "give as many `class_names` as it has logits",
             )
         correct = predictions(self.classifier, self.images) == self.labels
         if not correct.any():
@@ -101,9 +102,9 @@ def _check_images(images):
         raise InputError(
             f"images are {images.dtype} of shape {images.shape}",
             "at least one, (n, height, width, channels)",
-            "convert them",
+            next_steps.for_shape(images.shape),
         )
     lowest, highest = images.min(), images.max()
     if not (lowest >= 0 and highest <= 1):  # not <: NaN fails too
         found = f"have pixels from {lowest} to {highest}" if lowest <= highest else "hold NaN"
-        raise InputError(f"images {found}", "pixels in [0, 1]", "convert them")
+        raise InputError(f"images {found}", "pixels in [0, 1]", next_steps.for_range(lowest, highest))

@@ -1,21 +1,74 @@
 """Figures of what was measured, drawn with matplotlib and returned as files in memory."""
 
+import functools
 import io
 import textwrap
+import unicodedata
+import warnings
 from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
+from cycler import cycler
 from matplotlib.figure import Figure  # not pyplot: it would touch the notebook's own plots
-from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.textpath import text_to_path
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from aigan_tf.errors import shown_value
 
 NAMED_CLASSES = 20  # with more, their names do not fit below an axis
 COLUMN = 1.1  # width of an image in a grid, in inches
-CAPTION_LETTERS = 24  # per line; more would be too small to read
+CAPTION_WIDTH = 18  # letters per line, half as many wide ones; more would be too small to read
 FONT_SIZE = 9
 
-_plain = matplotlib.rc_context({"text.parse_math": False})  # a $ in the name of a class does not start a formula
+# Okabe and Ito's colours, which colour-blind readers can tell apart, without yellow, which is pale on white; black stands
+# last for more lines than usual. Line and marker differ too.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINES = (
+    cycler(color=PALETTE)
+    + cycler(linestyle=("-", "--", "-.", ":", "-", "--", "-."))
+    + cycler(marker=("o", "s", "^", "D", "v", "P", "X"))
+)
+
+# Fonts of other scripts and symbols on Linux, macOS and Windows, for the names of classes.
+_OTHER_FONTS = (
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Hiragino Sans", "PingFang HK",
+    "Arial Unicode MS", "Apple SD Gothic Neo", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Nirmala UI", "Noto Sans",
+    "Noto Emoji", "Symbola", "Segoe UI Symbol", "Segoe UI Emoji",
+)  # fmt: skip
+
+
+@functools.cache
+def _families():
+    installed = {font.name for font in fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in _OTHER_FONTS if name in installed)]
+
+
+def _styled(draw):
+    """Draws with the palette, the installed fonts, and without reading $ in the name of a class as a formula."""
+
+    @functools.wraps(draw)
+    def drawn(*arguments, **named):
+        # In an SVG text stays text: who shows it has other fonts, so that a glyph that is missing here does not matter.
+        style = {
+            "text.parse_math": False,
+            "axes.prop_cycle": LINES,
+            "font.family": _families(),
+            "svg.fonttype": "none",
+        }
+        with matplotlib.rc_context(style), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")
+            return draw(*arguments, **named)
+
+    return drawn
+
+
+def drawable(text: str, instead: str) -> str:
+    """Returns a text that a PNG shows without empty boxes: `instead` if no installed font has one of its characters."""
+    fonts = [get_font(findfont(FontProperties(family=family))) for family in _families()]
+    known = (c.isspace() or any(font.get_char_index(ord(c)) for font in fonts) for c in text)
+    return text if all(known) else instead
 
 
 def magnified(images: np.ndarray, adversarial_images: np.ndarray, epsilon: float) -> np.ndarray:
@@ -31,7 +84,7 @@ def magnified(images: np.ndarray, adversarial_images: np.ndarray, epsilon: float
     return 0.5 + (adversarial_images - images) / (2 * epsilon)
 
 
-@_plain
+@_styled
 def picture_grid(rows: Mapping[str, np.ndarray], captions: Sequence[str], heading: str) -> bytes:
     """Draws images in rows, one column per caption.
 
@@ -63,7 +116,7 @@ def picture_grid(rows: Mapping[str, np.ndarray], captions: Sequence[str], headin
     return _file(figure, "png")
 
 
-@_plain
+@_styled
 def matrix(success: Sequence[Sequence[float | None]], class_names: Sequence[str], heading: str) -> bytes:
     """Draws targeted success by true class and target class as a heat map, in per cent.
 
@@ -94,7 +147,7 @@ def matrix(success: Sequence[Sequence[float | None]], class_names: Sequence[str]
     return _file(figure, "svg")
 
 
-@_plain
+@_styled
 def success_by_target(rates: Mapping[str, Mapping[str, float | None]], heading: str) -> bytes:
     """Draws success by target class, one colour per attack: bars, or for more than 20 classes the sorted rates.
 
@@ -107,7 +160,7 @@ def success_by_target(rates: Mapping[str, Mapping[str, float | None]], heading: 
     """
     names = list(next(iter(rates.values())))
     few = len(names) <= NAMED_CLASSES
-    figure = Figure(figsize=(max(6.0, 0.9 * len(names)) if few else 8.0, 3.4), layout="constrained")
+    figure = Figure(figsize=(max(6.0, 0.9 * len(names)) if few else 4.2, 3.4), layout="constrained")
     axis = figure.subplots()
     width = 0.8 / len(rates)
     for offset, (attack, by_class) in enumerate(rates.items()):
@@ -119,16 +172,17 @@ def success_by_target(rates: Mapping[str, Mapping[str, float | None]], heading: 
             axis.plot(np.arange(1, len(tried) + 1), tried, marker=".", label=attack)
     if few:
         axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    axis.set_xlabel("target class" if few else "target classes, for each attack from the hardest to the easiest")
+    axis.set_xlabel("target class" if few else "target classes, from the hardest to the easiest")
     axis.set_ylim(0, 100)
     axis.set_ylabel("targeted success, %")
-    axis.set_title(heading, fontsize=11)
+    if heading:
+        axis.set_title(heading, fontsize=11)
     axis.grid(axis="y", alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=4 if few else 2, frameon=False, fontsize=9)
     return _file(figure, "svg")
 
 
-@_plain
+@_styled
 def success_by_epsilon(curves: Mapping[str, Sequence[Mapping]], heading: str) -> bytes:
     """Draws success against epsilon, one line per attack.
 
@@ -139,29 +193,46 @@ def success_by_epsilon(curves: Mapping[str, Sequence[Mapping]], heading: str) ->
     Returns:
         An SVG file.
     """
-    figure = Figure(figsize=(6.5, 3.6), layout="constrained")
+    figure = Figure(figsize=(4.2, 3.4), layout="constrained")  # 400 pixels of a page
     axis = figure.subplots()
     for attack, points in curves.items():
         axis.plot(
-            [255 * point["epsilon"] for point in points],
+            [point["epsilon"] for point in points],
             [100 * point["success_rate"] for point in points],
-            marker="o",
             markersize=4,
             label=attack,
         )
     axis.set_xlim(left=0)
     axis.set_ylim(0, 102)
-    axis.set_xlabel("epsilon, in 1/255")
+    epsilon_axis(axis.xaxis, max(point["epsilon"] for points in curves.values() for point in points))
+    axis.set_xlabel("epsilon")
     axis.set_ylabel("success, %")
-    axis.set_title(heading, fontsize=11)
+    if heading:
+        axis.set_title(heading, fontsize=11)
     axis.grid(alpha=0.3)
-    axis.legend(frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", frameon=False, fontsize=FONT_SIZE)
     return _file(figure, "svg")
 
 
+def epsilon_axis(axis: matplotlib.axis.Axis, largest: float) -> None:
+    """Writes budgets as everywhere else: `8/255`, or `0.3` if the largest is not a whole number of grey levels."""
+    unit = 255 if "/" in shown_value(largest) else 1
+    ticks = [
+        tick / unit
+        for tick in MaxNLocator(nbins=5, integer=unit == 255, steps=[1, 2, 5, 10]).tick_values(0, largest * unit)
+    ]
+    axis.set_ticks([tick for tick in ticks if tick <= largest * 1.001])
+    axis.set_major_formatter(FuncFormatter(lambda budget, _: "0" if budget == 0 else shown_value(float(budget))))
+
+
 def _wrapped(caption):
-    """Breaks long lines."""
-    return "\n".join(textwrap.fill(line, CAPTION_LETTERS) for line in caption.splitlines())
+    """Breaks long lines; a wide letter counts as two."""
+
+    def fill(line):
+        wide = any(unicodedata.east_asian_width(c) in "WF" for c in line)
+        return textwrap.fill(line, CAPTION_WIDTH // 2 if wide else CAPTION_WIDTH)
+
+    return "\n".join(map(fill, caption.splitlines()))
 
 
 def _widest(captions):

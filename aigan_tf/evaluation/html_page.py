@@ -1,121 +1,202 @@
-"""A comparison as one HTML page that needs no other file."""
+"""Parts of an HTML page that needs no other file: style, tables, bars, a heat map, inline figures."""
 
 import base64
 import html
-from collections.abc import Mapping, Sequence
+import re
+import urllib.parse
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from aigan_tf.errors import shown_value
-from aigan_tf.evaluation import figures, tables
+import matplotlib
+from matplotlib.colors import to_hex
 
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1c1c1c; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+:root { color-scheme: light dark; --page: #fff; --ink: #1c1c1c; --soft: #595959; --line: #d6d6d6; --best: #dcefe4;
+  --bar: #d3e5f3; --warning: #fff3cd; --edge: #d39e00; --bad: #b3261e; }
+@media screen and (prefers-color-scheme: dark) {
+  :root { --page: #16191d; --ink: #e8e8e8; --soft: #a8b0b8; --line: #3b424a; --best: #1d4632; --bar: #1f3d57;
+    --warning: #3d3313; --edge: #d3a520; --bad: #ff8a80; } }
+* { box-sizing: border-box; }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); max-width: 74rem;
+  margin: 0 auto; padding: 1.5rem 1rem 3rem; overflow-wrap: anywhere; }
+h1 { font-size: 1.6rem; margin: 0 0 0.5rem; } h2 { font-size: 1.2rem; margin: 2.4rem 0 0.6rem; }
+.headline { font-size: 1.25rem; line-height: 1.4; margin: 0 0 1.2rem; max-width: 46rem; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.15rem 1rem; font-size: 0.9rem; margin: 0; }
+dt { color: var(--soft); } dd { margin: 0; }
+dd span, .headline span { display: inline-block; }
+.note, figcaption { color: var(--soft); font-size: 0.9rem; max-width: 46rem; }
+.warning { background: var(--warning); border-left: 4px solid var(--edge); padding: 0.5rem 0.8rem; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: 0.35rem 0.6rem; border-bottom: 1px solid #ddd; vertical-align: top; }
-th { border-bottom: 2px solid #888; }
-img { max-width: 100%; height: auto; display: block; }
-figure { margin: 0; } figcaption, .note { color: #555; font-size: 0.9rem; }
-.warning { background: #fff3cd; border-left: 4px solid #d39e00; padding: 0.5rem 0.8rem; }
+table { border-collapse: separate; border-spacing: 0; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: 0.35rem 0.6rem; border-bottom: 1px solid var(--line); vertical-align: top;
+  overflow-wrap: normal; }
+thead th { border-bottom: 2px solid var(--soft); vertical-align: bottom; }
+tr > :first-child { position: sticky; left: 0; z-index: 1; background: var(--page); min-width: min(9rem, 34vw); max-width: 40vw;
+  overflow-wrap: anywhere; font-weight: normal; }
+thead tr > :first-child { font-weight: bold; }
+td:not(.number) { min-width: 9rem; }
+.number { text-align: right; white-space: nowrap; }
+.best { background: var(--best); font-weight: bold; }
+.over { color: var(--bad); font-weight: bold; }
+.bar { background: linear-gradient(var(--bar), var(--bar)) no-repeat 0 / var(--share) 100%; min-width: 6rem; }
+.bar, .heat td, .best { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+.heat { border-collapse: collapse; line-height: 1.2; }
+.heat td { text-align: center; padding: 0.4rem 0; min-width: 2.3rem; border: 1px solid var(--page); }
+.heat thead th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; max-height: 11rem; height: auto;
+  padding: 0.4rem 0.55rem; border: 0; font-weight: normal; overflow-wrap: anywhere; }
+.heat tr > :first-child { border: 0; text-align: right; }
+.heat thead tr > :first-child { writing-mode: initial; transform: none; color: var(--soft); }
+figure { margin: 1rem 0 0; }
+figure > svg { display: block; width: 100%; max-width: 34rem; height: auto; }
+figure > svg text { font-family: system-ui, sans-serif !important; fill: currentColor; }
+.examples { display: grid; grid-template-columns: repeat(auto-fill, minmax(18rem, 1fr)); gap: 1.2rem; }
+.examples figure { margin: 0; border: 1px solid var(--line); border-radius: 6px; padding: 0.6rem; break-inside: avoid; }
+.examples figcaption { color: var(--ink); font-weight: bold; margin-bottom: 0.4rem; }
+.pictures { display: grid; grid-template-columns: repeat(3, 1fr); gap: 0.6rem; font-size: 0.8rem; line-height: 1.3; }
+.pictures p { margin: 0.25rem 0 0; }
+.pictures img { display: block; width: 100%; image-rendering: pixelated; border: 3px solid transparent; }
+.missed img { border-color: var(--bad); } .missed b { color: var(--bad); }
+@media print {
+  body { max-width: none; padding: 0; font-size: 10pt; }
+  .scroll { overflow: visible; } tr > :first-child { position: static; max-width: 9rem; }
+  table { font-size: 7.5pt; } th, td { padding: 0.2rem 0.35rem; }
+  h2 { break-after: avoid; } tr, figure { break-inside: avoid; }
+  figure > svg { max-width: 11cm; } .heat { break-inside: avoid; } .examples { grid-template-columns: 1fr 1fr; }
+}
 """
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Returns an HTML table; the first row is its header."""
-    header, *body = rows
-    lines = ["<tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in header) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in body]
-    return '<div class="scroll"><table>' + "\n".join(lines) + "</table></div>"
-
-
-def figure(file: bytes, caption: str) -> str:
-    """Returns a PNG or SVG file as part of a page; its caption is its text for screen readers too."""
-    kind = "png" if file.startswith(b"\x89PNG") else "svg+xml"
-    data = base64.b64encode(file).decode()
-    text = html.escape(caption, quote=True)
-    return f'<figure><img alt="{text}" src="data:image/{kind};base64,{data}"><figcaption>{text}</figcaption></figure>'
-
-
-def page(title: str, sections: Mapping[str, str], notes: Sequence[str] = (), warnings: Sequence[str] = ()) -> str:
+def page(title: str, headline: str, facts: Mapping[str, str], sections: Mapping[str, str]) -> str:
     """Returns a whole HTML document.
 
     Args:
         title: heading and title.
-        sections: heading to HTML of each section.
-        notes: paragraphs below the title.
-        warnings: highlighted paragraphs below them.
+        headline: one sentence, the result.
+        facts: name to text, below it.
+        sections: heading to HTML of each section; one without a heading has the key "".
     """
-    parts = [f'<p class="note">{html.escape(note)}</p>' for note in notes]
-    parts += [f'<p class="warning">{html.escape(warning)}</p>' for warning in warnings]
-    parts += [f"<h2>{html.escape(heading)}</h2>\n{content}" for heading, content in sections.items()]
+    parts = [f"<h2>{html.escape(heading)}</h2>\n{body}" if heading else body for heading, body in sections.items()]
+    listed = "".join(f"<dt>{html.escape(name)}</dt><dd>{_words(text)}</dd>\n" for name, text in facts.items())
     name = html.escape(title)
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{name}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>\n'
-        f"<body><h1>{name}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
+        f'<body><h1>{name}</h1>\n<p class="headline">{_words(headline)}</p>\n<dl>\n{listed}</dl>\n'
+        + "\n".join(parts)
+        + "\n</body></html>\n"
     )
 
 
-def comparison_page(result: Mapping, grid: bytes | None) -> str:
-    """Returns the page of a comparison.
+def _words(text):
+    """Text whose lines break between words only, not within `--num_examples`, as long as a word fits."""
+    return " ".join(f"<span>{html.escape(word)}</span>" for word in text.split(" "))
+
+
+def paragraphs(texts: Sequence[str], kind: str = "note") -> str:
+    """Returns paragraphs; kind is `note` or `warning`."""
+    return "\n".join(f'<p class="{kind}">{html.escape(text)}</p>' for text in texts)
+
+
+def table(
+    rows: Sequence[Sequence[str]],
+    best: Collection[tuple[str, str]] = (),
+    over: Collection[tuple[str, str]] = (),
+    bars: Callable[[str], str | None] | None = None,
+) -> str:
+    """Returns an HTML table; the first row is its header, the first column stays in sight. Columns of numbers end right.
 
     Args:
-        result: report.json of `evaluate_workdir`.
-        grid: a PNG file with examples; None for none.
+        rows: cells.
+        best: first cell of the row and header of the column of cells to mark as the best.
+        over: the same, of cells to mark as beyond the budget.
+        bars: returns the length of the bar behind a cell, such as "93.1%", or None.
     """
-    attacks = result["attacks"]
-    name, first = next(iter(attacks.items()))
-    sections = {"Attacks": table(tables.comparison_rows(attacks))}
-    if result["transfer"]:
-        rows = tables.comparison_rows(result["transfer"])
-        sections["The generator against classifiers it was not trained on"] = table(rows)
-    if grid:
-        caption = (
-            "What each generator makes of one image per class. Magnified: grey is no change, black and white are a change of "
-            "epsilon."
-        )
-        sections["Examples"] = figure(grid, caption)
-    rows, num_classes = tables.class_rows(attacks), len(first["success_by_class"])
-    shown = len(rows) - 1
-    hardest = f"The {shown} of {num_classes:,} classes on which {name} succeeds least; report.json has all."
-    sections["By class"] = (f'<p class="note">{html.escape(hardest)}</p>' if shown < num_classes else "") + table(rows)
-    if first["attack"] == "targeted":
-        rates = {name: row["success_by_class"] for name, row in attacks.items()}
-        bars = figures.success_by_target(rates, "Success by target")
-        sections["By class"] += figure(bars, "Targeted success by target class, on attacked images of other classes.")
-    if "success_matrix" in first:
-        cells = figures.matrix(first["success_matrix"], list(first["success_by_class"]), name)
-        sections["From class to class"] = figure(cells, f"{name}: targeted success by true class and target class.")
-    if result["success_by_epsilon"]:
-        curves = figures.success_by_epsilon(result["success_by_epsilon"], "Success by epsilon")
-        count = next(iter(result["success_by_epsilon"].values()))[0]["num_attacks"]
-        sections["Success against epsilon"] = figure(curves, f"{count} attacks per point, one drawn target per image.")
-    sections["Settings"] = table([("attack", "settings"), *result["settings"].items()])
-    return page(f"Attacks on {result['dataset']}", sections, _comparison_notes(result, first), result["warnings"])
+    header, *body = rows
+    numbers = [all(_is_number(row[i]) for row in body) and i > 0 for i in range(len(header))]
+
+    def cell(row, i):
+        text, kinds = html.escape(row[i]), ["number"] if numbers[i] else []
+        share = bars and i > 0 and bars(row[i])
+        if share:
+            kinds.append("bar")
+        if (row[0], header[i]) in best:
+            kinds, text = [*kinds, "best"], f"{text}&nbsp;<span title='best of the column'>★</span>"
+        if (row[0], header[i]) in over:
+            kinds, text = [*kinds, "over"], f"{text}&nbsp;<span title='beyond epsilon'>⚠</span>"
+        tag = 'th scope="row"' if i == 0 else "td"
+        text = re.sub("([_/])", r"\1<wbr>", text) if i == 0 else text
+        named = f' class="{" ".join(kinds)}"' if kinds else ""
+        style = f' style="--share: {share}"' if share else ""
+        return f"<{tag}{named}{style}>{text}</{tag[:2]}>"
+
+    titles = "".join(
+        f'<th scope="col"{" class=number" if number else ""}>{html.escape(title)}</th>'
+        for title, number in zip(header, numbers, strict=True)
+    )
+    lines = "\n".join("<tr>" + "".join(cell(row, i) for i in range(len(row))) + "</tr>" for row in body)
+    return _scrolled(f"<table><thead><tr>{titles}</tr></thead><tbody>\n{lines}\n</tbody></table>")
 
 
-def _comparison_notes(result, first):
-    """How the numbers were measured; `first` is the result of the first attack."""
-    defended = f", adversarially trained ({result['defense']})" if result["defense"] else ""
-    accuracy = f", accuracy {first['clean_accuracy']:.2%} on these images" if "clean_accuracy" in first else ""
-    return [
-        f"{first['attack'].capitalize()} attacks on {result['classifier']}{defended}{accuracy}, within "
-        f"epsilon {shown_value(first['epsilon'])}; {first['num_examples']:,} images of the {first['split']} split, seed {first['seed']}, {result['device']}.",
-        "Only images that the classifier gets right are attacked; n is the number of attacks, one per image and target. Images "
-        "are rounded to 8 bits, within epsilon of the clean ones, before success is counted; unrounded is the success rate "
-        "before that. Intervals are Wilson's, as if all attacks were independent.",
-        "L2 and SSIM are means and Linf is the maximum over all attacks, failed ones too, with pixels in [0, 1]; an attack that "
-        f"gives up leaves its image unchanged. Times are for batches of {result['batch_size']} on {result['processor']}.",
-        *tables.notes(result),
-    ]
+def links(pages: Mapping[str, str]) -> str:
+    """Returns a list of links; pages are text to path."""
+    items = (
+        f'<li><a href="{html.escape(urllib.parse.quote(path), quote=True)}">{html.escape(text)}</a></li>'
+        for text, path in pages.items()
+    )
+    return f"<ul>{''.join(items)}</ul>"
 
 
-def defence_page(rows: Mapping[str, Mapping], warnings: Sequence[str]) -> str:
-    """Returns the page of what `compare_defences` measured."""
-    first = next(iter(rows.values()))
-    notes = [
-        f"Epsilon {shown_value(first['epsilon'])}, {first['num_examples']:,} images of the test split, {first['device']}. "
-        "Accuracy under fgsm and pgd is measured with untargeted attacks (foolbox; PGD with 40 steps) on all images; success is "
-        "measured on the images that the classifier gets right, and of a targeted attack it means reaching the target."
-    ]
-    return page("Defences", {"Accuracy and success": table(tables.defence_rows(rows))}, notes, warnings)
+def _is_number(text):
+    return text == "-" or re.match(r"[\d.,]+(%|/\d+)?( \([^a-z]*\))?$", text) is not None
+
+
+def _scrolled(content):
+    return f'<div class="scroll" tabindex="0">{content}</div>'
+
+
+def heat_map(shares: Sequence[Sequence[float | None]], names: Sequence[str], corner: str) -> str:
+    """Returns a table of shares in per cent, rounded down, on the colours of viridis; names are those of rows and columns."""
+    colours = matplotlib.colormaps["viridis"]
+
+    def cell(share):
+        if share is None:
+            return "<td></td>"
+        ink = "#fff" if share < 0.6 else "#000"
+        # Rounded down, so that 99.6 is not shown as certain.
+        return f'<td style="background:{to_hex(colours(share))};color:{ink}">{int(100 * share)}</td>'
+
+    titles = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in names)
+    lines = "\n".join(
+        f'<tr><th scope="row">{html.escape(name)}</th>{"".join(map(cell, row))}</tr>'
+        for name, row in zip(names, shares, strict=True)
+    )
+    corner = f"<th>{html.escape(corner)}</th>"
+    return _scrolled(f'<table class="heat"><thead><tr>{corner}{titles}</tr></thead><tbody>\n{lines}\n</tbody></table>')
+
+
+def figure(svg: bytes, caption: str) -> str:
+    """Returns an SVG file of matplotlib's as part of the page, in its colours; the caption is its text for screen readers."""
+    drawn = svg.decode()
+    drawn = drawn[drawn.index("<svg") :].replace("#000000", "currentColor").replace("fill: #ffffff", "fill: none")
+    drawn = re.sub("<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
+    text = html.escape(caption, quote=True)
+    return f'<figure>{drawn.replace("<svg", f"""<svg role="img" aria-label="{text}" """, 1)}<figcaption>{text}</figcaption></figure>'
+
+
+def picture(png: bytes, text: str, lines: Sequence[str], missed: bool = False) -> str:
+    """Returns a PNG file with lines of text below it, framed if an attack missed; `text` is for screen readers."""
+    data = base64.b64encode(png).decode()
+    first, *others = map(html.escape, lines)
+    below = "".join(f"<br>{line}" for line in others)
+    return (
+        f'<div{" class=missed" if missed else ""}><img alt="{html.escape(text, quote=True)}" '
+        f'src="data:image/png;base64,{data}"><p><b>{first}</b>{below}</p></div>'
+    )
+
+
+def cards(captions: Sequence[str], contents: Sequence[str]) -> str:
+    """Returns pictures in cards, three to a row of each."""
+    made = (
+        f'<figure><figcaption>{html.escape(caption)}</figcaption><div class="pictures">{content}</div></figure>'
+        for caption, content in zip(captions, contents, strict=True)
+    )
+    return f'<div class="examples">{"".join(made)}</div>'

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import numbers
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -136,10 +137,10 @@ def measure_attack(
     Raises:
         InputError: there is nothing to attack, or an adversarial image breaks the threat model.
     """
-    if not 0 < epsilon <= 1:
-        raise InputError(
-            epsilon, "a fraction of the pixel range, above 0 and at most 1", "give e.g. 8/255", setting="epsilon"
-        )
+    if not (isinstance(epsilon, numbers.Real) and 0 < epsilon <= 1):
+        is_levels = isinstance(epsilon, numbers.Real) and 1 < epsilon <= 255
+        fix = f"{epsilon:g} grey levels are {epsilon:g} / 255" if is_levels else "give a number, e.g. 8 / 255"
+        raise InputError(epsilon, "a fraction of the pixel range, above 0 and at most 1", fix, setting="epsilon")
     attack = attack if isinstance(attack, Attack) else Attack(attack)
     index, targets = _images_and_targets(attack, examples, targeted, seed)
     batch_size = images_per_call(examples.images.shape[1:], batch_size)
@@ -198,7 +199,7 @@ def _measured_batch(attack, examples, epsilon, index, targets):
         raise InputError(
             f"the attack gives images of shape {adversarial.shape} for {tuple(clean.shape)}",
             "the same shape",
-            "correct the attack",
+            "return an image for each that the attack is given",
         )
     budget = epsilon if attack.bounded else 1.0
     measured = examples.measure(clean, tf.constant(adversarial, tf.float32), tf.constant(budget, tf.float32))
@@ -208,11 +209,13 @@ def _measured_batch(attack, examples, epsilon, index, targets):
             raise InputError(
                 f"an adversarial image breaks the threat model: {name} {batch[name].max()} > {limit}",
                 "images in [0, 1] and within epsilon",
-                "correct the attack, or train the generator again",
+                "clip what the attack returns to [0, 1] and to epsilon around the images",
             )
     if not batch.pop("answered").all():
         raise InputError(
-            "the classifier answers NaN to an adversarial image", "finite logits", "correct the classifier"
+            "the classifier answers NaN to an adversarial image",
+            "finite logits",
+            "check its layers that divide or take logarithms",
         )
     return {"index": index, "label": examples.labels[index], "target": targets, **batch}, seconds
 

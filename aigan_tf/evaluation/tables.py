@@ -1,10 +1,12 @@
 """Tables of what was measured, as text for the terminal and as cells for pages."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 
 from aigan_tf.errors import shown_value
 
 MAX_CLASS_ROWS = 100  # of a page's table by class
+TERMINAL = ("success (95 %)", "worst target", "L2", "ms/image", "n")  # the columns for which 80 letters are room enough
 
 
 def success_table(result: Mapping) -> str:
@@ -56,42 +58,94 @@ def epsilon_table(points: Sequence[Mapping]) -> str:
 
 def comparison_text(result: Mapping) -> str:
     """Returns what `evaluate_workdir` prints at its end; `result` is its report.json."""
-    lines = [aligned(comparison_rows(result["attacks"]))]
+    columns = [column for column in COLUMNS if column.title in TERMINAL]
+    lines = [aligned(comparison_rows(result["attacks"], columns))]
     if result["transfer"]:
         lines.append("The same generator's images, shown to classifiers it was not trained on:")
-        lines.append(aligned(comparison_rows(result["transfer"])))
+        lines.append(aligned(comparison_rows(result["transfer"], columns)))
     lines += [f"WARNING: {warning}" for warning in result["warnings"]]
     return "\n".join([*lines, *notes(result)])
 
 
-def comparison_rows(attacks: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column of a comparison.
+
+    Args:
+        title: its header.
+        text: what a cell shows, from `AttackResult.to_dict()`.
+        value: key of the number that is compared; None if no value is better than another.
+        best: `max` or `min`.
+    """
+
+    title: str
+    text: Callable[[Mapping], str]
+    value: str | None = None
+    best: Callable = max
+
+
+def _success(row):
+    low, high = row["success_interval"]
+    return f"{row['success_rate']:.1%} ({low:.1%} - {high:.1%})"
+
+
+def _worst_target(row):
+    return (
+        f"{row['worst_target_success_rate']:.1%} ({class_text(row['worst_target'])})" if "worst_target" in row else "-"
+    )
+
+
+COLUMNS = (
+    Column("clean", lambda row: f"{row['clean_accuracy']:.2%}" if "clean_accuracy" in row else "-"),
+    Column("success (95 %)", _success, "success_rate"),
+    Column("unrounded", lambda row: f"{row['success_rate_float']:.1%}", "success_rate_float"),
+    Column("worst target", _worst_target, "worst_target_success_rate"),
+    Column("untargeted", lambda row: f"{row['untargeted_success_rate']:.1%}", "untargeted_success_rate"),
+    Column("L2", lambda row: f"{row['mean_l2']:.3f}", "mean_l2", min),
+    Column("Linf", lambda row: _grey_levels(row["max_linf"]), "max_linf", min),
+    Column("SSIM", lambda row: f"{row['mean_ssim']:.3f}", "mean_ssim"),
+    Column("ms/image", lambda row: f"{row['milliseconds_per_image']:.2f}", "milliseconds_per_image", min),
+    Column("n", lambda row: f"{row['num_attacks']}"),
+)
+
+
+def class_text(name: str) -> str:
+    """Returns the name of a class so that it cannot be taken for a number that was measured."""
+    return f"class {name}" if name.isdigit() else name
+
+
+def comparison_rows(attacks: Mapping[str, Mapping], columns: Sequence[Column] = COLUMNS) -> list[tuple[str, ...]]:
     """Returns results as cells, one row per attack after a header.
 
     Args:
         attacks: name to `AttackResult.to_dict()`.
+        columns: some of `COLUMNS`.
     """
-    columns = (
-        "attack", "clean", "success (95 %)", "unrounded", "worst target", "untargeted", "L2", "Linf", "SSIM", "ms/image", "n",
-    )  # fmt: skip
-    rows = [columns]
-    for name, row in attacks.items():
-        low, high = row["success_interval"]
-        rows.append(
-            (
-                name,
-                f"{row['clean_accuracy']:.2%}" if "clean_accuracy" in row else "-",
-                f"{row['success_rate']:.1%} ({low:.1%} - {high:.1%})",
-                f"{row['success_rate_float']:.1%}",
-                f"{row['worst_target_success_rate']:.1%} {row['worst_target']}" if "worst_target" in row else "-",
-                f"{row['untargeted_success_rate']:.1%}",
-                f"{row['mean_l2']:.3f}",
-                _grey_levels(row["max_linf"]),
-                f"{row['mean_ssim']:.3f}",
-                f"{row['milliseconds_per_image']:.2f}",
-                f"{row['num_attacks']}",
-            )
-        )
-    return rows
+    header = ("attack", *(column.title for column in columns))
+    return [header] + [(name, *(column.text(row) for column in columns)) for name, row in attacks.items()]
+
+
+def exceeds_epsilon(row: Mapping) -> bool:
+    """Whether an attack changed a pixel by more than its budget."""
+    return row["max_linf_float"] > row["epsilon"] + 1e-6
+
+
+def best_cells(attacks: Mapping[str, Mapping]) -> set[tuple[str, str]]:
+    """Returns the best cells of a comparison, as attack and title of the column.
+
+    Attacks that exceed epsilon or never succeed do not compete; a column in which all are equal has no best.
+    """
+    fair = {name: row for name, row in attacks.items() if not exceeds_epsilon(row) and row["success_rate"] > 0}
+    found = set()
+    for column in COLUMNS:
+        competing = {name: row[column.value] for name, row in fair.items() if column.value in row}
+        if column.value and len(competing) > 1:
+            # As shown, so that of two equal cells not one alone is marked.
+            shown = {name: column.text(fair[name]).split(" ")[0] for name in competing}
+            best = shown[column.best(competing, key=competing.get)]
+            winners = {name for name in shown if shown[name] == best}
+            found |= {(name, column.title) for name in winners} if winners != shown.keys() else set()
+    return found
 
 
 def class_rows(attacks: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
@@ -124,6 +178,18 @@ def defence_rows(rows: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
         successes = (f"{row['success_rate'][name]:.1%}" for name in attacks)
         cells.append((path, row["classifier"], row["defense"], *accuracies, *successes))
     return cells
+
+
+def best_defences(rows: Mapping[str, Mapping]) -> set[tuple[str, str]]:
+    """Returns the highest accuracies of `defence_rows`, as work folder and title of the column."""
+    accuracies = {
+        "clean accuracy": {path: row["clean_accuracy"] for path, row in rows.items()},
+        "under fgsm": {path: row["robust_accuracy"]["fgsm"] for path, row in rows.items()},
+        "under pgd": {path: row["robust_accuracy"]["pgd"] for path, row in rows.items()},
+    }
+    return {
+        (max(shares, key=shares.get), title) for title, shares in accuracies.items() if len(set(shares.values())) > 1
+    }
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from aigan_tf.classifiers import architectures, training
 from aigan_tf.classifiers.model_files import run_python
+from aigan_tf.classifiers.paths import refuse_unnamed_python
 from aigan_tf.config import is_built_in
 from aigan_tf.errors import InputError
 from aigan_tf.evaluation.finished_run import FinishedRun
@@ -53,7 +54,7 @@ def _load(name, run, custom_objects):
         return training.own_classifier(config, run.dataset, needs_gradient=False, setting="transfer_to")
     folder = Workdir(user_path(name))
     config = config_of(folder)
-    training.refuse_unnamed_python(config, folder, custom_objects)
+    refuse_unnamed_python(config, folder, custom_objects)
     try:
         return training.existing_classifier(config, run.dataset, folder)
     except InputError as error:

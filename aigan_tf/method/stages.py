@@ -15,6 +15,7 @@ class StageSwitch(keras.callbacks.Callback):
     Args:
         stage1_epochs: the most epochs stage 1 may take.
         epochs: epochs of both stages together.
+        steps_per_epoch: training steps of an epoch.
         success: validation success rate in `(0, 1]` that ends stage 1; None for never.
         on_stage1_end: called when stage 1 is over, before the switch.
         say: prints when and why it is over.
@@ -24,6 +25,7 @@ class StageSwitch(keras.callbacks.Callback):
         self,
         stage1_epochs: int,
         epochs: int,
+        steps_per_epoch: int,
         success: float | None,
         on_stage1_end: Callable[[], None],
         say: Callable[[str], None] = print,
@@ -31,12 +33,13 @@ class StageSwitch(keras.callbacks.Callback):
         super().__init__()
         self.stage1_epochs = stage1_epochs
         self.epochs = epochs
+        self.stage1_steps = stage1_epochs * steps_per_epoch
         self.success = success
         self.on_stage1_end = on_stage1_end
         self.say = say
 
     def on_train_begin(self, logs=None):
-        if self.stage1_epochs == 0:
+        if self.model.steps_done >= self.stage1_steps:  # none, or all of a run that is given a stage 2 afterwards
             self.model.stage = 2
 
     def on_epoch_end(self, epoch, logs=None):

@@ -1,192 +1,122 @@
-"""A client of a served generator, over REST or gRPC. TensorFlow is imported only for gRPC."""
+"""A client of a served generator: sends a picture, and checks the answer."""
 
-import base64
-import http.client
-import json
+import io
+import math
 import os
-import urllib.error
-import urllib.request
 
-from aigan_tf.errors import InputError, graph_refusal
-from aigan_tf.files import user_path
+import numpy as np
+from PIL import Image
 
-MODEL = "aigan"  # also in serving/models.config
-
-
-class RestServer:
-    """TensorFlow Serving's REST interface, in its column format.
-
-    Args:
-        address: HOST:PORT.
-        model: the name it is served under.
-        timeout: seconds to wait for an answer.
-    """
-
-    setting = "rest"  # what messages call the address
-
-    def __init__(self, address: str, model: str = MODEL, timeout: float = 60.0):
-        self.address = address
-        self.url = f"http://{address}/v1/models/{model}:predict"
-        self.timeout = timeout
-
-    def predict(self, signature: str, inputs: dict[str, list]) -> list:
-        """Returns the only output of a signature.
-
-        Args:
-            signature: its name.
-            inputs: name to one value per image: bytes, text or numbers.
-
-        Raises:
-            InputError: there is no such server, or it refuses the request.
-        """
-        encoded = {name: [_encoded(value) for value in values] for name, values in inputs.items()}
-        body = json.dumps({"signature_name": signature, "inputs": encoded}).encode()
-        request = urllib.request.Request(self.url, body, {"Content-Type": "application/json"})
-        try:
-            with urllib.request.urlopen(request, timeout=self.timeout) as response:
-                outputs = json.load(response)["outputs"]
-            return [base64.b64decode(value["b64"]) if isinstance(value, dict) else value for value in outputs]
-        except urllib.error.HTTPError as error:
-            raise _request_refused(self, _error_message(error)) from error
-        except (OSError, http.client.InvalidURL) as error:
-            reason = getattr(error, "reason", error)
-            raise _no_answer(self, getattr(reason, "strerror", None) or reason) from error
-        except (http.client.HTTPException, ValueError, KeyError, TypeError) as error:
-            raise _not_tf_serving(self) from error
+from aigan_tf.data import pictures
+from aigan_tf.errors import InputError, say
+from aigan_tf.files import user_path, write_bytes
+from aigan_tf.serving.connections import NoAnswerError, Server
 
 
-class GrpcServer:
-    """TensorFlow Serving's gRPC interface.
+def attack_file(
+    server: Server, image: str | os.PathLike, out: str | os.PathLike, target: str, class_input: str = "target_class"
+) -> None:
+    """Writes the adversarial image of an image file, and prints what was changed.
 
     Args:
-        address, model, timeout: as for `RestServer`.
+        server, target, class_input: as for `attack_image`.
+        image: an image file of the size the generator was trained for.
+        out: the PNG file to write.
 
     Raises:
-        InputError: the package tensorflow-serving-api is not installed.
+        InputError: as for `attack_image`, or a file cannot be read or written.
     """
-
-    setting = "grpc"
-
-    def __init__(self, address: str, model: str = MODEL, timeout: float = 60.0):
-        try:
-            import grpc
-            from tensorflow_serving.apis import prediction_service_pb2_grpc
-        except ImportError as error:
-            raise InputError(
-                address,
-                "the package tensorflow-serving-api",
-                "run pip install tensorflow-serving-api, or use `rest`",
-                setting=self.setting,
-                problem="needs a package that is not installed",
-            ) from error
-        self.address = address
-        self.model = model
-        self.timeout = timeout
-        self.stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(address))
-
-    def predict(self, signature: str, inputs: dict[str, list]) -> list:
-        """As `RestServer.predict`."""
-        import grpc
-        import tensorflow as tf
-        from tensorflow_serving.apis import predict_pb2
-
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name = self.model
-        request.model_spec.signature_name = signature
-        for name, values in inputs.items():
-            dtype = tf.int32 if isinstance(values[0], int) else tf.string
-            request.inputs[name].CopyFrom(tf.make_tensor_proto(values, dtype))
-        try:
-            outputs = self.stub.Predict(request, timeout=self.timeout).outputs
-        except grpc.RpcError as error:
-            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                raise _no_answer(self, error.code().name.lower()) from error
-            raise _request_refused(self, error.details()) from error
-        if len(outputs) != 1:
-            raise _not_tf_serving(self)
-        (output,) = outputs.values()
-        return tf.make_ndarray(output).tolist()
+    path = user_path(out)
+    if path.suffix.lower() != ".png":
+        fix = f"give e.g. {path.stem or 'adversarial'}.png"
+        raise InputError(out, "a name that ends in .png, as the answer is a PNG file", fix, setting="out")
+    picture, _ = pictures.fitted(image, None)
+    adversarial = attack_image(server, picture, target, class_input)
+    write_bytes(path, adversarial)
+    say(f"{out}: {describe_change(picture, adversarial)}.")
 
 
-def attack_image(
-    server: RestServer | GrpcServer, image: bytes, target: str, class_input: str = "target_class"
-) -> bytes:
-    """Returns the adversarial image, a PNG file, that a served generator makes of an image file.
+def attack_image(server: Server, image: np.ndarray, target: str, class_input: str = "target_class") -> bytes:
+    """Returns the adversarial image, a PNG file, that a served generator makes of a picture.
 
     Args:
         server: where the generator is served.
-        image: a PNG or JPEG file of the size the generator was trained for.
+        image: uint8 `(height, width, channels)`, of the size the generator was trained for.
         target: name or number of the class to reach (or to leave, if the generator is untargeted).
         class_input: "target_class", or "label" if the generator is untargeted.
 
     Raises:
-        InputError: the server does not answer, or refuses the request.
+        InputError: the server does not answer, serves another model or refuses the request, or its answer is not a picture
+            of the same size.
     """
-    # Asked even for a number: only the model knows which of its classes are named by digits.
-    number = _only_output(server, int, "class_number", {"class_name": [target]})
-    return _only_output(server, bytes, "encoded", {"image_bytes": [image], class_input: [number]})
-
-
-def read_image(path: str | os.PathLike) -> bytes:
-    """Returns the content of an image file, not decoded.
-
-    Raises:
-        InputError: it cannot be read.
-    """
+    file, sent = io.BytesIO(), _as_picture(image)
+    sent.save(file, "PNG")
     try:
-        return user_path(path).read_bytes()
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror})"
-        raise InputError(path, "a PNG or JPEG file", "correct the path", setting="image", problem=problem) from error
+        # Asked even for a number: only the model knows which of its classes are named by digits.
+        number = _only_output(server, int, "class_number", {"class_name": [target]})
+        answer = _only_output(server, bytes, "encoded", {"image_bytes": [file.getvalue()], class_input: [number]})
+    except NoAnswerError:
+        raise
+    except InputError as error:
+        raise _other_model(server, class_input) or error from error
+    try:
+        Image.open(io.BytesIO(answer), formats=("PNG",)).verify()  # checksums and the end, which load() does not need
+        made = Image.open(io.BytesIO(answer))
+        if made.size == sent.size:  # else it may be huge
+            made.load()
+    except Exception as error:  # for damaged files Pillow raises half a dozen kinds
+        raise server.unusable("no picture") from error
+    if made.size != sent.size or made.mode not in ("L", "RGB"):
+        raise server.unusable(f"a picture of {made.width} x {made.height}, {made.mode}")
+    return answer
+
+
+def describe_change(image: np.ndarray, adversarial: bytes) -> str:
+    """Returns the size, the largest change and its L2 norm as a phrase.
+
+    Args:
+        image: what `attack_image` was given.
+        adversarial: what it returned.
+    """
+    made, sent = Image.open(io.BytesIO(adversarial)), _as_picture(image)
+    change = np.asarray(made, np.int32) - np.asarray(sent.convert(made.mode), np.int32)
+    about = "about " if made.mode == "L" and sent.mode == "RGB" else ""  # the server makes its own grey of colours
+    largest, norm = np.abs(change).max(), math.sqrt(np.square(change).sum()) / 255
+    return f"{made.width} x {made.height} pixels, largest change {about}{largest}/255, L2 {about}{norm:.2f}"
+
+
+def _as_picture(image):
+    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 
 def _only_output(server, kind, signature, inputs):
     """Returns the only value of a signature's only output, of the type `kind`."""
     values = server.predict(signature, inputs)
-    if len(values) != 1 or not isinstance(values[0], kind):
-        raise _not_tf_serving(server)
+    if len(values) != 1 or type(values[0]) is not kind:  # True is an int too
+        raise server.unusable("another value")
     return values[0]
 
 
-def _encoded(value):
-    return {"b64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
-
-
-def _error_message(error):
-    """Returns TensorFlow Serving's message in an HTTP error; if another server sent it, the status."""
-    body = error.read().decode(errors="replace")
+def _other_model(server, class_input):
+    """Returns the error of a model that is not the generator asked for; None if it is, or does not say."""
     try:
-        message = json.loads(body)["error"]
-    except (ValueError, KeyError, TypeError):
-        message = None
-    return message if isinstance(message, str) else f"status {error.code}"
-
-
-def _request_refused(server, message):
+        version, signatures = server.signatures()
+    except InputError:
+        return None
+    kinds = {"target_class": ("a targeted", "target"), "label": ("an untargeted", "label")}
+    for taken, (kind, setting) in kinds.items():
+        if signatures.get("encoded") == {"image_bytes", taken} and signatures.get("class_number") == {"class_name"}:
+            problem = f"serves {kind} generator"
+            fix = f"give the class as `{setting}`"
+            error = InputError(
+                server.address, f"{kinds[class_input][0]} one", fix, setting=server.setting, problem=problem
+            )
+            return None if taken == class_input else error
+    listed = ", ".join(f"{name}({', '.join(sorted(inputs))})" for name, inputs in sorted(signatures.items()))
     return InputError(
         server.address,
-        "a request that fits the served generator",
-        "correct it",
+        f"encoded({class_input}, image_bytes) and class_number(class_name)",
+        "name a generator as `model`, or export this one again with python -m aigan_tf export",
         setting=server.setting,
-        problem=f"refuses the request ({graph_refusal(message)})",
-    )
-
-
-def _no_answer(server, reason):
-    return InputError(
-        server.address,
-        "HOST:PORT of TensorFlow Serving",
-        "start it, or correct the address",
-        setting=server.setting,
-        problem=f"does not answer ({reason})",
-    )
-
-
-def _not_tf_serving(server):
-    return InputError(
-        server.address,
-        "HOST:PORT of TensorFlow Serving",
-        "correct the address",
-        setting=server.setting,
-        problem="does not answer as TensorFlow Serving does",
+        problem=f"serves another model or an older export, version {version[:20]} with {listed[:200]}",
     )

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aigan_tf.build import build_advgan
+from aigan_tf.build import build_advgan, steps_per_epoch
+from aigan_tf.checks import check_advgan_run
 from aigan_tf.classifiers.accuracy import labelled_by
-from aigan_tf.classifiers.training import existing_classifier, refuse_unnamed_python
+from aigan_tf.classifiers.training import existing_classifier
 from aigan_tf.data.datasets import load_dataset
+from aigan_tf.engine.time_left import TimeLeft
 from aigan_tf.errors import InputError, say
 from aigan_tf.training.generator import fit, save_generator
 from aigan_tf.training.run import open_run
-from aigan_tf.workdir import Workdir, config_of
+from aigan_tf.workdir import Workdir
 
 
 def train_advgan(
@@ -41,37 +43,28 @@ def train_advgan(
         InputError: something the user gave cannot be used.
         DivergedError: a loss became NaN or infinite.
     """
-    run = Workdir(workdir)
-    config = config_of(run)
-    refuse_unnamed_python(config, run, custom_objects)
-    for setting, fits in (("attack", config.targeted), ("black_box", config.black_box is None)):
-        if not fits:
-            raise InputError(
-                getattr(config, setting),
-                "a targeted run whose classifier's gradient is used",
-                "choose another run",
-                setting=setting,
-                place=str(run.config),
-            )
-    if epochs is not None and epochs < 1:
-        raise InputError(epochs, "1 or more", f"give e.g. {config.epochs}", setting="epochs")
+    run, config = check_advgan_run(workdir, epochs, data_dir, custom_objects)
     epochs = epochs or config.epochs
     # Before anything is made, so that a mistyped class leaves nothing behind.
-    dataset = load_dataset(config, data_dir)
+    dataset = load_dataset(config, data_dir or run.data_dir())
     if not dataset.has_labels:  # then the classifier names the classes
         dataset = labelled_by(existing_classifier(config, dataset, run), dataset)
     targets = classes_named(target_classes, dataset.class_names)
     for target in targets:
         _refuse_large_batches(config, dataset, target)
     with open_run(config, workdir, data_dir, strategy) as (folder, dataset, classifier, devices):
-        for target in targets:
+        for number, target in enumerate(targets):
             own = Workdir(folder.advgan / str(target))
             own.open({"target_class": target, "epochs": epochs}, {})
             say(f"AdvGAN for target class {dataset.class_names[target]}, {epochs} epochs, in {own.path}.")
             images = _without_class(dataset, target)
             with devices.strategy.scope():
                 model = build_advgan(config, images, classifier, target, epochs)
-            if fit(model, config, images, own, epochs, devices):
+            time_left = TimeLeft(
+                epochs, steps_per_epoch(config, images), batch_size=config.batch_size,
+                validation_images=len(images.validation), trainings=len(targets) - number,
+            )  # fmt: skip
+            if fit(model, config, images, own, time_left, devices):
                 save_generator(model, own.weights)
 
 

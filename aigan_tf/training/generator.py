@@ -20,7 +20,9 @@ from aigan_tf.engine.distribution import Devices
 from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.precision import MixedPrecision
-from aigan_tf.errors import is_quiet, say, shown_value
+from aigan_tf.engine.time_left import TimeLeft
+from aigan_tf.errors import say, shown_value
+from aigan_tf.evaluation.measure import ALL_TARGETS_UP_TO, MANY_TARGETS
 from aigan_tf.files import atomic_file
 from aigan_tf.method.aigan import AIGAN
 from aigan_tf.method.failures import QuietFailures
@@ -36,6 +38,7 @@ def train_generator(
     folder: Workdir,
     devices: Devices | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    attacks: int = 0,
 ) -> AIGAN:
     """Runs both stages, or what is left of them, and returns the trained model.
 
@@ -45,6 +48,7 @@ def train_generator(
         folder: the run's.
         devices: None for one device.
         callbacks: called after those of the package. `stop_training` ends training, in whichever stage.
+        attacks: how many attacks will be measured afterwards, for the estimate of the time left.
 
     Raises:
         InputError: the folder's files cannot be used.
@@ -55,7 +59,9 @@ def train_generator(
     if config.black_box:
         attacked, distillation, saved = _surrogate(config, dataset, classifier, folder)
     with devices.strategy.scope():
-        aigan = build_aigan(config, dataset, attacked, config.epochs * steps_per_epoch(config, dataset))
+        steps = steps_per_epoch(config, dataset)
+        restarts = [epochs * steps for epochs in folder.restarts()]
+        aigan = build_aigan(config, dataset, attacked, config.epochs * steps, restarts=restarts)
 
     def end_stage1():
         if devices.is_chief:
@@ -64,8 +70,9 @@ def train_generator(
 
     # Without a stage 2 there is nothing to switch to, however early stage 1 succeeds.
     success = config.switch_success if config.stage2_epochs > 0 else None
-    switch = StageSwitch(config.stage1_epochs, config.epochs, success, end_stage1, say)
-    trained = fit(aigan, config, dataset, folder, config.epochs, devices, [switch, *callbacks], saved, distillation)
+    switch = StageSwitch(config.stage1_epochs, config.epochs, steps, success, end_stage1, say)
+    time_left = time_left_of(config, dataset, attacks)
+    trained = fit(aigan, config, dataset, folder, time_left, devices, [switch, *callbacks], saved, distillation)
     if trained and devices.is_chief:
         write_samples(aigan, dataset, folder)
         save_generator(aigan, folder.weights)
@@ -100,19 +107,19 @@ def fit(
     config: Config,
     dataset: ImageDataset,
     folder: Workdir,
-    epochs: int,
+    time_left: TimeLeft,
     devices: Devices,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     saved: Mapping[str, object] | None = None,
     distillation: Sequence[keras.callbacks.Callback] = (),
 ) -> bool:
-    """Trains a model up to `epochs`; continues from the last checkpoint in `folder`.
+    """Trains a model for all epochs; continues from the last checkpoint in `folder`.
 
     Args:
         aigan: compiled, made in the strategy's scope.
         config, dataset, devices: of the run.
         folder: holds checkpoints and histories; only the chief writes.
-        epochs: of the whole run, finished ones included.
+        time_left: has the epochs of the whole run, finished ones included.
         callbacks: called before the history and the checkpoint are written.
         saved: what a checkpoint holds besides the model's own state.
         distillation: callbacks that add losses to the logs, called before losses are checked.
@@ -123,8 +130,11 @@ def fit(
     if folder.weights.exists():  # written last: training is over, even if its checkpoints are gone
         load_weights(aigan.generator, folder.weights, "the weights train.py wrote", "restore the file")
         return False
-    steps = steps_per_epoch(config, dataset)
+    steps, epochs = time_left.steps, time_left.epochs
     history, checkpoint, steps_done = _restored(aigan, folder, devices, steps, epochs, saved or {})
+    batches_from = functools.partial(
+        training_batches, dataset.train, config.batch_size, config.seed, max_shift=config.max_shift, flip=config.flip
+    )
     say(f"Training the generator: {config.attack}, epsilon {shown_value(config.epsilon)}, {steps} steps per epoch.")
     began = time.perf_counter()
     with (
@@ -134,17 +144,14 @@ def fit(
     ):
         devices.fit(
             aigan,
-            functools.partial(
-                training_batches, dataset.train, config.batch_size, config.seed,
-                max_shift=config.max_shift, flip=config.flip,
-            ),
+            batches_from,
             steps_per_epoch=steps,
             steps_done=steps_done,
             epochs=epochs,
             validation_data=evaluation_batches(dataset.validation, images_per_call(dataset.image_shape)),
             callbacks=[
                 precision,
-                *([] if is_quiet() else [_progress(aigan, epochs, show_stage=bool(callbacks))]),  # AdvGAN: no stages
+                _progress(aigan, time_left, None if devices.distributed else batches_from),
                 *distillation,
                 StopNotFinite(checkpoint.checkpoint_hint, "train again with a lower `learning_rate`"),
                 QuietFailures(aigan, dataset.validation.take(slice(0, 16)).as_float()),
@@ -172,10 +179,44 @@ def _restored(aigan, folder, devices, steps_per_epoch, epochs, saved):
     return history, checkpoint, steps_done
 
 
-def _progress(aigan, epochs, show_stage):
-    success = aigan.success_rate.name
-    shown = ["generator_loss", success, "perturbation_l2", f"val_{success}", "val_perturbation_l2"]
-    return Progress(shown, epochs, show_stage)
+def time_left_of(config: Config, dataset: ImageDataset, attacks: int = 0) -> TimeLeft:
+    """Returns the estimate for both stages of a run, and for an evaluation of so many attacks."""
+    return TimeLeft(
+        config.epochs, steps_per_epoch(config, dataset), config.stage1_epochs, config.batch_size, len(dataset.validation),
+        attacks,
+    )  # fmt: skip
+
+
+def evaluation_attacks(config: Config, dataset: ImageDataset) -> int:
+    """Returns how many attacks the evaluation of a run measures if the classifier gets every test image right."""
+    others = dataset.num_classes - 1
+    targets = (others if others < ALL_TARGETS_UP_TO else MANY_TARGETS) if config.targeted else 1
+    return targets * len(dataset.test)
+
+
+def _progress(aigan, time_left, batches_from):
+    """Returns the callback; without batches it cannot try stage 2."""
+    metrics = {aigan.success_rate.name: "success {:.1%}", "perturbation_l2": "L2 {:.2f}"}
+    attempt = functools.partial(_try_stage2, aigan, batches_from, time_left) if batches_from else None
+    return Progress(metrics, time_left, attempt)
+
+
+def _try_stage2(aigan, batches_from, time_left):
+    """Measures a few steps of stage 2, and puts back all that they change: what a checkpoint holds, and the metrics."""
+    changed = [*state_of(aigan).values(), *aigan.metrics]
+    variables = [variable for each in changed for variable in getattr(each, "variables", [each])]
+    before = [variable.value.numpy() for variable in variables]
+    batches = iter(batches_from(0))
+    try:
+        aigan.stage = 2
+        for step in range(4):
+            began = time.perf_counter()
+            float(aigan.train_function(batches)["generator_loss"])  # waits for the step
+            if step:
+                time_left.step[2].add(time.perf_counter() - began)
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
 
 
 def save_generator(aigan: AIGAN, path: pathlib.Path) -> None:

@@ -2,34 +2,39 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 
 import keras
 
 from aigan_tf.build import trained_generator
+from aigan_tf.checks import check_finished_run, check_new_run
 from aigan_tf.classifiers.accuracy import check_accuracy, labelled_by
 from aigan_tf.classifiers.architectures import fitting_architecture
+from aigan_tf.classifiers.paths import refuse_unnamed_python
 from aigan_tf.classifiers.training import (
     existing_classifier,
     hardened_classifier,
     own_classifier,
     own_trainable_classifier,
-    refuse_unnamed_python,
     trained_classifier,
 )
-from aigan_tf.config import FORMAT, Config, is_built_in, refuse_idle_settings
+from aigan_tf.config import FORMAT, Config, is_built_in
 from aigan_tf.data.batches import refuse_too_long_shifts
 from aigan_tf.data.datasets import ImageDataset, existing_dataset, load_dataset
 from aigan_tf.engine.distribution import Devices
 from aigan_tf.errors import InputError, say
-from aigan_tf.evaluation.attacks import ExportedGenerator
+from aigan_tf.evaluation.attacks import GENERATOR, ExportedGenerator
 from aigan_tf.evaluation.compare import measure_export
-from aigan_tf.files import write_json
+from aigan_tf.evaluation.report_files import write_measurement
+from aigan_tf.files import read_bytes
 from aigan_tf.serving.export import ServedGenerator, export_generator, latest_version
-from aigan_tf.training.generator import train_generator
-from aigan_tf.workdir import Workdir, config_of, digests_of
+from aigan_tf.terminal import keep_log
+from aigan_tf.training.generator import evaluation_attacks, train_generator
+from aigan_tf.workdir import Workdir, digests_of
 
 
 def train_and_export(
@@ -38,10 +43,12 @@ def train_and_export(
     data_dir: str | None = None,
     export_classifier: bool = False,
     strategy: str = "none",
+    extend: bool = False,
 ) -> dict | None:
     """Trains a generator against a classifier and writes everything into a folder.
 
-    An interrupted run in the same folder continues from its last checkpoint.
+    An interrupted run in the same folder continues from its last checkpoint. A run that is given more epochs continues
+    with a warm restart of the learning rate; its exported generator stays in use until they are over.
 
     Args:
         config: the settings.
@@ -49,6 +56,7 @@ def train_and_export(
         data_dir: folder of TFDS data sets; None for TFDS's default.
         export_classifier: whether the SavedModel holds the classifier too, for its signature classify.
         strategy: what the generator is trained on; see `Devices`.
+        extend: whether `config` may ask for more epochs of stage 2 than the run in the folder was begun with.
 
     Returns:
         What the evaluation on the test split measured, as in report.json; None in a process that is not the chief.
@@ -57,25 +65,55 @@ def train_and_export(
         InputError: something the user gave cannot be used.
         DivergedError: a loss became NaN or infinite.
     """
-    with open_run(config, workdir, data_dir, strategy) as (folder, dataset, classifier, devices):
-        if export_classifier and latest_version(folder.exports):
+    with open_run(config, workdir, data_dir, strategy, extend) as (folder, dataset, classifier, devices):
+        if export_classifier and _finished_export(folder, config):
             _require_exported_classifier(folder, config, dataset)
-        generator = train_generator(config, dataset, classifier, folder, devices).generator
+        attacks = evaluation_attacks(config, dataset)
+        generator = train_generator(config, dataset, classifier, folder, devices, attacks=attacks).generator
         if not devices.is_chief:
             return None
         if devices.distributed:  # a copy outside the strategy, whose variables cannot be exported
             generator = trained_generator(config, dataset, folder)
-        exported = latest_version(folder.exports) or export(
+        exported = _finished_export(folder, config) or export(
             generator, config, dataset, folder, classifier if export_classifier else None
         )
         # What is measured is what is served: the exported files, loaded again.
-        result = {"format": FORMAT, **measure_export(folder, config, dataset, classifier)}
+        measured, page = measure_export(folder, config, dataset, classifier)
+        result = {"format": FORMAT, **measured}
         if config.black_box:
             result["queries"] = folder.training_cost(black_box=True)[1]
             say(f"The classifier answered {result['queries']:,} queries; its gradients were not used.")
-        write_json(folder.report, result)
+        write_measurement(folder.report, result, page)
         say(f"Generator exported to {exported}; images are in {folder.samples}.")
+        say(f"Report: {folder.report.with_suffix('.html')}")
+        say(_next_commands(folder, config, dataset))
         return result
+
+
+def _next_commands(folder, config, dataset):
+    """Returns what a user does next with a finished run."""
+    path = str(folder.path)
+    target = f" --target={shlex.quote(dataset.class_names[-1])}" if config.targeted else ""
+    more = [f"--custom_objects={config.custom_objects}"] if config.custom_objects else []
+    attacks = GENERATOR if config.black_box else f"{GENERATOR},fgsm,pgd"  # others need the classifier's gradient
+    compare = shlex.join([f"--workdir={path}", f"--attacks={attacks}", *more])
+    return (
+        "Next:\n"
+        f"  python -m aigan_tf attack photo.png {shlex.quote(f'--generator={path}')}{target}\n"
+        f"  python -m aigan_tf evaluate {compare}\n"
+        f"  serve {folder.exports} with TensorFlow Serving: docs/serving.md"
+    )
+
+
+def _finished_export(folder, config):
+    """Returns the newest export, or None if there is none or it precedes an extension of the run."""
+    newest = latest_version(folder.exports)
+    if newest and folder.restarts():
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            preset = json.loads(read_bytes(newest / "assets" / "preset.json"))
+            return newest if preset["stage2_epochs"] == config.stage2_epochs else None
+        return None
+    return newest
 
 
 def _require_exported_classifier(folder, config, dataset):
@@ -106,12 +144,10 @@ def export_run(
     Raises:
         InputError: the folder does not hold a finished run, or its files cannot be used.
     """
-    folder = Workdir(workdir)
-    config = config_of(folder)
-    if export_classifier:
-        refuse_unnamed_python(config, folder, custom_objects)
+    folder, config = check_finished_run(workdir, data_dir, custom_objects, with_classifier=export_classifier)
     dataset, classifier = existing_dataset(config, data_dir, folder), None
     if export_classifier or not dataset.has_labels:
+        refuse_unnamed_python(config, folder, custom_objects)
         classifier = existing_classifier(config, dataset, folder)
         dataset = labelled_by(classifier, dataset, splits=())
     generator = trained_generator(config, dataset, folder)
@@ -144,7 +180,7 @@ def export(
 
 @contextlib.contextmanager
 def open_run(
-    config: Config, workdir: str | os.PathLike, data_dir: str | None, strategy: str = "none"
+    config: Config, workdir: str | os.PathLike, data_dir: str | None, strategy: str = "none", extend: bool = False
 ) -> Iterator[tuple[Workdir, ImageDataset, Callable, Devices]]:
     """Claims the folder for these settings; yields it, the data set, the classifier (trained if necessary) and the devices.
 
@@ -155,30 +191,26 @@ def open_run(
         InputError: something the user gave cannot be used.
     """
     devices = Devices(strategy)  # first: TensorFlow forms a cluster only before it computes anything
-    folder = Workdir(workdir)
     if not devices.is_chief:
+        folder = Workdir(workdir)
         say(f"Waiting for the first process, which prepares {folder.path}.")
         with devices.synchronized():
-            dataset = load_dataset(config, data_dir)
+            dataset = load_dataset(config, data_dir or folder.data_dir())
             classifier = existing_classifier(config, dataset, folder)
             yield folder, labelled_by(classifier, dataset), classifier, devices
         return
-    settings = dataclasses.asdict(config)
-    folder.check(settings)
-    refuse_idle_settings(config)
-    _refuse_unfit_devices(config, devices, strategy)
-    dataset = load_dataset(config, data_dir)
-    own = _fitting_classifier(config, dataset)
-    dataset = dataset if own is None else labelled_by(own, dataset)
+    folder = check_new_run(config, workdir, data_dir, extend)
+    dataset, own = load_inputs(config, data_dir or folder.data_dir(), devices, strategy)
     # The user's own files are part of the run: if they change, it is another run.
     files = ["class_names", "classifier", "custom_objects", *(["dataset"] if dataset.is_folder else [])]
     with folder.locked():
-        continued = folder.open(settings, digests_of(config, files))
+        restarts = folder.restarts()
+        continued = folder.open(dataclasses.asdict(config), digests_of(config, files), data_dir, extend)
+        keep_log(folder.other_lines)
         say(f"Continuing the run in {folder.path}." if continued else f"Working in {folder.path}.")
-        say(
-            f"{dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} validation and "
-            f"{len(dataset.test)} test images of {' x '.join(map(str, dataset.image_shape))}, {dataset.num_classes} classes."
-        )
+        if folder.restarts() != restarts:
+            say(f"It now has {config.epochs} epochs; what it has exported stays in use until they are over.")
+        say(describe(dataset))
         classifier = own
         if own is None or config.defense:
             train = trained_classifier if own is None else hardened_classifier
@@ -188,6 +220,28 @@ def open_run(
             say(f"The generator is trained on {devices.replicas} devices ({strategy}).")
         with devices.synchronized():
             yield folder, dataset, classifier, devices
+
+
+def load_inputs(
+    config: Config, data_dir: str | None, devices: Devices, strategy: str
+) -> tuple[ImageDataset, Callable | None]:
+    """Returns the data set, and the user's own classifier if there is one, after checking that all settings fit them.
+
+    Raises:
+        InputError: something does not fit.
+    """
+    _refuse_unfit_devices(config, devices, strategy)
+    dataset = load_dataset(config, data_dir)
+    own = _fitting_classifier(config, dataset)
+    return dataset if own is None else labelled_by(own, dataset), own
+
+
+def describe(dataset: ImageDataset) -> str:
+    """Returns a data set's numbers of images and classes as a sentence."""
+    return (
+        f"{dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} validation and "
+        f"{len(dataset.test)} test images of {' x '.join(map(str, dataset.image_shape))}, {dataset.num_classes} classes."
+    )
 
 
 def _refuse_unfit_devices(config, devices, strategy):

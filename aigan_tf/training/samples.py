@@ -20,13 +20,15 @@ def write_samples(aigan: AIGAN, dataset: ImageDataset, folder: Workdir) -> None:
     targets = aigan.choose_targets(tf.constant(labels))
     adversarial_images = aigan(images, targets).numpy()
     answers = np.argmax(aigan.classifier(adversarial_images), axis=-1)
-    names = dataset.class_names
+    names = [figures.drawable(name, f"class {number}") for number, name in enumerate(dataset.class_names)]
     goal = "target: " if aigan.targeted else "target: not "
     captions = [
         f"{names[label]}\n{goal}{names[target]}\nanswer: {names[answer]}"
         for label, target, answer in zip(labels, targets.numpy(), answers, strict=True)
     ]
-    heading = f"{dataset.name}, end of stage {aigan.stage}: epsilon {shown_value(aigan.epsilon)}"
+    heading = (
+        f"{figures.drawable(dataset.name, 'images')}, end of stage {aigan.stage}: epsilon {shown_value(aigan.epsilon)}"
+    )
     rows = {
         "clean": images,
         "perturbation,\nmagnified": figures.magnified(images, adversarial_images, aigan.epsilon),

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf.engine.optimizers import ConvolutionMuon
+from aigan_tf.engine.optimizers import ConvolutionMuon, CosineDecay, WarmRestarts
 from aigan_tf.engine.precision import MixedPrecision
 
 
@@ -56,3 +56,11 @@ def test_everything_but_kernels_moves_as_by_adam():
     for our, theirs in zip(moved[ours], moved[adam], strict=True):
         np.testing.assert_allclose(our.numpy(), theirs.numpy(), rtol=1e-6)
         assert np.all(our.numpy() != 1.0)
+
+
+def test_warm_restarts_are_cosines_one_after_the_other():
+    schedule, first = WarmRestarts(0.01, (4, 10), 0.5), CosineDecay(0.01, 4)
+    rates = [float(schedule(tf.constant(step, tf.int64))) for step in range(11)]
+    assert rates[:4] == [float(first(step)) for step in range(4)]  # as before there were more epochs, in every bit
+    expected = 0.005 * (1 + np.cos(np.pi * np.arange(7) / 6)) / 2
+    np.testing.assert_allclose(rates[4:], expected, atol=1e-8)

@@ -1,6 +1,7 @@
 """Runs with different defences, compared."""
 
 import json
+import pathlib
 
 import pytest
 from tiny_runs import change_config, tiny
@@ -21,7 +22,8 @@ def test_defended_and_standard_runs_are_compared(run_folder, tmp_path, capsys):
     assert [row["defense"] for row in rows.values()] == ["none", "pgd"]
     printed, html = capsys.readouterr().out, (tmp_path / "out" / "defenses.html").read_text()
     for path, row in rows.items():
-        report = json.loads((Workdir(path).evaluation / "report.json").read_text())
+        assert not Workdir(path).evaluation.exists()
+        report = json.loads((tmp_path / "out" / pathlib.Path(path).name / "report.json").read_text())
         assert row["success_rate"]["aigan"] == report["attacks"]["aigan"]["success_rate"]
         assert row["robust_accuracy"]["pgd"] <= row["robust_accuracy"]["fgsm"] <= row["clean_accuracy"]
         for text in (printed, html):

@@ -9,6 +9,7 @@ class FakeModel:
     """What the switch reads and sets of a model."""
 
     stage = 1
+    steps_done = 0
 
     class success_rate:
         name = "success"
@@ -26,7 +27,7 @@ class FakeModel:
 )
 def test_stage1_ends_at_the_success_or_after_its_epochs(stage1_epochs, success, measured, stages):
     model, actual, ended = FakeModel(), [], []
-    switch = StageSwitch(stage1_epochs, len(measured), success, lambda: ended.append(model.stage))
+    switch = StageSwitch(stage1_epochs, len(measured), 10, success, lambda: ended.append(model.stage))
     switch.set_model(model)
     switch.on_train_begin()
     for epoch, value in enumerate(measured):
@@ -34,3 +35,12 @@ def test_stage1_ends_at_the_success_or_after_its_epochs(stage1_epochs, success, 
         switch.on_epoch_end(epoch, {"val_success": value})
     assert actual == stages
     assert ended == ([1] if 1 in stages else [])  # called once, while the stage is still the first
+
+
+def test_run_of_stage_1_alone_that_is_given_more_epochs_begins_stage_2():
+    model = FakeModel()
+    model.steps_done = 20
+    switch = StageSwitch(2, 4, 10, 0.5, list)
+    switch.set_model(model)
+    switch.on_train_begin()
+    assert model.stage == 2

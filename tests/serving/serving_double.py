@@ -14,7 +14,7 @@ from concurrent import futures
 import grpc
 import numpy as np
 import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, prediction_service_pb2_grpc
 
 REFUSALS = (tf.errors.OpError, KeyError, ValueError, TypeError)
 
@@ -30,6 +30,10 @@ class Model:
         if signature not in self.loaded.signatures:
             raise KeyError(f'Serving signature key "{signature}" not found.')
         return self.loaded.signatures[signature].structured_input_signature[1]
+
+    def inputs(self):
+        """The names of each signature's inputs, as metadata has them."""
+        return {name: list(self.specs(name)) for name in self.loaded.signatures}
 
     def run(self, signature, inputs):
         specs = self.specs(signature)
@@ -53,6 +57,10 @@ def rest_server(model):
     """A context that yields HOST:PORT; it answers for signatures of one output, whose name TFX Serving leaves out."""
 
     def respond(path, request):
+        if path == f"/v1/models/{model.name}/metadata":
+            signatures = {name: {"inputs": {key: {} for key in inputs}} for name, inputs in model.inputs().items()}
+            metadata = {"signature_def": {"signature_def": signatures}}
+            return 200, json.dumps({"model_spec": {"version": "1"}, "metadata": metadata}).encode()
         if path != f"/v1/models/{model.name}:predict":
             return 404, json.dumps({"error": f"Servable not found: {path}"}).encode()
         try:
@@ -74,12 +82,14 @@ def http_server(respond):
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
-            status, data = respond(self.path, self.rfile.read(int(self.headers["Content-Length"])))
+            status, data = respond(self.path, self.rfile.read(int(self.headers["Content-Length"] or 0)))
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
+
+        do_GET = do_POST
 
         def log_message(self, *_):
             pass
@@ -110,6 +120,18 @@ def grpc_server(model):
             response = predict_pb2.PredictResponse()
             for name, value in outputs.items():
                 response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
+            return response
+
+        def GetModelMetadata(self, request, context):
+            if request.model_spec.name != model.name or list(request.metadata_field) != ["signature_def"]:
+                context.abort(grpc.StatusCode.NOT_FOUND, f"Servable not found: {request.model_spec.name}")
+            signatures = get_model_metadata_pb2.SignatureDefMap()
+            for name, inputs in model.inputs().items():
+                for key in inputs:
+                    signatures.signature_def[name].inputs[key].dtype = 1
+            response = get_model_metadata_pb2.GetModelMetadataResponse()
+            response.model_spec.version.value = 1
+            response.metadata["signature_def"].Pack(signatures)
             return response
 
     server = grpc.server(futures.ThreadPoolExecutor(2))

@@ -23,7 +23,8 @@ def test_folder_holds_the_whole_run(finished):
     folder, _ = finished
     assert names_in(folder) - {".lock"} == {
         "config.json", "digests.json", "classifier.keras", "classifier_metrics.csv", "checkpoints",
-        "generator_stage1.weights.h5", "generator.weights.h5", "generator", "logs", "metrics.csv", "samples", "report.json",
+        "generator_stage1.weights.h5", "generator.weights.h5", "generator", "logs", "metrics.csv", "samples",
+        "report.json", "report.html",
     }  # fmt: skip
     assert names_in(folder / "samples") == {"stage1.png", "stage2.png"}
     assert names_in(folder / "generator") == {"1"}
@@ -62,9 +63,12 @@ def test_finished_run_retrains_nothing_even_without_checkpoints(finished, run_fo
     before = contents(run_folder)
     monkeypatch.setattr(keras.Model, "fit", lambda *args, **kwargs: pytest.fail("trained again"))
     assert untimed(run.train_and_export(tiny(), run_folder)) == untimed(finished[1])
-    assert "Continuing" in capsys.readouterr().out
-    report = run_folder / "report.json"
-    assert {**contents(run_folder), report: b""} == {**before, report: b""}
+    printed = capsys.readouterr().out
+    assert "Continuing" in printed
+    named = [str(run_folder / "report.html"), f"--generator={run_folder}", f"--workdir={run_folder}", "docs/serving.md"]
+    assert all(text in "\n".join(printed.splitlines()[-5:]) for text in named)
+    measured = {run_folder / "report.json": b"", run_folder / "report.html": b""}
+    assert contents(run_folder) | measured == before | measured
 
 
 @pytest.mark.parametrize(

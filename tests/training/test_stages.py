@@ -7,6 +7,7 @@ from kill_and_resume import differences, weights
 from tiny_runs import against, metrics_rows, tiny, train
 
 from aigan_tf import build
+from aigan_tf.engine.time_left import TimeLeft
 from aigan_tf.method.aigan import AIGAN
 from aigan_tf.method.stages import StageSwitch
 from aigan_tf.training import generator, run
@@ -79,6 +80,6 @@ def test_mixed_precision_trains_in_bfloat16_and_measures_in_float32(finished, tm
 
     with run.open_run(config, tmp_path / "run", None) as (folder, dataset, classifier, devices):
         aigan = build.build_aigan(config, dataset, classifier, 3)
-        generator.fit(aigan, config, dataset, folder, 1, devices, [Watch()])
+        generator.fit(aigan, config, dataset, folder, TimeLeft(1, 3), devices, [Watch()])
     assert seen == {("train", True), ("test", False)}
     assert not option()  # the rest of the process keeps its precision

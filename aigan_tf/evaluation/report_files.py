@@ -1,0 +1,123 @@
+"""Where reports lie: each evaluation in a folder of its own, which appears whole or not at all and is never replaced."""
+
+import contextlib
+import datetime
+import itertools
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+
+import filelock
+
+from aigan_tf.errors import InputError, say
+from aigan_tf.files import atomic_file, atomic_folder, csv_bytes, json_bytes, user_path, write_bytes, writing
+
+LATEST = "latest"
+_TIME = "%Y-%m-%dT%H-%M-%S"
+
+
+def check_place(parent: pathlib.Path, output: str | None) -> None:
+    """Checks that a report can be written, since measuring may take hours.
+
+    Args:
+        parent: the folder in which `write_report` makes the report's own.
+        output: the user's choice of that folder; None for one named by the time.
+
+    Raises:
+        InputError: `output` exists, or the folder cannot be made there.
+    """
+    path = user_path(output) if output else parent
+    existing = next(folder for folder in (path, *path.absolute().parents) if os.path.lexists(folder))
+    if output and existing == path:
+        problem = "exists, and a report is never replaced"
+    elif not existing.is_dir():
+        problem = f"cannot be a folder: {existing} is a file"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        problem = f"cannot be written: {existing} is read-only"
+    else:
+        return
+    raise InputError(path, "a new folder in a writable one", "choose another", setting="output", problem=problem)
+
+
+def report_parts(name: str, result: Mapping, rows: Sequence[Mapping], html: str) -> dict[str, bytes]:
+    """Returns the files of a report by name: the result as JSON, its rows as CSV, and the page."""
+    return {f"{name}.json": json_bytes(result), f"{name}.csv": csv_bytes(rows), f"{name}.html": html.encode()}
+
+
+def write_report(parent: pathlib.Path, output: str | None, parts: Mapping[str, bytes]) -> pathlib.Path:
+    """Writes the files of a report into a new folder, all or none, and prints where its page is.
+
+    Without `output` the folder is named by the time, and the text file `latest` beside it names it. What a killed process
+    left of its report is removed.
+
+    Args:
+        parent, output: as in `check_place`.
+        parts: content by name; a name may lie in a folder. The first name that ends in .html is the page's.
+
+    Returns:
+        The new folder.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    names = {pathlib.PurePath(name).name for name in parts}
+    if output:
+        path = user_path(output)
+        _remove_unfinished(path.parent, re.escape(path.name), names)
+        _write_folder(path, parts)
+    else:
+        # One at a time: two in a second get two names, and what is unfinished here belongs to a dead process.
+        with writing(parent, parent), filelock.FileLock(parent / ".lock"):
+            _remove_unfinished(parent, r"\d{4}-\d\d-\d\dT.+", names)
+            path = _unused(parent / datetime.datetime.now().strftime(_TIME))
+            _write_folder(path, parts)
+            write_bytes(parent / LATEST, f"{path.name}\n".encode())
+    say(f"Report: {path / next(name for name in parts if name.endswith('.html'))}")
+    return path
+
+
+def latest_report(parent: pathlib.Path, name: str = "report") -> pathlib.Path | None:
+    """Returns the newest report's JSON file, or that of an earlier version, which wrote it into `parent` itself."""
+    with contextlib.suppress(OSError, ValueError):
+        newest = parent / (parent / LATEST).read_text().strip() / f"{name}.json"
+        if newest.is_file():
+            return newest
+    earlier = parent / f"{name}.json"
+    return earlier if earlier.is_file() else None
+
+
+def write_measurement(report: pathlib.Path, result: Mapping, html: str) -> None:
+    """Writes train.py's report.json, and the page of the same measurement beside it; both may be replaced.
+
+    Raises:
+        InputError: they cannot be written.
+    """
+    page = report.with_suffix(".html")
+    with atomic_file(page) as new_page, atomic_file(report) as new_report:
+        new_page.write_bytes(html.encode())
+        new_report.write_bytes(json_bytes(result))
+        page.unlink(missing_ok=True)  # a kill between the two names leaves no page rather than another measurement's
+
+
+def _write_folder(path, parts):
+    with atomic_folder(path) as folder:
+        for name, data in parts.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(data)
+
+
+def _unused(path):
+    """Returns a path, with a number if it exists."""
+    paths = itertools.chain([path], (path.with_name(f"{path.name}_{number}") for number in itertools.count(2)))
+    return next(path for path in paths if not os.path.lexists(path))
+
+
+def _remove_unfinished(parent, name, files):
+    """Removes what `atomic_folder` left for paths whose names match, if nothing else than a report's files is in it."""
+    for entry in parent.glob(".*"):
+        if re.fullmatch(rf"\.{name}\.\w{{8}}", entry.name) and entry.is_dir() and not entry.is_symlink():
+            held = {path.name for path in entry.rglob("*") if not path.is_dir()}
+            if held <= files:
+                shutil.rmtree(entry, ignore_errors=True)

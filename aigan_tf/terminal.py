@@ -1,0 +1,210 @@
+"""A command's terminal: its own lines alone, and one line and an exit status if it ends early.
+
+What TensorFlow and other libraries write goes to a file, and is shown if the command dies.
+"""
+
+import contextlib
+import logging
+import os
+import pathlib
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import types
+import warnings
+from collections.abc import Sequence
+
+from aigan_tf.errors import DivergedError, InputError, Terminated, say
+
+# Shows the file if its standard input ends without an empty line: a process that is killed, or crashes in C++, cannot do
+# it itself. A line that is not empty says where the file is now.
+_WATCHER = """
+log=$0
+while IFS= read -r line; do
+  [ -n "$line" ] || exit 0
+  log=$line
+done
+echo 'The last lines of TensorFlow and other libraries:' >&2
+tail -n 40 "$log" >&2
+rm -f "$0"
+"""
+# By the first module whose import nothing but loading the library asks for: others look whether `tensorflow` is there.
+_SLOW_IMPORTS = {"tensorflow.python": "TensorFlow", "tensorflow_datasets": "TensorFlow Datasets"}
+
+
+def command_line(name: str, arguments: Sequence[str]) -> str:
+    """Returns a command for the shell, by the program that was called: train.py, aigan-train or python -m aigan_tf train."""
+    python, program = pathlib.PurePath(sys.executable or "python").name, pathlib.PurePath(sys.argv[0])
+    if program.name == "__main__.py":
+        called = [python, "-m", "aigan_tf", name]
+    elif program.suffix == ".py":
+        called = [python, str(program)]
+    else:
+        called = [program.name]
+    return shlex.join([*called, *arguments])
+
+
+@contextlib.contextmanager
+def exit_status():
+    """Runs a command: hides the lines of other libraries, and turns what ends it early into one line and an exit status.
+
+    2 for an `InputError`, 1 for a `DivergedError`, and as in shells 130 for Ctrl-C and 143 for SIGTERM.
+
+    Yields:
+        An object whose `hint` is called for the end of the line that an interruption prints.
+    """
+    interruption = types.SimpleNamespace(hint=str)
+
+    def terminate(number, frame):
+        raise Terminated
+
+    def end(line, status):
+        print(line, file=sys.stderr)
+        sys.exit(status)
+
+    before = signal.signal(signal.SIGTERM, terminate)  # Python's own handler would leave half-written files behind
+    try:
+        with other_lines_hidden(), _slow_imports_announced():
+            try:
+                yield interruption
+            except InputError as error:
+                end(f"error: {error.message(_as_flag)}", 2)
+            except DivergedError as error:
+                end(f"error: {error.message(_as_flag)}", 1)
+            except Terminated:
+                end(f"\nterminated{interruption.hint()}", 143)
+            except KeyboardInterrupt:
+                end(f"\ninterrupted{interruption.hint()}", 130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _as_flag(setting):
+    return f"--{setting}"
+
+
+@contextlib.contextmanager
+def _slow_imports_announced():
+    """Prints a line when a library begins to load that takes seconds, wherever in the block it is imported."""
+    left = dict(_SLOW_IMPORTS)
+
+    class Announcer:
+        def find_spec(self, name, path=None, target=None):
+            if name in left:
+                say(f"Loading {left.pop(name)}.")
+
+    announcer = Announcer()
+    sys.meta_path.insert(0, announcer)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(announcer)
+
+
+_hidden = None  # the `_HiddenLines` of the running command
+
+
+@contextlib.contextmanager
+def other_lines_hidden():
+    """Within its block, writes to a file what other libraries would write to the terminal.
+
+    That is file descriptor 2, Python's warnings, and all logging but this package's; `sys.stderr` stays the terminal. The
+    file is removed at the end, unless `keep_log` gave it a name. If the block raises an `Exception`, or the process dies,
+    its last lines are shown.
+    """
+    global _hidden
+    with contextlib.ExitStack() as undo:
+        try:
+            _hidden = _HiddenLines(undo)
+        except OSError:  # standard error is closed, or there is no room for the file
+            undo.close()
+        undo.callback(_forget)
+        try:
+            yield
+        except Exception:
+            if _hidden:
+                _hidden.last_word = b""
+            raise
+
+
+def _forget():
+    global _hidden
+    _hidden = None
+
+
+def keep_log(path: pathlib.Path) -> None:
+    """Moves what other libraries wrote during this command to `path`, and lets them go on there.
+
+    Outside a command it does nothing. A log that cannot be written there stays where it is.
+    """
+    if _hidden:
+        with contextlib.suppress(OSError):
+            _hidden.move_to(path)
+
+
+class _HiddenLines:
+    """File descriptor 2 as a file, with a watcher that shows the file if this process dies.
+
+    Args:
+        undo: takes what puts everything back.
+
+    Raises:
+        OSError: there is no such descriptor, or the file cannot be made.
+    """
+
+    def __init__(self, undo: contextlib.ExitStack):
+        self.last_word = b"\n"  # to the watcher: all is well
+        terminal = os.dup(2)
+        undo.callback(os.close, terminal)
+        handle, name = tempfile.mkstemp(prefix="aigan_tf.", suffix=".log")
+        self.temporary = pathlib.Path(name)
+        undo.callback(self.temporary.unlink, missing_ok=True)
+        self.watcher = None
+        with contextlib.suppress(FileNotFoundError):  # no shell
+            # In a session of its own Ctrl-C does not end it.
+            command = ["sh", "-c", _WATCHER, name]
+            self.watcher = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=terminal, start_new_session=True)
+            undo.callback(lambda: self.watcher.communicate(self.last_word))
+        undo.callback(os.dup2, terminal, 2)
+        os.dup2(handle, 2)
+        os.close(handle)
+        self._split_python(undo, terminal)
+
+    def _split_python(self, undo, terminal):
+        """Sends what Python code writes to the file or to the terminal, by who writes it."""
+        options = dict(buffering=1, errors="backslashreplace", closefd=False)
+        file = undo.enter_context(os.fdopen(2, "w", encoding="utf-8", **options))
+        if _descriptor(sys.stderr) == 2:  # a notebook or a test has another one, which stays
+            own = undo.enter_context(os.fdopen(terminal, "w", encoding=sys.stderr.encoding, **options))
+            undo.enter_context(contextlib.redirect_stderr(own))
+        for stream, own in ((file, False), (sys.stderr, True)):
+            handler = logging.StreamHandler(stream)
+            handler.addFilter(lambda record, own=own: (record.name.split(".")[0] == "aigan_tf") == own)
+            logging.getLogger().addHandler(handler)
+            undo.callback(logging.getLogger().removeHandler, handler)
+
+        def show_warning(message, category, filename, lineno, stream=None, line=None):
+            (stream or file).write(warnings.formatwarning(message, category, filename, lineno, line))
+
+        undo.callback(setattr, warnings, "showwarning", warnings.showwarning)
+        warnings.showwarning = show_warning
+
+    def move_to(self, path):
+        path.unlink(missing_ok=True)  # of an earlier run, or a link to elsewhere
+        with open(path, "xb") as file:
+            file.write(self.temporary.read_bytes())
+            file.flush()
+            os.dup2(file.fileno(), 2)
+        if self.watcher:
+            self.watcher.stdin.write(os.fsencode(path.absolute()) + b"\n")
+            self.watcher.stdin.flush()
+        self.temporary.unlink()
+
+
+def _descriptor(stream):
+    try:
+        return stream.fileno()
+    except (AttributeError, OSError, ValueError):  # none, or no file behind it
+        return None

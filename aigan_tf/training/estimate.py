@@ -1,0 +1,298 @@
+"""How long a run will take, measured on a few steps of everything it does: `check`, and epochs that fit into some minutes."""
+
+import contextlib
+import copy
+import dataclasses
+import pathlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from aigan_tf.build import trained_generator
+from aigan_tf.checks import check_new_run
+from aigan_tf.classifiers.accuracy import check_accuracy, predictions
+from aigan_tf.classifiers.architectures import ARCHITECTURES
+from aigan_tf.classifiers.training import (
+    HARDENING,
+    existing_classifier,
+    hardened_classifier,
+    static_names,
+    trained_classifier,
+)
+from aigan_tf.config import Config, is_built_in
+from aigan_tf.engine.callbacks import Stopwatch
+from aigan_tf.engine.distribution import Devices
+from aigan_tf.engine.memory import images_per_call
+from aigan_tf.engine.time_left import TimeLeft, duration
+from aigan_tf.errors import InputError, quiet, say
+from aigan_tf.evaluation.attacks import ExportedGenerator
+from aigan_tf.evaluation.evaluation_set import EvaluationSet
+from aigan_tf.evaluation.measure import measure_attack
+from aigan_tf.training.generator import evaluation_attacks, time_left_of, train_generator
+from aigan_tf.training.run import describe, export, load_inputs
+from aigan_tf.workdir import Workdir
+
+STEPS = 12  # of each training that is tried
+CLASSIFIER_BATCH = 128
+RESERVE = 0.05  # of the given minutes: a machine's pace varies
+
+
+@dataclasses.dataclass
+class Estimate:
+    """The measured pace of a run.
+
+    Args:
+        preparation: seconds to load the data set and the user's own classifier and to check both.
+        classifiers: what is trained before the generator, each with its `TimeLeft`.
+        generator: the generator's training and its evaluation.
+        start: seconds in which training is built and traced.
+    """
+
+    preparation: float
+    classifiers: dict[str, TimeLeft]
+    generator: TimeLeft
+    start: float
+
+    def seconds(self) -> float:
+        """Returns the seconds of the whole run."""
+        return self.preparation + self.start + sum(sum(parts.parts().values()) for parts in self._trainings())
+
+    def _trainings(self):
+        return [*self.classifiers.values(), self.generator]
+
+    def table(self) -> str:
+        """Returns the parts of the run, one per line."""
+        rows = [
+            (f"training {name}", sum(each.parts().values()), f"{_epochs(each.epochs)} of {each.steps} steps")
+            for name, each in self.classifiers.items()
+        ]
+        generator, parts = self.generator, self.generator.parts()
+        stage1, stage2 = generator.stage1_epochs, generator.epochs - generator.stage1_epochs
+        step = {stage: f"of {generator.steps} steps of {_short(s)}" for stage, s in generator.step_seconds.items()}
+        details = {
+            "stage 1": f"at most {_epochs(stage1)} {step[1]}",
+            "stage 2": f"{_epochs(stage2)} {step[2]}",
+            "epoch ends": f"validation and a checkpoint, {_short(generator.epoch_end_seconds)} each",
+            "evaluation": f"export, and {generator.attacks:,} attacks on the test split",
+        }
+        rows += [(name, seconds, details[name]) for name, seconds in parts.items()]
+        rows.append(("the rest", self.preparation + self.start, "loading, checks, tracing"))
+        return "\n".join(f"  {name:24} {duration(seconds):>8}   {detail}" for name, seconds, detail in rows)
+
+
+def _epochs(count):
+    return f"{count} epoch" + "s" * (count != 1)
+
+
+def _short(seconds):
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def check_run(config: Config, workdir: str, data_dir: str | None = None, strategy: str = "none") -> Estimate:
+    """Does all that precedes training and a few steps of each training, prints what it found, and leaves nothing behind.
+
+    Args:
+        config, workdir, data_dir, strategy: as in `train_and_export`.
+
+    Raises:
+        InputError: as `train_and_export`.
+    """
+    folder = check_new_run(config, workdir, data_dir)
+    if folder.config.exists():
+        say(f"{folder.path} holds this run already; the estimate is that of the whole run.")
+    estimate = measure_pace(config, folder, data_dir, strategy)
+    bound = ", if stage 1 does not end early" if config.stage1_epochs and config.stage2_epochs else ""
+    say(f"The run will take about {duration(estimate.seconds())} on this machine{bound}:")
+    say(estimate.table())
+    if peak := _peak_memory():
+        say(f"Peak memory so far: {peak / 2**30:.1f} GiB.")
+    say("Nothing was written.")
+    return estimate
+
+
+def config_within(
+    minutes: float, config: Config, workdir: str, data_dir: str | None, strategy: str, began: float
+) -> Config:
+    """Returns the settings with as many epochs of both stages as fit, in the proportion they have, into some minutes.
+
+    A run that exists in the folder keeps its epochs.
+
+    Args:
+        minutes: for the whole command: the classifier's training, the generator's and the evaluation.
+        config, workdir, data_dir, strategy: as in `train_and_export`.
+        began: `time.monotonic()` when the command began.
+
+    Raises:
+        InputError: not even one epoch fits, or as `train_and_export`.
+    """
+    if not 0 < minutes < float("inf"):
+        raise InputError(minutes, "a number of minutes above 0", "give e.g. 30", setting="minutes")
+    folder = Workdir(workdir)
+    if folder.config.exists():
+        saved = folder.read_config()
+        epochs = {name: saved[name] for name in ("stage1_epochs", "stage2_epochs")}
+        say(f"{folder.path} holds a run with {sum(epochs.values())} epochs, which it keeps; minutes has no effect.")
+        return dataclasses.replace(config, **epochs)
+    check_new_run(config, workdir, data_dir)
+    say("Trying a few steps of everything, to choose the epochs.")
+    with quiet():
+        estimate = measure_pace(config, folder, data_dir, strategy)
+    available = minutes * 60 * (1 - RESERVE) - (time.monotonic() - began)
+    stage1, stage2 = epochs_within(available, estimate, config.stage1_epochs / config.epochs)
+    if stage1 + stage2 == 0:
+        least = time.monotonic() - began + _with_epochs(estimate, 0, 1).seconds()
+        least = -(-least // (60 * (1 - RESERVE)))
+        raise InputError(
+            minutes,
+            f"at least {least:.0f}, of which one epoch and its evaluation take about "
+            f"{duration(_with_epochs(estimate, 0, 1).seconds())}",
+            "raise it, or choose a smaller classifier or generator",
+            setting="minutes",
+        )
+    seconds = _with_epochs(estimate, stage1, stage2).seconds() + time.monotonic() - began
+    say(
+        f"{minutes:g} min suffice for {stage1} + {_epochs(stage2)} (stage 1 + 2); the whole takes about {duration(seconds)}."
+    )
+    return dataclasses.replace(config, stage1_epochs=stage1, stage2_epochs=stage2)
+
+
+def _with_epochs(estimate, stage1, stage2):
+    changed = copy.copy(estimate)
+    changed.generator = copy.copy(estimate.generator)
+    changed.generator.stage1_epochs, changed.generator.epochs = stage1, stage1 + stage2
+    return changed
+
+
+def epochs_within(seconds: float, estimate: Estimate, share: float) -> tuple[int, int]:
+    """Returns the most epochs of stage 1 and stage 2 with which a run takes at most so many seconds; (0, 0) if none fit.
+
+    Args:
+        seconds: for the whole run.
+        estimate: its pace.
+        share: of stage 1 in the epochs, in `[0, 1]`. If both stages have some, stage 2 has one at least.
+    """
+    chosen, epochs = (0, 0), 1
+    while True:
+        stage1 = round(share * epochs)
+        if 0 < share < 1:
+            stage1 = min(max(stage1, 1), epochs - 1)
+        if _with_epochs(estimate, stage1, epochs - stage1).seconds() > seconds:
+            return chosen
+        chosen, epochs = (stage1, epochs - stage1), epochs + 1
+
+
+def measure_pace(config: Config, folder: Workdir, data_dir: str | None, strategy: str) -> Estimate:
+    """Loads, checks and tries everything a run needs, in a temporary folder; prints what it finds.
+
+    Args:
+        config, data_dir, strategy: as in `train_and_export`.
+        folder: of the run; nothing is written there.
+
+    Raises:
+        InputError: as `train_and_export`.
+    """
+    if strategy == "multiworker":
+        raise InputError(strategy, "one process", "try it with none or mirrored", setting="strategy")
+    began = time.perf_counter()
+    devices = Devices(strategy)
+    dataset, classifier = load_inputs(config, data_dir, devices, strategy)
+    say(describe(dataset))
+    if folder.classifier.exists():
+        classifier = existing_classifier(config, dataset, folder)
+        check_accuracy(classifier, dataset.test, dataset.num_classes, class_names=dataset.class_names)
+    trained_here = not folder.classifier.exists() and (classifier is None or bool(config.defense))
+    preparation = time.perf_counter() - began
+    with tempfile.TemporaryDirectory() as temporary, _told("Trying a few steps"):
+        temporary, classifiers = pathlib.Path(temporary), {}
+        if trained_here:
+            classifier = _try_classifiers(config, dataset, temporary, classifiers)
+        attacked = classifier
+        if config.black_box:
+            surrogate = dataclasses.replace(
+                config, classifier=config.black_box, classifier_epochs=None, defense=None, black_box=None
+            )
+            attacked = _try_training(surrogate, dataset, temporary / "surrogate", classifiers, "the surrogate")
+        generator, start = _try_generator(config, dataset, attacked, Workdir(temporary / "run"), devices)
+    if config.black_box:
+        rate = 2 * config.queries_per_epoch / CLASSIFIER_BATCH
+        generator.saving.add(generator.saving.value + rate * classifiers["the surrogate"].step_seconds[2])
+    return Estimate(preparation, classifiers, generator, start)
+
+
+@contextlib.contextmanager
+def _told(doing: str) -> Iterator[None]:
+    say(f"{doing}.")
+    with quiet():
+        yield
+
+
+def _try_classifiers(config, dataset, temporary, classifiers):
+    """Tries the training of the classifier, and of those that defend it; returns it."""
+    for name in static_names(config, dataset):
+        static = dataclasses.replace(config, classifier=name, classifier_epochs=None, defense=None)
+        _try_training(static, dataset, temporary / name, classifiers, name)
+    if config.defense == "ensemble":
+        config = dataclasses.replace(config, defense="fgsm")  # as slow, without the others
+    return _try_training(config, dataset, temporary / "classifier", classifiers, f"classifier {config.classifier}")
+
+
+def _try_training(config, dataset, folder, classifiers, name) -> Callable:
+    """Trains a classifier for a few steps, adds the whole training's `TimeLeft` to `classifiers`, and returns it."""
+    own = not is_built_in(config.classifier)
+    recipe = HARDENING if own else ARCHITECTURES[config.classifier.lower()].recipe
+    batch_size = min(CLASSIFIER_BATCH, len(dataset.train))
+    time_left = TimeLeft(config.classifier_epochs or recipe.epochs, len(dataset.train) // batch_size)
+    shortened = dataclasses.replace(dataset, train=dataset.train.take(slice(0, STEPS * batch_size)))
+    train = hardened_classifier if own else trained_classifier
+    short = dataclasses.replace(config, classifier_epochs=2)
+    classifiers[name] = time_left
+    return train(short, shortened, Workdir(folder), [Stopwatch(time_left)])
+
+
+def _try_generator(config, dataset, classifier, folder, devices):
+    """Returns the `TimeLeft` of both stages, measured on an epoch of a few steps of each, and the seconds they begin with."""
+    time_left = time_left_of(config, dataset, evaluation_attacks(config, dataset))
+    steps = min(STEPS, time_left.steps)
+    stages = {stage: min(epochs, 1) for stage, epochs in ((1, config.stage1_epochs), (2, config.stage2_epochs))}
+    short = dataclasses.replace(
+        config, steps_per_epoch=steps, stage1_epochs=stages[1], stage2_epochs=stages[2], switch_success=1.0,
+        black_box=None, queries_per_epoch=Config.queries_per_epoch,
+    )  # fmt: skip
+    began = time.perf_counter()
+    train_generator(short, dataset, classifier, folder, devices, [Stopwatch(time_left)])
+    seconds = time_left.step_seconds
+    repeated = sum(epochs * (steps * seconds[stage] + time_left.epoch_end_seconds) for stage, epochs in stages.items())
+    start = max(time.perf_counter() - began - repeated, 0)
+    generator = trained_generator(short, dataset, folder)
+    began = time.perf_counter()
+    export(generator, short, dataset, folder, None)
+    exported = ExportedGenerator(folder, short, dataset.image_shape)
+    count = 2 * images_per_call(dataset.image_shape) * len(dataset.test) // time_left.attacks  # two batches of attacks
+    images = dataset.test.take(slice(0, max(count, 1))).as_float()
+    # The classifier may know nothing yet: its answers stand in for the labels.
+    answers = np.maximum(predictions(classifier, images), 0)
+    examples = EvaluationSet(classifier, images, answers, dataset.class_names)
+
+    def measure():
+        at = time.perf_counter()
+        result = measure_attack(exported, examples, config.epsilon, config.targeted, config.seed)
+        return time.perf_counter() - at, result.num_attacks
+
+    measure()
+    time_left.afterwards = time.perf_counter() - began
+    seconds, attacks = measure()
+    time_left.attack_seconds = seconds / attacks
+    return time_left, start
+
+
+def _peak_memory():
+    """Returns the peak memory of this process in bytes; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

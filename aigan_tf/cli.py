@@ -414,4 +414,4 @@ def _add_custom_objects(flags, group=""):
 
 def _require(workdir, expected):
     if not workdir:
-        raise InputError("no WORKDIR", expected, "see --help")
+        raise InputError("no WORKDIR", expected, "give e.g. runs/digits")

@@ -258,7 +258,7 @@ def _refuse_unfit_devices(config, devices, strategy):
         raise InputError(
             config.batch_size,
             f"a multiple of the {devices.replicas} devices, so that each trains on as many images",
-            "change it",
+            f"give e.g. {max(config.batch_size // devices.replicas, 1) * devices.replicas}",
             setting="batch_size",
         )
 

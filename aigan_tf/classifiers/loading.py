@@ -24,7 +24,7 @@ from aigan_tf.engine import saved_model
 from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.saved_model import first_line
 from aigan_tf.engine.traced_graph import GraphClassifier, ends_in_a_call, with_calls_expanded
-from aigan_tf.errors import InputError
+from aigan_tf.errors import InputError, say
 
 TOLERANCE = (
     1e-2  # of an image's largest output: the same image in another batch differs by rounding, in float16 by this
@@ -107,6 +107,7 @@ def load_classifier(
     refusal, source = Refusals(path, setting), model_path(path, setting)
     if custom_objects:
         run_python(custom_objects)
+    say(f"Loading the classifier {path}.")
     if not source.is_dir():
         model = _load_model_file(source, refusal)
         return _checked(model, refusal, example_images, num_classes, preprocessing, output, needs_gradient)

@@ -94,6 +94,7 @@ def load(name: str, data_dir: str | None = None, image_size: tuple[int, int] | N
         InputError: the name is unknown, the data cannot be read or downloaded, or is not image classification.
     """
     _require_data_dir(data_dir)
+    say(f"Loading {name}.")
     validation = None
     if name == "digits":
         train, test, class_names = _load_digits(image_size)

@@ -76,8 +76,8 @@ def test_nothing_is_trained_to_classify_them(settings, config, tmp_path):
 
 def test_comparisons_that_need_labels_are_refused(unlabelled, tmp_path):
     for refused in (
-        lambda: evaluate_workdir(unlabelled[0], output=str(tmp_path), transfer_to=["small"]),
-        lambda: compare_defences([unlabelled[0], unlabelled[0]], output=str(tmp_path)),
+        lambda: evaluate_workdir(unlabelled[0], output=str(tmp_path / "out"), transfer_to=["small"]),
+        lambda: compare_defences([unlabelled[0], unlabelled[0]], output=str(tmp_path / "out")),
     ):
         with pytest.raises(InputError) as error:
             refused()

@@ -85,7 +85,7 @@ def comparison_page(result: Mapping, examples: Sequence[Example] = ()) -> str:
 def _attack_table(attacks):
     over = {(name, "Linf") for name, row in attacks.items() if tables.exceeds_epsilon(row)}
     clean = {row.get("clean_accuracy") for row in attacks.values()}  # of one classifier: above the table
-    columns = [column for column in tables.COLUMNS if column.title != "clean" or len(clean) > 1]
+    columns = [column for column in tables.filled_columns(attacks) if column.title != "clean" or len(clean) > 1]
     rows, best = tables.comparison_rows(attacks, columns), tables.best_cells(attacks)
     notes = ["★ the best of its column, among the attacks that stay within epsilon and succeed."] if best else []
     notes += ["⚠ beyond epsilon."] if over else []

@@ -58,7 +58,7 @@ def epsilon_table(points: Sequence[Mapping]) -> str:
 
 def comparison_text(result: Mapping) -> str:
     """Returns what `evaluate_workdir` prints at its end; `result` is its report.json."""
-    columns = [column for column in COLUMNS if column.title in TERMINAL]
+    columns = [column for column in filled_columns(result["attacks"]) if column.title in TERMINAL]
     lines = [aligned(comparison_rows(result["attacks"], columns))]
     if result["transfer"]:
         lines.append("The same generator's images, shown to classifiers it was not trained on:")
@@ -112,6 +112,11 @@ COLUMNS = (
 def class_text(name: str) -> str:
     """Returns the name of a class so that it cannot be taken for a number that was measured."""
     return f"class {name}" if name.isdigit() else name
+
+
+def filled_columns(attacks: Mapping[str, Mapping]) -> list[Column]:
+    """Returns the columns in which a comparison has anything: an untargeted attack has no worst target."""
+    return [column for column in COLUMNS if any(column.text(row) != "-" for row in attacks.values())]
 
 
 def comparison_rows(attacks: Mapping[str, Mapping], columns: Sequence[Column] = COLUMNS) -> list[tuple[str, ...]]:

@@ -4,9 +4,7 @@ import contextlib
 import difflib
 import inspect
 import os
-import pathlib
 import re
-import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -142,7 +140,9 @@ class Flags:
             raise InputError(str(error).rstrip("."), "flags as --help shows them", "see --help") from error
         if len(given) > len(self.positional) and not (self.positional and self.positional[-1].endswith("...")):
             expected = " ".join(self.positional) or "flags alone, as --flag=value"
-            raise InputError(f"unexpected argument {given[-1]!r}", expected, "see --help")
+            first = next(iter(self.kinds), None)
+            fix = f"did you mean --{first}={given[-1]}?" if first and not self.positional else "see --help"
+            raise InputError(f"unexpected argument {given[-1]!r}", expected, fix)
         for name in self.values:
             value = self.values[name].value
             if value in ("", []) or (isinstance(value, list) and "" in value):
@@ -244,15 +244,3 @@ def print_and_exit(text: str) -> None:
     # `--help | head`: Python would report at exit that it could not write.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0)
-
-
-def command_line(name: str, arguments: Sequence[str]) -> str:
-    """Returns a command for the shell, by the program that was called: train.py, aigan-train or python -m aigan_tf train."""
-    python, program = pathlib.PurePath(sys.executable or "python").name, pathlib.PurePath(sys.argv[0])
-    if program.name == "__main__.py":
-        called = [python, "-m", "aigan_tf", name]
-    elif program.suffix == ".py":
-        called = [python, str(program)]
-    else:
-        called = [program.name]
-    return shlex.join([*called, *arguments])

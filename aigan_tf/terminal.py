@@ -7,13 +7,14 @@ import contextlib
 import logging
 import os
 import pathlib
+import shlex
 import signal
 import subprocess
 import sys
 import tempfile
 import types
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from aigan_tf.errors import DivergedError, InputError, Terminated, is_quiet, say
 
@@ -31,6 +32,18 @@ rm -f "$0"
 """
 # By the first module whose import nothing but loading the library asks for: others look whether `tensorflow` is there.
 _SLOW_IMPORTS = {"tensorflow.python": "TensorFlow", "tensorflow_datasets": "TensorFlow Datasets", "foolbox": "foolbox"}
+
+
+def command_line(name: str, arguments: Sequence[str]) -> str:
+    """Returns a command for the shell, by the program that was called: train.py, aigan-train or python -m aigan_tf train."""
+    python, program = pathlib.PurePath(sys.executable or "python").name, pathlib.PurePath(sys.argv[0])
+    if program.name == "__main__.py":
+        called = [python, "-m", "aigan_tf", name]
+    elif program.suffix == ".py":
+        called = [python, str(program)]
+    else:
+        called = [program.name]
+    return shlex.join([*called, *arguments])
 
 
 @contextlib.contextmanager

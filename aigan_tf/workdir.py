@@ -79,7 +79,7 @@ class Workdir:
         """Whether a run is in the folder now."""
         if not self.lock.exists():
             return False
-        import filelock
+        import filelock  # here, as above
 
         lock = filelock.FileLock(self.lock)
         try:
@@ -144,7 +144,7 @@ class Workdir:
             raise InputError(
                 self.path,
                 "a new folder, or one of an earlier run",
-                "choose another",
+                "choose a new folder",
                 setting="workdir",
                 problem="is not empty and has no config.json",
             )

@@ -204,14 +204,23 @@ def load_for_training(
     return trainable
 
 
+_STEPS = {  # by what an error names
+    "Lambda": "use a registered layer instead, or give the folder that model.export writes",
+    "weights without a model": "save the model itself, with model.save",
+    "neither a .keras file": "save the model with model.save",
+}
+
+
 def _load_model_file(source, refusal):
     try:
         return load_keras(source)
     except Exception as error:  # whatever Keras, HDF5 or the model's own layers raise
+        reason = first_line(error)
+        fix = f'name the file that registers its own ones with `custom_objects`, or see {calling.PAGE}, "Layers of your own"'
         raise refusal(
-            f"cannot be loaded ({first_line(error)})",
+            f"cannot be loaded ({reason})",
             "a model file of Keras 3, or .h5 of Keras 2, of Keras's own layers and activations",
-            f'name the file that registers its own ones with `custom_objects`, or see {calling.PAGE}, "Layers of your own"',
+            next((step for word, step in _STEPS.items() if word in reason), fix),
         ) from error
 
 

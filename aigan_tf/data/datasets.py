@@ -147,7 +147,11 @@ def _check_shape(name, shape):
     height, width, channels = shape
     if channels not in (1, 3):
         raise InputError(
-            name, "1 or 3", "convert its images", setting="dataset", problem=f"has images of {channels} channels"
+            name,
+            "1 or 3",
+            "convert its images to grey or RGB",
+            setting="dataset",
+            problem=f"has images of {channels} channels",
         )
     if min(height, width) < MIN_SIDE:
         raise InputError(

@@ -178,7 +178,7 @@ def _open_builder(tfds, name, data_dir):
 def _unknown(name, known=()):
     """Returns the refusal of a name; `known` are TFDS's."""
     dataset = re.split("[/:]", name)[0]
-    close = difflib.get_close_matches(dataset, ["digits", *known], n=3)
+    close = difflib.get_close_matches(dataset.lower(), ["digits", *known], n=3)
     if "/" in name and dataset not in known:
         problem, fix = "is not a folder", "correct the path"
     else:

@@ -66,15 +66,18 @@ def train(arguments: Sequence[str] | None = None) -> None:
         _add_export_classifier(flags, "output")
         _add_time(flags, "training")
         _, values = flags.parse(arguments)
-        _refuse_minutes_beside(values)
+        _check_minutes(values)
         config, folder = _settings_and_folder(values)
+        chooses_epochs = values.minutes is not None and not folder.config.exists()
+        if values.minutes is not None and not chooses_epochs:
+            config = _with_its_epochs(config, folder)
         interruption.hint = functools.partial(_continue_train, config, folder, values)
         if values.strategy != "multiworker":  # there the first process may be writing the folder
             checks.check_new_run(config, folder.path, values.data_dir, extend=True)
         from aigan_tf.training.estimate import check_run, config_within
         from aigan_tf.training.run import train_and_export
 
-        if values.minutes is not None:
+        if chooses_epochs:
             config = config_within(values.minutes, config, folder.path, values.data_dir, values.strategy, began)
             interruption.hint = functools.partial(_continue_train, config, folder, values)
         if values.check:
@@ -98,6 +101,15 @@ def _settings_and_folder(values):
     config = make_config(**given)
     name = user_path(config.dataset).resolve().name.split(":")[0] or "dataset"
     return config, Workdir(values.workdir or f"runs/{name}")
+
+
+def _with_its_epochs(config, folder):
+    """Returns the settings with the epochs of the run in the folder."""
+    saved = folder.read_config()
+    epochs = {name: saved[name] for name in ("stage1_epochs", "stage2_epochs")}
+    config = dataclasses.replace(config, **epochs)
+    say(f"{folder.path} holds a run of {config.epochs} epochs, which it keeps: --minutes chooses those of a new one.")
+    return config
 
 
 def _continue_train(config, folder, values):
@@ -384,13 +396,15 @@ def _add_time(flags, group):
     flags.add(float, "minutes", None, text, group, "no limit: the epochs are as set")
 
 
-def _refuse_minutes_beside(values):
+def _check_minutes(values):
+    if values.minutes is None:
+        return
+    if not 0 < values.minutes < float("inf"):
+        raise InputError(values.minutes, "a number of minutes above 0", "give e.g. 30", setting="minutes")
     for name in ("stage1_epochs", "stage2_epochs"):
-        if values.minutes is not None and values[name].value is not None:
-            raise InputError(
-                values.minutes, f"no `{name}` beside it, since it chooses the epochs", "leave one of them out",
-                setting="minutes",
-            )  # fmt: skip
+        if values[name].value is not None:
+            expected = f"no `{name}` beside it, since it chooses the epochs"
+            raise InputError(values.minutes, expected, "leave one of them out", setting="minutes")
 
 
 def _add_custom_objects(flags, group=""):
@@ -400,4 +414,4 @@ def _add_custom_objects(flags, group=""):
 
 def _require(workdir, expected):
     if not workdir:
-        raise InputError("no WORKDIR", expected, "see --help")
+        raise InputError("no WORKDIR", expected, "give e.g. runs/digits")

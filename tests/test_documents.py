@@ -5,6 +5,7 @@ import pathlib
 import pkgutil
 import re
 import shlex
+import sys
 from unittest import mock
 
 import aigan_tf  # noqa: F401 isort: skip (before TensorFlow, which reads its settings on import)
@@ -110,6 +111,7 @@ def parsed_only(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for name in ("check_new_run", "check_finished_run", "check_advgan_run", "check_evaluation"):  # there are no files
         monkeypatch.setattr(f"aigan_tf.checks.{name}", lambda *_, **__: None)
+    monkeypatch.setitem(sys.modules, "aigan_tf.demo", mock.Mock())
     for name, function in {
         "training.run.train_and_export": train, "evaluation.compare.evaluate_workdir": evaluate,
         "evaluation.defences.compare_defences": evaluate, "training.advgan.train_advgan": lambda *_: None,

@@ -21,7 +21,7 @@ from aigan_tf.files import write_bytes, write_json
 from tools.runs import ROOT, command, epsilon_text, minutes, read_run
 
 SEALED = ("classifier.keras", "generator", "generator.weights.h5", "generator_stage1.weights.h5")
-SHIPPED = (*SEALED, "metrics.csv", "report.json", "samples/stage2.png")
+SHIPPED = (*SEALED, "metrics.csv", "report.json", "report.html", "samples/stage2.png")
 
 
 def ship(source: pathlib.Path, target: pathlib.Path, data_dir: str | None) -> None:

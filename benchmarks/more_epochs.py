@@ -36,7 +36,8 @@ def measure_validation(folder, config, dataset, classifier):
     """Stands in for the measurement on the test split, on which nothing is chosen."""
     split = dataset.validation
     examples = EvaluationSet(classifier, split.as_float(), split.labels, dataset.class_names, split="validation")
-    return measure_attack(ExportedGenerator(folder, config, dataset.image_shape), examples, config.epsilon).to_dict()
+    generator = ExportedGenerator(folder, config, dataset.image_shape)
+    return measure_attack(generator, examples, config.epsilon).to_dict(), ""  # without a page
 
 
 def main() -> None:

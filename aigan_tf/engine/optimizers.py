@@ -44,10 +44,11 @@ class WarmRestarts(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         learning_rate: at the first step.
         ends: the step at which each cosine ends, increasing.
-        restart: the rate at the start of later cosines, as a share of `learning_rate`.
+        restart: the rate at the start of later cosines, as a share of `learning_rate`; less than 1 gained less
+            (docs/notebook.md).
     """
 
-    def __init__(self, learning_rate: float, ends: Sequence[int], restart: float):
+    def __init__(self, learning_rate: float, ends: Sequence[int], restart: float = 1.0):
         starts = (0, *ends[:-1])
         rates = (learning_rate, *[restart * learning_rate] * (len(ends) - 1))
         lengths = [end - start for start, end in zip(starts, ends, strict=True)]

@@ -37,9 +37,9 @@ from aigan_tf.training.generator import evaluation_attacks, time_left_of, train_
 from aigan_tf.training.run import describe, export, load_inputs
 from aigan_tf.workdir import Workdir
 
-STEPS = 12  # of each training that is tried
+STEPS = 12  # per epoch of each training that is tried
 CLASSIFIER_BATCH = 128
-RESERVE = 0.05  # of the given minutes: a machine's pace varies
+RESERVE = 0.1  # of the given minutes: a machine's pace varies
 
 
 @dataclasses.dataclass
@@ -144,7 +144,9 @@ def config_within(
             setting="minutes",
         )
     seconds = _with_epochs(estimate, stage1, stage2).seconds() + time.monotonic() - began
-    say(f"{stage1} epochs of stage 1 and {stage2} of stage 2: the command will take about {duration(seconds)} in all.")
+    say(
+        f"{_epochs(stage1)} of stage 1 and {stage2} of stage 2: the command will take about {duration(seconds)} in all."
+    )
     return dataclasses.replace(config, stage1_epochs=stage1, stage2_epochs=stage2)
 
 
@@ -242,10 +244,11 @@ def _try_training(config, dataset, folder, classifiers, name) -> Callable:
 
 
 def _try_generator(config, dataset, classifier, folder, devices):
-    """Returns the `TimeLeft` of both stages, measured on an epoch of a few steps of each, and the seconds they begin with."""
+    """Returns the `TimeLeft` of both stages, measured on short epochs, and the seconds before the first step is traced."""
     time_left = time_left_of(config, dataset, evaluation_attacks(config, dataset))
     steps = min(STEPS, time_left.steps)
-    stages = {stage: min(epochs, 1) for stage, epochs in ((1, config.stage1_epochs), (2, config.stage2_epochs))}
+    # Two of stage 2: an epoch's end is measured between epochs, and that of stage 1 draws samples.
+    stages = {1: min(config.stage1_epochs, 1), 2: min(config.stage2_epochs, 2)}
     short = dataclasses.replace(
         config, steps_per_epoch=steps, stage1_epochs=stages[1], stage2_epochs=stages[2], switch_success=1.0,
         black_box=None, queries_per_epoch=Config.queries_per_epoch,

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 
 from aigan_tf import checks
+from aigan_tf.classifiers.paths import refuse_unnamed_python
 from aigan_tf.config import ATTACKS, GROUPS, PRESETS, Config, kind_of, make_config
 from aigan_tf.errors import InputError, say, shown_value
 from aigan_tf.files import user_path
@@ -92,7 +93,11 @@ def _settings_and_folder(values):
     given = {name: value for name, value in given.items() if value is not None}
     if values.workdir and Workdir(values.workdir).config.exists():
         folder = Workdir(values.workdir)
-        return dataclasses.replace(config_of(folder), **given), folder
+        saved = config_of(folder)
+        refuse_unnamed_python(saved, folder, [values.custom_objects] if values.custom_objects else [])
+        if saved.custom_objects:
+            given["custom_objects"] = saved.custom_objects  # the same file, perhaps by another path
+        return dataclasses.replace(saved, **given), folder
     config = make_config(**given)
     name = user_path(config.dataset).resolve().name.split(":")[0] or "dataset"
     return config, Workdir(values.workdir or f"runs/{name}")
@@ -116,6 +121,8 @@ def _continue_train(config, folder, values):
         arguments.append(f"--stage2_epochs={config.stage2_epochs}")
     if values.data_dir not in (None, folder.data_dir()):
         arguments.append(f"--data_dir={values.data_dir}")
+    if config.custom_objects:  # they are executed, so they are named each time
+        arguments.append(f"--custom_objects={config.custom_objects}")
     if values.strategy != "none":
         arguments.append(f"--strategy={values.strategy}")
     if values.export_classifier:
@@ -407,4 +414,4 @@ def _add_custom_objects(flags, group=""):
 
 def _require(workdir, expected):
     if not workdir:
-        raise InputError("no WORKDIR", expected, "see --help")
+        raise InputError("no WORKDIR", expected, "give e.g. runs/digits")

@@ -12,6 +12,7 @@ import sys
 import commands
 import pytest
 
+import aigan_tf
 from aigan_tf import checks, cli
 from aigan_tf.config import FORMAT, Config, make_config
 from aigan_tf.evaluation import compare, defences
@@ -72,6 +73,12 @@ def test_help_lists_every_flag_with_its_default(command, capsys):
         assert text.count("(default: ") == 1, f"--{name}{text}"
     if command == "train":
         assert "(default: 8/255; digits, mnist, fashion_mnist: 0.3)" in listed["epsilon"]
+
+
+def test_version_is_that_of_the_package_and_answered_by_every_command(capsys):
+    for command in cli.COMMANDS.values():
+        assert commands.run_in_process(command, "--version") == 0
+    assert {*capsys.readouterr().out.splitlines()} == {f"aigan_tf {aigan_tf.__version__}"}
 
 
 def test_package_without_a_command_lists_them():
@@ -176,6 +183,9 @@ def test_work_folder_alone_continues_its_run(run_command, monkeypatch, tmp_path)
     for arguments in (("--epsilon=1/255", "--seed=3"), ("--stage2_epochs=3", "--noflip")):
         names = [argument.strip("-").removeprefix("no").partition("=")[0] for argument in arguments]
         assert_refused(*run_command("train", "--workdir=c1", *arguments), [*names, "--workdir"])
+    own = dataclasses.replace(config, classifier="x.keras", custom_objects="layers.py")
+    Workdir(tmp_path / "own").open(dataclasses.asdict(own), {})
+    assert_refused(*run_command("train", "--workdir=own"), ["layers.py", "--custom_objects"])  # it would be executed
     Workdir(tmp_path / "runs" / "digits").open(dataclasses.asdict(make_config(epsilon=0.2)), {})
     assert_refused(*run_command("train"), ["epsilon=0.2", "0.3", "--workdir"])  # no folder was named
 

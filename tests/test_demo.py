@@ -15,7 +15,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-SCREENSHOT = os.environ.get("AIGAN_SCREENSHOT")  # docs/images/demo.png is made by AIGAN_SCREENSHOT=docs/images/demo.png
+SCREENSHOT = os.environ.get("AIGAN_SCREENSHOT")  # a PNG file to write, as docs/images/demo.png was
 FLAGS = (
     "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
     "disable-component-update", "disable-sync", "hide-scrollbars",
@@ -68,7 +68,7 @@ def requested_hosts(browser):
 
 
 @pytest.fixture
-def page(address, browser):
+def page(browser, address):
     """The elements that a CSS selector finds, and a wait for a condition."""
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.wait import WebDriverWait

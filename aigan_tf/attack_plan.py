@@ -116,7 +116,7 @@ def _classes(export, target, label):
         raise InputError(
             given[other],
             f"`{wanted}` for {export.path}, a{' ' if export.targeted else 'n un'}targeted generator",
-            "give that",
+            f"give `{wanted}`={given[other]}",
             setting=other,
             problem="does not fit the generator",
         )
@@ -133,7 +133,10 @@ def _classes(export, target, label):
     number = class_number(given[wanted], export.class_names, wanted)
     if not 0 <= number < len(export.class_names):
         raise InputError(
-            given[wanted], f"a number from 0 to {len(export.class_names) - 1}, or a name", "correct it", setting=wanted
+            given[wanted],
+            f"a number from 0 to {len(export.class_names) - 1}, or a name",
+            "give one of these",
+            setting=wanted,
         )
     return [number]
 
@@ -145,20 +148,21 @@ def _check_epsilon(export, epsilon):
     if not export.variable_epsilon:
         raise InputError(epsilon, f"none: this generator has one budget, {largest}", "leave it out", setting="epsilon")
     if not MIN_EPSILON - 1e-9 <= epsilon <= export.epsilon + 1e-9:
-        raise InputError(epsilon, f"1/255 to {largest}, as trained", "correct it", setting="epsilon")
+        raise InputError(epsilon, f"1/255 to {largest}, as trained", "give one of these", setting="epsilon")
 
 
 def _picture_files(given):
     """Returns the files that are given, and those in the folders that are."""
     if not given:
-        raise InputError("no PICTURE", "image files, or folders of them", "see --help")
+        raise InputError("no PICTURE", "image files, or folders of them", "name one, e.g. photo.jpg")
     files = []
     for path in map(user_path, given):
         found = [path]
         if path.is_dir():
             found = [file for file in visible_files(path, deep=False) if file.suffix.lower() in pictures.SUFFIXES]
             if not found:
-                raise InputError(f"{path} holds no picture", f"files in {', '.join(pictures.SUFFIXES)}", "correct it")
+                expected = f"files that end in {', '.join(pictures.SUFFIXES)}"
+                raise InputError(f"{path} holds no picture", expected, "name another folder")
         files += found
     return files
 

@@ -54,7 +54,7 @@ def read_export_info(path: str | os.PathLike, setting: str) -> ExportInfo:
     if version is None:
         problem = "holds no generator" if folder.is_dir() else "is not a folder"
         expected = "the folder of a finished run, or of a SavedModel that aigan_tf exported"
-        raise InputError(path, expected, "correct it", setting=setting, problem=problem)
+        raise InputError(path, expected, "correct the path", setting=setting, problem=problem)
     assets = version / "assets"
     try:
         preset = json.loads(read_bytes(assets / "preset.json"))
@@ -75,7 +75,7 @@ def read_export_info(path: str | os.PathLike, setting: str) -> ExportInfo:
         raise InputError(
             path,
             "preset.json and class_names.txt, as the export wrote them",
-            "restore them, or export the generator again",
+            "export the generator again",
             setting=setting,
             problem=f"lacks what is known of the generator in {assets}",
         ) from error

@@ -32,7 +32,6 @@ FLAGS = {  # of each command
     "advgan": {"epochs", "data_dir", "strategy", "custom_objects"},
     "export": {"data_dir", "export_classifier", "custom_objects"},
     "client": {"rest", "grpc", "model", "image", "target", "label", "out", "timeout"},
-    "demo": {"generator", "host", "port", "custom_objects"},
 }  # fmt: skip
 
 

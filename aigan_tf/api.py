@@ -1,7 +1,7 @@
 """The Python API: train, load, run and measure a generator in a few lines, on a classifier and images in memory."""
 
+import contextlib
 import difflib
-import json
 import os
 import pathlib
 import tempfile
@@ -26,10 +26,10 @@ from aigan_tf.data.splits import Split, hold_out
 from aigan_tf.engine import saved_model
 from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.saved_model import first_line
-from aigan_tf.errors import InputError, graph_refusal, quiet, say
+from aigan_tf.errors import InputError, graph_refusal, quiet, say, shown_value
 from aigan_tf.evaluation.evaluation_set import EvaluationSet
 from aigan_tf.evaluation.measure import measure_attacks
-from aigan_tf.exported import exported_version
+from aigan_tf.exported import exported_version, read_export_info
 from aigan_tf.files import user_path
 from aigan_tf.serving.export import ServedGenerator, export_generator
 from aigan_tf.training.generator import train_generator
@@ -79,6 +79,8 @@ class TrainedGenerator:
         module: what holds the signatures' variables: a `ServedGenerator`, or what was loaded.
         preset: settings that `export` writes beside it; None if it was loaded.
         image_shape: `(height, width, channels)` of its images; None if it is not known.
+        epsilon: its largest budget, a fraction of the pixel range; None if it is not known.
+        source: where it is from, for people.
     """
 
     def __init__(
@@ -88,15 +90,31 @@ class TrainedGenerator:
         module,
         preset: dict | None = None,
         image_shape: tuple[int, int, int] | None = None,
+        epsilon: float | None = None,
+        source: str = "fit_generator",
     ):
         self.signatures = signatures
         self.class_names = class_names
         self.module = module
         self.preset = preset
         self.image_shape = image_shape
+        self.epsilon = epsilon
+        self.source = source
         inputs = signatures["serving_default"].structured_input_signature[1]
         self.targeted = "target_class" in inputs
         self.class_input = "target_class" if self.targeted else "label"
+
+    def __repr__(self) -> str:
+        names = self.class_names or ()
+        known = [
+            "targeted" if self.targeted else "untargeted",
+            f"{' x '.join(map(str, self.image_shape))} images" if self.image_shape else "",
+            f"{len(names)} classes ({', '.join(names[:3])}{', ...' if names[3:] else ''})" if names else "",
+            f"epsilon {shown_value(self.epsilon)}" if self.epsilon else "",
+            "any smaller one too" if "with_epsilon" in self.signatures else "",
+            f"from {self.source}",
+        ]
+        return f"<TrainedGenerator: {', '.join(filter(None, known))}>"
 
     def __call__(
         self,
@@ -261,7 +279,7 @@ def fit_generator(
         trained.generator, dataset.image_shape, names, config.epsilon, config.targeted, config.variable_epsilon
     )
     preset = {name: getattr(config, name) for name in ("epsilon", *SETTINGS)} | {"image_shape": dataset.image_shape}
-    return TrainedGenerator(served.signatures(), names, served, preset, dataset.image_shape)
+    return TrainedGenerator(served.signatures(), names, served, preset, dataset.image_shape, config.epsilon)
 
 
 def _dataset(split, names, config):
@@ -309,16 +327,11 @@ def load_generator(path: str | os.PathLike) -> TrainedGenerator:
         ) from error
     names = version / "assets" / "class_names.txt"
     class_names = names.read_text(encoding="utf-8").splitlines() if names.exists() else None
-    return TrainedGenerator(signatures, class_names, loaded, image_shape=_exported_shape(version))
-
-
-def _exported_shape(version):
-    """Returns the shape of the images of an exported generator; None if its settings are not there."""
-    try:
-        height, width, channels = json.loads((version / "assets" / "preset.json").read_bytes())["image_shape"]
-        return int(height), int(width), int(channels)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    shape = epsilon = None
+    with contextlib.suppress(InputError):  # its settings are not there
+        info = read_export_info(version, "path")
+        shape, epsilon = info.image_shape, info.epsilon
+    return TrainedGenerator(signatures, class_names, loaded, None, shape, epsilon, str(version))
 
 
 def attack(

@@ -116,7 +116,7 @@ def _classes(export, target, label):
         raise InputError(
             given[other],
             f"`{wanted}` for {export.path}, a{' ' if export.targeted else 'n un'}targeted generator",
-            f"give `{wanted}`={given[other]}",
+            f"give `{wanted}`",
             setting=other,
             problem="does not fit the generator",
         )
@@ -148,21 +148,22 @@ def _check_epsilon(export, epsilon):
     if not export.variable_epsilon:
         raise InputError(epsilon, f"none: this generator has one budget, {largest}", "leave it out", setting="epsilon")
     if not MIN_EPSILON - 1e-9 <= epsilon <= export.epsilon + 1e-9:
-        raise InputError(epsilon, f"1/255 to {largest}, as trained", "give one of these", setting="epsilon")
+        raise InputError(epsilon, f"1/255 to {largest}, as trained", f"give e.g. {largest}", setting="epsilon")
 
 
 def _picture_files(given):
     """Returns the files that are given, and those in the folders that are."""
     if not given:
-        raise InputError("no PICTURE", "image files, or folders of them", "name one, e.g. photo.jpg")
+        raise InputError("no PICTURE", "image files, or folders of them", "give e.g. photo.jpg")
     files = []
     for path in map(user_path, given):
         found = [path]
         if path.is_dir():
             found = [file for file in visible_files(path, deep=False) if file.suffix.lower() in pictures.SUFFIXES]
             if not found:
-                expected = f"files that end in {', '.join(pictures.SUFFIXES)}"
-                raise InputError(f"{path} holds no picture", expected, "name another folder")
+                raise InputError(
+                    f"{path} holds no picture", f"files in {', '.join(pictures.SUFFIXES)}", "correct the path"
+                )
         files += found
     return files
 

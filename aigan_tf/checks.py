@@ -4,6 +4,7 @@ Commands call these first; whatever starts from Python is checked by the same fu
 """
 
 import dataclasses
+import difflib
 import os
 from collections.abc import Sequence
 
@@ -94,10 +95,11 @@ def check_evaluation(attacks: Sequence[str], num_examples: int | None, transfer_
     """
     unknown = [name for name in attacks if name not in ATTACKS]
     if unknown or not attacks:
+        near = difflib.get_close_matches(unknown[0].lower(), ATTACKS, 1) if unknown else []
         raise InputError(
             attacks,
             f"some of {', '.join(ATTACKS)}",
-            "correct it",
+            f"did you mean {near[0]}?" if near else "choose among these",
             setting="attacks",
             problem=f"has the unknown attack {unknown[0]!r}" if unknown else "is empty",
         )
@@ -105,7 +107,10 @@ def check_evaluation(attacks: Sequence[str], num_examples: int | None, transfer_
         raise InputError(num_examples, "0 (all) or more", "give e.g. 1000", setting="num_examples")
     if transfer_to and "aigan" not in attacks:
         raise InputError(
-            transfer_to, "aigan among `attacks`, since its images are shown", "add it", setting="transfer_to"
+            transfer_to,
+            "aigan among `attacks`, since its images are shown",
+            f"give `attacks`={','.join(['aigan', *attacks])}",
+            setting="transfer_to",
         )
     for name in transfer_to:
         if not is_built_in(name) and not Workdir(name).config.exists():

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 
 from aigan_tf import checks
+from aigan_tf.classifiers.paths import refuse_unnamed_python
 from aigan_tf.config import ATTACKS, GROUPS, PRESETS, Config, kind_of, make_config
 from aigan_tf.errors import InputError, say, shown_value
 from aigan_tf.files import user_path
@@ -65,15 +66,18 @@ def train(arguments: Sequence[str] | None = None) -> None:
         _add_export_classifier(flags, "output")
         _add_time(flags, "training")
         _, values = flags.parse(arguments)
-        _refuse_minutes_beside(values)
+        _check_minutes(values)
         config, folder = _settings_and_folder(values)
+        chooses_epochs = values.minutes is not None and not folder.config.exists()
+        if values.minutes is not None and not chooses_epochs:
+            config = _with_its_epochs(config, folder)
         interruption.hint = functools.partial(_continue_train, config, folder, values)
         if values.strategy != "multiworker":  # there the first process may be writing the folder
             checks.check_new_run(config, folder.path, values.data_dir, extend=True)
         from aigan_tf.training.estimate import check_run, config_within
         from aigan_tf.training.run import train_and_export
 
-        if values.minutes is not None:
+        if chooses_epochs:
             config = config_within(values.minutes, config, folder.path, values.data_dir, values.strategy, began)
             interruption.hint = functools.partial(_continue_train, config, folder, values)
         if values.check:
@@ -89,10 +93,23 @@ def _settings_and_folder(values):
     given = {name: value for name, value in given.items() if value is not None}
     if values.workdir and Workdir(values.workdir).config.exists():
         folder = Workdir(values.workdir)
-        return dataclasses.replace(config_of(folder), **given), folder
+        saved = config_of(folder)
+        refuse_unnamed_python(saved, folder, [values.custom_objects] if values.custom_objects else [])
+        if saved.custom_objects:
+            given["custom_objects"] = saved.custom_objects  # the same file, perhaps by another path
+        return dataclasses.replace(saved, **given), folder
     config = make_config(**given)
     name = user_path(config.dataset).resolve().name.split(":")[0] or "dataset"
     return config, Workdir(values.workdir or f"runs/{name}")
+
+
+def _with_its_epochs(config, folder):
+    """Returns the settings with the epochs of the run in the folder."""
+    saved = folder.read_config()
+    epochs = {name: saved[name] for name in ("stage1_epochs", "stage2_epochs")}
+    config = dataclasses.replace(config, **epochs)
+    say(f"{folder.path} holds a run of {config.epochs} epochs, which it keeps: --minutes chooses those of a new one.")
+    return config
 
 
 def _continue_train(config, folder, values):
@@ -104,6 +121,8 @@ def _continue_train(config, folder, values):
         arguments.append(f"--stage2_epochs={config.stage2_epochs}")
     if values.data_dir not in (None, folder.data_dir()):
         arguments.append(f"--data_dir={values.data_dir}")
+    if config.custom_objects:  # they are executed, so they are named each time
+        arguments.append(f"--custom_objects={config.custom_objects}")
     if values.strategy != "none":
         arguments.append(f"--strategy={values.strategy}")
     if values.export_classifier:
@@ -377,13 +396,15 @@ def _add_time(flags, group):
     flags.add(float, "minutes", None, text, group, "no limit: the epochs are as set")
 
 
-def _refuse_minutes_beside(values):
+def _check_minutes(values):
+    if values.minutes is None:
+        return
+    if not 0 < values.minutes < float("inf"):
+        raise InputError(values.minutes, "a number of minutes above 0", "give e.g. 30", setting="minutes")
     for name in ("stage1_epochs", "stage2_epochs"):
-        if values.minutes is not None and values[name].value is not None:
-            raise InputError(
-                values.minutes, f"no `{name}` beside it, since it chooses the epochs", "leave one of them out",
-                setting="minutes",
-            )  # fmt: skip
+        if values[name].value is not None:
+            expected = f"no `{name}` beside it, since it chooses the epochs"
+            raise InputError(values.minutes, expected, "leave one of them out", setting="minutes")
 
 
 def _add_custom_objects(flags, group=""):
@@ -393,4 +414,4 @@ def _add_custom_objects(flags, group=""):
 
 def _require(workdir, expected):
     if not workdir:
-        raise InputError("no WORKDIR", expected, "see --help")
+        raise InputError("no WORKDIR", expected, "give e.g. runs/digits")

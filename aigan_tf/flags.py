@@ -140,7 +140,9 @@ class Flags:
             raise InputError(str(error).rstrip("."), "flags as --help shows them", "see --help") from error
         if len(given) > len(self.positional) and not (self.positional and self.positional[-1].endswith("...")):
             expected = " ".join(self.positional) or "flags alone, as --flag=value"
-            raise InputError(f"unexpected argument {given[-1]!r}", expected, "see --help")
+            first = next(iter(self.kinds), None)
+            fix = f"did you mean --{first}={given[-1]}?" if first and not self.positional else "see --help"
+            raise InputError(f"unexpected argument {given[-1]!r}", expected, fix)
         for name in self.values:
             value = self.values[name].value
             if value in ("", []) or (isinstance(value, list) and "" in value):

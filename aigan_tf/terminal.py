@@ -14,9 +14,9 @@ import sys
 import tempfile
 import types
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from aigan_tf.errors import DivergedError, InputError, Terminated, say
+from aigan_tf.errors import DivergedError, InputError, Terminated, is_quiet, say
 
 # Shows the file if its standard input ends without an empty line: a process that is killed, or crashes in C++, cannot do
 # it itself. A line that is not empty says where the file is now.
@@ -31,7 +31,7 @@ tail -n 40 "$log" >&2
 rm -f "$0"
 """
 # By the first module whose import nothing but loading the library asks for: others look whether `tensorflow` is there.
-_SLOW_IMPORTS = {"tensorflow.python": "TensorFlow", "tensorflow_datasets": "TensorFlow Datasets"}
+_SLOW_IMPORTS = {"tensorflow.python": "TensorFlow", "tensorflow_datasets": "TensorFlow Datasets", "foolbox": "foolbox"}
 
 
 def command_line(name: str, arguments: Sequence[str]) -> str:
@@ -101,6 +101,22 @@ def _slow_imports_announced():
         yield
     finally:
         sys.meta_path.remove(announcer)
+
+
+def progress(steps: Iterable | None, doing: str, unit: str, total: int | None = None, unit_scale: bool = False):
+    """Returns the steps, with a bar on a terminal if they take longer than a second; it goes when they end.
+
+    Args:
+        steps: what to iterate over, or None if the caller counts by `update`.
+        doing: caption of the bar.
+        unit: what is counted.
+        total: how many there are, if `steps` does not know.
+        unit_scale: whether large numbers are written with a prefix: 1.5MB.
+    """
+    from tqdm import tqdm  # here: an error in the flags is answered without it
+
+    disable = True if is_quiet() else None  # None: if standard error is not a terminal
+    return tqdm(steps, doing, total, unit=unit, unit_scale=unit_scale, leave=False, delay=1, disable=disable)
 
 
 _hidden = None  # the `_HiddenLines` of the running command

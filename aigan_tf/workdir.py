@@ -144,7 +144,7 @@ class Workdir:
             raise InputError(
                 self.path,
                 "a new folder, or one of an earlier run",
-                "choose another",
+                "choose a new folder",
                 setting="workdir",
                 problem="is not empty and has no config.json",
             )

@@ -114,7 +114,10 @@ def test_an_exported_generator_is_loaded_with_its_names(generator, test, tmp_pat
     expected = generator(test[0][:3], "five")
     for path in (tmp_path, tmp_path / "generator", tmp_path / "generator" / "1"):
         np.testing.assert_allclose(aigan_tf.attack(str(path), test[0][:3], "five"), expected, atol=1e-6)
-    refused("path", "no generator", aigan_tf.load_generator, tmp_path / "nowhere")
+    for made, source in ((generator, "fit_generator"), (aigan_tf.load_generator(tmp_path), str(tmp_path))):
+        for word in ("8 x 8 x 1", "10 classes", "epsilon 0.3", source):
+            assert word in repr(made)
+    refused("path", "not a folder", aigan_tf.load_generator, tmp_path / "nowhere")
     refused(None, "fit_generator", aigan_tf.attack, None, test[0], 1)
 
 

@@ -12,11 +12,12 @@ import sys
 import commands
 import pytest
 
+import aigan_tf
 from aigan_tf import checks, cli
 from aigan_tf.config import FORMAT, Config, make_config
 from aigan_tf.evaluation import compare, defences
 from aigan_tf.serving import client
-from aigan_tf.training import advgan, run
+from aigan_tf.training import advgan, estimate, run
 from aigan_tf.workdir import Workdir
 
 ROOT = pathlib.Path(cli.__file__).parent.parent
@@ -74,6 +75,12 @@ def test_help_lists_every_flag_with_its_default(command, capsys):
         assert "(default: 8/255; digits, mnist, fashion_mnist: 0.3)" in listed["epsilon"]
 
 
+def test_version_is_that_of_the_package_and_answered_by_every_command(capsys):
+    for command in cli.COMMANDS.values():
+        assert commands.run_in_process(command, "--version") == 0
+    assert {*capsys.readouterr().out.splitlines()} == {f"aigan_tf {aigan_tf.__version__}"}
+
+
 def test_package_without_a_command_lists_them():
     shown = run_python(ROOT, "-m", "aigan_tf")
     assert (shown.returncode, shown.stderr) == (0, "")
@@ -90,6 +97,8 @@ def test_package_without_a_command_lists_them():
         ("train", ["--data_dir=nowhere"], ["--data_dir=nowhere"]),
         ("train", ["--custom_objects=nowhere.py", "--classifier=x.keras"], ["nowhere.py"]),
         ("train", ["--image_size=99999,99999"], ["GiB"]),
+        ("train", ["--minutes=5", "--stage2_epochs=3"], ["--minutes=5", "--stage2_epochs"]),
+        ("train", ["--minutes=0"], ["--minutes=0"]),
         ("evaluate", ["--workdir=a,b", "--save_images=c"], ["--save_images=c", "--workdir"]),
         ("evaluate", ["--workdir=nowhere"], ["--workdir=nowhere"]),
         ("advgan", [], ["WORKDIR"]),
@@ -174,6 +183,9 @@ def test_work_folder_alone_continues_its_run(run_command, monkeypatch, tmp_path)
     for arguments in (("--epsilon=1/255", "--seed=3"), ("--stage2_epochs=3", "--noflip")):
         names = [argument.strip("-").removeprefix("no").partition("=")[0] for argument in arguments]
         assert_refused(*run_command("train", "--workdir=c1", *arguments), [*names, "--workdir"])
+    own = dataclasses.replace(config, classifier="x.keras", custom_objects="layers.py")
+    Workdir(tmp_path / "own").open(dataclasses.asdict(own), {})
+    assert_refused(*run_command("train", "--workdir=own"), ["layers.py", "--custom_objects"])  # it would be executed
     Workdir(tmp_path / "runs" / "digits").open(dataclasses.asdict(make_config(epsilon=0.2)), {})
     assert_refused(*run_command("train"), ["epsilon=0.2", "0.3", "--workdir"])  # no folder was named
 
@@ -202,6 +214,22 @@ def test_interruption_prints_the_command_to_copy(program, begins, run_command, m
     _, _, command = error.strip().partition("continue with: ")
     assert command.startswith(begins)
     assert shlex.split(command)[-4:] == arguments
+
+
+def test_minutes_and_check_become_epochs_and_an_end(run_command, monkeypatch, tmp_path):
+    trained = calls_of(monkeypatch, run, "train_and_export")
+    checked = calls_of(monkeypatch, estimate, "check_run")
+    monkeypatch.setattr(
+        estimate, "config_within", lambda minutes, config, *_: dataclasses.replace(config, stage2_epochs=int(minutes))
+    )
+    assert run_command("train", "--minutes=7")[0] == 0
+    assert run_command("train", "--check")[0] == 0
+    assert [config.stage2_epochs for config, *_ in trained] == [7]
+    assert [config.stage2_epochs for config, *_ in checked] == [make_config().stage2_epochs]
+    # A run that exists keeps its epochs: the same command continues it.
+    Workdir(tmp_path / "runs" / "digits").open(dataclasses.asdict(make_config(stage2_epochs=7)), {})
+    assert run_command("train", "--minutes=9")[0] == 0
+    assert [config.stage2_epochs for config, *_ in trained] == [7, 7]
 
 
 def test_flags_of_the_other_commands_become_arguments(run_command, monkeypatch):

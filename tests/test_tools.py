@@ -51,6 +51,9 @@ def test_command_depends_on_the_age_of_the_run():
     assert early == f"python train.py --dataset=mnist {settings} --workdir=runs/early"
     today = {"format": FORMAT, **dataclasses.asdict(make_config(dataset="cifar10"))}
     assert runs.command(today, "cifar10") == "python train.py --dataset=cifar10"
+    longer = today | {"stage2_epochs": 60, "extensions": [{"after_epochs": 38}, {"after_epochs": 43}]}
+    again = "python train.py --workdir=runs/cifar10 --stage2_epochs="
+    assert runs.command(longer, "cifar10") == f"python train.py --dataset=cifar10 && {again}40 && {again}60"
 
 
 def test_figures_come_out_the_same(tmp_path):

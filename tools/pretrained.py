@@ -21,13 +21,14 @@ from aigan_tf.files import write_bytes, write_json
 from tools.runs import ROOT, command, epsilon_text, minutes, read_run
 
 SEALED = ("classifier.keras", "generator", "generator.weights.h5", "generator_stage1.weights.h5")
-SHIPPED = (*SEALED, "metrics.csv", "report.json", "samples/stage2.png")
+SHIPPED = (*SEALED, "metrics.csv", "report.json", "report.html", "samples/stage2.png")
 
 
 def ship(source: pathlib.Path, target: pathlib.Path, data_dir: str | None) -> None:
     """Copies what a user needs, the classifier too, and adds digests, test images and the card."""
     target.mkdir(parents=True, exist_ok=True)
     config = json.loads((source / "config.json").read_text())
+    config.pop("data_dir", None)  # of this machine
     if not is_built_in(config["classifier"]):
         _bring_classifier(config, target)
     write_json(target / "config.json", config)

@@ -119,10 +119,15 @@ def flags(config: dict) -> list[str]:
 
 
 def command(config: dict, name: str) -> str:
-    """Returns the command of a run whose work folder is called `name`."""
+    """Returns the command of a run whose work folder is called `name`; one more for each time it got more epochs."""
     data_set = [f"--dataset={config['dataset']}"] if config["dataset"] != "digits" else []
     workdir = [f"--workdir=runs/{name}"] if name != config["dataset"] else []
-    return " ".join(["python train.py", *data_set, *flags(config), *workdir])
+    ends = [extension["after_epochs"] - config["stage1_epochs"] for extension in config.get("extensions", [])]
+    begun = config | {"stage2_epochs": ends[0]} if ends else config
+    longer = [*ends[1:], config["stage2_epochs"]] if ends else []
+    commands = [" ".join(["python train.py", *data_set, *flags(begun), *workdir])]
+    commands += [f"python train.py --workdir=runs/{name} --stage2_epochs={epochs}" for epochs in longer]
+    return " && ".join(commands)
 
 
 def _is_same(name: str, value: object, preset: object) -> bool:

@@ -11,6 +11,7 @@ from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.data.splits import Split
 from aigan_tf.engine.memory import images_per_call
 from aigan_tf.errors import InputError, say
+from aigan_tf.terminal import progress
 
 LABELLED_BATCH = 100  # pictures per batch
 ONE_ANSWER = 0.9  # share of the pictures with one answer, above which something is likely to be wrong
@@ -40,6 +41,7 @@ def check_accuracy(
     Raises:
         InputError: it gets no image right, so that there is nothing to attack.
     """
+    say(f"Measuring the classifier on {len(split):,} {kind}.")
     answers = predictions(classifier, split.as_float())
     measured = float(np.mean(answers == split.labels))
     order = better_order(answers, split.labels, class_names or tuple(map(str, range(num_classes))))
@@ -116,7 +118,9 @@ def labelled_by(
     predict = tf.function(lambda images: class_of(classifier(images)), reduce_retracing=True)
 
     def answered(split):
-        answers = np.concatenate([predict(images) for images, _ in evaluation_batches(split, LABELLED_BATCH)])
+        batches = evaluation_batches(split, LABELLED_BATCH)
+        batches = progress(batches, "Classifier", " batches", -(-len(split) // LABELLED_BATCH))
+        answers = np.concatenate([predict(images) for images, _ in batches])
         if lost := np.count_nonzero(answers == NO_CLASS):
             raise InputError(
                 f"the classifier answers NaN on {lost} of {len(split)} images of {dataset.name}",
@@ -125,6 +129,8 @@ def labelled_by(
             )
         return dataclasses.replace(split, labels=answers)
 
+    if splits:
+        say(f"{dataset.name} has no labels: the classifier answers in their place.")
     labelled = {name: answered(getattr(dataset, name)) for name in splits}
     if labelled:
         _report_answers(dataset.name, np.concatenate([split.labels for split in labelled.values()]), class_names)
@@ -136,7 +142,7 @@ def _report_answers(name, answers, class_names):
     found = np.bincount(answers, minlength=len(class_names))
     share = found.max() / len(answers)
     say(
-        f"{name} has no labels: the classifier's answers stand in for them, and its accuracy is not measured. They name "
+        f"The answers stand in for labels, and the classifier's accuracy is not measured. They name "
         f"{np.count_nonzero(found)} of {len(found)} classes, most often {class_names[found.argmax()]} ({share:.0%})."
     )
     if share > ONE_ANSWER:
@@ -165,4 +171,5 @@ def predictions(classifier: Callable, images: np.ndarray, batch_size: int = 500)
 
     if len(images) > 3 * batch_size:  # fewer are answered before a graph is traced
         predict = tf.function(predict, input_signature=[tf.TensorSpec((None, *images.shape[1:]), tf.float32)])
-    return np.concatenate([predict(images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
+    starts = progress(range(0, len(images), batch_size), "Classifier", " batches")
+    return np.concatenate([predict(images[i : i + batch_size]) for i in starts])

@@ -94,7 +94,7 @@ def _check_shape(taken, image_shape):
     if tuple(taken[1:]) == (width, channels, height):
         raise Misfit(problem, expected, "move the channels of the images to the end: np.moveaxis(images, 1, -1)")
     if channels not in (taken[-1], taken[1]):
-        kind = "grey" if 1 in (taken[-1], taken[1]) else "RGB, without alpha"
+        kind = "grey" if 1 in (taken[-1], taken[1]) else "RGB"
         raise Misfit(problem, expected, f"make the images {kind}, or choose another `dataset`")
     raise Misfit(problem, expected, "resize them with `image_size`")
 

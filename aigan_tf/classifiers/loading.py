@@ -24,7 +24,7 @@ from aigan_tf.engine import saved_model
 from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.saved_model import first_line
 from aigan_tf.engine.traced_graph import GraphClassifier, ends_in_a_call, with_calls_expanded
-from aigan_tf.errors import InputError
+from aigan_tf.errors import InputError, say
 
 TOLERANCE = (
     1e-2  # of an image's largest output: the same image in another batch differs by rounding, in float16 by this
@@ -107,6 +107,7 @@ def load_classifier(
     refusal, source = Refusals(path, setting), model_path(path, setting)
     if custom_objects:
         run_python(custom_objects)
+    say(f"Loading the classifier {path}.")
     if not source.is_dir():
         model = _load_model_file(source, refusal)
         return _checked(model, refusal, example_images, num_classes, preprocessing, output, needs_gradient)
@@ -203,14 +204,23 @@ def load_for_training(
     return trainable
 
 
+_STEPS = {  # by what an error names
+    "Lambda": "use a registered layer instead, or give the folder that model.export writes",
+    "weights without a model": "save the model itself, with model.save",
+    "neither a .keras file": "save the model with model.save",
+}
+
+
 def _load_model_file(source, refusal):
     try:
         return load_keras(source)
     except Exception as error:  # whatever Keras, HDF5 or the model's own layers raise
+        reason = first_line(error)
+        fix = f'name the file that registers its own ones with `custom_objects`, or see {calling.PAGE}, "Layers of your own"'
         raise refusal(
-            f"cannot be loaded ({first_line(error)})",
+            f"cannot be loaded ({reason})",
             "a model file of Keras 3, or .h5 of Keras 2, of Keras's own layers and activations",
-            f'name the file that registers its own ones with `custom_objects`, or see {calling.PAGE}, "Layers of your own"',
+            next((step for word, step in _STEPS.items() if word in reason), fix),
         ) from error
 
 

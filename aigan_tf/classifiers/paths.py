@@ -1,5 +1,6 @@
 """The files of a user's own classifier, refused by their paths before TensorFlow is imported."""
 
+import difflib
 import pathlib
 from collections.abc import Collection
 
@@ -22,15 +23,17 @@ def model_path(path: str, setting: str = "classifier") -> pathlib.Path:
     source = user_path(path)
     if not source.is_dir():
         if not source.is_file():
-            known = ", ".join(ARCHITECTURES)
-            refuse("does not exist", f"one of {known}, a Keras model file or a SavedModel folder", "correct it")
+            expected = f"one of {', '.join(ARCHITECTURES)}, a Keras model file or a SavedModel folder"
+            near = difflib.get_close_matches(path, ARCHITECTURES, 1)
+            refuse("does not exist", expected, f"did you mean {near[0]}?" if near else "correct the path")
     elif not (source / "saved_model.pb").exists() and not (source / "saved_model.pbtxt").exists():
         if (source / "classifier.keras").is_file():
             refuse("is a run's folder", "a file or a SavedModel folder", f"give {source / 'classifier.keras'}")
+        files = sorted(file for file in source.iterdir() if file.suffix in (".keras", ".h5", ".hdf5"))
         refuse(
             "cannot be loaded (it holds no saved_model.pb)",
             "a SavedModel with the signature serving_default",
-            "export it with model.export",
+            f"give e.g. {files[0]}" if files else "export it with model.export",
         )
     return source
 

@@ -213,6 +213,7 @@ def existing_classifier(
         if digests := digests_of(config, used):
             folder.compare(dataclasses.asdict(config), digests)
         return own_classifier(config, dataset, needs_gradient, folder.classifier if config.defense else None)
+    say(f"Loading the classifier {folder.classifier}.")
     try:
         model = load_keras(folder.classifier)
     except Exception as error:  # whatever Keras raises for a damaged file

@@ -94,6 +94,7 @@ def load(name: str, data_dir: str | None = None, image_size: tuple[int, int] | N
         InputError: the name is unknown, the data cannot be read or downloaded, or is not image classification.
     """
     _require_data_dir(data_dir)
+    say(f"Loading {name}.")
     validation = None
     if name == "digits":
         train, test, class_names = _load_digits(image_size)
@@ -146,7 +147,11 @@ def _check_shape(name, shape):
     height, width, channels = shape
     if channels not in (1, 3):
         raise InputError(
-            name, "1 or 3", "convert its images", setting="dataset", problem=f"has images of {channels} channels"
+            name,
+            "1 or 3",
+            "convert its images to grey or RGB",
+            setting="dataset",
+            problem=f"has images of {channels} channels",
         )
     if min(height, width) < MIN_SIDE:
         raise InputError(

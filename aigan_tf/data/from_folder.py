@@ -10,6 +10,7 @@ from aigan_tf.data import pictures
 from aigan_tf.data.splits import Split, empty_images, hold_out_test, images_at_once, resize
 from aigan_tf.errors import InputError
 from aigan_tf.files import read_bytes, visible_files, visible_folders
+from aigan_tf.terminal import progress
 
 _log = logging.getLogger(__name__)
 
@@ -169,7 +170,7 @@ def _labelled_files(folder, class_names):
 def _read_images(paths, image_size):
     """Returns uint8 `(n, height, width, channels)`, in colour if one of the files is, and how many are grey."""
     images, num_grey = None, 0
-    for i, path in enumerate(paths):
+    for i, path in enumerate(progress(paths, "Reading", " pictures")):
         image = _read_image(path, image_size)
         if images is None:
             images = empty_images(len(paths), image.shape)

@@ -2,17 +2,20 @@
 
 import contextlib
 import difflib
+import io
 import json
 import logging
 import os
 import pathlib
 import re
+import threading
 
 import numpy as np
 
 from aigan_tf.data.splits import Split, empty_images, hold_out_test, images_at_once, resize
 from aigan_tf.errors import InputError, say
 from aigan_tf.files import read_bytes, user_path
+from aigan_tf.terminal import progress
 
 _log = logging.getLogger(__name__)
 
@@ -134,10 +137,12 @@ def _read_split(builder, name, split_name, keys, shape, image_size):
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         position = 0
-        for some_images, some_labels in dataset.batch(images_at_once(shape)).as_numpy_iterator():
-            rows = slice(position, position + len(some_labels))
-            images[rows], labels[rows] = some_images, some_labels
-            position += len(some_labels)
+        with progress(None, f"{name}, {split_name}", " images", count) as bar:
+            for some_images, some_labels in dataset.batch(images_at_once(shape)).as_numpy_iterator():
+                rows = slice(position, position + len(some_labels))
+                images[rows], labels[rows] = some_images, some_labels
+                position += len(some_labels)
+                bar.update(len(some_labels))
         if not position or position != count:
             raise ValueError(f"{position} examples instead of {count}")
     except Exception as error:  # TFDS and TensorFlow raise half a dozen kinds for damaged files
@@ -173,7 +178,7 @@ def _open_builder(tfds, name, data_dir):
 def _unknown(name, known=()):
     """Returns the refusal of a name; `known` are TFDS's."""
     dataset = re.split("[/:]", name)[0]
-    close = difflib.get_close_matches(dataset, ["digits", *known], n=3)
+    close = difflib.get_close_matches(dataset.lower(), ["digits", *known], n=3)
     if "/" in name and dataset not in known:
         problem, fix = "is not a folder", "correct the path"
     else:
@@ -242,12 +247,14 @@ def _root(data_dir):
 
 def _download(builder, name, root):
     """Downloads and prepares a data set; removes what it added to `root` if that fails."""
-    say(f"Downloading {name} into {root}.")
+    size = builder.info.download_size
+    say(f"Downloading {name}{f' ({size})' if size else ''} into {root}.")
     # Only where this data set is written: others may be prepared in the same root at the same time.
     places = (root / builder.info.full_name.split("/")[0], root / "downloads")
     before = _contents(places)
     try:
-        with _few_retries():
+        # TFDS prints lines of its own.
+        with _few_retries(), _growth_shown(places, f"Downloading {name}"), contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare()
     except BaseException as error:  # network, disk, checksum, manual download; or Ctrl-C
         _remove_unfinished(root, _contents(places) - before)
@@ -261,6 +268,36 @@ def _download(builder, name, root):
             setting="dataset",
             problem=f"is not in {builder.data_dir} and cannot be downloaded ({reason})",
         ) from error
+
+
+@contextlib.contextmanager
+def _growth_shown(places, doing):
+    """Shows on a terminal how many bytes are added below some folders while the block lasts, as a bar."""
+
+    def size():
+        total = 0
+        for path in _contents(places):
+            with contextlib.suppress(OSError):  # it was temporary
+                total += path.stat().st_size
+        return total
+
+    with progress(None, doing, "B", unit_scale=True) as bar:
+        if bar.disable:
+            yield
+            return
+        before, ended = size(), threading.Event()
+
+        def watch():
+            while not ended.wait(1):
+                bar.update(size() - before - bar.n)
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
 
 
 @contextlib.contextmanager

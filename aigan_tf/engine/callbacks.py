@@ -12,7 +12,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from aigan_tf import files
-from aigan_tf.engine.time_left import SETTLED, TimeLeft, duration, unit_of
+from aigan_tf.engine.time_left import SETTLED, TimeLeft, duration
 from aigan_tf.errors import DivergedError, InputError, is_quiet, say
 
 
@@ -119,12 +119,11 @@ class Progress(Stopwatch):
             self.try_stage2()
             self.last = time.perf_counter()
         parts = self.time_left.parts(self.epoch, self.steps_done, self.stage)
-        unit, length, decimals = unit_of(sum(parts.values()))
-        shown = ", ".join(f"{name} {seconds / length:.{decimals}f}" for name, seconds in parts.items())
+        shown = ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items())
         if self.bar is not None:
             self.bar.clear()
         (left,) = self._left() or ["less than a second left"]
-        say(f"{left.capitalize()}, in {unit}: {shown}.")
+        say(f"{left[0].upper()}{left[1:]}: {shown}.")
 
 
 def fresh_event_writer(folder: pathlib.Path, suffix: str = ".v2") -> tf.summary.SummaryWriter:

@@ -30,7 +30,7 @@ class Devices:
             before TensorFlow computes anything.
 
     Raises:
-        InputError: the name is unknown, or TF_CONFIG is missing or unusable, or its port is taken.
+        InputError: the name is unknown, there is one CPU and no GPU to mirror on, or TF_CONFIG is missing or unusable, or its port is taken.
     """
 
     def __init__(self, name: str = "none"):
@@ -41,6 +41,8 @@ class Devices:
             self.strategy = tf.distribute.get_strategy()
         elif name == "mirrored":
             devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+            if devices[0].device_type == "CPU" and len(devices) == 1:
+                raise InputError(name, "a GPU", "leave it out", setting="strategy", problem="finds no GPU")
             self.strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
         else:
             self.strategy = self._multiworker()
@@ -62,7 +64,9 @@ class Devices:
             ) from error
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
             raise InputError(
-                f"the environment variable TF_CONFIG cannot be used ({error})", f"{form} in each process", "set it"
+                f"the environment variable TF_CONFIG cannot be used ({error})",
+                f"{form} in each process",
+                "set it to such JSON",
             ) from error
 
     @property

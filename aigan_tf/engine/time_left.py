@@ -106,8 +106,8 @@ class TimeLeft:
         parts = {
             "stage 1": (stage1 * self.steps - done[0]) * seconds[1],
             "stage 2": (stage2 * self.steps - done[1]) * seconds[2],
-            "epoch ends": (stage1 + stage2) * self.epoch_end_seconds,
-            "evaluation": self.evaluation_seconds,
+            "validation": (stage1 + stage2) * self.epoch_end_seconds,
+            "test": self.evaluation_seconds,
             "other trainings": (self.trainings - 1) * self.epochs * (self.steps * seconds[2] + self.epoch_end_seconds),
         }
         return {name: value for name, value in parts.items() if value > 0}
@@ -117,14 +117,8 @@ class TimeLeft:
         return sum(self.parts(epoch, step, stage).values()) if any(mean.count for mean in self.step.values()) else None
 
 
-def unit_of(seconds: float) -> tuple[str, float, int]:
-    """Returns the unit in which a time is shown, its seconds, and how many decimals are shown."""
-    if seconds < 90:
-        return "s", 1, 0
-    return ("min", 60, 0) if seconds < 7200 else ("h", 3600, 1)
-
-
 def duration(seconds: float) -> str:
     """Returns a time as a user would say it: 40 s, 52 min, 3.4 h."""
-    unit, length, decimals = unit_of(seconds)
-    return f"{seconds / length:.{decimals}f} {unit}"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

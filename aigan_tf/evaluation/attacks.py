@@ -9,7 +9,7 @@ from aigan_tf import build
 from aigan_tf.config import Config
 from aigan_tf.engine import saved_model
 from aigan_tf.engine.saved_model import first_line
-from aigan_tf.errors import InputError
+from aigan_tf.errors import InputError, say
 from aigan_tf.evaluation import foolbox_attacks
 from aigan_tf.evaluation.finished_run import FinishedRun
 from aigan_tf.evaluation.measure import Attack
@@ -54,6 +54,7 @@ class ExportedGenerator:
                 setting="workdir",
                 problem="has no exported generator",
             )
+        say(f"Loading the generator {version}.")
         folder.verify(version)
         self.class_input = "target_class" if config.targeted else "label"
         images, targets = tf.zeros((1, *image_shape)), tf.zeros((1,), tf.int32)

@@ -2,25 +2,20 @@
 
 import contextlib
 import dataclasses
-import datetime
 import os
 from collections.abc import Callable, Mapping, Sequence
 
-from aigan_tf import provenance
 from aigan_tf.checks import check_evaluation, check_finished_run
 from aigan_tf.classifiers import accuracy, training
-from aigan_tf.config import FORMAT, Config
 from aigan_tf.data import datasets
-from aigan_tf.data.datasets import ImageDataset
-from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.traced_graph import GraphClassifier
 from aigan_tf.errors import InputError, say
 from aigan_tf.evaluation import caveats, foolbox_attacks, tables
 from aigan_tf.evaluation.attacks import ADVGAN, GENERATOR, GENERATOR_ATTACKS, build_attacks
 from aigan_tf.evaluation.comparison_page import comparison_page
-from aigan_tf.evaluation.curves import CURVE_EXAMPLES, success_curve, success_curves
+from aigan_tf.evaluation.curves import success_curves
 from aigan_tf.evaluation.examples import examples_of
-from aigan_tf.evaluation.finished_run import FinishedRun
+from aigan_tf.evaluation.finished_run import FinishedRun, run_record
 from aigan_tf.evaluation.image_folder import ImageFolder
 from aigan_tf.evaluation.measure import Attack, measure_attack, measure_attacks
 from aigan_tf.evaluation.report_files import check_place, report_parts, write_report
@@ -29,7 +24,6 @@ from aigan_tf.files import user_path
 from aigan_tf.workdir import Workdir
 
 COMPARED_BATCH = 100  # images per batch, fewer if large, for every attack: the time per image depends on it
-MEASURED_BATCH = 500  # the same of the generator alone
 COMPARED_EXAMPLES = 1000  # test images of a comparison: foolbox's attacks are a hundred times slower than a generator
 
 
@@ -164,7 +158,7 @@ def compare(
         report.json: where the numbers come from, and under `attacks` a dict per attack, `AttackResult.to_dict()`.
     """
     config = run.config
-    record = _record(run, attacks, COMPARED_BATCH)  # first: a file may be refused
+    record = run_record(run, attacks, COMPARED_BATCH)  # first: a file may be refused
     results = measure_attacks(
         attacks, run.examples, config.epsilon, config.targeted, config.seed, COMPARED_BATCH, keep=keep, progress=True
     )
@@ -177,33 +171,6 @@ def compare(
     if ADVGAN in rows and GENERATOR in rows:
         result["mean_success_on_advgan_targets"] = caveats.mean_success(rows, (GENERATOR, ADVGAN))
     return result
-
-
-def _record(run, attacks, batch_size):
-    """Returns where the numbers of a report come from."""
-    config, folder = run.config, run.folder
-    seconds, queries = folder.training_cost(bool(config.black_box))
-    return {
-        "format": FORMAT,
-        "dataset": run.dataset.name,
-        "classifier": config.classifier,
-        **({} if run.dataset.has_labels else {"labels": "classifier"}),
-        "defense": config.defense,
-        "black_box": config.black_box,
-        "queries": queries,
-        "workdir": str(folder.path),
-        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": provenance.command(),
-        "device": provenance.device_name(),
-        "processor": provenance.processor_name(),
-        "batch_size": images_per_call(run.dataset.image_shape, batch_size),
-        "versions": provenance.package_versions("aigan_tf", "foolbox"),
-        "commit": provenance.commit(),
-        "settings": {name: attack.description for name, attack in attacks.items()},
-        "generator_training_seconds": seconds,
-        "generator_training_device": folder.training_device(),
-        "transfer": {},
-    }
 
 
 def _warnings(run, rows, untargeted_too):
@@ -233,39 +200,6 @@ def _robust_accuracy(run, name):
         attack, run.examples, config.epsilon, False, config.seed, COMPARED_BATCH, progress=f"{name}, untargeted"
     )
     return result.clean_accuracy * (1 - result.success_rate)
-
-
-def measure_export(folder: Workdir, config: Config, dataset: ImageDataset, classifier: Callable) -> tuple[dict, str]:
-    """Measures the newest exported generator of a run on the test split, and prints the result.
-
-    Args:
-        folder, config, dataset, classifier: as in `FinishedRun`.
-
-    Returns:
-        What was measured, as in report.json, and its page.
-
-    Raises:
-        InputError: the export cannot be loaded.
-    """
-    run = FinishedRun(folder, config, dataset, classifier)
-    attacks = build_attacks([GENERATOR], run)
-    attack = attacks[GENERATOR]
-    measured = measure_attack(
-        attack, run.examples, config.epsilon, config.targeted, config.seed, MEASURED_BATCH, progress=GENERATOR
-    ).to_dict()
-    result = {**measured, "device": provenance.device_name()}
-    say(tables.success_table(result))
-    if config.variable_epsilon:
-        some = run.examples.first_correct(CURVE_EXAMPLES)
-        result["success_by_epsilon"] = success_curve(GENERATOR, attack.run.within, config, some)
-        say(tables.epsilon_table(result["success_by_epsilon"]))
-    shown = _record(run, attacks, MEASURED_BATCH) | {
-        "generator_training_device": folder.training_device() or result["device"],
-        "warnings": caveats.comparison_warnings({GENERATOR: measured}),
-        "attacks": {GENERATOR: measured},
-        "success_by_epsilon": {GENERATOR: result["success_by_epsilon"]} if config.variable_epsilon else {},
-    }
-    return result, comparison_page(shown, examples_of(run, attacks))
 
 
 def _csv_rows(result):

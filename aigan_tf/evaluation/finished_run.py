@@ -1,13 +1,18 @@
 """A run that is evaluated: its folder, settings, images and classifier."""
 
 import dataclasses
+import datetime
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+import aigan_tf
+from aigan_tf import provenance
 from aigan_tf.classifiers.loading import usable_gradients
-from aigan_tf.config import Config
+from aigan_tf.config import FORMAT, Config
 from aigan_tf.data.datasets import ImageDataset
+from aigan_tf.engine.memory import images_per_call
 from aigan_tf.evaluation.evaluation_set import EvaluationSet
+from aigan_tf.evaluation.measure import Attack
 from aigan_tf.workdir import Workdir
 
 
@@ -43,3 +48,30 @@ class FinishedRun:
     def has_gradient(self) -> bool:
         """Whether the classifier has a gradient that attacks can follow."""
         return bool(usable_gradients(self.classifier, self.dataset.test.take(slice(0, 16)).as_float()).any())
+
+
+def run_record(run: FinishedRun, attacks: Mapping[str, Attack], batch_size: int) -> dict:
+    """Returns the part of report.json that says where its numbers come from: the run, the attacks' settings, when and how."""
+    config, folder = run.config, run.folder
+    seconds, queries = folder.training_cost(bool(config.black_box))
+    return {
+        "format": FORMAT,
+        "dataset": run.dataset.name,
+        "classifier": config.classifier,
+        **({} if run.dataset.has_labels else {"labels": "classifier"}),
+        "defense": config.defense,
+        "black_box": config.black_box,
+        "queries": queries,
+        "workdir": str(folder.path),
+        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": provenance.command(),
+        "device": provenance.device_name(),
+        "processor": provenance.processor_name(),
+        "batch_size": images_per_call(run.dataset.image_shape, batch_size),
+        "versions": {"aigan_tf": aigan_tf.__version__, **provenance.package_versions("foolbox")},
+        "commit": provenance.commit(),
+        "settings": {name: attack.description for name, attack in attacks.items()},
+        "generator_training_seconds": seconds,
+        "generator_training_device": folder.training_device(),
+        "transfer": {},
+    }

@@ -40,7 +40,7 @@ class ImageFolder:
             raise InputError(
                 path,
                 "a new or an empty folder",
-                "choose another",
+                "choose a new folder",
                 setting="save_images",
                 problem="is not empty" if path.is_dir() else "is a file",
             )

@@ -38,7 +38,7 @@ def check_place(parent: pathlib.Path, output: str | None) -> None:
         problem = f"cannot be written: {existing} is read-only"
     else:
         return
-    raise InputError(path, "a new folder in a writable one", "choose another", setting="output", problem=problem)
+    raise InputError(path, "a new folder in a writable one", "choose a new folder", setting="output", problem=problem)
 
 
 def report_parts(name: str, result: Mapping, rows: Sequence[Mapping], html: str) -> dict[str, bytes]:

@@ -1,6 +1,7 @@
 """Tables of what was measured, as text for the terminal and as cells for pages."""
 
 import dataclasses
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
 from aigan_tf.errors import shown_value
@@ -193,10 +194,18 @@ def best_defences(rows: Mapping[str, Mapping]) -> set[tuple[str, str]]:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Returns rows of cells as text in columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    """Returns rows of cells as text in columns; a wide letter takes two places of a terminal."""
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _width(text):
+    places = {"W": 2, "F": 2}
+    return sum(
+        places.get(unicodedata.east_asian_width(letter), 1) for letter in text if not unicodedata.combining(letter)
     )
 
 

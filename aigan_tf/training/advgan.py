@@ -103,9 +103,10 @@ def classes_named(given: Sequence[str], class_names: Sequence[str]) -> list[int]
         elif name.isdecimal() and int(name) < len(class_names):
             numbers.append(int(name))
         else:
+            near = [each for each in class_names if each.lower() == name.lower()]
             raise InputError(
                 f"there is no class {name!r}",
                 f"names of classes, or numbers from 0 to {len(class_names) - 1}",
-                "correct it",
+                f"did you mean {near[0]!r}?" if near else "give e.g. " + class_names[0],
             )
     return list(dict.fromkeys(numbers))

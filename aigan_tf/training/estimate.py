@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import math
 import pathlib
 import sys
 import tempfile
@@ -28,8 +29,9 @@ from aigan_tf.engine.distribution import Devices
 from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.time_left import TimeLeft, duration
 from aigan_tf.errors import InputError, quiet, say
-from aigan_tf.evaluation.attacks import ExportedGenerator
-from aigan_tf.evaluation.evaluation_set import EvaluationSet
+from aigan_tf.evaluation.attacks import GENERATOR, build_attacks
+from aigan_tf.evaluation.compare import measure_export
+from aigan_tf.evaluation.finished_run import FinishedRun
 from aigan_tf.evaluation.measure import measure_attack
 from aigan_tf.training.generator import evaluation_attacks, time_left_of, train_generator
 from aigan_tf.training.run import describe, export, load_inputs
@@ -75,8 +77,8 @@ class Estimate:
         details = {
             "stage 1": f"at most {_epochs(stage1)} {step[1]}",
             "stage 2": f"{_epochs(stage2)} {step[2]}",
-            "epoch ends": f"validation and a checkpoint, {_short(generator.epoch_end_seconds)} each",
-            "evaluation": f"export, and {generator.attacks:,} attacks on the test split",
+            "validation": f"validation and a checkpoint, {_short(generator.epoch_end_seconds)} each",
+            "test": f"export, and {generator.attacks:,} attacks on the test split",
         }
         rows += [(name, seconds, details[name]) for name, seconds in parts.items()]
         rows.append(("the rest", self.preparation + self.start, "loading, checks, tracing"))
@@ -100,10 +102,10 @@ def check_run(config: Config, workdir: str, data_dir: str | None = None, strateg
     Raises:
         InputError: as `train_and_export`.
     """
-    folder = check_new_run(config, workdir, data_dir)
+    folder = check_new_run(config, workdir, data_dir, extend=True)
     if folder.config.exists():
         say(f"{folder.path} holds this run already; the estimate is that of the whole run.")
-    estimate = measure_pace(config, folder, data_dir, strategy)
+    estimate = measure_pace(config, folder, data_dir or folder.data_dir(), strategy)
     bound = ", if stage 1 does not end early" if config.stage1_epochs and config.stage2_epochs else ""
     say(f"The run will take about {duration(estimate.seconds())} on this machine{bound}:")
     say(estimate.table())
@@ -118,8 +120,6 @@ def config_within(
 ) -> Config:
     """Returns the settings with as many epochs of both stages as fit, in the proportion they have, into some minutes.
 
-    A run that exists in the folder keeps its epochs.
-
     Args:
         minutes: for the whole command: the classifier's training, the generator's and the evaluation.
         config, workdir, data_dir, strategy: as in `train_and_export`.
@@ -128,34 +128,23 @@ def config_within(
     Raises:
         InputError: not even one epoch fits, or as `train_and_export`.
     """
-    if not 0 < minutes < float("inf"):
-        raise InputError(minutes, "a number of minutes above 0", "give e.g. 30", setting="minutes")
-    folder = Workdir(workdir)
-    if folder.config.exists():
-        saved = folder.read_config()
-        epochs = {name: saved[name] for name in ("stage1_epochs", "stage2_epochs")}
-        say(f"{folder.path} holds a run with {sum(epochs.values())} epochs, which it keeps; minutes has no effect.")
-        return dataclasses.replace(config, **epochs)
-    check_new_run(config, workdir, data_dir)
+    folder = check_new_run(config, workdir, data_dir)
     say("Trying a few steps of everything, to choose the epochs.")
     with quiet():
         estimate = measure_pace(config, folder, data_dir, strategy)
     available = minutes * 60 * (1 - RESERVE) - (time.monotonic() - began)
     stage1, stage2 = epochs_within(available, estimate, config.stage1_epochs / config.epochs)
     if stage1 + stage2 == 0:
-        least = time.monotonic() - began + _with_epochs(estimate, 0, 1).seconds()
-        least = -(-least // (60 * (1 - RESERVE)))
+        seconds = time.monotonic() - began + _with_epochs(estimate, 0, 1).seconds()
+        least = math.ceil(seconds / (60 * (1 - RESERVE)))
         raise InputError(
             minutes,
-            f"at least {least:.0f}, of which one epoch and its evaluation take about "
-            f"{duration(_with_epochs(estimate, 0, 1).seconds())}",
-            "raise it, or choose a smaller classifier or generator",
+            f"at least {least}, which one epoch and all that precedes and follows it take",
+            f"give {least} or more, or choose a smaller classifier or generator",
             setting="minutes",
         )
     seconds = _with_epochs(estimate, stage1, stage2).seconds() + time.monotonic() - began
-    say(
-        f"{minutes:g} min suffice for {stage1} + {_epochs(stage2)} (stage 1 + 2); the whole takes about {duration(seconds)}."
-    )
+    say(f"{stage1} epochs of stage 1 and {stage2} of stage 2: the command will take about {duration(seconds)} in all.")
     return dataclasses.replace(config, stage1_epochs=stage1, stage2_epochs=stage2)
 
 
@@ -198,7 +187,7 @@ def measure_pace(config: Config, folder: Workdir, data_dir: str | None, strategy
         raise InputError(strategy, "one process", "try it with none or mirrored", setting="strategy")
     began = time.perf_counter()
     devices = Devices(strategy)
-    dataset, classifier = load_inputs(config, data_dir, devices, strategy)
+    dataset, classifier = load_inputs(config, data_dir or folder.data_dir(), devices, strategy)
     say(describe(dataset))
     if folder.classifier.exists():
         classifier = existing_classifier(config, dataset, folder)
@@ -266,26 +255,31 @@ def _try_generator(config, dataset, classifier, folder, devices):
     seconds = time_left.step_seconds
     repeated = sum(epochs * (steps * seconds[stage] + time_left.epoch_end_seconds) for stage, epochs in stages.items())
     start = max(time.perf_counter() - began - repeated, 0)
-    generator = trained_generator(short, dataset, folder)
-    began = time.perf_counter()
-    export(generator, short, dataset, folder, None)
-    exported = ExportedGenerator(folder, short, dataset.image_shape)
-    count = 2 * images_per_call(dataset.image_shape) * len(dataset.test) // time_left.attacks  # two batches of attacks
-    images = dataset.test.take(slice(0, max(count, 1))).as_float()
-    # The classifier may know nothing yet: its answers stand in for the labels.
-    answers = np.maximum(predictions(classifier, images), 0)
-    examples = EvaluationSet(classifier, images, answers, dataset.class_names)
-
-    def measure():
-        at = time.perf_counter()
-        result = measure_attack(exported, examples, config.epsilon, config.targeted, config.seed)
-        return time.perf_counter() - at, result.num_attacks
-
-    measure()
-    time_left.afterwards = time.perf_counter() - began
-    seconds, attacks = measure()
-    time_left.attack_seconds = seconds / attacks
+    time_left.afterwards, time_left.attack_seconds = _try_evaluation(
+        short, dataset, classifier, folder, time_left.attacks
+    )
     return time_left, start
+
+
+def _try_evaluation(config, dataset, classifier, folder, attacks):
+    """Exports and measures on a few images; returns the seconds that take no longer with more, and those of an attack."""
+    began = time.perf_counter()
+    count = 2 * images_per_call(dataset.image_shape) * len(dataset.test) // attacks  # two batches of attacks
+    test = dataset.test.take(slice(0, max(count, 1)))
+    # The classifier may know nothing yet: its answers stand in for the labels.
+    test = dataclasses.replace(test, labels=np.maximum(predictions(classifier, test.as_float()), 0))
+    dataset = dataclasses.replace(dataset, test=test)
+    export(trained_generator(config, dataset, folder), config, dataset, folder, None)
+    measure_export(folder, config, dataset, classifier)
+    once = time.perf_counter() - began
+    run = FinishedRun(folder, config, dataset, classifier)
+    attack = build_attacks([GENERATOR], run)[GENERATOR]
+    seconds = []
+    for _ in range(2):  # the first traces
+        began = time.perf_counter()
+        measured = measure_attack(attack, run.examples, config.epsilon, config.targeted, config.seed)
+        seconds.append(time.perf_counter() - began)
+    return once - seconds[1], seconds[1] / measured.num_attacks
 
 
 def _peak_memory():

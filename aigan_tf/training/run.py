@@ -28,7 +28,7 @@ from aigan_tf.data.datasets import ImageDataset, existing_dataset, load_dataset
 from aigan_tf.engine.distribution import Devices
 from aigan_tf.errors import InputError, say
 from aigan_tf.evaluation.attacks import GENERATOR, ExportedGenerator
-from aigan_tf.evaluation.compare import measure_export
+from aigan_tf.evaluation.export_report import measure_export
 from aigan_tf.evaluation.report_files import write_measurement
 from aigan_tf.files import read_bytes
 from aigan_tf.serving.export import ServedGenerator, export_generator, latest_version
@@ -93,13 +93,14 @@ def train_and_export(
 def _next_commands(folder, config, dataset):
     """Returns what a user does next with a finished run."""
     path = str(folder.path)
-    target = f" --target={shlex.quote(dataset.class_names[-1])}" if config.targeted else ""
+    target = [f"--target={dataset.class_names[-1]}"] if config.targeted else []
     more = [f"--custom_objects={config.custom_objects}"] if config.custom_objects else []
     attacks = GENERATOR if config.black_box else f"{GENERATOR},fgsm,pgd"  # others need the classifier's gradient
+    attack = shlex.join(["photo.png", f"--generator={path}", *target, *more])
     compare = shlex.join([f"--workdir={path}", f"--attacks={attacks}", *more])
     return (
         "Next:\n"
-        f"  python -m aigan_tf attack photo.png {shlex.quote(f'--generator={path}')}{target}\n"
+        f"  python -m aigan_tf attack {attack}\n"
         f"  python -m aigan_tf evaluate {compare}\n"
         f"  serve {folder.exports} with TensorFlow Serving: docs/serving.md"
     )
@@ -170,6 +171,7 @@ def export(
         config.variable_epsilon,
         classifier,
     )
+    say("Exporting the generator.")
     # Paths of this machine are reduced to file names.
     names = {name: pathlib.Path(getattr(config, name)).name for name in ("dataset", "classifier")}
     preset = dataclasses.asdict(config) | names | {"image_shape": dataset.image_shape}
@@ -256,7 +258,7 @@ def _refuse_unfit_devices(config, devices, strategy):
         raise InputError(
             config.batch_size,
             f"a multiple of the {devices.replicas} devices, so that each trains on as many images",
-            "change it",
+            f"give e.g. {max(config.batch_size // devices.replicas, 1) * devices.replicas}",
             setting="batch_size",
         )
 

@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import keras
@@ -11,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from aigan_tf.classifiers import architectures
+from aigan_tf.engine import checkpoints
 from aigan_tf.engine.checkpoints import Checkpoint
 from aigan_tf.errors import DivergedError, Terminated
 from aigan_tf.method.networks import Discriminator, Generator
@@ -81,6 +83,22 @@ def test_second_signal_does_not_wait(tmp_path):
         signal.raise_signal(signal.SIGINT)
     checkpoint.__exit__(KeyboardInterrupt)
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_is_answered_while_the_step_runs(tmp_path, monkeypatch):
+    """Python's own handler runs when TensorFlow returns, up to seconds later."""
+    answered, within_step = threading.Event(), []
+    monkeypatch.setattr(checkpoints, "say", lambda text: "again" in text and answered.set())
+
+    def disturb(step):
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            within_step.append(answered.wait(10))
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(Counter(disturb), Checkpoint(tmp_path))
+    assert within_step == [True]
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 def test_signal_after_the_last_step_is_not_swallowed(tmp_path):

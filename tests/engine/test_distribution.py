@@ -117,6 +117,9 @@ def test_a_taken_port_is_refused(tmp_path):
 def test_unfit_strategies_are_refused_before_a_folder_is_made(tmp_path, monkeypatch):
     with pytest.raises(InputError) as unknown:
         Devices("tpu")
+    gpu = tf.config.LogicalDevice("GPU:0", "GPU")
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [gpu])
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda devices: tf.distribute.get_strategy())
     with pytest.raises(InputError) as surrogate:
         train_and_export(make_config(black_box="small"), tmp_path / "run", strategy="mirrored")
     monkeypatch.setattr(Devices, "replicas", 3)

@@ -13,7 +13,7 @@ from aigan_tf import provenance
 from aigan_tf.evaluation import figures
 from aigan_tf.evaluation.comparison_page import comparison_page, defence_page, headline
 from aigan_tf.evaluation.examples import Answer, Attacked, Example
-from aigan_tf.evaluation.tables import best_cells
+from aigan_tf.evaluation.tables import aligned, best_cells
 
 COMPARISON = json.loads((pathlib.Path(__file__).parents[2] / "docs/results/cifar10/evaluation/report.json").read_text())
 COMPARISON |= {"generator_training_device": None, "command": "python evaluate.py", "date": "2026-11-29T14:30:05"}
@@ -118,6 +118,11 @@ def test_examples_show_answers_and_frame_misses():
     pictures = [attributes for tag, attributes, _ in page.elements if tag == "img"]
     assert len(pictures) == 5
     assert all(one["alt"] and one["src"].startswith("data:image/png;base64,") for one in pictures)
+
+
+def test_columns_of_a_terminal_stand_below_each_other_in_any_script():
+    lines = aligned([("猫", "1"), ("cat", "2"), ("🐈", "3")]).splitlines()
+    assert lines == ["猫   1", "cat  2", "🐈   3"]
 
 
 def test_names_of_any_script_are_whole_and_raise_no_warning():

@@ -46,6 +46,7 @@ from aigan_tf.workdir import Workdir, config_of, digest_of
 
 SETTINGS = [field.name for field in dataclasses.fields(Config)]
 # Entries of a run's folder that are read again.
+EXTENDED = {f"run/{name}" for name in ("config.json", "digests.json", "generator.weights.h5")}  # by more epochs
 READ = ["config.json", "digests.json", "classifier.keras", "*.weights.h5", "metrics.csv"]
 EVALUATED = [*READ, "generator", "*/1/*", "*/1/variables/*"]
 CONTINUED = [*READ, "logs", "samples", "samples/*", "checkpoints", "checkpoints/*", "checkpoints/aigan/*"]
@@ -77,7 +78,9 @@ class Kind:
             new = list(after.keys() - before.keys())
             if outcome == "refused" and (changed or (new and is_command)):  # training may be refused late
                 return f"refused, but changed {changed + new}"
-            return f"changed {changed}" if changed and is_command and outcome == "accepted" else outcome
+            if is_command and outcome == "accepted" and not EXTENDED.issuperset(changed):
+                return f"changed {changed}"
+            return outcome
         finally:
             damage.remove(copy)
 

@@ -30,7 +30,7 @@ from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.time_left import TimeLeft, duration
 from aigan_tf.errors import InputError, quiet, say
 from aigan_tf.evaluation.attacks import GENERATOR, build_attacks
-from aigan_tf.evaluation.compare import measure_export
+from aigan_tf.evaluation.export_report import measure_export
 from aigan_tf.evaluation.finished_run import FinishedRun
 from aigan_tf.evaluation.measure import measure_attack
 from aigan_tf.training.generator import evaluation_attacks, time_left_of, train_generator

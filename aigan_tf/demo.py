@@ -1,6 +1,7 @@
 """A page in the browser that attacks pictures. From a notebook: `aigan_tf.demo.launch("pretrained/cifar10")`."""
 
 import functools
+import logging
 import os
 import pathlib
 import time
@@ -93,7 +94,7 @@ def build_page(generators: dict[str, ExportInfo], custom_objects: Sequence[str] 
             epsilon = epsilon / 255 if export.variable_epsilon else None
             (result,) = attacker_of(name)(pixels[np.newaxis], None if target is None else [target], epsilon)
         except InputError as error:
-            raise gr.Error(str(error)) from error
+            raise gr.Error(str(error), print_exception=False) from error
         text = result.summary() + (f" The picture: {changes}." if changes else "")
         images = (_picture(result.clean), _picture(np.round(255 * result.magnified)), _picture(result.adversarial))
         return *images, _bars(result.clean_answers, export), _bars(result.adversarial_answers, export), text
@@ -215,7 +216,7 @@ def launch(
         raise InputError(
             f"the page cannot be served at {host}:{port or 7860} ({str(error).splitlines()[0]})",
             "a free port of this machine",
-            "give another `port`, or leave it out",
+            "leave `port` out",
         ) from error
     return page
 
@@ -224,6 +225,7 @@ def serve(generator: str | None, host: str, port: int | None, custom_objects: Se
     """Serves the page until Ctrl-C; see `launch`."""
     page = launch(generator, host, port, custom_objects)
     say(f"The page is at {page.local_url} - Ctrl-C ends it.")
+    logging.getLogger("uvicorn.error").disabled = True  # a page that is open at the end would give a traceback
     try:
         while True:
             time.sleep(1)

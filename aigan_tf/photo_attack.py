@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import textwrap
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -23,6 +24,7 @@ from aigan_tf.method.threat_model import quantize
 from aigan_tf.workdir import Workdir, config_of
 
 MAX_COLUMNS = 20  # of a figure
+WIDTH = 80  # of a terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,9 +192,8 @@ def attack_pictures(plan: AttackPlan, custom_objects: Sequence[str] = ()) -> lis
     by_picture = [results[start : start + counts] for start in range(0, len(results), counts)]
     for name, changes, row in zip(plan.names, plan.changes, by_picture, strict=True):
         if changes:
-            say(f"{name}: {changes}.")
-        for result in row:
-            say(f"{name}: {result.summary()}")
+            say(_wrapped(f"{name}: {changes}."))
+        say(_lines(name, row))
     if plan.is_single:
         write_bytes(plan.out, png(results[0].adversarial))
         write_bytes(plan.figure, figure(results, _heading(plan)))
@@ -208,6 +209,28 @@ def attack_pictures(plan: AttackPlan, custom_objects: Sequence[str] = ()) -> lis
         say(f"{sum(result.succeeds for result in tried)} of {len(tried)} attacks succeed.")
     say(f"Adversarial pictures and figures are in {plan.out}.")
     return results
+
+
+def _wrapped(text):
+    """Returns lines that fit a terminal; a number and its % stay together."""
+    return textwrap.fill(text.replace(" %", "\0%"), WIDTH, subsequent_indent="  ").replace("\0", " ")
+
+
+def _lines(name, row):
+    """Returns what became of one picture: a sentence or, for several targets, a line each."""
+    if len(row) == 1:
+        return _wrapped(f"{name}: {row[0].summary()}")
+    known = row[0].clean_answers is not None
+    lines = [f"{name}: {row[0].answer(row[0].clean_answers)}, clean."] if known else []
+    cells = [
+        (f"to {each.class_names[each.target]}", each.answer(each.adversarial_answers) if known else "") for each in row
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for each, (goal, answer) in zip(row, cells, strict=True):
+        missed = "  missed" if known and not each.succeeds else ""
+        size = f"{each.largest_change}/255  L2 {each.l2:.2f}"
+        lines.append(f"  {goal:{widths[0]}}  {answer:{widths[1]}}  {size}{missed}")
+    return "\n".join(lines)
 
 
 def _heading(plan):
@@ -232,6 +255,7 @@ def figure(results: Sequence[AttackedPicture], heading: str) -> bytes:
     }
     captions = [_caption(each) for each in shown]
     before = "clean" if shown[0].clean_answers is None else f"clean: {shown[0].answer(shown[0].clean_answers)}"
+    before, *captions = (caption.replace(" %", "\u00a0%") for caption in (before, *captions))  # not broken there
     if len(results) == 1:
         return figures.picture_grid({"clean": [clean], **rows}, [f"{before}\n{captions[0]}"], heading)
     rows = {

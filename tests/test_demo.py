@@ -40,7 +40,7 @@ def address():
         server.send_signal(signal.SIGINT)
         left, errors = server.communicate(timeout=20)
         assert not left
-        assert "Traceback" not in errors
+        assert "Traceback" not in errors, errors
         assert server.returncode == 130
     finally:
         server.kill()

@@ -86,7 +86,7 @@ def fitted(given: Image.Image | str | os.PathLike, image_shape: tuple[int, int, 
         raise InputError(
             f"{given} cannot be read ({_reason(error)})",
             "a PNG, JPEG, WebP, BMP, GIF, TIFF or PPM picture of 8 or 16 bits per channel",
-            "correct the path, or convert the picture",
+            "correct the path" if isinstance(error, OSError) and error.strerror else "convert it to PNG",
         ) from error
 
 

@@ -199,14 +199,15 @@ def best_defences(rows: Mapping[str, Mapping]) -> set[tuple[str, str]]:
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Returns rows of cells as text in columns; a wide letter takes two places of a terminal."""
-    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
-        "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
+        "  ".join(cell + " " * (width - display_width(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
 
 
-def _width(text):
+def display_width(text: str) -> int:
+    """Returns how many places of a terminal a text takes."""
     places = {"W": 2, "F": 2}
     return sum(
         places.get(unicodedata.east_asian_width(letter), 1) for letter in text if not unicodedata.combining(letter)

@@ -287,7 +287,8 @@ def _try_evaluation(config, dataset, classifier, folder, attacks):
         measure_export(folder, config, dataset, classifier)
     once = time.perf_counter() - began
     run = FinishedRun(folder, config, dataset, classifier)
-    attack = build_attacks([GENERATOR], run)[GENERATOR]
+    with quiet():
+        attack = build_attacks([GENERATOR], run)[GENERATOR]
     seconds = []
     for _ in range(2):  # the first traces
         began = time.perf_counter()

@@ -66,6 +66,7 @@ class TimeLeft:
         self.saving = RecentMean(5, first_is_slow=True)
         self.attack_seconds = None  # measured, if it was
         self.afterwards = AFTERWARDS
+        self.start = 0.0  # seconds until the first steps are traced, if they were measured; not part of what is left
 
     @property
     def is_bound(self) -> bool:

@@ -1,5 +1,6 @@
 """How long a run will take, measured on a few steps of everything it does: `check`, and epochs that fit into some minutes."""
 
+import contextlib
 import copy
 import dataclasses
 import math
@@ -7,7 +8,7 @@ import pathlib
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -36,7 +37,7 @@ from aigan_tf.training.generator import evaluation_attacks, time_left_of, train_
 from aigan_tf.training.run import describe, export, load_inputs
 from aigan_tf.workdir import Workdir
 
-STEPS = 12  # per epoch of each training that is tried
+STEPS = 8  # per epoch of each training that is tried
 CLASSIFIER_BATCH = 128
 SURROGATE = "the surrogate"
 RESERVE = 0.1  # of the given minutes: a machine's pace varies
@@ -50,17 +51,18 @@ class Estimate:
         preparation: seconds to load the data set and the user's own classifier and to check both.
         classifiers: what is trained before the generator, each with its `TimeLeft`.
         generator: the generator's training and its evaluation.
-        start: seconds in which training is built and traced.
     """
 
     preparation: float
     classifiers: dict[str, TimeLeft]
     generator: TimeLeft
-    start: float
 
     def seconds(self) -> float:
         """Returns the seconds of the whole run."""
-        return self.preparation + self.start + sum(sum(parts.parts().values()) for parts in self._trainings())
+        return self._rest() + sum(sum(each.parts().values()) for each in self._trainings())
+
+    def _rest(self):
+        return self.preparation + sum(each.start for each in self._trainings())
 
     def _trainings(self):
         return [*self.classifiers.values(), self.generator]
@@ -81,7 +83,7 @@ class Estimate:
             "test": f"export, and {generator.attacks:,} attacks on the test split",
         }
         rows += [(name, seconds, details[name]) for name, seconds in parts.items()]
-        rows.append(("the rest", self.preparation + self.start, "loading, checks, tracing"))
+        rows.append(("the rest", self._rest(), "loading, checks, tracing"))
         return "\n".join(f"  {name:24} {duration(seconds):>8}   {detail}" for name, seconds, detail in rows)
 
 
@@ -201,11 +203,11 @@ def measure_pace(config: Config, folder: Workdir, data_dir: str | None, strategy
         if trained_here:
             classifier = _try_classifiers(config, dataset, temporary, classifiers)
         attacked = _try_surrogate(config, dataset, temporary, classifiers) if config.black_box else classifier
-        generator, start = _try_generator(config, dataset, attacked, Workdir(temporary / "run"), devices)
+        generator = _try_generator(config, dataset, attacked, Workdir(temporary / "run"), devices)
     if config.black_box:  # after each epoch it learns the answers on as many clean and adversarial images
         steps = 2 * config.queries_per_epoch / CLASSIFIER_BATCH
         generator.saving.value += steps * classifiers[SURROGATE].step_seconds[2]
-    return Estimate(preparation, classifiers, generator, start)
+    return Estimate(preparation, classifiers, generator)
 
 
 def _try_classifiers(config, dataset, temporary, classifiers):
@@ -234,15 +236,27 @@ def _try_training(config, dataset, folder, classifiers, name) -> Callable:
     time_left = TimeLeft(config.classifier_epochs or recipe.epochs, len(dataset.train) // batch_size)
     shortened = dataclasses.replace(dataset, train=dataset.train.take(slice(0, STEPS * batch_size)))
     train = hardened_classifier if own else trained_classifier
-    short = dataclasses.replace(config, classifier_epochs=2)
     classifiers[name] = time_left
-    say(f"Trying a few steps of training {name}.")
-    with quiet():
+    steps = min(STEPS, time_left.steps)
+    with _trying(name, time_left, steps, {2: 2}):
+        short = dataclasses.replace(config, classifier_epochs=2)
         return train(short, shortened, Workdir(folder), [Stopwatch(time_left)])
 
 
+@contextlib.contextmanager
+def _trying(name: str, time_left: TimeLeft, steps: int, epochs: dict[int, int]) -> Iterator[None]:
+    """Sets the seconds that a training in the block takes to start: those beyond its epochs of each stage, by its pace."""
+    say(f"Trying a few steps of training {name}.")
+    began = time.perf_counter()
+    with quiet():
+        yield
+    each = {stage: steps * seconds + time_left.epoch_end_seconds for stage, seconds in time_left.step_seconds.items()}
+    paced = sum(count * each[stage] for stage, count in epochs.items())
+    time_left.start = max(time.perf_counter() - began - paced, 0.0)
+
+
 def _try_generator(config, dataset, classifier, folder, devices):
-    """Returns the `TimeLeft` of both stages, measured on short epochs, and the seconds before the first step is traced."""
+    """Returns the `TimeLeft` of both stages and the evaluation, measured on short epochs."""
     time_left = time_left_of(config, dataset, evaluation_attacks(config, dataset))
     steps = min(STEPS, time_left.steps)
     # Two of stage 2: an epoch's end is measured between epochs, and that of stage 1 draws samples.
@@ -251,17 +265,12 @@ def _try_generator(config, dataset, classifier, folder, devices):
         config, steps_per_epoch=steps, stage1_epochs=stages[1], stage2_epochs=stages[2], switch_success=1.0,
         black_box=None, queries_per_epoch=Config.queries_per_epoch,
     )  # fmt: skip
-    began = time.perf_counter()
-    say("Trying a few steps of training the generator.")
-    with quiet():
+    with _trying("the generator", time_left, steps, stages):
         train_generator(short, dataset, classifier, folder, devices, [Stopwatch(time_left)])
-    seconds = time_left.step_seconds
-    repeated = sum(epochs * (steps * seconds[stage] + time_left.epoch_end_seconds) for stage, epochs in stages.items())
-    start = max(time.perf_counter() - began - repeated, 0)
     time_left.afterwards, time_left.attack_seconds = _try_evaluation(
         short, dataset, classifier, folder, time_left.attacks
     )
-    return time_left, start
+    return time_left
 
 
 def _try_evaluation(config, dataset, classifier, folder, attacks):
@@ -278,7 +287,8 @@ def _try_evaluation(config, dataset, classifier, folder, attacks):
         measure_export(folder, config, dataset, classifier)
     once = time.perf_counter() - began
     run = FinishedRun(folder, config, dataset, classifier)
-    attack = build_attacks([GENERATOR], run)[GENERATOR]
+    with quiet():
+        attack = build_attacks([GENERATOR], run)[GENERATOR]
     seconds = []
     for _ in range(2):  # the first traces
         began = time.perf_counter()

@@ -24,7 +24,8 @@ def pace(stage1_epochs=2, stage2_epochs=8, **seconds):
         time_left.validation.add(1.0)
     time_left.saving.add(1.0)
     time_left.afterwards, time_left.attack_seconds = 5.0, 0.1
-    return Estimate(preparation=4.0, classifiers={}, generator=time_left, start=6.0)
+    time_left.start = 6.0
+    return Estimate(preparation=4.0, classifiers={}, generator=time_left)
 
 
 def test_epochs_fill_the_time_in_the_proportion_of_the_stages():
@@ -95,8 +96,8 @@ def test_check_tries_everything_and_leaves_nothing_behind(digit_classifier, tmp_
     found = check_run(config, tmp_path / "run")
     assert not found.classifiers
     assert min(found.generator.step_seconds.values()) > 0
-    assert found.generator.step[1].count == 12 - 2
-    assert found.generator.step[2].count == 2 * 12
+    assert found.generator.step[1].count == 8 - 2
+    assert found.generator.step[2].count == 2 * 8
     assert found.seconds() > 40 * 30 * found.generator.step_seconds[2]
     left = {entry.name for entry in tmp_path.iterdir() if "autograph" not in entry.name}  # which TensorFlow removes
     assert left == {"model.keras"}

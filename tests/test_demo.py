@@ -38,9 +38,8 @@ def address():
         found = next(filter(None, (re.search(r"http://[\w.:]+", line) for line in lines)))
         yield found[0]
         server.send_signal(signal.SIGINT)
-        left, errors = server.communicate(timeout=20)
-        assert not left
-        assert "Traceback" not in errors, errors
+        _, errors = server.communicate(timeout=20)
+        assert len(errors.strip().splitlines()) == 1, errors
         assert server.returncode == 130
     finally:
         server.kill()

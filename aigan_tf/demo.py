@@ -36,7 +36,7 @@ FIRST_TARGET = 3  # not the class of the first test image
 # Small pictures are enlarged as squares, so that every pixel is seen.
 STYLE = """
 .pixels img { image-rendering: pixelated; object-fit: contain; width: 100%; height: 100%; }
-#samples, #samples .grid-wrap { height: auto !important; min-height: 0; }
+#samples, #samples .grid-wrap { height: auto !important; min-height: 0; overflow: hidden; }
 #samples .grid-container { grid-template-columns: repeat(5, minmax(0, 1fr)); grid-auto-rows: auto; }
 #samples .thumbnail-item { aspect-ratio: 1; }
 """
@@ -86,13 +86,13 @@ class Attacks:
         """Returns the three images, both answers and a sentence."""
         export = self.generators[name]
         if picture is None or (target is None and export.targeted):
-            return None, None, None, None, None, "Choose a picture and a target."
+            return None, None, None, None, None, "Choose a picture, or drop one."
         try:
             pixels, changes = pictures.fitted(picture, export.image_shape)
             epsilon = epsilon / 255 if export.variable_epsilon else None
             (result,) = self.attacker_of(name)(pixels[np.newaxis], None if target is None else [target], epsilon)
         except InputError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            return None, None, None, None, None, str(error).replace(f"{pathlib.Path(picture).parent}{os.sep}", "")
         text = result.summary() + (f" The picture: {changes}." if changes else "")
         images = (result.clean, np.round(255 * result.magnified).astype(np.uint8), result.adversarial)
         answers = (_bars(result.clean_answers, export), _bars(result.adversarial_answers, export))
@@ -141,6 +141,8 @@ def build_page(generators: dict[str, ExportInfo], custom_objects: Sequence[str] 
                     found[0] if found else None, type="filepath", image_mode=None, format="png", label="picture",
                     height=200, sources=["upload", "clipboard"], elem_id="picture", elem_classes="pixels", buttons=[],
                 )  # fmt: skip
+                # Gradio would open the file first, and answer a wrong one with a page of text.
+                picture.preprocess = lambda file: file and file.path
                 target, epsilon = _controls(generators[first])
             with gr.Column(scale=2, min_width=300):
                 text = gr.Markdown(elem_id="summary")

@@ -1,19 +1,18 @@
 """Attacks on single pictures, for the attack command and the demo page: answers before and after, files, figures."""
 
 import dataclasses
-import io
 import textwrap
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
 from aigan_tf.api import load_generator
 from aigan_tf.attack_plan import AttackPlan
 from aigan_tf.classifiers.paths import refuse_unnamed_python
 from aigan_tf.classifiers.training import existing_classifier
 from aigan_tf.data.datasets import ImageDataset
+from aigan_tf.data.pictures import as_png
 from aigan_tf.data.splits import Split
 from aigan_tf.engine.memory import images_per_call
 from aigan_tf.errors import InputError, say, shown_value
@@ -195,14 +194,14 @@ def attack_pictures(plan: AttackPlan, custom_objects: Sequence[str] = ()) -> lis
             say(_wrapped(f"{name}: {changes}."))
         say(_lines(name, row))
     if plan.is_single:
-        write_bytes(plan.out, png(results[0].adversarial))
+        write_bytes(plan.out, as_png(results[0].adversarial))
         write_bytes(plan.figure, figure(results, _heading(plan)))
         say(f"Adversarial picture: {plan.out}; figure: {plan.figure}.")
         return results
     with atomic_folder(plan.out) as folder:
         for name, row in zip(plan.names, by_picture, strict=True):
             for result in row:
-                (folder / f"{plan.result_name(name, result.target)}.png").write_bytes(png(result.adversarial))
+                (folder / f"{plan.result_name(name, result.target)}.png").write_bytes(as_png(result.adversarial))
             (folder / f"{name}_figure.png").write_bytes(figure(row, _heading(plan)))
     if attacker.knows_answers:
         tried = [result for result in results if not result.is_trivial]
@@ -268,10 +267,3 @@ def figure(results: Sequence[AttackedPicture], heading: str) -> bytes:
 def _caption(result):
     goal = f"{'target' if result.targeted else 'label'}: {result.class_names[result.target]}"
     return goal if result.clean_answers is None else f"{goal}\n{result.answer(result.adversarial_answers)}"
-
-
-def png(pixels: np.ndarray) -> bytes:
-    """Returns a PNG file of uint8 `(height, width, 1 or 3)`."""
-    file = io.BytesIO()
-    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
-    return file.getvalue()

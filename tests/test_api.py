@@ -244,8 +244,10 @@ def test_evaluate_takes_a_generator_its_folder_or_any_callable(generator, classi
     both = evaluate(attacks={"ours": generator, "none": lambda images, targets: images})
     assert measured["success_rate"] > 0.5
     assert measured["worst_target"] in NAMES
-    for name in ("num_attacks", "success_rate"):
-        assert measured[name] == again[name] == both["ours"][name]
+    for other in (again, both["ours"]):
+        assert other["num_attacks"] == measured["num_attacks"]
+        # An image at the border of two classes may fall to either: the loaded graph adds up in another order.
+        assert other["success_rate"] == pytest.approx(measured["success_rate"], abs=0.02)
     assert both["none"]["success_rate"] == 0.0
     assert 0.09 < evaluate(attacks=generator, epsilon=0.1)["aigan"]["max_linf_float"] <= 0.1 + 1e-6
     refused("targeted", "ours", evaluate, attacks={"ours": generator}, targeted=False)

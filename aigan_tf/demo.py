@@ -1,8 +1,11 @@
 """A page in the browser that attacks pictures. From a notebook: `aigan_tf.demo.launch("pretrained/cifar10")`."""
 
 import functools
+import hashlib
+import logging
 import os
 import pathlib
+import tempfile
 import time
 from collections.abc import Sequence
 
@@ -13,7 +16,7 @@ from aigan_tf.attack_plan import SHIPPED
 from aigan_tf.data import pictures
 from aigan_tf.errors import InputError, say
 from aigan_tf.exported import ExportInfo, exported_version, read_export_info
-from aigan_tf.files import visible_folders
+from aigan_tf.files import visible_folders, write_bytes
 
 # Read by Gradio on import. Nothing is to be fetched or reported: the page must work without a network.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -33,7 +36,7 @@ FIRST_TARGET = 3  # not the class of the first test image
 # Small pictures are enlarged as squares, so that every pixel is seen.
 STYLE = """
 .pixels img { image-rendering: pixelated; object-fit: contain; width: 100%; height: 100%; }
-#samples, #samples .grid-wrap { height: auto !important; min-height: 0; }
+#samples, #samples .grid-wrap { height: auto !important; min-height: 0; overflow: hidden; }
 #samples .grid-container { grid-template-columns: repeat(5, minmax(0, 1fr)); grid-auto-rows: auto; }
 #samples .thumbnail-item { aspect-ratio: 1; }
 """
@@ -61,62 +64,85 @@ def find_generators() -> dict[str, ExportInfo]:
     return {name: read_export_info(folder, "generator") for name, folder in folders.items()}
 
 
-def sample_pictures(export: ExportInfo) -> list[Image.Image]:
-    """Returns ten test images: those shipped with the generator, or with one whose images are grey or coloured as well."""
-    shipped = SHIPPED / ("mnist" if export.image_shape[-1] == 1 else "cifar10")
-    for folder in (export.path, shipped):
-        strip = folder / "samples" / "test_images.png"  # squares side by side
-        if strip.is_file():
-            with Image.open(strip) as opened:
-                side = opened.height
-                return [opened.crop((x, 0, x + side, side)) for x in range(0, opened.width, side)]
-    return []
-
-
-def build_page(generators: dict[str, ExportInfo], custom_objects: Sequence[str] = ()) -> gr.Blocks:
-    """Returns the page.
+class Attacks:
+    """What the page calls, with the generators that are loaded.
 
     Args:
         generators: what can be chosen, by name; the first is loaded.
         custom_objects: Python files that the runs may execute.
     """
-    from aigan_tf.photo_attack import PictureAttacker  # here: TensorFlow takes seconds, and Gradio may be missing
 
-    attacker_of = functools.lru_cache(maxsize=4)(lambda name: PictureAttacker(generators[name], custom_objects))
+    def __init__(self, generators: dict[str, ExportInfo], custom_objects: Sequence[str]):
+        from aigan_tf.photo_attack import PictureAttacker  # here: TensorFlow takes seconds, and Gradio may be missing
 
-    def attack(name, picture, target, epsilon):
-        export = generators[name]
+        self.generators = generators
+        self.attacker_of = functools.lru_cache(maxsize=4)(
+            lambda name: PictureAttacker(generators[name], custom_objects)
+        )
+        self.folder = tempfile.TemporaryDirectory(prefix="aigan_tf.")
+        self.attacker_of(next(iter(generators)))
+
+    def attack(self, name, picture, target, epsilon):
+        """Returns the three images, both answers and a sentence."""
+        export = self.generators[name]
         if picture is None or (target is None and export.targeted):
-            return None, None, None, None, None, "Choose a picture and a target."
+            return None, None, None, None, None, "Choose a picture, or drop one."
         try:
             pixels, changes = pictures.fitted(picture, export.image_shape)
             epsilon = epsilon / 255 if export.variable_epsilon else None
-            (result,) = attacker_of(name)(pixels[np.newaxis], None if target is None else [target], epsilon)
+            (result,) = self.attacker_of(name)(pixels[np.newaxis], None if target is None else [target], epsilon)
         except InputError as error:
-            raise gr.Error(str(error)) from error
+            return None, None, None, None, None, str(error).replace(f"{pathlib.Path(picture).parent}{os.sep}", "")
         text = result.summary() + (f" The picture: {changes}." if changes else "")
-        images = (_picture(result.clean), _picture(np.round(255 * result.magnified)), _picture(result.adversarial))
-        return *images, _bars(result.clean_answers, export), _bars(result.adversarial_answers, export), text
+        images = (result.clean, np.round(255 * result.magnified).astype(np.uint8), result.adversarial)
+        answers = (_bars(result.clean_answers, export), _bars(result.adversarial_answers, export))
+        return *map(self._file, images), *answers, text
 
-    def choose(name):
-        found = sample_pictures(generators[name])
-        return (*_controls(generators[name]), _samples(found), found[0] if found else gr.skip())
+    def choose(self, name):
+        """Returns the controls and the test images of a generator, and the first of these as the picture."""
+        samples = self.samples(name)
+        return (*_controls(self.generators[name]), _gallery(samples), samples[0] if samples else gr.skip())
 
+    def samples(self, name) -> list[str]:
+        """Returns ten test images: those shipped with the generator, or with one for images that are as grey or coloured."""
+        export = self.generators[name]
+        shipped = SHIPPED / ("mnist" if export.image_shape[-1] == 1 else "cifar10")
+        for folder in (export.path, shipped):
+            strip = folder / "samples" / "test_images.png"  # squares side by side
+            if strip.is_file():
+                pixels = np.atleast_3d(Image.open(strip))
+                return list(map(self._file, np.split(pixels, pixels.shape[1] // pixels.shape[0], axis=1)))
+        return []
+
+    def _file(self, pixels):
+        """Returns a PNG file. Gradio's own would be written again each time, perhaps while the browser reads it."""
+        data = pictures.as_png(pixels)
+        path = pathlib.Path(self.folder.name) / f"{hashlib.sha256(data).hexdigest()}.png"
+        if not path.exists():
+            write_bytes(path, data)
+        return str(path)
+
+
+def build_page(generators: dict[str, ExportInfo], custom_objects: Sequence[str] = ()) -> gr.Blocks:
+    """Returns the page; arguments as of `Attacks`."""
+    attacks = Attacks(generators, custom_objects)
     first = next(iter(generators))
-    attacker_of(first)
-    found = sample_pictures(generators[first])
-    with gr.Blocks(title="aigan_tf", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+    found = attacks.samples(first)
+    with gr.Blocks(title="aigan_tf", analytics_enabled=False, delete_cache=(86400, 86400)) as page:
         gr.Markdown("## AI-GAN: one forward pass, and the classifier answers what you choose")
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
+                several = len(generators) > 1
                 name = gr.Dropdown(
-                    list(generators), value=first, label="generator", visible=len(generators) > 1, elem_id="generator"
+                    list(generators), value=first, label="generator", visible=several, elem_id="generator"
                 )
-                samples = _samples(found)
+                samples = _gallery(found)
                 picture = gr.Image(
-                    found[0] if found else None, type="filepath", image_mode=None, format="png", label="picture", height=200,
-                    sources=["upload", "clipboard"], elem_id="picture", elem_classes="pixels", buttons=[],
+                    found[0] if found else None, type="filepath", image_mode=None, format="png", label="picture",
+                    height=200, sources=["upload", "clipboard"], elem_id="picture", elem_classes="pixels", buttons=[],
                 )  # fmt: skip
+                # Gradio would open the file first, and answer a wrong one with a page of text.
+                picture.preprocess = lambda file: file and file.path
                 target, epsilon = _controls(generators[first])
             with gr.Column(scale=2, min_width=300):
                 text = gr.Markdown(elem_id="summary")
@@ -130,11 +156,10 @@ def build_page(generators: dict[str, ExportInfo], custom_objects: Sequence[str] 
                         adversarial = _shown("adversarial")
                         after = gr.Label(num_top_classes=TOP, label="answers", elem_id="after")
         inputs, outputs = [name, picture, target, epsilon], [clean, added, adversarial, before, after, text]
-        name.input(choose, name, [target, epsilon, samples, picture]).then(attack, inputs, outputs)
+        name.input(attacks.choose, name, [target, epsilon, samples, picture]).then(attacks.attack, inputs, outputs)
         samples.select(_chosen, samples, picture)
-        gr.on(
-            [page.load, picture.change, target.input, epsilon.release], attack, inputs, outputs, show_progress="hidden"
-        )
+        changed = [page.load, picture.change, target.input, epsilon.change]
+        gr.on(changed, attacks.attack, inputs, outputs, show_progress="hidden", trigger_mode="always_last")
     return page
 
 
@@ -143,23 +168,23 @@ def _controls(export):
     classes = [(name, number) for number, name in enumerate(export.class_names)]
     if not export.targeted:
         classes.insert(0, ("the classifier's answer", None))
+    first = classes[min(FIRST_TARGET, len(classes) - 1)][1] if export.targeted else None
     levels = max(int(export.epsilon * 255 + 1e-4), 1)
+    label = "target" if export.targeted else "label"
     return (
-        gr.Dropdown(
-            classes, value=classes[min(FIRST_TARGET, len(classes) - 1)][1] if export.targeted else None, label="target" if export.targeted else "label", elem_id="target",
-            interactive=True,
-        ),
+        gr.Dropdown(classes, value=first, label=label, elem_id="target", interactive=True),
         gr.Slider(
             1, levels, value=levels, step=1, label="epsilon, in 1/255", visible=export.variable_epsilon,
-            interactive=True,
+            elem_id="epsilon", interactive=True,
         ),
     )  # fmt: skip
 
 
-def _samples(found):
+def _gallery(found):
     return gr.Gallery(
-        found, label="test images", columns=5, height="auto", show_label=False, format="png", allow_preview=False, visible=bool(found),
-        elem_id="samples", elem_classes="pixels", buttons=[], object_fit="contain", interactive=False,
+        found, label="test images", show_label=False, columns=5, height="auto", format="png", allow_preview=False,
+        visible=bool(found), elem_id="samples", elem_classes="pixels", buttons=[], object_fit="contain",
+        interactive=False,
     )  # fmt: skip
 
 
@@ -173,10 +198,6 @@ def _shown(label):
         label=label, show_label=False, height=256, format="png", image_mode=None, interactive=False,
         elem_classes="pixels", buttons=["download"],
     )  # fmt: skip
-
-
-def _picture(pixels):
-    return Image.fromarray(pixels.astype(np.uint8).squeeze())
 
 
 def _bars(answers, export):
@@ -215,7 +236,7 @@ def launch(
         raise InputError(
             f"the page cannot be served at {host}:{port or 7860} ({str(error).splitlines()[0]})",
             "a free port of this machine",
-            "give another `port`, or leave it out",
+            "leave `port` out",
         ) from error
     return page
 
@@ -224,6 +245,7 @@ def serve(generator: str | None, host: str, port: int | None, custom_objects: Se
     """Serves the page until Ctrl-C; see `launch`."""
     page = launch(generator, host, port, custom_objects)
     say(f"The page is at {page.local_url} - Ctrl-C ends it.")
+    logging.getLogger("uvicorn.error").disabled = True  # a page that is open at the end would give a traceback
     try:
         while True:
             time.sleep(1)

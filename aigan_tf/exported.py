@@ -75,7 +75,7 @@ def read_export_info(path: str | os.PathLike, setting: str) -> ExportInfo:
         raise InputError(
             path,
             "preset.json and class_names.txt, as the export wrote them",
-            "restore them, or export the generator again",
+            "export the generator again",
             setting=setting,
             problem=f"lacks what is known of the generator in {assets}",
         ) from error

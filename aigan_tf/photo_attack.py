@@ -1,18 +1,18 @@
 """Attacks on single pictures, for the attack command and the demo page: answers before and after, files, figures."""
 
 import dataclasses
-import io
+import textwrap
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
 from aigan_tf.api import load_generator
 from aigan_tf.attack_plan import AttackPlan
 from aigan_tf.classifiers.paths import refuse_unnamed_python
 from aigan_tf.classifiers.training import existing_classifier
 from aigan_tf.data.datasets import ImageDataset
+from aigan_tf.data.pictures import as_png
 from aigan_tf.data.splits import Split
 from aigan_tf.engine.memory import images_per_call
 from aigan_tf.errors import InputError, say, shown_value
@@ -23,6 +23,7 @@ from aigan_tf.method.threat_model import quantize
 from aigan_tf.workdir import Workdir, config_of
 
 MAX_COLUMNS = 20  # of a figure
+WIDTH = 80  # of a terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,24 +191,45 @@ def attack_pictures(plan: AttackPlan, custom_objects: Sequence[str] = ()) -> lis
     by_picture = [results[start : start + counts] for start in range(0, len(results), counts)]
     for name, changes, row in zip(plan.names, plan.changes, by_picture, strict=True):
         if changes:
-            say(f"{name}: {changes}.")
-        for result in row:
-            say(f"{name}: {result.summary()}")
+            say(_wrapped(f"{name}: {changes}."))
+        say(_lines(name, row))
     if plan.is_single:
-        write_bytes(plan.out, png(results[0].adversarial))
+        write_bytes(plan.out, as_png(results[0].adversarial))
         write_bytes(plan.figure, figure(results, _heading(plan)))
         say(f"Adversarial picture: {plan.out}; figure: {plan.figure}.")
         return results
     with atomic_folder(plan.out) as folder:
         for name, row in zip(plan.names, by_picture, strict=True):
             for result in row:
-                (folder / f"{plan.result_name(name, result.target)}.png").write_bytes(png(result.adversarial))
+                (folder / f"{plan.result_name(name, result.target)}.png").write_bytes(as_png(result.adversarial))
             (folder / f"{name}_figure.png").write_bytes(figure(row, _heading(plan)))
     if attacker.knows_answers:
         tried = [result for result in results if not result.is_trivial]
         say(f"{sum(result.succeeds for result in tried)} of {len(tried)} attacks succeed.")
     say(f"Adversarial pictures and figures are in {plan.out}.")
     return results
+
+
+def _wrapped(text):
+    """Returns lines that fit a terminal; a number and its % stay together."""
+    return textwrap.fill(text.replace(" %", "\0%"), WIDTH, subsequent_indent="  ").replace("\0", " ")
+
+
+def _lines(name, row):
+    """Returns what became of one picture: a sentence or, for several targets, a line each."""
+    if len(row) == 1:
+        return _wrapped(f"{name}: {row[0].summary()}")
+    known = row[0].clean_answers is not None
+    lines = [f"{name}: {row[0].answer(row[0].clean_answers)}, clean."] if known else []
+    cells = [
+        (f"to {each.class_names[each.target]}", each.answer(each.adversarial_answers) if known else "") for each in row
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for each, (goal, answer) in zip(row, cells, strict=True):
+        missed = "  missed" if known and not each.succeeds else ""
+        size = f"{each.largest_change}/255  L2 {each.l2:.2f}"
+        lines.append(f"  {goal:{widths[0]}}  {answer:{widths[1]}}  {size}{missed}")
+    return "\n".join(lines)
 
 
 def _heading(plan):
@@ -232,6 +254,7 @@ def figure(results: Sequence[AttackedPicture], heading: str) -> bytes:
     }
     captions = [_caption(each) for each in shown]
     before = "clean" if shown[0].clean_answers is None else f"clean: {shown[0].answer(shown[0].clean_answers)}"
+    before, *captions = (caption.replace(" %", "\u00a0%") for caption in (before, *captions))  # not broken there
     if len(results) == 1:
         return figures.picture_grid({"clean": [clean], **rows}, [f"{before}\n{captions[0]}"], heading)
     rows = {
@@ -244,10 +267,3 @@ def figure(results: Sequence[AttackedPicture], heading: str) -> bytes:
 def _caption(result):
     goal = f"{'target' if result.targeted else 'label'}: {result.class_names[result.target]}"
     return goal if result.clean_answers is None else f"{goal}\n{result.answer(result.adversarial_answers)}"
-
-
-def png(pixels: np.ndarray) -> bytes:
-    """Returns a PNG file of uint8 `(height, width, 1 or 3)`."""
-    file = io.BytesIO()
-    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
-    return file.getvalue()

@@ -90,7 +90,7 @@ def test_a_class_is_a_number_or_a_name_for_one_image_or_all(generator, test):
     refused("target_classes", "shape", generator, images, np.array([1, 2]))
 
 
-@pytest.mark.parametrize("change", [lambda x: x * 255, lambda x: x * np.nan, lambda x: "digits.png"])
+@pytest.mark.parametrize("change", [lambda x: x * 255, lambda x: x * np.nan, lambda x: ["digits.png"]])
 def test_images_that_cannot_be_attacked_are_refused_in_one_line(change, generator, test):
     with pytest.raises(InputError, match="images") as caught:
         generator(change(test[0][:3]), 1)

@@ -86,7 +86,7 @@ def fitted(given: Image.Image | str | os.PathLike, image_shape: tuple[int, int, 
         raise InputError(
             f"{given} cannot be read ({_reason(error)})",
             "a PNG, JPEG, WebP, BMP, GIF, TIFF or PPM picture of 8 or 16 bits per channel",
-            "correct the path, or convert the picture",
+            "correct the path" if isinstance(error, OSError) and error.strerror else "convert it to PNG",
         ) from error
 
 
@@ -111,3 +111,10 @@ def _reason(error):
     if isinstance(error, UnidentifiedImageError):
         return "not a picture"  # Pillow's own message names an object in memory
     return getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0]
+
+
+def as_png(pixels: np.ndarray) -> bytes:
+    """Returns a PNG file of uint8 `(height, width, 1 or 3)`."""
+    file = io.BytesIO()
+    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
+    return file.getvalue()

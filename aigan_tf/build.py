@@ -21,9 +21,6 @@ from aigan_tf.method.networks import Discriminator, Generator
 from aigan_tf.method.pgd import pgd_attack
 from aigan_tf.workdir import Workdir
 
-# The learning rate with which further epochs of a run begin, as a share of the first.
-RESTART = 0.5
-
 
 def build_generator(config: Config, dataset: ImageDataset, num_classes: int | None = None) -> Generator:
     """Returns a generator with fresh weights, for all classes of the data set unless another number is given."""
@@ -99,7 +96,7 @@ def build_advgan(config: Config, dataset: ImageDataset, classifier: Callable, ta
 @own_keras_state()
 def objective(config: Config, dataset: ImageDataset, total_steps: int, restarts: Sequence[int] = ()) -> dict:
     """Returns what both methods are compiled with: the optimizers, the budget and the weights of the terms."""
-    schedule = WarmRestarts(config.learning_rate, (*restarts, total_steps), RESTART)
+    schedule = WarmRestarts(config.learning_rate, (*restarts, total_steps))
     # beta_1 = 0.5, as is usual for GANs: the other network moves, so old gradients mislead.
     generator_optimizer = ConvolutionMuon(schedule, adam_beta_1=0.5)
     discriminator_optimizer = keras.optimizers.Adam(config.discriminator_learning_rate, beta_1=0.5)

@@ -44,6 +44,11 @@ def shown_value(value: object) -> str:
     return str(value)
 
 
+def printable(text: str) -> str:
+    """Returns a text on one line; what cannot be printed is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class _Described:
     """An error in three parts: what was received, what is expected, and the one next step."""
 
@@ -81,7 +86,7 @@ class _Described:
             subject = f"{self.setting if self.place else name_of(self.setting)}={subject}"
         parts = [f"{self.place}: " if self.place else "", subject, f" {named(self.problem)}" if self.problem else ""]
         line = "".join(parts) + f": expected {named(self.expected)}; {named(self.fix)}"
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        return printable(line)
 
     def within(self, place: object):
         """Returns the same error, found in a file or folder."""

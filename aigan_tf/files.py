@@ -246,11 +246,13 @@ def read_csv(path: pathlib.Path) -> list[dict]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read", "the CSV file train.py wrote", "restore it") from error
+        raise InputError(f"{path} cannot be read", "the CSV file train.py wrote", "restore it from a copy") from error
     for number, row in enumerate(rows, 1):
         if None in row or None in row.values():  # DictReader's signs of too many cells, and of too few
             more = "more" if None in row else "fewer"
             raise InputError(
-                f"{path}: row {number} has {more} cells than the header", "the CSV file train.py wrote", "restore it"
+                f"{path}: row {number} has {more} cells than the header",
+                "the CSV file train.py wrote",
+                "restore it from a copy",
             )
     return rows

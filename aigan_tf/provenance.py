@@ -7,7 +7,6 @@ import platform
 import shlex
 import subprocess
 import sys
-from importlib import metadata
 
 
 def processor_name() -> str:
@@ -37,6 +36,8 @@ _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
 
 def package_versions(*others: str) -> dict:
     """Returns versions by package, also of `others`; None if installed under another name, such as tensorflow-cpu."""
+    from importlib import metadata  # here: with its parser of e-mails it takes a third of a command's start
+
     versions = dict.fromkeys((*_PACKAGES, *others))
     for name in versions:
         with contextlib.suppress(metadata.PackageNotFoundError):

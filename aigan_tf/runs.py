@@ -6,13 +6,13 @@ import pathlib
 from collections.abc import Sequence
 
 from aigan_tf.config import is_built_in
-from aigan_tf.errors import InputError, shown_value
+from aigan_tf.errors import InputError, printable, shown_value
+from aigan_tf.evaluation.tables import aligned, display_width
 from aigan_tf.files import read_bytes, read_csv, user_path, visible_folders
 from aigan_tf.workdir import Workdir, config_of
 
 _HEADER = ("run", "data set", "classifier", "epsilon", "success", "state")
-_GAP = "  "
-_NARROWEST = 8  # characters that a name is cut to
+_NARROWEST = 8  # places that a name is cut to
 
 
 def table_of_runs(folder: str | os.PathLike, width: int) -> str:
@@ -33,7 +33,7 @@ def table_of_runs(folder: str | os.PathLike, width: int) -> str:
     if not found:
         raise InputError(f"{path} holds no runs", "folders with a config.json", "train first, or name another")
     rows = [_HEADER, *map(_row, sorted(found, key=_last_change))]
-    return "\n".join(_lines(rows, width))
+    return aligned(_fitted([[printable(cell) for cell in row] for row in rows], width))
 
 
 def _last_change(run):
@@ -74,16 +74,18 @@ def _state(run, config):
     return f"{doing}, {done} of {config.epochs} epochs"
 
 
-def _lines(rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """Returns the rows as aligned columns. If they are too wide, the longest names lose their middle."""
-    rows = [[cell.encode("utf-8", "backslashreplace").decode() for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    while sum(widths) + len(_GAP) * (len(widths) - 1) > width and max(widths[:3]) > _NARROWEST:
+def _fitted(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+    """Returns the rows with names so short that a line has `width` places; the longest names lose their middle."""
+    widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
+    while sum(widths) + 2 * (len(widths) - 1) > width and max(widths[:3]) > _NARROWEST:
         widths[widths.index(max(widths[:3]))] -= 1
-    return [_GAP.join(map(_cut, row, widths)).rstrip() for row in rows]
+    return [list(map(_cut, row, widths)) for row in rows]
 
 
 def _cut(text, width):
-    if len(text) <= width:
-        return text.ljust(width)
-    return f"{text[: width // 2]}…{text[width // 2 + 1 - width :]}"
+    if display_width(text) <= width:
+        return text
+    left, right = text[: len(text) // 2], text[len(text) // 2 :]
+    while display_width(left + right) >= width:
+        left, right = (left[:-1], right) if display_width(left) > display_width(right) else (left, right[1:])
+    return f"{left}…{right}"

@@ -15,6 +15,7 @@ from aigan_tf.config import FORMAT, Config, is_built_in, refuse_idle_settings
 from aigan_tf.errors import InputError, shown_value
 from aigan_tf.files import read_bytes, read_csv, user_path, visible_files, write_json, writing
 from aigan_tf.provenance import commit, package_versions
+from aigan_tf.terminal import progress
 
 # Unfinished files and folders of `atomic_file` and `atomic_folder`.
 _UNFINISHED = re.compile(r"\.\d+\.(?P<name>.+)")
@@ -364,7 +365,7 @@ class Workdir:
             raise InputError(
                 f"{self.metrics} does not say how long training took",
                 f"a row per epoch with its seconds{' and queries' if black_box else ''}, as train.py wrote it",
-                "restore it",
+                "restore it from a copy",
             ) from error
         return sum(seconds), queries
 
@@ -388,7 +389,8 @@ def digest_of(path: pathlib.Path) -> str:
         InputError: one of them cannot be read.
     """
     digest = hashlib.sha256()
-    for file in filter(pathlib.Path.is_file, visible_files(path)) if path.is_dir() else [path]:
+    files = [*filter(pathlib.Path.is_file, visible_files(path))] if path.is_dir() else [path]
+    for file in progress(files, "Comparing files", " files"):
         digest.update(os.fsencode(file.relative_to(path).as_posix()) + b"\0")
         try:
             with open(file, "rb") as opened:

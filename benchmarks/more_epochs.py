@@ -2,11 +2,12 @@
 
     python benchmarks/more_epochs.py --widths=8,32 --seeds=0,1
 
-On the digits: some epochs; as many more by a warm restart, at several shares of the first learning rate; twice as many at
+On the digits: some epochs; more of them by a warm restart, at several shares of the first learning rate; all of them at
 once. All attack one classifier. Success is over all nine targets of each validation image, the L2 norm is its mean.
 """
 
 import argparse
+import functools
 import json
 import pathlib
 import shutil
@@ -20,6 +21,7 @@ from aigan_tf import build
 from aigan_tf.classifiers.training import trained_classifier
 from aigan_tf.config import make_config
 from aigan_tf.data.datasets import load_dataset
+from aigan_tf.engine.optimizers import WarmRestarts
 from aigan_tf.errors import quiet
 from aigan_tf.evaluation.attacks import ExportedGenerator
 from aigan_tf.evaluation.evaluation_set import EvaluationSet
@@ -34,7 +36,8 @@ def measure_validation(folder, config, dataset, classifier):
     """Stands in for the measurement on the test split, on which nothing is chosen."""
     split = dataset.validation
     examples = EvaluationSet(classifier, split.as_float(), split.labels, dataset.class_names, split="validation")
-    return measure_attack(ExportedGenerator(folder, config, dataset.image_shape), examples, config.epsilon).to_dict()
+    generator = ExportedGenerator(folder, config, dataset.image_shape)
+    return measure_attack(generator, examples, config.epsilon).to_dict(), ""  # without a page
 
 
 def main() -> None:
@@ -43,11 +46,13 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1", help="by comma")
     parser.add_argument("--restarts", default="0.25,0.5,1", help="shares of the first learning rate, by comma")
     parser.add_argument("--epochs", type=int, default=25, help="of the first part")
+    parser.add_argument("--more", type=int, help="epochs added (default: as many)")
     parser.add_argument("--epsilon", type=float, default=0.3)
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("runs/more_epochs"))
     given = parser.parse_args()
     widths, seeds, restarts = (text.split(",") for text in (given.widths, given.seeds, given.restarts))
     run.measure_export = measure_validation
+    total = given.epochs + (given.more or given.epochs)
     stage1 = min(4, given.epochs // 4)
     models, rows = Workdir(given.output / "classifier"), []
     with quiet():
@@ -69,12 +74,12 @@ def main() -> None:
             settings, case = dict(generator_width=int(width), seed=int(seed)), f"width{width}_seed{seed}"
             begun = train(f"{case}_{given.epochs}", given.epochs, **settings)
             for share in restarts:
-                longer = f"{case}_{given.epochs}_restart{share}"
+                longer = f"{case}_{total}_restart{share}"
                 if not (given.output / longer).exists():
                     shutil.copytree(begun, given.output / longer)
-                build.RESTART = float(share)
-                train(longer, 2 * given.epochs, **settings)
-            train(f"{case}_{2 * given.epochs}", 2 * given.epochs, **settings)
+                build.WarmRestarts = functools.partial(WarmRestarts, restart=float(share))
+                train(longer, total, **settings)
+            train(f"{case}_{total}", total, **settings)
 
 
 if __name__ == "__main__":

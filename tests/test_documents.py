@@ -113,7 +113,8 @@ def parsed_only(monkeypatch, tmp_path):
         monkeypatch.setattr(f"aigan_tf.checks.{name}", lambda *_, **__: None)
     monkeypatch.setitem(sys.modules, "aigan_tf.demo", mock.Mock())
     for name, function in {
-        "training.run.train_and_export": train, "evaluation.compare.evaluate_workdir": evaluate,
+        "training.run.train_and_export": train, "training.estimate.check_run": train,
+        "training.estimate.config_within": lambda minutes, config, *_: config, "evaluation.compare.evaluate_workdir": evaluate,
         "evaluation.defences.compare_defences": evaluate, "training.advgan.train_advgan": lambda *_: None,
         "training.run.export_run": lambda *_: None, "serving.client.attack_file": lambda *_: None,
         "attack_plan.make_plan": mock.Mock(), "photo_attack.attack_pictures": lambda *_: None,

@@ -42,7 +42,7 @@ def test_a_folder_is_small_and_all_its_models_are_sealed(folder):
 def test_the_command_of_a_card_has_the_settings_of_its_run(folder, monkeypatch):
     """Even after a preset has changed: `python tools/pretrained.py` writes the cards again."""
     given = []
-    monkeypatch.setattr(run, "train_and_export", lambda config, *_: given.append(config))
+    monkeypatch.setattr(run, "train_and_export", lambda config, *_, **__: given.append(config))
     (command,) = re.findall(r"\| command \| `python train.py (.*)` \|", (folder / "README.md").read_text())
     assert run_in_process(cli.train, *command.split()) == 0
     saved = config_of(Workdir(folder))

@@ -18,9 +18,10 @@ from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.data.splits import Split
 from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.saved_model import first_line
-from aigan_tf.errors import InputError
+from aigan_tf.errors import InputError, say
 from aigan_tf.files import atomic_file
 from aigan_tf.method.aigan import AIGAN
+from aigan_tf.terminal import progress
 from aigan_tf.workdir import Workdir
 
 
@@ -52,9 +53,9 @@ class BlackBox:
 
     def answers_on(self, split: Split) -> np.ndarray:
         """Queries the classifier once per image of a split, which need not fit into memory; returns as `__call__`."""
-        return np.concatenate(
-            [self(images) for images, _ in evaluation_batches(split, images_per_call(split.images.shape[1:]))]
-        )
+        size = images_per_call(split.images.shape[1:])
+        batches = progress(evaluation_batches(split, size), "Classifier", " batches", -(-len(split) // size))
+        return np.concatenate([self(images) for images, _ in batches])
 
 
 class DynamicDistillation(keras.callbacks.Callback):
@@ -158,6 +159,7 @@ def train_surrogate(
     path = own.path / "answers.npz"
     splits = {"train": dataset.train, "validation": dataset.validation}
     if not path.exists():
+        say(f"Asking the classifier about {sum(map(len, splits.values())):,} images.")
         answers = {name: black_box.answers_on(split) for name, split in splits.items()}
         with atomic_file(path) as temporary:
             np.savez(temporary, **answers)

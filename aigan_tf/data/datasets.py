@@ -139,7 +139,11 @@ def refuse_missing_data(config: Config, data_dir: str | None) -> None:
 def _require_data_dir(data_dir):
     if data_dir is not None and not user_path(data_dir).is_dir():
         raise InputError(
-            data_dir, "the folder of TFDS data sets", "create it", setting="data_dir", problem="does not exist"
+            data_dir,
+            "the folder of TFDS data sets",
+            "correct the path, or create it",
+            setting="data_dir",
+            problem="does not exist",
         )
 
 

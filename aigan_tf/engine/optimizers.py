@@ -44,15 +44,17 @@ class WarmRestarts(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         learning_rate: at the first step.
         ends: the step at which each cosine ends, increasing.
-        restart: the rate at the start of later cosines, as a share of `learning_rate`.
+        restart: the rate at the start of later cosines, as a share of `learning_rate`; None for the length of the cosine
+            in that of all before it, at most 1. Few steps are lost if they begin with a high rate, many gain by it
+            (docs/notebook.md).
     """
 
-    def __init__(self, learning_rate: float, ends: Sequence[int], restart: float):
-        starts = (0, *ends[:-1])
-        rates = (learning_rate, *[restart * learning_rate] * (len(ends) - 1))
-        lengths = [end - start for start, end in zip(starts, ends, strict=True)]
-        self.starts = starts
-        self.cosines = [CosineDecay(rate, length) for rate, length in zip(rates, lengths, strict=True)]
+    def __init__(self, learning_rate: float, ends: Sequence[int], restart: float | None = None):
+        self.starts = (0, *ends[:-1])
+        self.cosines = []
+        for start, end in zip(self.starts, ends, strict=True):
+            share = restart or min(1.0, (end - start) / start) if start else 1.0
+            self.cosines.append(CosineDecay(share * learning_rate, end - start))
 
     def __call__(self, step):
         rate = self.cosines[0](step)

@@ -12,7 +12,7 @@ class RecentMean:
 
     Args:
         memory: the number.
-        first_is_slow: whether the first value is replaced by the second, since it includes tracing.
+        first_is_slow: whether the first value is replaced by the second, since it includes tracing or samples.
     """
 
     def __init__(self, memory: int, first_is_slow: bool = False):
@@ -63,9 +63,10 @@ class TimeLeft:
         self.trainings = trainings
         self.step = {1: RecentMean(200), 2: RecentMean(200)}
         self.validation = RecentMean(5, first_is_slow=True)
-        self.saving = RecentMean(5)
+        self.saving = RecentMean(5, first_is_slow=True)
         self.attack_seconds = None  # measured, if it was
         self.afterwards = AFTERWARDS
+        self.start = 0.0  # seconds until the first steps are traced, if they were measured; not part of what is left
 
     @property
     def is_bound(self) -> bool:

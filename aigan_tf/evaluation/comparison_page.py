@@ -61,7 +61,9 @@ def comparison_page(result: Mapping, examples: Sequence[Example] = ()) -> str:
     name, first = next(iter(attacks.items()))
     sections = {"": html_page.paragraphs(result["warnings"], "warning"), "Attacks": _attack_table(attacks)}
     if result["transfer"]:
-        sections["The generator against classifiers it was not trained on"] = _attack_table(result["transfer"])
+        sections["The generator against classifiers it was not trained on"] = _attack_table(
+            _without_folders(result["transfer"])
+        )
     if examples:
         sections["Examples"] = _examples(examples, first["attack"] == "targeted")
     sections["By class"] = _by_class(attacks)
@@ -83,11 +85,17 @@ def comparison_page(result: Mapping, examples: Sequence[Example] = ()) -> str:
 def _attack_table(attacks):
     over = {(name, "Linf") for name, row in attacks.items() if tables.exceeds_epsilon(row)}
     clean = {row.get("clean_accuracy") for row in attacks.values()}  # of one classifier: above the table
-    columns = [column for column in tables.COLUMNS if column.title != "clean" or len(clean) > 1]
+    columns = [column for column in tables.filled_columns(attacks) if column.title != "clean" or len(clean) > 1]
     rows, best = tables.comparison_rows(attacks, columns), tables.best_cells(attacks)
     notes = ["★ the best of its column, among the attacks that stay within epsilon and succeed."] if best else []
     notes += ["⚠ beyond epsilon."] if over else []
     return html_page.table(rows, best, over) + html_page.paragraphs([" ".join(notes)] if notes else [])
+
+
+def _without_folders(results):
+    """Results by the names of files or folders, or as they are if two have the same."""
+    short = {pathlib.PurePath(name).name: row for name, row in results.items()}
+    return short if len(short) == len(results) else results
 
 
 def _examples(examples, targeted):
@@ -174,33 +182,30 @@ def _method(result):
     ]
 
 
-def defence_page(result: Mapping, warnings: Sequence[str], pages: Mapping[str, str]) -> str:
+def defence_page(runs: Mapping[str, Mapping]) -> str:
     """Returns the page of what `compare_defences` measured.
 
     Args:
-        result: defenses.json.
-        warnings: of all runs.
-        pages: folder of each run to the path of its own page, from this one.
+        runs: name of each run, and of the folder with its own page, to what defenses.json holds.
     """
-    runs = result["runs"]
     first = next(iter(runs.values()))
-    rows = tables.defence_rows(runs)
+    warnings = [f"{name}: {warning}" for name, row in runs.items() for warning in row["warnings"]]
+    method = (
+        f"Accuracy under fgsm and pgd is measured with untargeted attacks (foolbox; PGD with {PGD_STEPS} steps) on all images; "
+        "success is measured on the images that the classifier gets right, and of a targeted attack it means reaching the "
+        "target."
+    )
     sections = {
         "": html_page.paragraphs(warnings, "warning"),
-        "Accuracy and success": html_page.table(rows, tables.best_defences(runs)),
-        "Each run": html_page.links(pages),
-        "How this was measured": html_page.paragraphs(
-            [
-                "Accuracy under fgsm and pgd is measured with untargeted attacks (foolbox; PGD with "
-                f"{PGD_STEPS} steps) on all images; success is measured on the images that the classifier gets right, and of "
-                "a targeted attack it means reaching the target.",
-            ]
-        ),
+        "Accuracy and success": html_page.table(tables.defence_rows(runs), tables.best_defences(runs)),
+        "Each run": html_page.links({name: f"{name}/report.html" for name in runs}),
+        "How this was measured": html_page.paragraphs([method]),
     }
-    strongest = max(runs, key=lambda run: runs[run]["robust_accuracy"]["pgd"])
+    accuracies = {name: row["robust_accuracy"]["pgd"] for name, row in runs.items()}
+    strongest = max(accuracies, key=accuracies.get)
     sentence = (
-        f"Of {len(runs)} classifiers, {pathlib.PurePath(strongest).name} keeps the highest accuracy under PGD-{PGD_STEPS}: "
-        f"{100 * runs[strongest]['robust_accuracy']['pgd']:.1f}{_GAP}% of {first['num_examples']:,} images."
+        f"Of {len(runs)} classifiers, that of {strongest} keeps the highest accuracy under PGD-{PGD_STEPS}: "
+        f"{100 * accuracies[strongest]:.1f}{_GAP}% of {first['num_examples']:,} images."
     )
     facts = {
         "Threat model": f"L-infinity, epsilon {shown_value(first['epsilon'])}; generators: {first['attack']}",

@@ -53,30 +53,31 @@ def compare_defences(
     num_examples = COMPARED_EXAMPLES if num_examples is None else num_examples  # the same whatever the attacks
     check_place(DEFENCES, output)
     rows, details = {}, {}
-    for (path, config), name in zip(configs.items(), _folder_names(configs), strict=True):
+    names = _folder_names(configs)
+    for path, config in configs.items():
         say(f"== {path}")
         result, parts = measure_workdir(
             path, data_dir, attacks, num_examples, robust_against=ROBUST_AGAINST, custom_objects=custom_objects
         )
         rows[path] = _row(path, config, result)
-        details |= {f"{name}/{part}": data for part, data in parts.items()}
+        details |= {f"{names[path]}/{part}": data for part, data in parts.items()}
     cells = tables.defence_rows(rows)
-    warnings = [f"{path}: {warning}" for path, row in rows.items() for warning in row["warnings"]]
     say(tables.aligned(cells))
-    for warning in warnings:
-        say(f"WARNING: {warning}")
+    for path, row in rows.items():
+        for warning in row["warnings"]:
+            say(f"WARNING: {path}: {warning}")
     csv_rows = [dict(zip(cells[0], row, strict=True)) for row in cells[1:]]
     contents = {"format": FORMAT, "runs": rows}
-    pages = {path: f"{name}/report.html" for path, name in zip(configs, _folder_names(configs), strict=True)}
-    page = defence_page(contents, warnings, pages)
+    page = defence_page({names[path]: row for path, row in rows.items()})
     write_report(DEFENCES, output, report_parts("defenses", contents, csv_rows, page) | details)
     return rows
 
 
 def _folder_names(paths):
-    """Returns the names of the runs' folders, numbered if two are called the same."""
+    """Returns path to name of the runs' folders, numbered if two are called the same."""
     names = [user_path(path).absolute().name for path in paths]
-    return [f"{name}_{names[:i].count(name) + 1}" if name in names[:i] else name for i, name in enumerate(names)]
+    numbers = [f"_{names[:i].count(name) + 1}" if name in names[:i] else "" for i, name in enumerate(names)]
+    return {path: name + number for path, name, number in zip(paths, names, numbers, strict=True)}
 
 
 def _check_comparable(configs: Mapping[str, Config]):

@@ -33,6 +33,7 @@ def measure_export(folder: Workdir, config: Config, dataset: ImageDataset, class
     run = FinishedRun(folder, config, dataset, classifier)
     attacks = build_attacks([GENERATOR], run)
     attack = attacks[GENERATOR]
+    say(f"Measuring the generator on {len(dataset.test):,} test images.")
     measured = measure_attack(
         attack, run.examples, config.epsilon, config.targeted, config.seed, MEASURED_BATCH, progress=GENERATOR
     ).to_dict()

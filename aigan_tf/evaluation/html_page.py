@@ -87,8 +87,8 @@ def page(title: str, headline: str, facts: Mapping[str, str], sections: Mapping[
 
 
 def _words(text):
-    """Text whose lines break between words only, not within `--num_examples`, as long as a word fits."""
-    return " ".join(f"<span>{html.escape(word)}</span>" for word in text.split(" "))
+    """Text whose lines break between words, not within `--num_examples`; in a word that does not fit, after a comma."""
+    return " ".join(f"<span>{html.escape(word).replace(',', ',<wbr>')}</span>" for word in text.split(" "))
 
 
 def paragraphs(texts: Sequence[str], kind: str = "note") -> str:

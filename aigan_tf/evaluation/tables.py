@@ -17,25 +17,24 @@ def success_table(result: Mapping) -> str:
         result: `AttackResult.to_dict()` and `device`.
     """
     kind = result["attack"]
-    right = "without labels: the classifier's own answers stand in for them"
+    right = "without labels: the classifier's answers stand in for them"
     if "clean_accuracy" in result:
-        right = (
-            f"of which the classifier gets {result['num_correct']} right ({result['clean_accuracy']:.2%}); only these are "
-            "attacked"
-        )
+        right = f"{result['num_correct']:,} answered correctly ({result['clean_accuracy']:.2%}) and attacked"
+    rate, unrounded = result["success_rate"], result["success_rate_float"]
     lines = [
-        f"{result['split']} split: {result['num_examples']} images, {right}.",
-        f"{kind} attack, epsilon {shown_value(result['epsilon'])}, {result['num_attacks']} attacks, seed {result['seed']}, on "
-        f"{result['device']}; images rounded to 8 bits:",
-        f"  {kind} success rate    {result['success_rate']:.2%}  (before rounding {result['success_rate_float']:.2%})",
+        f"{result['split']} split: {result['num_examples']:,} images, {right}.",
+        f"{kind} attacks: {result['num_attacks']:,} within epsilon {shown_value(result['epsilon'])}, seed {result['seed']}, "
+        f"{result['device']}",
+        f"  {kind + ' success rate':25}{rate:.2%} after rounding to 8 bits, {unrounded:.2%} before",
     ]
     if kind == "targeted":
+        worst = f"{result['worst_target_success_rate']:.2%} ({class_text(result['worst_target'])})"
         lines += [
-            f"  worst target class       {result['worst_target']}: {result['worst_target_success_rate']:.2%}",
-            f"  untargeted success rate  {result['untargeted_success_rate']:.2%}",
+            f"  {'worst target':25}{worst}",
+            f"  {'untargeted success rate':25}{result['untargeted_success_rate']:.2%}",
         ]
     largest = _grey_levels(result["max_linf"])
-    lines.append(f"  perturbation             mean L2 {result['mean_l2']:.3f}, largest change {largest}")
+    lines.append(f"  {'perturbation':25}mean L2 {result['mean_l2']:.3f}, largest change {largest}")
     return "\n".join(lines)
 
 
@@ -59,7 +58,7 @@ def epsilon_table(points: Sequence[Mapping]) -> str:
 
 def comparison_text(result: Mapping) -> str:
     """Returns what `evaluate_workdir` prints at its end; `result` is its report.json."""
-    columns = [column for column in COLUMNS if column.title in TERMINAL]
+    columns = [column for column in filled_columns(result["attacks"]) if column.title in TERMINAL]
     lines = [aligned(comparison_rows(result["attacks"], columns))]
     if result["transfer"]:
         lines.append("The same generator's images, shown to classifiers it was not trained on:")
@@ -113,6 +112,11 @@ COLUMNS = (
 def class_text(name: str) -> str:
     """Returns the name of a class so that it cannot be taken for a number that was measured."""
     return f"class {name}" if name.isdigit() else name
+
+
+def filled_columns(attacks: Mapping[str, Mapping]) -> list[Column]:
+    """Returns the columns in which a comparison has anything: an untargeted attack has no worst target."""
+    return [column for column in COLUMNS if any(column.text(row) != "-" for row in attacks.values())]
 
 
 def comparison_rows(attacks: Mapping[str, Mapping], columns: Sequence[Column] = COLUMNS) -> list[tuple[str, ...]]:
@@ -195,14 +199,15 @@ def best_defences(rows: Mapping[str, Mapping]) -> set[tuple[str, str]]:
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Returns rows of cells as text in columns; a wide letter takes two places of a terminal."""
-    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
-        "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
+        "  ".join(cell + " " * (width - display_width(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
 
 
-def _width(text):
+def display_width(text: str) -> int:
+    """Returns how many places of a terminal a text takes."""
     places = {"W": 2, "F": 2}
     return sum(
         places.get(unicodedata.east_asian_width(letter), 1) for letter in text if not unicodedata.combining(letter)

@@ -28,7 +28,7 @@ from aigan_tf.engine.callbacks import Stopwatch
 from aigan_tf.engine.distribution import Devices
 from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.time_left import TimeLeft, duration
-from aigan_tf.errors import InputError, quiet, say
+from aigan_tf.errors import InputError, is_quiet, quiet, say
 from aigan_tf.evaluation.attacks import GENERATOR, build_attacks
 from aigan_tf.evaluation.export_report import measure_export
 from aigan_tf.evaluation.finished_run import FinishedRun
@@ -37,9 +37,10 @@ from aigan_tf.training.generator import evaluation_attacks, time_left_of, train_
 from aigan_tf.training.run import describe, export, load_inputs
 from aigan_tf.workdir import Workdir
 
-STEPS = 12  # of each training that is tried
+STEPS = 8  # per epoch of each training that is tried
 CLASSIFIER_BATCH = 128
-RESERVE = 0.05  # of the given minutes: a machine's pace varies
+SURROGATE = "the surrogate"
+RESERVE = 0.1  # of the given minutes: a machine's pace varies
 
 
 @dataclasses.dataclass
@@ -50,17 +51,18 @@ class Estimate:
         preparation: seconds to load the data set and the user's own classifier and to check both.
         classifiers: what is trained before the generator, each with its `TimeLeft`.
         generator: the generator's training and its evaluation.
-        start: seconds in which training is built and traced.
     """
 
     preparation: float
     classifiers: dict[str, TimeLeft]
     generator: TimeLeft
-    start: float
 
     def seconds(self) -> float:
         """Returns the seconds of the whole run."""
-        return self.preparation + self.start + sum(sum(parts.parts().values()) for parts in self._trainings())
+        return self._rest() + sum(sum(each.parts().values()) for each in self._trainings())
+
+    def _rest(self):
+        return self.preparation + sum(each.start for each in self._trainings())
 
     def _trainings(self):
         return [*self.classifiers.values(), self.generator]
@@ -81,7 +83,7 @@ class Estimate:
             "test": f"export, and {generator.attacks:,} attacks on the test split",
         }
         rows += [(name, seconds, details[name]) for name, seconds in parts.items()]
-        rows.append(("the rest", self.preparation + self.start, "loading, checks, tracing"))
+        rows.append(("the rest", self._rest(), "loading, checks, tracing"))
         return "\n".join(f"  {name:24} {duration(seconds):>8}   {detail}" for name, seconds, detail in rows)
 
 
@@ -129,9 +131,7 @@ def config_within(
         InputError: not even one epoch fits, or as `train_and_export`.
     """
     folder = check_new_run(config, workdir, data_dir)
-    say("Trying a few steps of everything, to choose the epochs.")
-    with quiet():
-        estimate = measure_pace(config, folder, data_dir, strategy)
+    estimate = measure_pace(config, folder, data_dir, strategy, report=False)
     available = minutes * 60 * (1 - RESERVE) - (time.monotonic() - began)
     stage1, stage2 = epochs_within(available, estimate, config.stage1_epochs / config.epochs)
     if stage1 + stage2 == 0:
@@ -144,7 +144,9 @@ def config_within(
             setting="minutes",
         )
     seconds = _with_epochs(estimate, stage1, stage2).seconds() + time.monotonic() - began
-    say(f"{stage1} epochs of stage 1 and {stage2} of stage 2: the command will take about {duration(seconds)} in all.")
+    say(
+        f"{_epochs(stage1)} of stage 1 and {stage2} of stage 2: the command will take about {duration(seconds)} in all."
+    )
     return dataclasses.replace(config, stage1_epochs=stage1, stage2_epochs=stage2)
 
 
@@ -173,12 +175,13 @@ def epochs_within(seconds: float, estimate: Estimate, share: float) -> tuple[int
         chosen, epochs = (stage1, epochs - stage1), epochs + 1
 
 
-def measure_pace(config: Config, folder: Workdir, data_dir: str | None, strategy: str) -> Estimate:
-    """Loads, checks and tries everything a run needs, in a temporary folder; prints what it finds.
+def measure_pace(config: Config, folder: Workdir, data_dir: str | None, strategy: str, report: bool = True) -> Estimate:
+    """Loads, checks and tries everything a run needs, in a temporary folder.
 
     Args:
         config, data_dir, strategy: as in `train_and_export`.
         folder: of the run; nothing is written there.
+        report: whether to print what is found of data set and classifier.
 
     Raises:
         InputError: as `train_and_export`.
@@ -187,35 +190,24 @@ def measure_pace(config: Config, folder: Workdir, data_dir: str | None, strategy
         raise InputError(strategy, "one process", "try it with none or mirrored", setting="strategy")
     began = time.perf_counter()
     devices = Devices(strategy)
-    dataset, classifier = load_inputs(config, data_dir or folder.data_dir(), devices, strategy)
-    say(describe(dataset))
-    if folder.classifier.exists():
-        classifier = existing_classifier(config, dataset, folder)
-        check_accuracy(classifier, dataset.test, dataset.num_classes, class_names=dataset.class_names)
+    with quiet(is_quiet() or not report):
+        dataset, classifier = load_inputs(config, data_dir or folder.data_dir(), devices, strategy)
+        say(describe(dataset))
+        if folder.classifier.exists():
+            classifier = existing_classifier(config, dataset, folder)
+            check_accuracy(classifier, dataset.test, dataset.num_classes, class_names=dataset.class_names)
     trained_here = not folder.classifier.exists() and (classifier is None or bool(config.defense))
     preparation = time.perf_counter() - began
-    with tempfile.TemporaryDirectory() as temporary, _told("Trying a few steps"):
+    with tempfile.TemporaryDirectory() as temporary:
         temporary, classifiers = pathlib.Path(temporary), {}
         if trained_here:
             classifier = _try_classifiers(config, dataset, temporary, classifiers)
-        attacked = classifier
-        if config.black_box:
-            surrogate = dataclasses.replace(
-                config, classifier=config.black_box, classifier_epochs=None, defense=None, black_box=None
-            )
-            attacked = _try_training(surrogate, dataset, temporary / "surrogate", classifiers, "the surrogate")
-        generator, start = _try_generator(config, dataset, attacked, Workdir(temporary / "run"), devices)
-    if config.black_box:
-        rate = 2 * config.queries_per_epoch / CLASSIFIER_BATCH
-        generator.saving.add(generator.saving.value + rate * classifiers["the surrogate"].step_seconds[2])
-    return Estimate(preparation, classifiers, generator, start)
-
-
-@contextlib.contextmanager
-def _told(doing: str) -> Iterator[None]:
-    say(f"{doing}.")
-    with quiet():
-        yield
+        attacked = _try_surrogate(config, dataset, temporary, classifiers) if config.black_box else classifier
+        generator = _try_generator(config, dataset, attacked, Workdir(temporary / "run"), devices)
+    if config.black_box:  # after each epoch it learns the answers on as many clean and adversarial images
+        steps = 2 * config.queries_per_epoch / CLASSIFIER_BATCH
+        generator.saving.value += steps * classifiers[SURROGATE].step_seconds[2]
+    return Estimate(preparation, classifiers, generator)
 
 
 def _try_classifiers(config, dataset, temporary, classifiers):
@@ -225,7 +217,15 @@ def _try_classifiers(config, dataset, temporary, classifiers):
         _try_training(static, dataset, temporary / name, classifiers, name)
     if config.defense == "ensemble":
         config = dataclasses.replace(config, defense="fgsm")  # as slow, without the others
-    return _try_training(config, dataset, temporary / "classifier", classifiers, f"classifier {config.classifier}")
+    name = config.classifier if is_built_in(config.classifier) else "classifier"
+    return _try_training(config, dataset, temporary / "classifier", classifiers, name)
+
+
+def _try_surrogate(config, dataset, temporary, classifiers):
+    config = dataclasses.replace(
+        config, classifier=config.black_box, classifier_epochs=None, defense=None, black_box=None
+    )
+    return _try_training(config, dataset, temporary / SURROGATE, classifiers, SURROGATE)
 
 
 def _try_training(config, dataset, folder, classifiers, name) -> Callable:
@@ -236,44 +236,59 @@ def _try_training(config, dataset, folder, classifiers, name) -> Callable:
     time_left = TimeLeft(config.classifier_epochs or recipe.epochs, len(dataset.train) // batch_size)
     shortened = dataclasses.replace(dataset, train=dataset.train.take(slice(0, STEPS * batch_size)))
     train = hardened_classifier if own else trained_classifier
-    short = dataclasses.replace(config, classifier_epochs=2)
     classifiers[name] = time_left
-    return train(short, shortened, Workdir(folder), [Stopwatch(time_left)])
+    steps = min(STEPS, time_left.steps)
+    with _trying(name, time_left, steps, {2: 2}):
+        short = dataclasses.replace(config, classifier_epochs=2)
+        return train(short, shortened, Workdir(folder), [Stopwatch(time_left)])
+
+
+@contextlib.contextmanager
+def _trying(name: str, time_left: TimeLeft, steps: int, epochs: dict[int, int]) -> Iterator[None]:
+    """Sets the seconds that a training in the block takes to start: those beyond its epochs of each stage, by its pace."""
+    say(f"Trying a few steps of training {name}.")
+    began = time.perf_counter()
+    with quiet():
+        yield
+    each = {stage: steps * seconds + time_left.epoch_end_seconds for stage, seconds in time_left.step_seconds.items()}
+    paced = sum(count * each[stage] for stage, count in epochs.items())
+    time_left.start = max(time.perf_counter() - began - paced, 0.0)
 
 
 def _try_generator(config, dataset, classifier, folder, devices):
-    """Returns the `TimeLeft` of both stages, measured on an epoch of a few steps of each, and the seconds they begin with."""
+    """Returns the `TimeLeft` of both stages and the evaluation, measured on short epochs."""
     time_left = time_left_of(config, dataset, evaluation_attacks(config, dataset))
     steps = min(STEPS, time_left.steps)
-    stages = {stage: min(epochs, 1) for stage, epochs in ((1, config.stage1_epochs), (2, config.stage2_epochs))}
+    # Two of stage 2: an epoch's end is measured between epochs, and that of stage 1 draws samples.
+    stages = {1: min(config.stage1_epochs, 1), 2: min(config.stage2_epochs, 2)}
     short = dataclasses.replace(
         config, steps_per_epoch=steps, stage1_epochs=stages[1], stage2_epochs=stages[2], switch_success=1.0,
         black_box=None, queries_per_epoch=Config.queries_per_epoch,
     )  # fmt: skip
-    began = time.perf_counter()
-    train_generator(short, dataset, classifier, folder, devices, [Stopwatch(time_left)])
-    seconds = time_left.step_seconds
-    repeated = sum(epochs * (steps * seconds[stage] + time_left.epoch_end_seconds) for stage, epochs in stages.items())
-    start = max(time.perf_counter() - began - repeated, 0)
+    with _trying("the generator", time_left, steps, stages):
+        train_generator(short, dataset, classifier, folder, devices, [Stopwatch(time_left)])
     time_left.afterwards, time_left.attack_seconds = _try_evaluation(
         short, dataset, classifier, folder, time_left.attacks
     )
-    return time_left, start
+    return time_left
 
 
 def _try_evaluation(config, dataset, classifier, folder, attacks):
     """Exports and measures on a few images; returns the seconds that take no longer with more, and those of an attack."""
+    say("Trying the export and its measurement.")
     began = time.perf_counter()
     count = 2 * images_per_call(dataset.image_shape) * len(dataset.test) // attacks  # two batches of attacks
     test = dataset.test.take(slice(0, max(count, 1)))
     # The classifier may know nothing yet: its answers stand in for the labels.
     test = dataclasses.replace(test, labels=np.maximum(predictions(classifier, test.as_float()), 0))
     dataset = dataclasses.replace(dataset, test=test)
-    export(trained_generator(config, dataset, folder), config, dataset, folder, None)
-    measure_export(folder, config, dataset, classifier)
+    with quiet():
+        export(trained_generator(config, dataset, folder), config, dataset, folder, None)
+        measure_export(folder, config, dataset, classifier)
     once = time.perf_counter() - began
     run = FinishedRun(folder, config, dataset, classifier)
-    attack = build_attacks([GENERATOR], run)[GENERATOR]
+    with quiet():
+        attack = build_attacks([GENERATOR], run)[GENERATOR]
     seconds = []
     for _ in range(2):  # the first traces
         began = time.perf_counter()

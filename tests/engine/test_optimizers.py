@@ -59,8 +59,10 @@ def test_everything_but_kernels_moves_as_by_adam():
 
 
 def test_warm_restarts_are_cosines_one_after_the_other():
-    schedule, first = WarmRestarts(0.01, (4, 10), 0.5), CosineDecay(0.01, 4)
-    rates = [float(schedule(tf.constant(step, tf.int64))) for step in range(11)]
+    schedule, first = WarmRestarts(0.01, (4, 10, 15)), CosineDecay(0.01, 4)
+    rates = [float(schedule(tf.constant(step, tf.int64))) for step in range(16)]
     assert rates[:4] == [float(first(step)) for step in range(4)]  # as before there were more epochs, in every bit
-    expected = 0.005 * (1 + np.cos(np.pi * np.arange(7) / 6)) / 2
-    np.testing.assert_allclose(rates[4:], expected, atol=1e-8)
+    for start, end, rate in ((4, 10, 0.01), (10, 15, 0.005)):
+        expected = rate * (1 + np.cos(np.pi * np.arange(end - start) / (end - start))) / 2
+        np.testing.assert_allclose(rates[start:end], expected, atol=1e-8)
+    assert rates[15] == 0

@@ -24,7 +24,8 @@ def pace(stage1_epochs=2, stage2_epochs=8, **seconds):
         time_left.validation.add(1.0)
     time_left.saving.add(1.0)
     time_left.afterwards, time_left.attack_seconds = 5.0, 0.1
-    return Estimate(preparation=4.0, classifiers={}, generator=time_left, start=6.0)
+    time_left.start = 6.0
+    return Estimate(preparation=4.0, classifiers={}, generator=time_left)
 
 
 def test_epochs_fill_the_time_in_the_proportion_of_the_stages():
@@ -40,7 +41,7 @@ def test_epochs_fill_the_time_in_the_proportion_of_the_stages():
 
 
 def test_minutes_choose_the_epochs_of_a_new_run(monkeypatch, tmp_path):
-    monkeypatch.setattr(estimate, "measure_pace", lambda *arguments: pace())
+    monkeypatch.setattr(estimate, "measure_pace", lambda *arguments, **report: pace())
     monkeypatch.setattr(estimate.time, "monotonic", lambda: 1000.0)
     config = config_within(10, tiny(stage1_epochs=2, stage2_epochs=8), tmp_path / "run", None, "none", 940.0)
     with_epochs = pace(config.stage1_epochs, config.stage2_epochs)
@@ -75,12 +76,12 @@ def test_trying_stage_2_puts_back_every_bit(make_aigan, batch):
 
 def test_check_prints_the_parts_in_80_columns_and_writes_nothing(monkeypatch, tmp_path, capsys):
     found = pace(stage2_epochs=10_000)
-    found.classifiers["classifier wrn34_10"] = TimeLeft(120, 390)
-    found.classifiers["classifier wrn34_10"].step[2].add(8.25)
-    monkeypatch.setattr(estimate, "measure_pace", lambda *arguments: found)
+    found.classifiers["wrn34_10"] = TimeLeft(120, 390)
+    found.classifiers["wrn34_10"].step[2].add(8.25)
+    monkeypatch.setattr(estimate, "measure_pace", lambda *arguments, **report: found)
     check_run(tiny(), tmp_path / "run")
     printed = capsys.readouterr().out
-    for part in ("classifier wrn34_10 ", "stage 1 ", "stage 2 ", "validation ", "test "):
+    for part in ("training wrn34_10 ", "stage 1 ", "stage 2 ", "validation ", "test "):
         assert part in printed
     assert max(map(len, printed.splitlines())) <= 80
     assert not list(tmp_path.iterdir())
@@ -94,7 +95,9 @@ def test_check_tries_everything_and_leaves_nothing_behind(digit_classifier, tmp_
     config = tiny(classifier=str(path), classifier_epochs=None, steps_per_epoch=40, stage2_epochs=30)
     found = check_run(config, tmp_path / "run")
     assert not found.classifiers
-    assert found.generator.step_seconds[1] > found.generator.step_seconds[2] > 0
+    assert min(found.generator.step_seconds.values()) > 0
+    assert found.generator.step[1].count == 8 - 2
+    assert found.generator.step[2].count == 2 * 8
     assert found.seconds() > 40 * 30 * found.generator.step_seconds[2]
     left = {entry.name for entry in tmp_path.iterdir() if "autograph" not in entry.name}  # which TensorFlow removes
     assert left == {"model.keras"}
@@ -107,7 +110,7 @@ def test_check_tries_everything_and_leaves_nothing_behind(digit_classifier, tmp_
 )
 def test_check_counts_the_classifiers_that_are_trained_first(settings, tmp_path):
     found = check_run(tiny(classifier="small", **settings), tmp_path / "run")
-    expected = {"classifier small": 2}
+    expected = {"small": 2}
     expected |= {"resnet20": 30} if "defense" in settings else {"the surrogate": 40} if "black_box" in settings else {}
     assert {name: each.epochs for name, each in found.classifiers.items()} == expected
     assert all(each.step_seconds[2] > 0 for each in found.classifiers.values())

@@ -52,11 +52,13 @@ def test_pictures_are_split_and_every_answer_is_attacked(unlabelled):
 @pytest.mark.long
 def test_finished_run_is_evaluated_exported_and_continued(unlabelled, config, tmp_path, capsys):
     folder, result = unlabelled
-    compared = evaluate_workdir(folder, None, ("aigan", "fgsm"), output=str(tmp_path), save_images=str(tmp_path / "x"))
+    compared = evaluate_workdir(
+        folder, None, ("aigan", "fgsm"), output=str(tmp_path / "out"), save_images=str(tmp_path / "x")
+    )
     assert compared["labels"] == compared["attacks"]["aigan"]["labels"] == "classifier"
     assert compared["attacks"]["aigan"]["success_rate"] == result["success_rate"]
     assert "clean_accuracy" not in compared["attacks"]["fgsm"]
-    assert (tmp_path / "report.html").exists()
+    assert (tmp_path / "out" / "report.html").exists()
     run.export_run(folder)
     assert tf.saved_model.load(str(folder / "generator" / "2")).signatures
     train_advgan(folder, ["7"], epochs=1)
@@ -76,8 +78,8 @@ def test_nothing_is_trained_to_classify_them(settings, config, tmp_path):
 
 def test_comparisons_that_need_labels_are_refused(unlabelled, tmp_path):
     for refused in (
-        lambda: evaluate_workdir(unlabelled[0], output=str(tmp_path), transfer_to=["small"]),
-        lambda: compare_defences([unlabelled[0], unlabelled[0]], output=str(tmp_path)),
+        lambda: evaluate_workdir(unlabelled[0], output=str(tmp_path / "out"), transfer_to=["small"]),
+        lambda: compare_defences([unlabelled[0], unlabelled[0]], output=str(tmp_path / "out")),
     ):
         with pytest.raises(InputError) as error:
             refused()

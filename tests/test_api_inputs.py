@@ -88,7 +88,7 @@ def test_early_stopping_ends_training_and_restores_the_best_weights(fit, images,
     for now, best in zip(early.model.get_weights(), early.best_weights, strict=True):
         np.testing.assert_array_equal(now, best)
     assert made(images, 3).shape == images.shape
-    assert "Epoch 2/4" in capsys.readouterr().out
+    assert "epoch 2 of 4" in capsys.readouterr().out
 
 
 def test_what_is_no_callback_is_refused(fit):

@@ -153,7 +153,7 @@ def evaluate(arguments: Sequence[str] | None = None) -> None:
         if values.output:
             from aigan_tf.evaluation.report_files import check_place
 
-            check_place(user_path(values.output), values.output)
+            check_place(user_path(values.output), values.output, values.save_images)
         if len(values.workdir) == 1:
             from aigan_tf.evaluation.compare import evaluate_workdir
 

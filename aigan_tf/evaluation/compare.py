@@ -51,7 +51,7 @@ def evaluate_workdir(
         InputError: as in `measure_workdir`, or `output` exists or cannot be written.
     """
     evaluation = Workdir(workdir).evaluation
-    check_place(evaluation, output)
+    check_place(evaluation, output, save_images)
     result, parts = measure_workdir(
         workdir, data_dir, attacks, num_examples, transfer_to, save_images, custom_objects=custom_objects
     )

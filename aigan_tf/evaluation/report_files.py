@@ -18,17 +18,20 @@ LATEST = "latest"
 _TIME = "%Y-%m-%dT%H-%M-%S"
 
 
-def check_place(parent: pathlib.Path, output: str | None) -> None:
+def check_place(parent: pathlib.Path, output: str | None, images: str | None = None) -> None:
     """Checks that a report can be written, since measuring may take hours.
 
     Args:
         parent: the folder in which `write_report` makes the report's own.
         output: the user's choice of that folder; None for one named by the time.
+        images: another folder, which is written before the report; None for none.
 
     Raises:
-        InputError: `output` exists, or the folder cannot be made there.
+        InputError: `output` exists or would hold `images`, or the folder cannot be made there.
     """
     path = user_path(output) if output else parent
+    if output and images and user_path(images).absolute().is_relative_to(path.absolute()):
+        raise InputError(images, "a folder that is not in `output`", "choose another", setting="save_images")
     existing = next(folder for folder in (path, *path.absolute().parents) if os.path.lexists(folder))
     if output and existing == path:
         problem = "exists, and a report is never replaced"

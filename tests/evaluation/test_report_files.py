@@ -43,6 +43,15 @@ def test_existing_output_is_refused_before_measuring(output, tmp_path):
     assert not (tmp_path / "deep").exists()
 
 
+@pytest.mark.parametrize("images", ["new", "new/images"])
+def test_images_in_the_place_of_the_report_are_refused_before_measuring(images, tmp_path):
+    place = tmp_path / "evaluation", str(tmp_path / "new")
+    with pytest.raises(InputError) as error:
+        check_place(*place, str(tmp_path / images))
+    assert error.value.setting == "save_images"
+    check_place(*place, str(tmp_path / "newer"))
+
+
 @pytest.mark.parametrize("named", [False, True])
 def test_killed_evaluation_leaves_no_half_report_and_the_next_one_removes_the_rest(named, tmp_path):
     parent, output = tmp_path / "evaluation", str(tmp_path / "mine") if named else None

@@ -1,5 +1,6 @@
 """How long a run will take, measured on a few steps of everything it does: `check`, and epochs that fit into some minutes."""
 
+import bisect
 import contextlib
 import copy
 import dataclasses
@@ -40,6 +41,7 @@ from aigan_tf.workdir import Workdir
 STEPS = 8  # per epoch of each training that is tried
 CLASSIFIER_BATCH = 128
 SURROGATE = "the surrogate"
+MAX_EPOCHS = 10**6  # that a number of minutes chooses
 RESERVE = 0.1  # of the given minutes: a machine's pace varies
 
 
@@ -165,14 +167,18 @@ def epochs_within(seconds: float, estimate: Estimate, share: float) -> tuple[int
         estimate: its pace.
         share: of stage 1 in the epochs, in `[0, 1]`. If both stages have some, stage 2 has one at least.
     """
-    chosen, epochs = (0, 0), 1
-    while True:
+
+    def stages(epochs):
         stage1 = round(share * epochs)
-        if 0 < share < 1:
+        if 0 < share < 1 and epochs:
             stage1 = min(max(stage1, 1), epochs - 1)
-        if _with_epochs(estimate, stage1, epochs - stage1).seconds() > seconds:
-            return chosen
-        chosen, epochs = (stage1, epochs - stage1), epochs + 1
+        return stage1, epochs - stage1
+
+    return stages(
+        bisect.bisect_right(
+            range(1, MAX_EPOCHS), seconds, key=lambda epochs: _with_epochs(estimate, *stages(epochs)).seconds()
+        )
+    )
 
 
 def measure_pace(config: Config, folder: Workdir, data_dir: str | None, strategy: str, report: bool = True) -> Estimate:

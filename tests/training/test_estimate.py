@@ -38,6 +38,7 @@ def test_epochs_fill_the_time_in_the_proportion_of_the_stages():
     assert epochs_within(25 + 3 * 22, pace(), 0.0) == (0, 3)
     stage1, stage2 = epochs_within(100_000, pace(), 0.2)
     assert stage1 == pytest.approx((stage1 + stage2) / 5, abs=1)
+    assert sum(epochs_within(1e12, pace(), 0.2)) == estimate.MAX_EPOCHS - 1  # found at once
 
 
 def test_minutes_choose_the_epochs_of_a_new_run(monkeypatch, tmp_path):

@@ -33,6 +33,7 @@ def measure_export(folder: Workdir, config: Config, dataset: ImageDataset, class
     run = FinishedRun(folder, config, dataset, classifier)
     attacks = build_attacks([GENERATOR], run)
     attack = attacks[GENERATOR]
+    record = run_record(run, attacks, MEASURED_BATCH)  # first: a file may be refused
     say(f"Measuring the generator on {len(dataset.test):,} test images.")
     measured = measure_attack(
         attack, run.examples, config.epsilon, config.targeted, config.seed, MEASURED_BATCH, progress=GENERATOR
@@ -43,7 +44,7 @@ def measure_export(folder: Workdir, config: Config, dataset: ImageDataset, class
         some = run.examples.first_correct(CURVE_EXAMPLES)
         result["success_by_epsilon"] = success_curve(GENERATOR, attack.run.within, config, some)
         say(tables.epsilon_table(result["success_by_epsilon"]))
-    shown = run_record(run, attacks, MEASURED_BATCH) | {
+    shown = record | {
         "generator_training_device": folder.training_device() or result["device"],
         "warnings": caveats.comparison_warnings({GENERATOR: measured}),
         "attacks": {GENERATOR: measured},

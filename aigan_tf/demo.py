@@ -46,22 +46,22 @@ def find_generators() -> dict[str, ExportInfo]:
     """Returns the generators in pretrained/ beside the package and in runs/ of the current folder, by folder.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none that can be read.
     """
-    folders = {
-        f"{name}/{folder.name}": folder
-        for name, root in (("pretrained", SHIPPED), ("runs", pathlib.Path("runs")))
-        if root.is_dir()
-        for folder in visible_folders(root)
-        if exported_version(folder)
-    }
-    if not folders:
+    found = {}
+    for name, root in (("pretrained", SHIPPED), ("runs", pathlib.Path("runs"))):
+        for folder in filter(exported_version, visible_folders(root) if root.is_dir() else []):
+            try:
+                found[f"{name}/{folder.name}"] = read_export_info(folder, "generator")
+            except InputError as error:
+                say(f"{folder} is left out: it {error.problem}.")
+    if not found:
         raise InputError(
             "no generator lies in pretrained/ or runs/",
             "the folder of a finished run, or of an exported SavedModel",
             "train one, or name one with `generator`",
         )
-    return {name: read_export_info(folder, "generator") for name, folder in folders.items()}
+    return found
 
 
 class Attacks:

@@ -130,15 +130,7 @@ def _classes(export, target, label):
         )
     if target == ALL and ALL not in export.class_names:
         return list(range(len(export.class_names)))
-    number = class_number(given[wanted], export.class_names, wanted)
-    if not 0 <= number < len(export.class_names):
-        raise InputError(
-            given[wanted],
-            f"a number from 0 to {len(export.class_names) - 1}, or a name",
-            "give one of these",
-            setting=wanted,
-        )
-    return [number]
+    return [class_number(given[wanted], export.class_names, wanted)]
 
 
 def _check_epsilon(export, epsilon):

@@ -10,6 +10,7 @@ from aigan_tf.build import build_advgan, steps_per_epoch
 from aigan_tf.checks import check_advgan_run
 from aigan_tf.classifiers.accuracy import labelled_by
 from aigan_tf.classifiers.training import existing_classifier
+from aigan_tf.data.classes import class_number
 from aigan_tf.data.datasets import load_dataset
 from aigan_tf.engine.time_left import TimeLeft
 from aigan_tf.errors import InputError, say
@@ -94,19 +95,5 @@ def classes_named(given: Sequence[str], class_names: Sequence[str]) -> list[int]
     Raises:
         InputError: there is no such class.
     """
-    if not given:
-        return list(range(len(class_names)))
-    numbers = []
-    for name in given:
-        if name in class_names:
-            numbers.append(class_names.index(name))
-        elif name.isdecimal() and int(name) < len(class_names):
-            numbers.append(int(name))
-        else:
-            near = [each for each in class_names if each.lower() == name.lower()]
-            raise InputError(
-                f"there is no class {name!r}",
-                f"names of classes, or numbers from 0 to {len(class_names) - 1}",
-                f"did you mean {near[0]!r}?" if near else "give e.g. " + class_names[0],
-            )
+    numbers = [class_number(name, class_names, None) for name in given] or range(len(class_names))
     return list(dict.fromkeys(numbers))

@@ -29,7 +29,7 @@ from aigan_tf.engine.saved_model import first_line
 from aigan_tf.errors import InputError, graph_refusal, quiet, say, shown_value
 from aigan_tf.evaluation.evaluation_set import EvaluationSet
 from aigan_tf.evaluation.measure import measure_attacks
-from aigan_tf.exported import exported_version, read_export_info
+from aigan_tf.exported import read_export_info, require_version
 from aigan_tf.files import user_path
 from aigan_tf.serving.export import ServedGenerator, export_generator
 from aigan_tf.training.generator import train_generator
@@ -303,15 +303,7 @@ def load_generator(path: str | os.PathLike) -> TrainedGenerator:
         InputError: there is none, or it cannot be loaded.
     """
     path = user_path(path)
-    version = exported_version(path)
-    if version is None:
-        raise InputError(
-            path,
-            "the folder of a run, or of a SavedModel",
-            "correct the path",
-            setting="path",
-            problem="holds no generator" if path.is_dir() else "is not a folder",
-        )
+    version = require_version(path, "path")
     Workdir(path).verify(version)
     try:
         loaded = saved_model.load(version)

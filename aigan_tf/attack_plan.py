@@ -1,7 +1,6 @@
 """What the attack command is asked for, checked before TensorFlow is imported."""
 
 import dataclasses
-import itertools
 import os
 import pathlib
 import re
@@ -13,7 +12,7 @@ from aigan_tf.data import pictures
 from aigan_tf.data.classes import class_number, listed
 from aigan_tf.errors import InputError, shown_value
 from aigan_tf.exported import ExportInfo, read_export_info
-from aigan_tf.files import user_path, visible_files
+from aigan_tf.files import different_names, user_path, visible_files, with_numbers
 
 ALL = "all"  # the target that stands for each class
 FOLDER = "adversarial"  # of several results
@@ -86,7 +85,7 @@ def make_plan(
     export = read_export_info(generator or _shipped_generator(), "generator")
     classes = _classes(export, target, label)
     _check_epsilon(export, epsilon)
-    names = _different_names(paths)
+    names = different_names(path.stem for path in paths)
     count = len(paths) * len(classes or [None])
     if out is None:
         place = _free_place(_result_name(export, names[0], (classes or [None])[0]) if count == 1 else FOLDER, count)
@@ -160,15 +159,6 @@ def _picture_files(given):
     return files
 
 
-def _different_names(paths):
-    """Returns a name per file: its own without the ending, with a number where another has it."""
-    names = {}
-    for path in paths:
-        numbered = (path.stem if number == 1 else f"{path.stem}_{number}" for number in itertools.count(1))
-        names[next(name for name in numbered if name not in names)] = path
-    return list(names)
-
-
 def _result_name(export, name, target):
     if not export.targeted:
         return f"{name}_adversarial"
@@ -205,11 +195,8 @@ def _given_place(out, count):
 
 def _free_place(stem, count):
     """Returns the first of STEM, STEM_2, ... in the current folder that would replace nothing."""
-    for number in itertools.count(1):
-        name = stem if number == 1 else f"{stem}_{number}"
-        path = pathlib.Path(f"{name}.png" if count == 1 else name)
-        if not any(map(os.path.lexists, _places(path, count))):
-            return path
+    paths = (pathlib.Path(f"{name}.png" if count == 1 else name) for name in with_numbers(stem))
+    return next(path for path in paths if not any(map(os.path.lexists, _places(path, count))))
 
 
 def _places(path, count):

@@ -32,29 +32,45 @@ class ExportInfo:
     variable_epsilon: bool
 
 
+def latest_version(folder: pathlib.Path) -> pathlib.Path | None:
+    """Returns the newest exported version, `folder/N` with the largest N; None if there is none."""
+    return next(reversed(numbered(folder)), None)
+
+
 def exported_version(path: pathlib.Path) -> pathlib.Path | None:
     """Returns the SavedModel in a run's folder (its newest) or in a folder of versions, or `path` itself; None without one."""
-    if (path / "saved_model.pb").exists():
-        return path
-    return next((found[-1] for folder in (path / "generator", path) if (found := numbered(folder))), None)
+    return path if (path / "saved_model.pb").exists() else latest_version(path / "generator") or latest_version(path)
 
 
-def read_export_info(path: str | os.PathLike, setting: str) -> ExportInfo:
-    """Reads the files beside an exported generator.
+def require_version(path: pathlib.Path, setting: str) -> pathlib.Path:
+    """Returns the same.
 
     Args:
         path: the folder of a run, of a generator's versions, or of a SavedModel.
         setting: the setting that gave it.
 
     Raises:
+        InputError: there is none.
+    """
+    version = exported_version(path)
+    if version is None:
+        problem = "holds no generator" if path.is_dir() else "is not a folder"
+        expected = "the folder of a finished run, or of a SavedModel that aigan_tf exported"
+        raise InputError(path, expected, "correct the path", setting=setting, problem=problem)
+    return version
+
+
+def read_export_info(path: str | os.PathLike, setting: str) -> ExportInfo:
+    """Reads the files beside an exported generator.
+
+    Args:
+        path, setting: as in `require_version`.
+
+    Raises:
         InputError: there is no generator, or its files are damaged.
     """
     folder = user_path(path)
-    version = exported_version(folder)
-    if version is None:
-        problem = "holds no generator" if folder.is_dir() else "is not a folder"
-        expected = "the folder of a finished run, or of a SavedModel that aigan_tf exported"
-        raise InputError(path, expected, "correct the path", setting=setting, problem=problem)
+    version = require_version(folder, setting)
     assets = version / "assets"
     try:
         preset = json.loads(read_bytes(assets / "preset.json"))

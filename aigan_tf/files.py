@@ -4,13 +4,14 @@ import contextlib
 import csv
 import errno
 import io
+import itertools
 import json
 import os
 import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from aigan_tf.errors import DivergedError, InputError
@@ -103,6 +104,20 @@ def _is_folder(entry):
     with contextlib.suppress(OSError):  # a link that leads to itself
         return entry.is_dir()
     return False
+
+
+def with_numbers(name: str) -> Iterator[str]:
+    """Yields a name, then the same ending in _2, _3, ..."""
+    yield name
+    yield from (f"{name}_{number}" for number in itertools.count(2))
+
+
+def different_names(names: Iterable[str]) -> list[str]:
+    """Returns the names, with numbers so that no two are the same."""
+    found = {}
+    for name in names:
+        found[next(each for each in with_numbers(name) if each not in found)] = None
+    return list(found)
 
 
 def numbered(folder: pathlib.Path) -> list[pathlib.Path]:

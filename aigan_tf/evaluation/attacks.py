@@ -13,8 +13,9 @@ from aigan_tf.errors import InputError, say
 from aigan_tf.evaluation import foolbox_attacks
 from aigan_tf.evaluation.finished_run import FinishedRun
 from aigan_tf.evaluation.measure import Attack
+from aigan_tf.exported import latest_version
 from aigan_tf.files import numbered, read_csv
-from aigan_tf.serving.export import ServedGenerator, latest_version
+from aigan_tf.serving.export import ServedGenerator
 from aigan_tf.workdir import Workdir
 
 GENERATOR = "aigan"

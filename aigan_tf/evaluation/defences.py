@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from aigan_tf.classifiers.paths import refuse_unnamed_python
+from aigan_tf.checks import check_finished_run
 from aigan_tf.config import FORMAT, Config, is_built_in
 from aigan_tf.errors import InputError, say, shown_value
 from aigan_tf.evaluation import caveats, tables
@@ -12,8 +12,8 @@ from aigan_tf.evaluation.compare import COMPARED_EXAMPLES, measure_workdir
 from aigan_tf.evaluation.comparison_page import defence_page
 from aigan_tf.evaluation.report_files import check_place, report_parts, write_report
 from aigan_tf.evaluation.results import wilson_interval
-from aigan_tf.files import read_csv, user_path
-from aigan_tf.workdir import Workdir, config_of
+from aigan_tf.files import different_names, read_csv, user_path
+from aigan_tf.workdir import Workdir
 
 ROBUST_AGAINST = ("fgsm", "pgd")
 DEFENCES = pathlib.Path("runs/defenses")
@@ -46,14 +46,13 @@ def compare_defences(
     Raises:
         InputError: a folder, its files or the output cannot be used.
     """
-    configs = {str(path): config_of(Workdir(path)) for path in workdirs}
-    for path, config in configs.items():  # all of them, before hours are spent on one
-        refuse_unnamed_python(config, Workdir(path), custom_objects)
+    # All of them, before hours are spent on one.
+    configs = {str(path): check_finished_run(path, data_dir, custom_objects)[1] for path in workdirs}
     _check_comparable(configs)
     num_examples = COMPARED_EXAMPLES if num_examples is None else num_examples  # the same whatever the attacks
     check_place(DEFENCES, output)
     rows, details = {}, {}
-    names = _folder_names(configs)
+    names = dict(zip(configs, different_names(user_path(path).absolute().name for path in configs), strict=True))
     for path, config in configs.items():
         say(f"== {path}")
         result, parts = measure_workdir(
@@ -71,13 +70,6 @@ def compare_defences(
     page = defence_page({names[path]: row for path, row in rows.items()})
     write_report(DEFENCES, output, report_parts("defenses", contents, csv_rows, page) | details)
     return rows
-
-
-def _folder_names(paths):
-    """Returns path to name of the runs' folders, numbered if two are called the same."""
-    names = [user_path(path).absolute().name for path in paths]
-    numbers = [f"_{names[:i].count(name) + 1}" if name in names[:i] else "" for i, name in enumerate(names)]
-    return {path: name + number for path, name, number in zip(paths, names, numbers, strict=True)}
 
 
 def _check_comparable(configs: Mapping[str, Config]):

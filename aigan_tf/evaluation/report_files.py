@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import itertools
 import os
 import pathlib
 import re
@@ -12,7 +11,16 @@ from collections.abc import Mapping, Sequence
 import filelock
 
 from aigan_tf.errors import InputError, say
-from aigan_tf.files import atomic_file, atomic_folder, csv_bytes, json_bytes, user_path, write_bytes, writing
+from aigan_tf.files import (
+    atomic_file,
+    atomic_folder,
+    csv_bytes,
+    json_bytes,
+    user_path,
+    with_numbers,
+    write_bytes,
+    writing,
+)
 
 LATEST = "latest"
 _TIME = "%Y-%m-%dT%H-%M-%S"
@@ -74,7 +82,8 @@ def write_report(parent: pathlib.Path, output: str | None, parts: Mapping[str, b
         # One at a time: two in a second get two names, and what is unfinished here belongs to a dead process.
         with writing(parent, parent), filelock.FileLock(parent / ".lock"):
             _remove_unfinished(parent, r"\d{4}-\d\d-\d\dT.+", names)
-            path = _unused(parent / datetime.datetime.now().strftime(_TIME))
+            paths = map(parent.joinpath, with_numbers(datetime.datetime.now().strftime(_TIME)))
+            path = next(path for path in paths if not os.path.lexists(path))
             _write_folder(path, parts)
             write_bytes(parent / LATEST, f"{path.name}\n".encode())
     say(f"Report: {path / next(name for name in parts if name.endswith('.html'))}")
@@ -109,12 +118,6 @@ def _write_folder(path, parts):
         for name, data in parts.items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(data)
-
-
-def _unused(path):
-    """Returns a path, with a number if it exists."""
-    paths = itertools.chain([path], (path.with_name(f"{path.name}_{number}") for number in itertools.count(2)))
-    return next(path for path in paths if not os.path.lexists(path))
 
 
 def _remove_unfinished(parent, name, files):

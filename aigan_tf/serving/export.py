@@ -9,7 +9,8 @@ import keras
 import tensorflow as tf
 
 from aigan_tf.engine import saved_model
-from aigan_tf.files import atomic_folder, numbered
+from aigan_tf.exported import latest_version
+from aigan_tf.files import atomic_folder
 from aigan_tf.method.threat_model import perturb, quantize
 from aigan_tf.serving import request_checks, warmup
 
@@ -206,8 +207,3 @@ def example_requests(served: ServedGenerator, signatures: Mapping) -> dict[str, 
         name: {key: examples[key] for key in signature.structured_input_signature[1]}
         for name, signature in signatures.items()
     }
-
-
-def latest_version(folder: pathlib.Path) -> pathlib.Path | None:
-    """Returns the newest exported version, `folder/N` with the largest N; None if there is none."""
-    return next(reversed(numbered(folder)), None)

@@ -30,8 +30,9 @@ from aigan_tf.errors import InputError, say
 from aigan_tf.evaluation.attacks import GENERATOR, ExportedGenerator
 from aigan_tf.evaluation.export_report import measure_export
 from aigan_tf.evaluation.report_files import write_measurement
+from aigan_tf.exported import latest_version
 from aigan_tf.files import read_bytes
-from aigan_tf.serving.export import ServedGenerator, export_generator, latest_version
+from aigan_tf.serving.export import ServedGenerator, export_generator
 from aigan_tf.terminal import keep_log
 from aigan_tf.training.generator import evaluation_attacks, train_generator
 from aigan_tf.workdir import Workdir, digests_of

@@ -17,13 +17,14 @@ from aigan_tf.data.splits import Split
 from aigan_tf.engine.memory import images_per_call
 from aigan_tf.errors import InputError, say, shown_value
 from aigan_tf.evaluation import figures
+from aigan_tf.evaluation.tables import aligned
 from aigan_tf.exported import ExportInfo
 from aigan_tf.files import atomic_folder, write_bytes
+from aigan_tf.flags import WIDTH
 from aigan_tf.method.threat_model import quantize
 from aigan_tf.workdir import Workdir, config_of
 
 MAX_COLUMNS = 20  # of a figure
-WIDTH = 80  # of a terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,15 +222,17 @@ def _lines(name, row):
         return _wrapped(f"{name}: {row[0].summary()}")
     known = row[0].clean_answers is not None
     lines = [f"{name}: {row[0].answer(row[0].clean_answers)}, clean."] if known else []
-    cells = [
-        (f"to {each.class_names[each.target]}", each.answer(each.adversarial_answers) if known else "") for each in row
+    table = [
+        (
+            f"  to {each.class_names[each.target]}",
+            *([each.answer(each.adversarial_answers)] if known else []),
+            f"{each.largest_change}/255",
+            f"L2 {each.l2:.2f}",
+            "missed" if known and not each.succeeds else "",
+        )
+        for each in row
     ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for each, (goal, answer) in zip(row, cells, strict=True):
-        missed = "  missed" if known and not each.succeeds else ""
-        size = f"{each.largest_change}/255  L2 {each.l2:.2f}"
-        lines.append(f"  {goal:{widths[0]}}  {answer:{widths[1]}}  {size}{missed}")
-    return "\n".join(lines)
+    return "\n".join([*lines, aligned(table)])
 
 
 def _heading(plan):
@@ -246,7 +249,8 @@ def figure(results: Sequence[AttackedPicture], heading: str) -> bytes:
     Returns:
         A PNG file.
     """
-    shown = results[:MAX_COLUMNS]
+    names = figures.drawable_names(results[0].class_names)
+    shown = [dataclasses.replace(each, class_names=names) for each in results[:MAX_COLUMNS]]
     clean = shown[0].clean / 255
     rows = {
         "perturbation": [each.magnified for each in shown],

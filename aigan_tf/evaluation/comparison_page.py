@@ -18,6 +18,7 @@ _SUBJECTS = {
     "cw": "Carlini and Wagner's attack, without a budget,",
     "cw, moved into epsilon": "Carlini and Wagner's attack, moved into epsilon,",
 }
+FEW_CLASSES = 20  # whose rates are seen at once in a table
 _GAP = "\N{NO-BREAK SPACE}"
 
 
@@ -72,7 +73,7 @@ def comparison_page(result: Mapping, examples: Sequence[Example] = ()) -> str:
         text = f"{name}: targeted success in %, rounded down; a row is a true class, a column a target class."
         sections["From class to class"] = cells + html_page.paragraphs([text])
     if result["success_by_epsilon"]:
-        curves = figures.success_by_epsilon(result["success_by_epsilon"], "")
+        curves = figures.success_by_epsilon(result["success_by_epsilon"])
         count = next(iter(result["success_by_epsilon"].values()))[0]["num_attacks"]
         caption = f"Success against epsilon, {count:,} attacks per point."
         sections["Success against epsilon"] = html_page.figure(curves, caption)
@@ -139,10 +140,10 @@ def _by_class(attacks):
     if shown < num_classes:
         text = f"The {shown} of {num_classes:,} classes on which {first_name} succeeds least; report.json has all."
         table = html_page.paragraphs([text]) + table
-    if num_classes > figures.NAMED_CLASSES and first["attack"] == "targeted":
+    if num_classes > FEW_CLASSES and first["attack"] == "targeted":
         rates = {name: row["success_by_class"] for name, row in attacks.items()}
         caption = "Targeted success by target class, from the hardest to the easiest of each attack."
-        table = html_page.figure(figures.success_by_target(rates, ""), caption) + table
+        table = html_page.figure(figures.success_by_target(rates), caption) + table
     return table
 
 

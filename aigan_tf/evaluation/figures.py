@@ -17,7 +17,6 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from aigan_tf.errors import shown_value
 
-NAMED_CLASSES = 20  # with more, their names do not fit below an axis
 COLUMN = 1.1  # width of an image in a grid, in inches
 CAPTION_WIDTH = 18  # letters per line, half as many wide ones; more would be too small to read
 FONT_SIZE = 9
@@ -71,6 +70,11 @@ def drawable(text: str, instead: str) -> str:
     return text if all(known) else instead
 
 
+def drawable_names(class_names: Sequence[str]) -> list[str]:
+    """Returns the names of classes as a PNG shows them: by number if no installed font has them."""
+    return [drawable(name, f"class {number}") for number, name in enumerate(class_names)]
+
+
 def magnified(images: np.ndarray, adversarial_images: np.ndarray, epsilon: float) -> np.ndarray:
     """Returns perturbations as images: mid-grey for no change, black and white for a change of `epsilon`.
 
@@ -117,84 +121,34 @@ def picture_grid(rows: Mapping[str, np.ndarray], captions: Sequence[str], headin
 
 
 @_styled
-def matrix(success: Sequence[Sequence[float | None]], class_names: Sequence[str], heading: str) -> bytes:
-    """Draws targeted success by true class and target class as a heat map, in per cent.
-
-    Args:
-        success: a row per true class and a column per target, rates or None.
-        class_names: name of each class.
-        heading: one line above.
-
-    Returns:
-        An SVG file.
-    """
-    values = np.array([[np.nan if cell is None else 100 * cell for cell in row] for row in success])
-    side = 0.55 * len(class_names) + 2
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
-    axis = figure.subplots()
-    image = axis.imshow(values, cmap="viridis", vmin=0, vmax=100)
-    for (row, column), value in np.ndenumerate(values):
-        if not np.isnan(value):
-            # Rounded down, so that 99.6 is not shown as certain.
-            axis.text(column, row, f"{np.floor(value):.0f}", ha="center", va="center", fontsize=8,
-                      color="white" if value < 60 else "black")  # fmt: skip
-    axis.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right")
-    axis.set_yticks(range(len(class_names)), class_names)
-    axis.set_xlabel("target class")
-    axis.set_ylabel("true class")
-    axis.set_title(heading, fontsize=11)
-    figure.colorbar(image, label="targeted success, % (rounded down)", shrink=0.8)
-    return _file(figure, "svg")
-
-
-@_styled
-def success_by_target(rates: Mapping[str, Mapping[str, float | None]], heading: str) -> bytes:
-    """Draws success by target class, one colour per attack: bars, or for more than 20 classes the sorted rates.
+def success_by_target(rates: Mapping[str, Mapping[str, float | None]]) -> bytes:
+    """Draws the success rates of target classes, from the hardest to the easiest, one line per attack.
 
     Args:
         rates: attack to target class to rate; None if it was not attacked.
-        heading: one line above.
 
     Returns:
         An SVG file.
     """
-    names = list(next(iter(rates.values())))
-    few = len(names) <= NAMED_CLASSES
-    figure = Figure(figsize=(max(6.0, 0.9 * len(names)) if few else 4.2, 3.4), layout="constrained")
-    axis = figure.subplots()
-    width = 0.8 / len(rates)
-    for offset, (attack, by_class) in enumerate(rates.items()):
-        heights = np.array([np.nan if by_class[name] is None else 100 * by_class[name] for name in names])
-        if few:
-            axis.bar(np.arange(len(names)) + (offset - (len(rates) - 1) / 2) * width, heights, width, label=attack)
-        else:
-            tried = np.sort(heights[~np.isnan(heights)])
-            axis.plot(np.arange(1, len(tried) + 1), tried, marker=".", label=attack)
-    if few:
-        axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    axis.set_xlabel("target class" if few else "target classes, from the hardest to the easiest")
-    axis.set_ylim(0, 100)
-    axis.set_ylabel("targeted success, %")
-    if heading:
-        axis.set_title(heading, fontsize=11)
-    axis.grid(axis="y", alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=4 if few else 2, frameon=False, fontsize=9)
+    figure, axis = _line_chart("target classes, from the hardest to the easiest", "targeted success, %")
+    for attack, by_class in rates.items():
+        tried = sorted(100 * rate for rate in by_class.values() if rate is not None)
+        axis.plot(range(1, len(tried) + 1), tried, marker=".", label=attack)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=FONT_SIZE)
     return _file(figure, "svg")
 
 
 @_styled
-def success_by_epsilon(curves: Mapping[str, Sequence[Mapping]], heading: str) -> bytes:
+def success_by_epsilon(curves: Mapping[str, Sequence[Mapping]]) -> bytes:
     """Draws success against epsilon, one line per attack.
 
     Args:
         curves: attack to points with `epsilon` (fraction of the pixel range) and `success_rate`.
-        heading: one line above.
 
     Returns:
         An SVG file.
     """
-    figure = Figure(figsize=(4.2, 3.4), layout="constrained")  # 400 pixels of a page
-    axis = figure.subplots()
+    figure, axis = _line_chart("epsilon", "success, %")
     for attack, points in curves.items():
         axis.plot(
             [point["epsilon"] for point in points],
@@ -203,15 +157,20 @@ def success_by_epsilon(curves: Mapping[str, Sequence[Mapping]], heading: str) ->
             label=attack,
         )
     axis.set_xlim(left=0)
-    axis.set_ylim(0, 102)
     epsilon_axis(axis.xaxis, max(point["epsilon"] for points in curves.values() for point in points))
-    axis.set_xlabel("epsilon")
-    axis.set_ylabel("success, %")
-    if heading:
-        axis.set_title(heading, fontsize=11)
-    axis.grid(alpha=0.3)
     figure.legend(loc="outside lower center", frameon=False, fontsize=FONT_SIZE)
     return _file(figure, "svg")
+
+
+def _line_chart(across, up):
+    """Returns an empty figure for 400 pixels of a page, and its axes, labelled and from 0 to 100 %."""
+    figure = Figure(figsize=(4.2, 3.4), layout="constrained")
+    axis = figure.subplots()
+    axis.set_xlabel(across)
+    axis.set_ylabel(up)
+    axis.set_ylim(0, 102)
+    axis.grid(alpha=0.3)
+    return figure, axis
 
 
 def epsilon_axis(axis: matplotlib.axis.Axis, largest: float) -> None:

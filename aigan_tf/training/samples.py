@@ -20,7 +20,7 @@ def write_samples(aigan: AIGAN, dataset: ImageDataset, folder: Workdir) -> None:
     targets = aigan.choose_targets(tf.constant(labels))
     adversarial_images = aigan(images, targets).numpy()
     answers = np.argmax(aigan.classifier(adversarial_images), axis=-1)
-    names = [figures.drawable(name, f"class {number}") for number, name in enumerate(dataset.class_names)]
+    names = figures.drawable_names(dataset.class_names)
     goal = "target: " if aigan.targeted else "target: not "
     captions = [
         f"{names[label]}\n{goal}{names[target]}\nanswer: {names[answer]}"

@@ -130,7 +130,7 @@ def test_names_of_any_script_are_whole_and_raise_no_warning():
     assert figures.drawable("\U0010fffd", "class 3") == "class 3"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        drawn = figures.success_by_target({"aigan": dict.fromkeys(NAMES, 0.5)}, "heading").decode()
+        drawn = figures.success_by_target({name: {"cat": 0.5, "dog": None} for name in NAMES}).decode()
         captions = [figures.drawable(name, f"class {number}") for number, name in enumerate(NAMES)]
         figures.picture_grid({"clean": np.zeros((len(NAMES), 8, 8, 1))}, captions, "heading")
     assert set(NAMES) <= {text.strip() for text in Page(drawn[drawn.index("<svg") :]).texts("text")}
@@ -141,7 +141,7 @@ def test_names_of_any_script_are_whole_and_raise_no_warning():
 )
 def test_epsilon_is_written_one_way_below_a_curve(epsilon, ticks):
     points = [{"epsilon": epsilon * share / 8, "success_rate": share / 8} for share in range(1, 9)]
-    drawn = figures.success_by_epsilon({"pgd": points}, "").decode()
+    drawn = figures.success_by_epsilon({"pgd": points}).decode()
     texts = {text.strip() for text in Page(drawn[drawn.index("<svg") :]).texts("text")}
     assert ticks <= texts
     assert not [text for text in texts if len(text) > 6 and text[0] == "0"]

@@ -106,17 +106,14 @@ def _other_model(server, class_input):
     kinds = {"target_class": ("a targeted", "target"), "label": ("an untargeted", "label")}
     for taken, (kind, setting) in kinds.items():
         if signatures.get("encoded") == {"image_bytes", taken} and signatures.get("class_number") == {"class_name"}:
-            problem = f"serves {kind} generator"
-            fix = f"give the class as `{setting}`"
-            error = InputError(
-                server.address, f"{kinds[class_input][0]} one", fix, setting=server.setting, problem=problem
+            if taken == class_input:
+                return None
+            return server.error(
+                f"serves {kind} generator", f"{kinds[class_input][0]} one", f"give the class as `{setting}`"
             )
-            return None if taken == class_input else error
     listed = ", ".join(f"{name}({', '.join(sorted(inputs))})" for name, inputs in sorted(signatures.items()))
-    return InputError(
-        server.address,
+    return server.error(
+        f"serves another model or an older export, version {version[:20]} with {listed[:200]}",
         f"encoded({class_input}, image_bytes) and class_number(class_name)",
         "name a generator as `model`, or export this one again with python -m aigan_tf export",
-        setting=server.setting,
-        problem=f"serves another model or an older export, version {version[:20]} with {listed[:200]}",
     )

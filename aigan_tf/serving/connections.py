@@ -75,33 +75,23 @@ class Server:
 
     def unusable(self, found: str) -> InputError:
         """Returns the error of an answer that a generator served by TensorFlow Serving does not give."""
-        return InputError(
-            self.address,
-            "TensorFlow Serving with a generator",
-            f"give the address of its {self.interface} interface, usually port {self.usual_port}",
-            setting=self.setting,
-            problem=f"answers with {_shortened(found)}",
-        )
+        fix = f"give the address of its {self.interface} interface, usually port {self.usual_port}"
+        return self.error(f"answers with {_shortened(found)}", "TensorFlow Serving with a generator", fix)
 
-    def _refused(self, message):
+    def error(self, problem: str, expected: str, fix: str, kind: type[InputError] = InputError) -> InputError:
+        """Returns an error of the address; arguments as of `InputError`."""
+        return kind(self.address, expected, fix, setting=self.setting, problem=problem)
+
+    def _request_refused(self, message):
         reason = _shortened(graph_refusal(message))
-        return InputError(
-            self.address,
-            "a request that fits the served generator",
-            next((step for word, step in _STEPS.items() if word in reason), "read the server's log"),
-            setting=self.setting,
-            problem=f"refuses the request ({reason})",
-        )
+        fix = next((step for word, step in _STEPS.items() if word in reason), "read the server's log")
+        return self.error(f"refuses the request ({reason})", "a request that fits the served generator", fix)
 
-    def _silent(self, reason):
+    def _no_answer(self, reason):
         late = _TIMED_OUT in str(reason)
-        return NoAnswerError(
-            self.address,
-            "the address of TensorFlow Serving",
-            f"{'raise `timeout`' if late else 'start it there'}, or correct the address",
-            setting=self.setting,
-            problem=f"does not answer ({_shortened(str(reason))})",
-        )
+        fix = f"{'raise `timeout`' if late else 'start it there'}, or correct the address"
+        problem = f"does not answer ({_shortened(str(reason))})"
+        return self.error(problem, "the address of TensorFlow Serving", fix, NoAnswerError)
 
     def _parsed_address(self):
         """Returns scheme, HOST:PORT and the path before that of TensorFlow Serving."""
@@ -165,7 +155,7 @@ class RestServer(Server):
             status, location, data = _within(self.timeout, lambda: self._read(request))
         except OSError as error:
             reason = getattr(error, "reason", error)
-            raise self._silent(getattr(reason, "strerror", None) or reason) from error
+            raise self._no_answer(getattr(reason, "strerror", None) or reason) from error
         except (http.client.HTTPException, ValueError) as error:
             raise self.unusable("something that is not HTTP") from error
         if len(data) > MAX_ANSWER:
@@ -176,7 +166,7 @@ class RestServer(Server):
             value = None
         message = value.get("error") if isinstance(value, dict) else None
         if status != 200 and isinstance(message, str):
-            raise self._refused(message)
+            raise self._request_refused(message)
         if status != 200:
             raise self.unusable(f"status {status}" + (f" and a redirection to {location}" if location else ""))
         return value
@@ -270,12 +260,12 @@ class GrpcServer(Server):
             raise self.unusable("another message") from error
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise self._silent(_TIMED_OUT) from error
+                raise self._no_answer(_TIMED_OUT) from error
             if error.code() == grpc.StatusCode.UNAVAILABLE:
-                raise self._silent("unavailable") from error
+                raise self._no_answer("unavailable") from error
             if error.code() == grpc.StatusCode.UNIMPLEMENTED:
                 raise self.unusable("another service") from error
-            raise self._refused(error.details()) from error
+            raise self._request_refused(error.details()) from error
 
 
 def _within(seconds: float, call: Callable):

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import functools
 import os
 import pathlib
 import tempfile
@@ -450,16 +451,13 @@ _STEPS = {  # by what `request_checks` names
 
 def _class_numbers(classes, names):
     """Returns the numbers of classes that are given as numbers or names, int32 in the shape they are given in."""
-    if isinstance(classes, str | bytes):
-        return np.array(class_number(classes, names, "target_classes"), np.int32)
-    if isinstance(classes, list | tuple):
-        return np.array([class_number(each, names, "target_classes") for each in classes], np.int32)
-    given = np.asarray(classes)
-    if given.ndim == 0:
-        return np.array(class_number(given.item(), names, "target_classes"), np.int32)
-    if given.ndim > 1:
-        return given  # the caller refuses its shape
-    return np.array([class_number(each, names, "target_classes") for each in given], np.int32)
+    if not isinstance(classes, str | bytes | list | tuple):
+        classes = np.asarray(classes)
+        if classes.ndim > 1:
+            return classes  # the caller refuses its shape
+        classes = classes.tolist()
+    find = functools.partial(class_number, names=names, setting="target_classes")
+    return np.array(list(map(find, classes)) if isinstance(classes, list | tuple) else find(classes), np.int32)
 
 
 def _config(epsilon, settings):

@@ -1,4 +1,4 @@
-"""What the attack command is asked for, checked before TensorFlow is imported."""
+"""The inputs of the attack command, checked before TensorFlow is imported."""
 
 import dataclasses
 import os

@@ -1,6 +1,6 @@
-"""What is refused before TensorFlow, which takes seconds to import: settings, folders and files that cannot be used.
+"""Checks of settings, folders and files that need no TensorFlow, which takes seconds to import.
 
-Commands call these first; whatever starts from Python is checked by the same functions.
+Commands call them first, and so do the functions that are called from Python.
 """
 
 import dataclasses

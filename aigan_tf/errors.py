@@ -1,4 +1,4 @@
-"""What ends a run early, as data. Each interface words it: `--epsilon=8` on the command line, `epsilon=8` in Python."""
+"""Errors that end a run, as data. Each interface words it: `--epsilon=8` on the command line, `epsilon=8` in Python."""
 
 import contextlib
 import contextvars

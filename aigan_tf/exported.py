@@ -1,4 +1,4 @@
-"""What an exported generator says of itself, read from its files without TensorFlow, which takes seconds to import."""
+"""Reads the settings of an exported generator from its files, without TensorFlow."""
 
 import dataclasses
 import json
@@ -43,7 +43,7 @@ def exported_version(path: pathlib.Path) -> pathlib.Path | None:
 
 
 def require_version(path: pathlib.Path, setting: str) -> pathlib.Path:
-    """Returns the same.
+    """Returns `exported_version`, or refuses a folder without one.
 
     Args:
         path: the folder of a run, of a generator's versions, or of a SavedModel.

@@ -1,4 +1,4 @@
-"""Command-line flags by absl: help by groups, positional arguments, and what was meant by an unknown one."""
+"""Command-line flags by absl: help by groups, positional arguments, and suggestions for misspelt flags."""
 
 import contextlib
 import difflib

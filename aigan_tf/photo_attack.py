@@ -1,4 +1,4 @@
-"""Attacks on single pictures, for the attack command and the demo page: answers before and after, files, figures."""
+"""Attacks single pictures for the attack command and the demo page: answers, files and figures."""
 
 import dataclasses
 import textwrap

@@ -72,7 +72,7 @@ def command() -> str | None:
 
 
 def _without_folders(argument):
-    """Cuts what exists, or lies in a folder that does, to its name: a budget such as 8/255 is no path."""
+    """Cuts what exists, or lies in a folder that does, to its name: a budget such as 8/255 is not a path."""
     flag, equals, values = argument.rpartition("=")
 
     def cut(value):

@@ -1,4 +1,4 @@
-"""The runs of a folder as a table, read from their files alone and without TensorFlow."""
+"""A table of the runs in a folder, read from their files without TensorFlow."""
 
 import json
 import os

@@ -1,6 +1,6 @@
-"""A command's terminal: its own lines alone, and one line and an exit status if it ends early.
+"""Terminal output of a command: only its own lines, and one line and an exit status if it ends early.
 
-What TensorFlow and other libraries write goes to a file, and is shown if the command dies.
+The output of TensorFlow and other libraries goes to a file, and is shown if the command dies.
 """
 
 import contextlib
@@ -26,8 +26,10 @@ while IFS= read -r line; do
   [ -n "$line" ] || exit 0
   log=$line
 done
-echo 'The last lines of TensorFlow and other libraries:' >&2
-tail -n 40 "$log" >&2
+if [ -s "$log" ]; then
+  echo 'The last lines of TensorFlow and other libraries:' >&2
+  tail -n 40 "$log" >&2
+fi
 rm -f "$0"
 """
 # By the first module whose import nothing but loading the library asks for: others look whether `tensorflow` is there.
@@ -151,9 +153,9 @@ def _forget():
 
 
 def keep_log(path: pathlib.Path) -> None:
-    """Moves what other libraries wrote during this command to `path`, and lets them go on there.
+    """Moves the log of other libraries to `path`, where it continues. Does nothing outside a command.
 
-    Outside a command it does nothing. A log that cannot be written there stays where it is.
+    A log that cannot be written there stays where it is.
     """
     if _hidden:
         with contextlib.suppress(OSError):

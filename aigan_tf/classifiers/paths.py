@@ -1,4 +1,4 @@
-"""The files of a user's own classifier, refused by their paths before TensorFlow is imported."""
+"""Checks of the paths of a user's own classifier, made before TensorFlow is imported."""
 
 import difflib
 import pathlib
@@ -57,10 +57,10 @@ def python_file(file: str) -> pathlib.Path:
 
 
 def refuse_missing_files(config: Config) -> None:
-    """Refuses settings that name a classifier of one's own, or its Python file, which does not exist.
+    """Refuses a missing model file of the user's own, or a missing Python file.
 
     Raises:
-        InputError: one does not.
+        InputError: one does not exist.
     """
     if config.custom_objects:
         python_file(config.custom_objects)

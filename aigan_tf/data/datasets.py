@@ -71,9 +71,7 @@ def is_folder(name: str) -> bool:
     path = user_path(name)
     if name == "digits" or not path.is_dir():
         return False
-    if "train" in split_folders(path):
-        return True
-    if "/" in name:
+    if "/" in name or "train" in split_folders(path):
         return True
     import tensorflow_datasets as tfds  # here: its import takes seconds, which the embedded data set does not need
 
@@ -120,11 +118,10 @@ def load(name: str, data_dir: str | None = None, image_size: tuple[int, int] | N
 
 
 def refuse_missing_data(config: Config, data_dir: str | None) -> None:
-    """Refuses a data set, its folder or a file of class names that does not exist or cannot be used, by what is known
-    without TensorFlow and without reading images.
+    """Refuses a data set or a file of class names that is missing or unusable, without TensorFlow and without reading images.
 
     Raises:
-        InputError: there is one.
+        InputError: one of them is.
     """
     _require_data_dir(data_dir)
     if config.dataset != "digits":

@@ -1,4 +1,4 @@
-"""What to do with arrays that do not fit, as Python that can be copied: the last part of an error."""
+"""Fixes for arrays that do not fit, as Python that can be copied: the last part of an error."""
 
 import numpy as np
 

@@ -29,8 +29,8 @@ class Checkpoint(keras.callbacks.Callback):
     """Saves everything a run needs to continue after each epoch, and keeps the last two checkpoints.
 
     Within its block (`with checkpoint: model.fit(..., callbacks=[checkpoint])`) SIGTERM (preemption) and Ctrl-C finish
-    and save the current step; a second signal stops without saving. Ctrl-C is answered at once. Training continues with the next step, bit for bit; the
-    epoch's averages of training then cover the rest of its steps only.
+    and save the current step; a second signal stops without saving. Ctrl-C is answered at once. Training continues
+    with the next step, bit for bit; the epoch's averages of training then cover the rest of its steps only.
 
     Args:
         folder: where the checkpoints lie.

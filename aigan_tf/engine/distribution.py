@@ -26,11 +26,12 @@ class Devices:
 
     Args:
         name: none (one device), mirrored (all GPUs of this machine, or all logical CPU devices if there is no GPU) or
-            multiworker (one process for each worker in the environment variable TF_CONFIG, as TensorFlow reads it). The last must be created
-            before TensorFlow computes anything.
+            multiworker (one process for each worker in the environment variable TF_CONFIG, as TensorFlow reads it). The
+            last must be created before TensorFlow computes anything.
 
     Raises:
-        InputError: the name is unknown, there is one CPU and no GPU to mirror on, or TF_CONFIG is missing or unusable, or its port is taken.
+        InputError: the name is unknown, there is one CPU and no GPU to mirror on, TF_CONFIG is missing or unusable, or its
+            port is taken.
     """
 
     def __init__(self, name: str = "none"):

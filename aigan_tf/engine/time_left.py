@@ -1,4 +1,4 @@
-"""How long a training and the evaluation after it still take, from what has been measured so far. Pure arithmetic."""
+"""Estimates the time left of a training and its evaluation from measured steps. Pure arithmetic."""
 
 SETTLED = 12  # steps of a stage after which their mean is worth showing
 SAVING = 0.5  # seconds of an epoch's end after validation (checkpoint, TensorBoard), until they are measured

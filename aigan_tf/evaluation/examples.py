@@ -1,4 +1,4 @@
-"""One image per class, what each generator adds to it, and what the classifier answers."""
+"""Examples for a page: one image per class, each generator's perturbation, and the classifier's answers."""
 
 import dataclasses
 from collections.abc import Mapping

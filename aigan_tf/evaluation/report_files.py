@@ -1,4 +1,4 @@
-"""Where reports lie: each evaluation in a folder of its own, which appears whole or not at all and is never replaced."""
+"""Writes reports: each evaluation into a new folder, whole or not at all. No report is replaced."""
 
 import contextlib
 import datetime

@@ -1,4 +1,4 @@
-"""How long a run will take, measured on a few steps of everything it does: `check`, and epochs that fit into some minutes."""
+"""Estimates the time of a run from a few steps of each of its parts, for `--check` and `--minutes`."""
 
 import bisect
 import contextlib
@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import math
 import pathlib
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -113,8 +112,6 @@ def check_run(config: Config, workdir: str, data_dir: str | None = None, strateg
     bound = ", if stage 1 does not end early" if config.stage1_epochs and config.stage2_epochs else ""
     say(f"The run will take about {duration(estimate.seconds())} on this machine{bound}:")
     say(estimate.table())
-    if peak := _peak_memory():
-        say(f"Peak memory so far: {peak / 2**30:.1f} GiB.")
     say("Nothing was written.")
     return estimate
 
@@ -301,13 +298,3 @@ def _try_evaluation(config, dataset, classifier, folder, attacks):
         measured = measure_attack(attack, run.examples, config.epsilon, config.targeted, config.seed)
         seconds.append(time.perf_counter() - began)
     return once - seconds[1], seconds[1] / measured.num_attacks
-
-
-def _peak_memory():
-    """Returns the peak memory of this process in bytes; None where the system does not say."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

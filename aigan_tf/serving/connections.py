@@ -107,6 +107,7 @@ class Server:
             or not re.fullmatch(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?", url.netloc)
             or not re.fullmatch(r"[A-Za-z0-9_./~-]*", path)
             or "/v1/models" in path
+            or (path and self.interface == "gRPC")
             or url.query
             or url.fragment
             or not (has_scheme or port)

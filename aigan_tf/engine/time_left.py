@@ -2,7 +2,7 @@
 
 SETTLED = 12  # steps of a stage after which their mean is worth showing
 SAVING = 0.5  # seconds of an epoch's end after validation (checkpoint, TensorBoard), until they are measured
-VALIDATION_SHARE = 0.35  # time of a validation image, in that of an image in a training step, until it is measured
+VALIDATION_SHARE = 0.45  # time of a validation image, in that of an image in a training step, until it is measured
 ATTACK_SHARE = 1.2  # time of an attack in the evaluation, in that of a validation image, unless it is measured
 AFTERWARDS = 8.0  # seconds of the export and of tracing its evaluation, unless they are measured
 

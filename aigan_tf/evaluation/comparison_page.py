@@ -63,7 +63,7 @@ def comparison_page(result: Mapping, examples: Sequence[Example] = ()) -> str:
     sections = {"": html_page.paragraphs(result["warnings"], "warning"), "Attacks": _attack_table(attacks)}
     if result["transfer"]:
         sections["The generator against classifiers it was not trained on"] = _attack_table(
-            _without_folders(result["transfer"])
+            tables.without_folders(result["transfer"])
         )
     if examples:
         sections["Examples"] = _examples(examples, first["attack"] == "targeted")
@@ -91,12 +91,6 @@ def _attack_table(attacks):
     notes = ["★ the best of its column, among the attacks that stay within epsilon and succeed."] if best else []
     notes += ["⚠ beyond epsilon."] if over else []
     return html_page.table(rows, best, over) + html_page.paragraphs([" ".join(notes)] if notes else [])
-
-
-def _without_folders(results):
-    """Results by the names of files or folders, or as they are if two have the same."""
-    short = {pathlib.PurePath(name).name: row for name, row in results.items()}
-    return short if len(short) == len(results) else results
 
 
 def _examples(examples, targeted):

@@ -1,13 +1,15 @@
 """Tables of what was measured, as text for the terminal and as cells for pages."""
 
 import dataclasses
+import pathlib
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
 from aigan_tf.errors import shown_value
+from aigan_tf.flags import WIDTH
 
 MAX_CLASS_ROWS = 100  # of a page's table by class
-TERMINAL = ("success (95 %)", "worst target", "L2", "ms/image", "n")  # the columns for which 80 letters are room enough
+TERMINAL = ("success (95 %)", "worst target", "L2", "ms/image", "n")  # the columns that a terminal shows, if they fit
 
 
 def success_table(result: Mapping) -> str:
@@ -58,13 +60,29 @@ def epsilon_table(points: Sequence[Mapping]) -> str:
 
 def comparison_text(result: Mapping) -> str:
     """Returns what `evaluate_workdir` prints at its end; `result` is its report.json."""
-    columns = [column for column in filled_columns(result["attacks"]) if column.title in TERMINAL]
-    lines = [aligned(comparison_rows(result["attacks"], columns))]
+    lines = [_terminal_table(result["attacks"])]
     if result["transfer"]:
         lines.append("The same generator's images, shown to classifiers it was not trained on:")
-        lines.append(aligned(comparison_rows(result["transfer"], columns)))
+        lines.append(_terminal_table(without_folders(result["transfer"])))
     lines += [f"WARNING: {warning}" for warning in result["warnings"]]
     return "\n".join([*lines, *notes(result)])
+
+
+def _terminal_table(attacks):
+    """Returns a comparison in as many columns of `TERMINAL` as fit, at least one; report.json has all."""
+    short = {name.replace(", moved into epsilon", " in epsilon"): row for name, row in attacks.items()}
+    columns = [column for column in filled_columns(attacks) if column.title in TERMINAL]
+    while True:
+        text = aligned(comparison_rows(short, columns))
+        if len(columns) == 1 or max(map(display_width, text.splitlines())) <= WIDTH:
+            return text
+        columns.pop()
+
+
+def without_folders(results: Mapping[str, Mapping]) -> Mapping[str, Mapping]:
+    """Returns results by the names of files or folders, or as they are if two have the same."""
+    short = {pathlib.PurePath(name).name: row for name, row in results.items()}
+    return short if len(short) == len(results) else results
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from aigan_tf import provenance
 from aigan_tf.evaluation import figures
 from aigan_tf.evaluation.comparison_page import comparison_page, defence_page, headline
 from aigan_tf.evaluation.examples import Answer, Attacked, Example
-from aigan_tf.evaluation.tables import aligned, best_cells
+from aigan_tf.evaluation.tables import aligned, best_cells, comparison_text, display_width
 
 COMPARISON = json.loads((pathlib.Path(__file__).parents[2] / "docs/results/cifar10/evaluation/report.json").read_text())
 COMPARISON |= {"generator_training_device": None, "command": "python evaluate.py", "date": "2026-11-29T14:30:05"}
@@ -123,6 +123,18 @@ def test_examples_show_answers_and_frame_misses():
 def test_columns_of_a_terminal_stand_below_each_other_in_any_script():
     lines = aligned([("猫", "1"), ("cat", "2"), ("🐈", "3")]).splitlines()
     assert lines == ["猫   1", "cat  2", "🐈   3"]
+
+
+@pytest.mark.parametrize("worst", ["airplane", NAMES[2], 20 * "猫"])
+def test_the_table_of_a_terminal_fits_80_columns(worst):
+    attacks = {name: one | {"worst_target": worst} for name, one in COMPARISON["attacks"].items()}
+    transfer = {"/somewhere/" + 40 * "deep/" + "resnet20": attacks["aigan"]}
+    text = comparison_text(COMPARISON | {"attacks": attacks, "transfer": transfer, "warnings": []})
+    shown = [line for line in text.splitlines() if "%" in line and not line.startswith("Mean")]
+    assert len(shown) == len(attacks) + 3  # with two headers
+    assert max(map(display_width, shown)) <= 80
+    assert "cw in epsilon" in text
+    assert ("ms/image" in text) == (worst == "airplane")
 
 
 def test_names_of_any_script_are_whole_and_raise_no_warning():

@@ -60,15 +60,15 @@ def compare_defences(
         )
         rows[path] = _row(path, config, result)
         details |= {f"{names[path]}/{part}": data for part, data in parts.items()}
-    cells = tables.defence_rows(rows)
-    say(tables.aligned(cells))
+    by_name = {names[path]: row for path, row in rows.items()}
+    say(tables.defence_text(by_name))
     for path, row in rows.items():
         for warning in row["warnings"]:
             say(f"WARNING: {path}: {warning}")
+    cells = tables.defence_rows(rows)
     csv_rows = [dict(zip(cells[0], row, strict=True)) for row in cells[1:]]
     contents = {"format": FORMAT, "runs": rows}
-    page = defence_page({names[path]: row for path, row in rows.items()})
-    write_report(DEFENCES, output, report_parts("defenses", contents, csv_rows, page) | details)
+    write_report(DEFENCES, output, report_parts("defenses", contents, csv_rows, defence_page(by_name)) | details)
     return rows
 
 

@@ -203,6 +203,19 @@ def defence_rows(rows: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
     return cells
 
 
+def defence_text(runs: Mapping[str, Mapping]) -> str:
+    """Returns what `compare_defences` prints: accuracy, clean and under attack, and the success of the attacks.
+
+    Args:
+        runs: name of each run to what defenses.json holds.
+    """
+    (header, *rows) = defence_rows(runs)
+    attacks = [title.removesuffix(": success") for title in header[6:]]
+    groups = ("", "", "accuracy", "", "", "success", *[""] * (len(attacks) - 1))
+    titles = ("run", "defense", "clean", "fgsm", "pgd", *attacks)
+    return aligned([groups, titles, *((run, *cells) for run, _, *cells in rows)])
+
+
 def best_defences(rows: Mapping[str, Mapping]) -> set[tuple[str, str]]:
     """Returns the highest accuracies of `defence_rows`, as work folder and title of the column."""
     accuracies = {

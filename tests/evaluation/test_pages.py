@@ -13,9 +13,10 @@ from aigan_tf import provenance
 from aigan_tf.evaluation import figures
 from aigan_tf.evaluation.comparison_page import comparison_page, defence_page, headline
 from aigan_tf.evaluation.examples import Answer, Attacked, Example
-from aigan_tf.evaluation.tables import aligned, best_cells, comparison_text, display_width
+from aigan_tf.evaluation.tables import aligned, best_cells, comparison_text, defence_text, display_width
 
-COMPARISON = json.loads((pathlib.Path(__file__).parents[2] / "docs/results/cifar10/evaluation/report.json").read_text())
+ROOT = pathlib.Path(__file__).parents[2]
+COMPARISON = json.loads((ROOT / "docs/results/cifar10/evaluation/report.json").read_text())
 COMPARISON |= {"generator_training_device": None, "command": "python evaluate.py", "date": "2026-11-29T14:30:05"}
 NAMES = ["猫", "🐈", "Pneumonoultramicroscopicsilicovolcanoconiosis", "<b>&amp;</b> $x$", "العربية"]
 VOID = {"meta", "img", "br", "wbr"}
@@ -135,6 +136,14 @@ def test_the_table_of_a_terminal_fits_80_columns(worst):
     assert max(map(display_width, shown)) <= 80
     assert "cw in epsilon" in text
     assert ("ms/image" in text) == (worst == "airplane")
+
+
+def test_defences_fit_a_terminal():
+    rows = json.loads((ROOT / "docs/results/defenses_cifar10/defenses.json").read_text())["runs"]
+    titles, *lines = defence_text({path.removeprefix("runs/"): row for path, row in rows.items()}).splitlines()[1:]
+    assert titles.split() == ["run", "defense", "clean", "fgsm", "pgd", "aigan", "fgsm", "pgd"]
+    assert "cifar10_pgd pgd 39.00% 18.00% 15.00% 9.7% 11.7% 13.7%" in [" ".join(line.split()) for line in lines]
+    assert max(map(len, lines)) <= 80
 
 
 def test_names_of_any_script_are_whole_and_raise_no_warning():

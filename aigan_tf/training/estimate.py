@@ -33,6 +33,7 @@ from aigan_tf.evaluation.attacks import GENERATOR, build_attacks
 from aigan_tf.evaluation.export_report import measure_export
 from aigan_tf.evaluation.finished_run import FinishedRun
 from aigan_tf.evaluation.measure import measure_attack
+from aigan_tf.evaluation.tables import aligned
 from aigan_tf.training.generator import evaluation_attacks, time_left_of, train_generator
 from aigan_tf.training.run import describe, export, load_inputs
 from aigan_tf.workdir import Workdir
@@ -85,7 +86,7 @@ class Estimate:
         }
         rows += [(name, seconds, details[name]) for name, seconds in parts.items()]
         rows.append(("the rest", self._rest(), "loading, checks, tracing"))
-        return "\n".join(f"  {name:24} {duration(seconds):>8}   {detail}" for name, seconds, detail in rows)
+        return aligned([(f"  {name}", f"{duration(seconds):>6}", detail) for name, seconds, detail in rows])
 
 
 def _epochs(count):

@@ -53,13 +53,18 @@ def compare_defences(
     check_place(DEFENCES, output)
     rows, details = {}, {}
     names = dict(zip(configs, different_names(user_path(path).absolute().name for path in configs), strict=True))
-    for path, config in configs.items():
-        say(f"== {path}")
-        result, parts = measure_workdir(
-            path, data_dir, attacks, num_examples, robust_against=ROBUST_AGAINST, custom_objects=custom_objects
-        )
-        rows[path] = _row(path, config, result)
-        details |= {f"{names[path]}/{part}": data for part, data in parts.items()}
+    try:
+        for path, config in configs.items():
+            say(f"== {path}")
+            result, parts = measure_workdir(
+                path, data_dir, attacks, num_examples, robust_against=ROBUST_AGAINST, custom_objects=custom_objects
+            )
+            rows[path] = _row(path, config, result)
+            details |= {f"{names[path]}/{part}": data for part, data in parts.items()}
+    except BaseException:
+        if details:  # the runs that are measured keep their reports
+            write_report(DEFENCES, output, details)
+        raise
     by_name = {names[path]: row for path, row in rows.items()}
     say(tables.defence_text(by_name))
     for path, row in rows.items():

@@ -7,6 +7,7 @@ import pytest
 from tiny_runs import change_config, tiny
 
 from aigan_tf.errors import InputError
+from aigan_tf.evaluation import defences
 from aigan_tf.evaluation.defences import compare_defences
 from aigan_tf.training.run import train_and_export
 from aigan_tf.workdir import Workdir
@@ -29,6 +30,20 @@ def test_defended_and_standard_runs_are_compared(run_folder, tmp_path, capsys):
         for text in (printed, html):
             assert f"{row['robust_accuracy']['pgd']:.2%}" in text
     assert json.loads((tmp_path / "out" / "defenses.json").read_text())["runs"] == rows
+
+
+def test_measured_runs_keep_their_reports_if_a_later_one_fails(tmp_path, monkeypatch):
+    def measured(path, *arguments, **named):
+        if path == "b":
+            raise InputError("b fails", "a classifier with a gradient", "leave it out")
+        return {}, {"report.html": b"page"}
+
+    monkeypatch.setattr(defences, "check_finished_run", lambda *arguments: (None, tiny()))
+    monkeypatch.setattr(defences, "measure_workdir", measured)
+    monkeypatch.setattr(defences, "_row", lambda *arguments: {})
+    with pytest.raises(InputError, match="b fails"):
+        compare_defences(["a", "b"], output=str(tmp_path / "out"))
+    assert (tmp_path / "out" / "a" / "report.html").read_bytes() == b"page"
 
 
 def test_runs_of_different_kinds_are_not_compared(finished, run_folder, tmp_path):

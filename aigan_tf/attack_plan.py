@@ -22,12 +22,12 @@ MIN_EPSILON = 1 / 255  # below it, rounding to 8 bits leaves the clean picture
 
 @dataclasses.dataclass(frozen=True)
 class AttackPlan:
-    """What to attack, and where the results go.
+    """A checked attack: the pictures, the classes, the budget and the output.
 
     Args:
         export: the generator.
         names: name of each picture's results, all different.
-        changes: what was changed to make each picture fit, in words; empty for nothing.
+        changes: how each picture was changed to fit, in words; empty if it was not.
         pixels: uint8 `(n, height, width, channels)`, the pictures as the generator takes them.
         classes: the classes that each picture is attacked with: targets, or the one label of an untargeted generator; None
             for the classifier's answer.
@@ -66,7 +66,7 @@ def make_plan(
     epsilon: float | None = None,
     out: str | None = None,
 ) -> AttackPlan:
-    """Checks what the attack command is given, and reads the pictures.
+    """Checks the inputs of the attack command, and reads the pictures.
 
     Args:
         given: paths of image files and of folders of them.

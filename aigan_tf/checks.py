@@ -88,7 +88,7 @@ def check_advgan_run(
 
 
 def check_evaluation(attacks: Sequence[str], num_examples: int | None, transfer_to: Sequence[str]) -> None:
-    """Checks what is to be measured: the names of attacks, how many images, and the other classifiers.
+    """Checks the names of attacks, the number of images, and the other classifiers.
 
     Raises:
         InputError: one of them cannot be used.

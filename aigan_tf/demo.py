@@ -65,7 +65,7 @@ def find_generators() -> dict[str, ExportInfo]:
 
 
 class Attacks:
-    """What the page calls, with the generators that are loaded.
+    """The callbacks of the page, and the loaded generators.
 
     Args:
         generators: what can be chosen, by name; the first is loaded.

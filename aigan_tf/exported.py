@@ -11,7 +11,7 @@ from aigan_tf.files import numbered, read_bytes, user_path
 
 @dataclasses.dataclass(frozen=True)
 class ExportInfo:
-    """What the files of an export say.
+    """The settings of an exported generator.
 
     Args:
         path: the folder that the user gave: of a run, of its versions, or of one of them.

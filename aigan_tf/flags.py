@@ -237,7 +237,7 @@ def shown_version() -> str:
 
 
 def print_and_exit(text: str) -> None:
-    """Prints what was asked for in place of the command, and exits with status 0."""
+    """Prints a text instead of running the command, and exits with status 0."""
     with contextlib.suppress(BrokenPipeError):
         print(text, flush=True)
         sys.exit(0)

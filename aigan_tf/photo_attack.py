@@ -29,7 +29,7 @@ MAX_COLUMNS = 20  # of a figure
 
 @dataclasses.dataclass(frozen=True)
 class AttackedPicture:
-    """What became of one picture.
+    """The result of an attack on one picture.
 
     Args:
         clean, adversarial: uint8 `(height, width, channels)`; the adversarial one is within `epsilon` of the clean one.
@@ -178,7 +178,7 @@ class PictureAttacker:
 
 
 def attack_pictures(plan: AttackPlan, custom_objects: Sequence[str] = ()) -> list[AttackedPicture]:
-    """Does what the attack command was asked for: prints the answers, writes the pictures and figures.
+    """Runs the attack command: prints the answers, writes the pictures and figures.
 
     Raises:
         InputError: the generator or its classifier cannot be used, or the files cannot be written.
@@ -217,7 +217,7 @@ def _wrapped(text):
 
 
 def _lines(name, row):
-    """Returns what became of one picture: a sentence or, for several targets, a line each."""
+    """Returns the results of one picture: a sentence or, for several targets, a line each."""
     if len(row) == 1:
         return _wrapped(f"{name}: {row[0].summary()}")
     known = row[0].clean_answers is not None

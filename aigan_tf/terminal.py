@@ -191,7 +191,7 @@ class _HiddenLines:
         self._split_python(undo, terminal)
 
     def _split_python(self, undo, terminal):
-        """Sends what Python code writes to the file or to the terminal, by who writes it."""
+        """Sends Python's output to the terminal if it is this package's, else to the file."""
         options = dict(buffering=1, errors="backslashreplace", closefd=False)
         file = undo.enter_context(os.fdopen(2, "w", encoding="utf-8", **options))
         if _descriptor(sys.stderr) == 2:  # a notebook or a test has another one, which stays

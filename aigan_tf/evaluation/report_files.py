@@ -60,8 +60,8 @@ def report_parts(name: str, result: Mapping, rows: Sequence[Mapping], html: str)
 def write_report(parent: pathlib.Path, output: str | None, parts: Mapping[str, bytes]) -> pathlib.Path:
     """Writes the files of a report into a new folder, all or none, and prints where its page is.
 
-    Without `output` the folder is named by the time, and the text file `latest` beside it names it. What a killed process
-    left of its report is removed.
+    Without `output` the folder is named by the time, and the text file `latest` beside it names it. Unfinished reports of
+    killed processes are removed.
 
     Args:
         parent, output: as in `check_place`.
@@ -121,7 +121,7 @@ def _write_folder(path, parts):
 
 
 def _remove_unfinished(parent, name, files):
-    """Removes what `atomic_folder` left for paths whose names match, if nothing else than a report's files is in it."""
+    """Removes unfinished folders of `atomic_folder` whose names match and that hold only a report's files."""
     for entry in parent.glob(".*"):
         if re.fullmatch(rf"\.{name}\.\w{{8}}", entry.name) and entry.is_dir() and not entry.is_symlink():
             held = {path.name for path in entry.rglob("*") if not path.is_dir()}

@@ -31,7 +31,7 @@ class NoAnswerError(InputError):
 
 
 class Server:
-    """A served model, and the errors of asking it; `RestServer` and `GrpcServer` say how it is asked.
+    """A served model, and its errors; `RestServer` and `GrpcServer` implement the two protocols.
 
     Args:
         address: HOST:PORT, with or without one of `schemes` before it.

@@ -1,5 +1,7 @@
 """Estimates the time left of a training and its evaluation from measured steps. Pure arithmetic."""
 
+import dataclasses
+
 SETTLED = 12  # steps of a stage after which their mean is worth showing
 SAVING = 0.5  # seconds of an epoch's end after validation (checkpoint, TensorBoard), until they are measured
 VALIDATION_SHARE = 0.45  # time of a validation image, in that of an image in a training step, until it is measured
@@ -28,6 +30,7 @@ class RecentMean:
         self.value += (value - self.value) / min(weight, self.memory)
 
 
+@dataclasses.dataclass(eq=False)
 class TimeLeft:
     """Estimates the seconds left. Steps without stages are those of stage 2.
 
@@ -44,23 +47,15 @@ class TimeLeft:
         trainings: how many trainings of this length there are, this one included.
     """
 
-    def __init__(
-        self,
-        epochs: int,
-        steps: int,
-        stage1_epochs: int = 0,
-        batch_size: int = 1,
-        validation_images: int = 0,
-        attacks: int = 0,
-        trainings: int = 1,
-    ):
-        self.epochs = epochs
-        self.steps = steps
-        self.stage1_epochs = stage1_epochs
-        self.batch_size = batch_size
-        self.validation_images = validation_images
-        self.attacks = attacks
-        self.trainings = trainings
+    epochs: int
+    steps: int
+    stage1_epochs: int = 0
+    batch_size: int = 1
+    validation_images: int = 0
+    attacks: int = 0
+    trainings: int = 1
+
+    def __post_init__(self):
         self.step = {1: RecentMean(200), 2: RecentMean(200)}
         self.validation = RecentMean(5, first_is_slow=True)
         self.saving = RecentMean(5, first_is_slow=True)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
+from aigan_tf import terminal
 from aigan_tf.engine.memory import images_per_call
 from aigan_tf.errors import InputError, say
 from aigan_tf.evaluation.evaluation_set import EvaluationSet
@@ -146,7 +146,7 @@ def measure_attack(
     batch_size = images_per_call(examples.images.shape[1:], batch_size)
     batches, seconds = [], []
     starts = range(0, len(index), batch_size)
-    for start in tqdm(starts, desc=progress, unit="batch", leave=False, disable=None if progress else True):
+    for start in terminal.progress(starts, progress, " batches") if progress else starts:
         chosen = slice(start, start + batch_size)
         batch, spent = _measured_batch(attack, examples, epsilon, index[chosen], targets[chosen])
         seconds.append(spent / len(batch["index"]))

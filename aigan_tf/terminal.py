@@ -4,6 +4,7 @@ The output of TensorFlow and other libraries goes to a file, and is shown if the
 """
 
 import contextlib
+import io
 import logging
 import os
 import pathlib
@@ -192,10 +193,12 @@ class _HiddenLines:
 
     def _split_python(self, undo, terminal):
         """Sends Python's output to the terminal if it is this package's, else to the file."""
-        options = dict(buffering=1, errors="backslashreplace", closefd=False)
-        file = undo.enter_context(os.fdopen(2, "w", encoding="utf-8", **options))
+        options = dict(errors="backslashreplace", line_buffering=True)
+        raw = io.BufferedWriter(_Log(2, "w", closefd=False))
+        file = undo.enter_context(io.TextIOWrapper(raw, "utf-8", **options))
         if _descriptor(sys.stderr) == 2:  # a notebook or a test has another one, which stays
-            own = undo.enter_context(os.fdopen(terminal, "w", encoding=sys.stderr.encoding, **options))
+            raw = os.fdopen(terminal, "wb", closefd=False)
+            own = undo.enter_context(io.TextIOWrapper(raw, sys.stderr.encoding, **options))
             undo.enter_context(contextlib.redirect_stderr(own))
         for stream, own in ((file, False), (sys.stderr, True)):
             handler = logging.StreamHandler(stream)
@@ -219,6 +222,15 @@ class _HiddenLines:
             self.watcher.stdin.write(os.fsencode(path.absolute()) + b"\n")
             self.watcher.stdin.flush()
         self.temporary.unlink()
+
+
+class _Log(io.FileIO):
+    """A file that loses what a full disk does not take, rather than filling the terminal with errors about that."""
+
+    def write(self, data):
+        with contextlib.suppress(OSError):
+            super().write(data)
+        return len(data)
 
 
 def _descriptor(stream):

@@ -24,6 +24,10 @@ FLAGS = (
 pytestmark = pytest.mark.long
 
 
+def obey_ctrl_c():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="module")
 def address():
     """The page, served by the real command."""
@@ -32,7 +36,9 @@ def address():
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "aigan_tf", "demo", f"--port={port}"]
-    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A script that runs in the background may ignore Ctrl-C, and so would the command.
+    server = subprocess.Popen(command, cwd=ROOT, preexec_fn=obey_ctrl_c, **pipes)
     try:
         lines = iter(server.stdout.readline, "")
         found = next(filter(None, (re.search(r"http://[\w.:]+", line) for line in lines)))

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import resource
 import socket
 import subprocess
@@ -76,7 +77,7 @@ def test_two_processes_train_together_and_the_first_alone_writes(tmp_path):
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert "trained on 2 devices (multiworker)" in outputs[0]
     # Both see the numbers of the whole batch.
-    epochs = [[line.split("step - ")[1] for line in text.splitlines() if "val_targeted" in line] for text in outputs]
+    epochs = [re.findall(r"^epoch .*(success .*, L2 [\d.]+)", text, re.MULTILINE) for text in outputs]
     assert len(epochs[0]) == 2
     assert epochs[0] == epochs[1]
     assert json.loads((tmp_path / "run" / "report.json").read_text())["num_attacks"] > 0

@@ -1,7 +1,5 @@
 """Mixed precision: bfloat16 by the graph on a CPU, float16 with loss scaling on a GPU."""
 
-import pathlib
-
 import keras
 import numpy as np
 import pytest
@@ -12,12 +10,10 @@ from aigan_tf.classifiers import architectures
 from aigan_tf.config import make_config
 from aigan_tf.data.batches import evaluation_batches, training_batches
 from aigan_tf.engine import precision
-from aigan_tf.engine.precision import LossScaling, MixedPrecision
+from aigan_tf.engine.precision import LossScaling, MixedPrecision, has_bfloat16
 from aigan_tf.method.pgd import pgd_attack
 
-CPU_INFO = pathlib.Path("/proc/cpuinfo")
-HAS_BFLOAT16 = CPU_INFO.exists() and "avx512_bf16" in CPU_INFO.read_text()
-needs_bfloat16 = pytest.mark.skipif(not HAS_BFLOAT16, reason="this processor has no bfloat16")
+needs_bfloat16 = pytest.mark.skipif(not has_bfloat16(), reason="this processor has no bfloat16")
 
 SETTINGS = dict(dataset="digits", batch_size=32, attack_steps=2, generator_width=4, generator_blocks=1)
 
@@ -44,6 +40,13 @@ def test_mixed_precision_computes_a_convolution_in_bfloat16():
         np.testing.assert_array_equal(convolve(images), exact)
 
 
+def test_a_cpu_without_bfloat16_computes_in_float32(monkeypatch, capsys):
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: False)
+    with MixedPrecision(True):
+        assert not tf.config.optimizer.get_experimental_options().get("auto_mixed_precision_onednn_bfloat16")
+    assert "float32" in capsys.readouterr().out
+
+
 def test_mixed_precision_keeps_the_attacker_within_epsilon(make_classifier):
     """bfloat16 resolves bright pixels to an eighth of 8/255: the attacker's sums must stay in float32."""
     classifier = architectures.frozen(make_classifier())
@@ -56,7 +59,7 @@ def test_mixed_precision_keeps_the_attacker_within_epsilon(make_classifier):
         rounded = attack(images)
     for adversarial_images in (exact, rounded):
         assert float(tf.reduce_max(tf.abs(adversarial_images - images))) <= 8 / 255 + 1e-6
-    if HAS_BFLOAT16:
+    if has_bfloat16():
         assert np.any(exact != rounded)  # its gradients were bfloat16's
 
 

@@ -65,7 +65,7 @@ def test_advgan_never_sees_an_image_of_its_target(run_folder, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "arguments", "setting", "word"),
     [
-        ({}, dict(target_classes=["3", "10"]), None, "'10'"),
+        ({}, dict(target_classes=["3", "10"]), None, "class 10"),
         ({}, dict(epochs=0), "epochs", "0"),
         (dict(attack="untargeted"), {}, "attack", "untargeted"),
         (dict(black_box="small"), {}, "black_box", "small"),

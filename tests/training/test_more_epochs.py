@@ -29,6 +29,7 @@ def train_without_export(folder, monkeypatch, **arguments):
             run.train_and_export(LONGER, folder, **arguments)
 
 
+@pytest.mark.long
 def test_finished_run_gets_more_epochs_and_continues_among_them_bit_for_bit(
     finished, run_folder, tmp_path, monkeypatch
 ):

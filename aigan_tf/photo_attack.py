@@ -165,7 +165,7 @@ class PictureAttacker:
         """Returns the classifier as images in `[0, 1]` to logits; None if neither the export nor a run's folder has it."""
         if "classify" in self.generator.signatures:
             return self.generator.module.logits
-        folder = Workdir(self.export.path)
+        folder = Workdir(self.export.version.parents[1])  # that of the run, if it lies in one: RUN/generator/VERSION
         if not folder.config.exists():
             return None
         config = config_of(folder)

@@ -144,6 +144,9 @@ def raw_server(head, piece):
                     while piece:
                         connection.sendall(piece)
                         closed.wait(0.02 if len(piece) == 1 else 0)
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(65536):  # closed with the request unread, it would be reset
+                        pass
 
     closed = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:

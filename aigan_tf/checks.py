@@ -27,7 +27,7 @@ def check_new_run(config: Config, workdir: str | os.PathLike, data_dir: str | No
     folder.check(dataclasses.asdict(config), extend=extend)
     refuse_idle_settings(config)
     refuse_missing_files(config)
-    _check_data(config, data_dir or folder.data_dir())
+    _check_data(config, folder.data_dir(data_dir))
     return folder
 
 
@@ -54,7 +54,7 @@ def check_finished_run(
         refuse_unnamed_python(config, folder, custom_objects)
         if not config.defense:  # else it is classifier.keras
             refuse_missing_files(config)
-    _check_data(config, data_dir or folder.data_dir())
+    _check_data(config, folder.data_dir(data_dir))
     return folder, config
 
 

@@ -74,15 +74,18 @@ def train(arguments: Sequence[str] | None = None) -> None:
         interruption.hint = functools.partial(_continue_train, config, folder, values)
         if values.strategy != "multiworker":  # there the first process may be writing the folder
             checks.check_new_run(config, folder.path, values.data_dir, extend=True)
-        from aigan_tf.training.estimate import check_run, config_within
-        from aigan_tf.training.run import train_and_export
-
         if chooses_epochs:
+            from aigan_tf.training.estimate import config_within
+
             config = config_within(values.minutes, config, folder.path, values.data_dir, values.strategy, began)
             interruption.hint = functools.partial(_continue_train, config, folder, values)
         if values.check:
+            from aigan_tf.training.estimate import check_run
+
             check_run(config, folder.path, values.data_dir, values.strategy)
             return
+        from aigan_tf.training.run import train_and_export
+
         others = values.data_dir, values.export_classifier, values.strategy
         train_and_export(config, folder.path, *others, extend=True)
 

@@ -12,7 +12,7 @@ from aigan_tf.attack_plan import AttackPlan
 from aigan_tf.classifiers.paths import refuse_unnamed_python
 from aigan_tf.classifiers.training import existing_classifier
 from aigan_tf.data.datasets import ImageDataset
-from aigan_tf.data.pictures import as_png
+from aigan_tf.data.pictures import as_png, size_of_change
 from aigan_tf.data.splits import Split
 from aigan_tf.engine.memory import images_per_call
 from aigan_tf.errors import InputError, say, shown_value
@@ -53,12 +53,12 @@ class AttackedPicture:
     @property
     def largest_change(self) -> int:
         """The largest change of a channel of a pixel, in grey levels of 255."""
-        return int(np.abs(self.adversarial.astype(int) - self.clean).max())
+        return size_of_change(self.clean, self.adversarial)[0]
 
     @property
     def l2(self) -> float:
         """The L2 norm of the change, pixels in `[0, 1]`."""
-        return float(np.linalg.norm((self.adversarial.astype(np.float64) - self.clean) / 255))
+        return size_of_change(self.clean, self.adversarial)[1]
 
     @property
     def succeeds(self) -> bool:

@@ -257,14 +257,14 @@ class Workdir:
             ) from error
         return epochs
 
-    def data_dir(self) -> str | None:
-        """Returns the folder of TFDS data sets that the run was last given; None if it was given none.
+    def data_dir(self, given: str | None = None) -> str | None:
+        """Returns the folder of TFDS data sets: the given one, else the one that the run was last given, or None.
 
         Raises:
             InputError: config.json is damaged.
         """
-        if not self.config.exists():
-            return None
+        if given or not self.config.exists():
+            return given
         data_dir = self.read_config().get("data_dir")
         if not isinstance(data_dir, str | None):
             raise InputError(data_dir, "a folder", _RESTORE, setting="data_dir", place=str(self.config))

@@ -91,25 +91,18 @@ def test_a_log_that_is_kept_replaces_that_of_an_earlier_command_and_follows_no_l
     assert precious.read_text() == "mine"
 
 
+def redirected():
+    """Returns what a command puts in another place while it runs."""
+    handlers = list(logging.getLogger().handlers)
+    return sys.stderr, os.fstat(2).st_ino, warnings.showwarning, handlers, list(sys.meta_path)
+
+
 def test_everything_is_restored_for_the_process_that_goes_on(capfd):
-    before = (
-        sys.stderr,
-        os.fstat(2).st_ino,
-        warnings.showwarning,
-        list(logging.getLogger().handlers),
-        list(sys.meta_path),
-    )
+    before = redirected()
     with exit_status():
         os.write(2, b"hidden\n")
         print("shown", file=sys.stderr)
-    after = (
-        sys.stderr,
-        os.fstat(2).st_ino,
-        warnings.showwarning,
-        list(logging.getLogger().handlers),
-        list(sys.meta_path),
-    )
-    assert after == before
+    assert redirected() == before
     os.write(2, b"shown\n")
     assert capfd.readouterr().err == "shown\nshown\n"
     terminal.keep_log(pathlib.Path("nowhere"))  # outside a command nothing is kept

@@ -256,7 +256,7 @@ def existing_dataset(config: Config, data_dir: str | None, folder: Workdir) -> I
     Raises:
         InputError: also if images or class names have changed since.
     """
-    dataset = load_dataset(config, data_dir or folder.data_dir())
+    dataset = load_dataset(config, folder.data_dir(data_dir))
     files = ["class_names", *(["dataset"] if dataset.is_folder else [])]
     folder.compare(dataclasses.asdict(config), digests_of(config, files))
     return dataset

@@ -113,6 +113,16 @@ def _reason(error):
     return getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0]
 
 
+def size_of_change(clean: np.ndarray, changed: np.ndarray) -> tuple[int, float]:
+    """Returns the largest change of a value, in grey levels of 255, and the L2 norm of the change, pixels in `[0, 1]`.
+
+    Args:
+        clean, changed: uint8, of the same shape.
+    """
+    change = changed.astype(int) - clean
+    return int(np.abs(change).max()), float(np.linalg.norm(change / 255))
+
+
 def as_png(pixels: np.ndarray) -> bytes:
     """Returns a PNG file of uint8 `(height, width, 1 or 3)`."""
     file = io.BytesIO()

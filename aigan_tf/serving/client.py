@@ -1,7 +1,6 @@
 """A client of a served generator: sends a picture, and checks the answer."""
 
 import io
-import math
 import os
 
 import numpy as np
@@ -49,12 +48,12 @@ def attack_image(server: Server, image: np.ndarray, target: str, class_input: st
         InputError: the server does not answer, serves another model or refuses the request, or its answer is not a picture
             of the same size.
     """
-    file, sent = io.BytesIO(), _as_picture(image)
-    sent.save(file, "PNG")
+    file = pictures.as_png(image)
+    sent = Image.open(io.BytesIO(file))
     try:
         # Asked even for a number: only the model knows which of its classes are named by digits.
         number = _only_output(server, int, "class_number", {"class_name": [target]})
-        answer = _only_output(server, bytes, "encoded", {"image_bytes": [file.getvalue()], class_input: [number]})
+        answer = _only_output(server, bytes, "encoded", {"image_bytes": [file], class_input: [number]})
     except NoAnswerError:
         raise
     except InputError as error:
@@ -78,15 +77,10 @@ def describe_change(image: np.ndarray, adversarial: bytes) -> str:
         image: what `attack_image` was given.
         adversarial: what it returned.
     """
-    made, sent = Image.open(io.BytesIO(adversarial)), _as_picture(image)
-    change = np.asarray(made, np.int32) - np.asarray(sent.convert(made.mode), np.int32)
+    made, sent = Image.open(io.BytesIO(adversarial)), Image.open(io.BytesIO(pictures.as_png(image)))
+    largest, norm = pictures.size_of_change(np.asarray(sent.convert(made.mode)), np.asarray(made))
     about = "about " if made.mode == "L" and sent.mode == "RGB" else ""  # the server makes its own grey of colours
-    largest, norm = np.abs(change).max(), math.sqrt(np.square(change).sum()) / 255
     return f"{made.width} x {made.height} pixels, largest change {about}{largest}/255, L2 {about}{norm:.2f}"
-
-
-def _as_picture(image):
-    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 
 def _only_output(server, kind, signature, inputs):

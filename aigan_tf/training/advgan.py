@@ -47,7 +47,7 @@ def train_advgan(
     run, config = check_advgan_run(workdir, epochs, data_dir, custom_objects)
     epochs = epochs or config.epochs
     # Before anything is made, so that a mistyped class leaves nothing behind.
-    dataset = load_dataset(config, data_dir or run.data_dir())
+    dataset = load_dataset(config, run.data_dir(data_dir))
     if not dataset.has_labels:  # then the classifier names the classes
         dataset = labelled_by(existing_classifier(config, dataset, run), dataset)
     targets = classes_named(target_classes, dataset.class_names)

@@ -109,7 +109,7 @@ def check_run(config: Config, workdir: str, data_dir: str | None = None, strateg
     folder = check_new_run(config, workdir, data_dir, extend=True)
     if folder.config.exists():
         say(f"{folder.path} holds this run already; the estimate is that of the whole run.")
-    estimate = measure_pace(config, folder, data_dir or folder.data_dir(), strategy)
+    estimate = measure_pace(config, folder, data_dir, strategy)
     bound = ", if stage 1 does not end early" if config.stage1_epochs and config.stage2_epochs else ""
     say(f"The run will take about {duration(estimate.seconds())} on this machine{bound}:")
     say(estimate.table())
@@ -195,7 +195,7 @@ def measure_pace(config: Config, folder: Workdir, data_dir: str | None, strategy
     began = time.perf_counter()
     devices = Devices(strategy)
     with quiet(is_quiet() or not report):
-        dataset, classifier = load_inputs(config, data_dir or folder.data_dir(), devices, strategy)
+        dataset, classifier = load_inputs(config, folder.data_dir(data_dir), devices, strategy)
         say(describe(dataset))
         if folder.classifier.exists():
             classifier = existing_classifier(config, dataset, folder)

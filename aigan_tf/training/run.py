@@ -198,12 +198,12 @@ def open_run(
         folder = Workdir(workdir)
         say(f"Waiting for the first process, which prepares {folder.path}.")
         with devices.synchronized():
-            dataset = load_dataset(config, data_dir or folder.data_dir())
+            dataset = load_dataset(config, folder.data_dir(data_dir))
             classifier = existing_classifier(config, dataset, folder)
             yield folder, labelled_by(classifier, dataset), classifier, devices
         return
     folder = check_new_run(config, workdir, data_dir, extend)
-    dataset, own = load_inputs(config, data_dir or folder.data_dir(), devices, strategy)
+    dataset, own = load_inputs(config, folder.data_dir(data_dir), devices, strategy)
     # The user's own files are part of the run: if they change, it is another run.
     files = ["class_names", "classifier", "custom_objects", *(["dataset"] if dataset.is_folder else [])]
     with folder.locked():

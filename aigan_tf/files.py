@@ -184,15 +184,17 @@ def _flush(path):
 
 @contextlib.contextmanager
 def atomic_file(path: pathlib.Path):
-    """Yields a temporary path beside `path` with the same ending; renamed to `path` if the block succeeds.
+    """Yields a path of the same name in a temporary folder beside `path`; renamed to `path` if the block succeeds.
 
     Raises:
         InputError: it cannot be written.
     """
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")  # Keras insists on the endings .keras, .weights.h5
     with contextlib.ExitStack() as cleanup:
-        cleanup.callback(temporary.unlink, missing_ok=True)
+        removed = cleanup.enter_context(contextlib.ExitStack())
         cleanup.enter_context(writing(path, path.parent))  # left first: the disk is still as full as it was
+        # A folder with a random name: two threads may write the same file, and its mode follows the umask.
+        folder = removed.enter_context(tempfile.TemporaryDirectory(prefix=".", dir=path.parent))
+        temporary = pathlib.Path(folder) / path.name
         yield temporary
         _flush(temporary)
         os.replace(temporary, path)

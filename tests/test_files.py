@@ -3,6 +3,7 @@
 import errno
 import os
 import pathlib
+import stat
 
 import pytest
 
@@ -11,6 +12,24 @@ from aigan_tf.errors import InputError
 
 # Each `with` below holds the write it interrupts.
 # ruff: noqa: PT012
+
+
+def test_a_file_may_be_written_by_two_threads_at_once(tmp_path):
+    path = tmp_path / "image.png"
+    with files.atomic_file(path) as first, files.atomic_file(path) as second:
+        first.write_bytes(b"first")
+        second.write_bytes(b"second")
+    assert path.read_bytes() == b"first"  # the outer block ends last
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_mode_of_a_written_file_follows_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        files.write_bytes(tmp_path / "data", b"")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o640
 
 
 def test_interrupted_write_keeps_the_old_file(tmp_path):

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 
 from aigan_tf.classifiers.paths import model_path, refuse_missing_files, refuse_unnamed_python
-from aigan_tf.config import ATTACKS, Config, is_built_in, refuse_idle_settings
+from aigan_tf.config import ATTACKS, Config, attack_kind, is_built_in, refuse_idle_settings
 from aigan_tf.errors import InputError
 from aigan_tf.workdir import Workdir, config_of
 
@@ -93,12 +93,13 @@ def check_evaluation(attacks: Sequence[str], num_examples: int | None, transfer_
     Raises:
         InputError: one of them cannot be used.
     """
-    unknown = [name for name in attacks if name not in ATTACKS]
+    unknown = [name for name in attacks if attack_kind(name) is None]
     if unknown or not attacks:
-        near = difflib.get_close_matches(unknown[0].lower(), ATTACKS, 1) if unknown else []
+        examples = [name.replace("+N", "+2").replace("-N", "-10") for name in ATTACKS]
+        near = difflib.get_close_matches(unknown[0].lower(), examples, 1) if unknown else []
         raise InputError(
             attacks,
-            f"some of {', '.join(ATTACKS)}",
+            f"some of {', '.join(ATTACKS)}, with N from 1 to 999",
             f"did you mean {near[0]}?" if near else "choose among these",
             setting="attacks",
             problem=f"has the unknown attack {unknown[0]!r}" if unknown else "is empty",

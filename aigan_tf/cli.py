@@ -348,7 +348,7 @@ def _add_setting(flags, field):
 def _add_evaluation(flags):
     group = "what is measured"
     flags.add(list, "workdir", ["runs/digits"], "folder of a finished run; several, by comma, are compared", group)
-    flags.add(list, "attacks", ["aigan"], f"attacks by comma: {', '.join(ATTACKS)}", group)
+    flags.add(list, "attacks", ["aigan"], f"attacks by comma: {', '.join(ATTACKS)}; N: a number of PGD steps", group)
     text = (
         "other classifiers to test the adversarial images on, by comma: folders of runs, architectures such as resnet20, "
         "or files that expect the run's input_range"
@@ -356,7 +356,7 @@ def _add_evaluation(flags):
     flags.add(list, "transfer_to", None, text, group)
     _add_custom_objects(flags, group)
     group = "images"
-    default = "all; 1000 with fgsm, pgd, cw or several runs"
+    default = "all; 1000 with attacks that follow gradients or several runs"
     flags.add(int, "num_examples", None, "number of test images, from the first; 0: all", group, default)
     _add_data_dir(flags, group)
     group = "output"

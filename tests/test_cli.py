@@ -72,7 +72,7 @@ def test_help_lists_every_flag_with_its_default(command, capsys):
         assert re.match(r"(=[\w|]+)?: (?!\(default)", text), f"--{name}{text}"
         assert text.count("(default: ") == 1, f"--{name}{text}"
     if command == "train":
-        assert "(default: 8/255; digits, mnist, fashion_mnist: 0.3)" in listed["epsilon"]
+        assert "(default: 8/255; digits, mnist: 0.3; fashion_mnist: 0.1)" in listed["epsilon"]
 
 
 def test_version_is_that_of_the_package_and_answered_by_every_command(capsys):

@@ -1,24 +1,27 @@
 """Builds the attacks of a comparison: the run's own generators and foolbox's baselines."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from aigan_tf import build
-from aigan_tf.config import Config
+from aigan_tf.config import Config, attack_kind
 from aigan_tf.engine import saved_model
 from aigan_tf.engine.saved_model import first_line
 from aigan_tf.errors import InputError, say
 from aigan_tf.evaluation import foolbox_attacks
 from aigan_tf.evaluation.finished_run import FinishedRun
 from aigan_tf.evaluation.measure import Attack
+from aigan_tf.evaluation.refinement import RefinedGenerator
 from aigan_tf.exported import latest_version
 from aigan_tf.files import numbered, read_csv
 from aigan_tf.serving.export import ServedGenerator
 from aigan_tf.workdir import Workdir
 
 GENERATOR = "aigan"
+REFINED = "aigan+N"
 STAGE1 = "aigan_stage1"
 ADVGAN = "advgan"
 GENERATOR_ATTACKS = {
@@ -28,14 +31,28 @@ GENERATOR_ATTACKS = {
 }
 
 
+def follows_gradient(name: str) -> bool:
+    """Whether an attack follows the classifier's gradient, which makes it slower than a generator alone."""
+    return attack_kind(name)[0] not in GENERATOR_ATTACKS
+
+
 def build_attacks(names: Sequence[str], run: FinishedRun) -> dict[str, Attack]:
     """Returns the named attacks, some of `config.ATTACKS`, on a run's classifier.
 
     Raises:
         InputError: the run's folder does not hold what an attack needs, or the classifier has no gradient to follow.
     """
-    builders = {GENERATOR: _exported, STAGE1: _stage1, ADVGAN: _advgan}
-    return {name: builders[name](run) if name in builders else _foolbox(name, run) for name in names}
+    exported = functools.cache(lambda: ExportedGenerator(run.folder, run.config, run.dataset.image_shape))
+
+    def attack(name):
+        kind, steps = attack_kind(name)
+        if kind == GENERATOR:
+            return Attack(exported(), GENERATOR_ATTACKS[GENERATOR])
+        if kind == REFINED:
+            return _refined(name, steps, exported(), run)
+        return {STAGE1: _stage1, ADVGAN: _advgan}[kind](run) if kind in GENERATOR_ATTACKS else _foolbox(name, run)
+
+    return {name: attack(name) for name in names}
 
 
 class ExportedGenerator:
@@ -57,6 +74,7 @@ class ExportedGenerator:
             )
         say(f"Loading the generator {version}.")
         folder.verify(version)
+        self.config = config
         self.class_input = "target_class" if config.targeted else "label"
         images, targets = tf.zeros((1, *image_shape)), tf.zeros((1,), tf.int32)
         try:
@@ -77,18 +95,32 @@ class ExportedGenerator:
         return self.serve(**{"images": images, self.class_input: targets})["adversarial_images"]
 
     def within(self, epsilon: float) -> Callable:
-        """Returns the attack at a smaller budget; only for a generator with `variable_epsilon`."""
+        """Returns the attack at a smaller budget: the perturbation scaled down, unless the generator takes budgets."""
+
+        def scaled(images, targets):
+            return images + epsilon / self.config.epsilon * (self(images, targets) - images)
 
         def attack(images, targets):
             inputs = {"images": images, self.class_input: targets, "epsilon": tf.fill(tf.shape(targets), epsilon)}
             return self.loaded.signatures["with_epsilon"](**inputs)["adversarial_images"]
 
-        return attack
+        return attack if self.config.variable_epsilon else scaled
 
 
-def _exported(run):
-    generator = ExportedGenerator(run.folder, run.config, run.dataset.image_shape)
-    return Attack(generator, GENERATOR_ATTACKS[GENERATOR])
+def _refined(name, steps, generator, run):
+    _require_gradient(name, run)
+    config = run.config
+    if config.black_box:
+        raise InputError(
+            name,
+            "a run that uses the classifier's gradient",
+            "leave it out",
+            setting="attacks",
+            problem="follows the gradient of a classifier that the run takes for a black box",
+        )
+    text = f"the exported generator, then PGD-{steps} from its images that fail, in steps of epsilon / 4"
+    shape = run.dataset.image_shape
+    return Attack(RefinedGenerator(generator, run.classifier, shape, steps, config.epsilon, config.targeted), text)
 
 
 def _stage1(run):
@@ -136,7 +168,7 @@ def _advgan(run):
     return Attack(_routed_by_target(generators), description, target_classes=list(found))
 
 
-def _foolbox(name, run):
+def _require_gradient(name, run):
     if not run.has_gradient:
         raise InputError(
             name,
@@ -145,10 +177,14 @@ def _foolbox(name, run):
             setting="attacks",
             problem="follows the classifier's gradient, and this classifier has no usable one",
         )
-    config = run.config
+
+
+def _foolbox(name, run):
+    _require_gradient(name, run)
+    config, (kind, steps) = run.config, attack_kind(name)
     return Attack(
         foolbox_attacks.foolbox_attack(name, run.classifier, config.epsilon, config.targeted, config.seed),
-        foolbox_attacks.DESCRIPTIONS[name],
+        foolbox_attacks.DESCRIPTIONS[kind].format(steps=steps),
         targets_per_image=1 if name == "cw" else 0,  # it is a hundred times slower than the others
         bounded=name != "cw",
     )

@@ -11,7 +11,7 @@ from aigan_tf.data import datasets
 from aigan_tf.engine.traced_graph import GraphClassifier
 from aigan_tf.errors import InputError, say
 from aigan_tf.evaluation import caveats, foolbox_attacks, tables
-from aigan_tf.evaluation.attacks import ADVGAN, GENERATOR, GENERATOR_ATTACKS, build_attacks
+from aigan_tf.evaluation.attacks import ADVGAN, GENERATOR, build_attacks, follows_gradient
 from aigan_tf.evaluation.comparison_page import comparison_page
 from aigan_tf.evaluation.curves import success_curves
 from aigan_tf.evaluation.examples import examples_of
@@ -24,7 +24,7 @@ from aigan_tf.files import user_path
 from aigan_tf.workdir import Workdir
 
 COMPARED_BATCH = 100  # images per batch, fewer if large, for every attack: the time per image depends on it
-COMPARED_EXAMPLES = 1000  # test images of a comparison: foolbox's attacks are a hundred times slower than a generator
+COMPARED_EXAMPLES = 1000  # test images of a comparison: attacks that follow gradients are up to a hundred times slower
 
 
 def evaluate_workdir(
@@ -74,9 +74,9 @@ def measure_workdir(
     Args:
         workdir: the folder of a finished run.
         data_dir: folder of TFDS data sets; None for TFDS's default.
-        attacks: what to measure on the same images, some of `config.ATTACKS`.
+        attacks: what to measure on the same images, some of `config.ATTACKS`, with a number for N.
         num_examples: how many test images, from the first; 0 for all; None for all, or for `COMPARED_EXAMPLES` if
-            foolbox's attacks are measured too.
+            attacks that follow the classifier's gradient are measured too.
         transfer_to: other classifiers that the generator's images are shown to: folders of runs, model files, or
             architectures, which are trained.
         save_images: folder for the adversarial images and their manifest; new or empty.
@@ -117,7 +117,7 @@ def measure_workdir(
 def _loaded(folder, config, dataset, attacks, num_examples):
     """Returns the run with the first images of its test split, after checking its classifier on them."""
     if num_examples is None:
-        num_examples = 0 if set(attacks) <= GENERATOR_ATTACKS.keys() else COMPARED_EXAMPLES
+        num_examples = COMPARED_EXAMPLES if any(map(follows_gradient, attacks)) else 0
     # One graph for all attacks, each of which would trace its own.
     classifier = GraphClassifier.of(training.existing_classifier(config, dataset, folder))
     dataset = dataclasses.replace(dataset, test=dataset.test.take(slice(0, num_examples or None)))
@@ -164,7 +164,7 @@ def compare(
     )
     rows = {name: result.to_dict() for name, result in results.items()}
     result = record | {
-        "warnings": _warnings(run, rows, untargeted_too),
+        "warnings": _warnings(run, rows, any(map(follows_gradient, attacks)), untargeted_too),
         "attacks": rows,
         "success_by_epsilon": success_curves(run, attacks),
     }
@@ -173,11 +173,11 @@ def compare(
     return result
 
 
-def _warnings(run, rows, untargeted_too):
+def _warnings(run, rows, follow_gradient, untargeted_too):
     config = run.config
     found = caveats.comparison_warnings(rows)
     # The gradient of a black box matters only if an attack here follows it.
-    if not config.black_box or foolbox_attacks.DESCRIPTIONS.keys() & rows.keys():
+    if not config.black_box or follow_gradient:
         found += caveats.gradient_masking_warnings(run.examples, config.targeted)
     if untargeted_too and config.targeted:
         found += caveats.gradient_masking_warnings(run.examples, targeted=False)

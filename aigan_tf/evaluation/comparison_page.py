@@ -3,17 +3,20 @@
 import pathlib
 from collections.abc import Mapping, Sequence
 
+from aigan_tf.config import attack_kind
 from aigan_tf.errors import shown_value
 from aigan_tf.evaluation import figures, html_page, tables
-from aigan_tf.evaluation.attacks import ADVGAN, GENERATOR, GENERATOR_ATTACKS, STAGE1
+from aigan_tf.evaluation.attacks import ADVGAN, GENERATOR, REFINED, STAGE1, follows_gradient
 from aigan_tf.evaluation.examples import Example
 from aigan_tf.evaluation.foolbox_attacks import PGD_STEPS
 
 _SUBJECTS = {
     GENERATOR: "One forward pass",
+    REFINED: "One forward pass, then PGD-{steps} if it fails,",
     STAGE1: "The generator at the end of stage 1",
     ADVGAN: "AdvGAN",
     "fgsm": "FGSM",
+    "pgd-N": "PGD-{steps}",
     "pgd": f"PGD-{PGD_STEPS}",
     "cw": "Carlini and Wagner's attack, without a budget,",
     "cw, moved into epsilon": "Carlini and Wagner's attack, moved into epsilon,",
@@ -23,24 +26,39 @@ _GAP = "\N{NO-BREAK SPACE}"
 
 
 def headline(attacks: Mapping[str, Mapping]) -> str:
-    """Returns the result of a comparison as one sentence: the generators, and PGD (else FGSM) with its time.
+    """Returns the result of a comparison as one sentence: the generators, then their longest refinement and PGD (else
+    FGSM) with their times.
 
     Args:
         attacks: name to `AttackResult.to_dict()`.
     """
-    names = [name for name in (GENERATOR, ADVGAN, STAGE1) if name in attacks] or list(attacks)[:1]
-    names += [name for name in ("pgd", "fgsm") if name in attacks and name not in names][:1]
+    by_steps = sorted(attacks, key=lambda name: _kind(name)[1], reverse=True)
+    refined, short_pgd = ([name for name in by_steps if _kind(name)[0] == kind] for kind in (REFINED, "pgd-N"))
+    names = [name for name in (GENERATOR, ADVGAN, STAGE1) if name in attacks] + refined[:1] or list(attacks)[:1]
+    names += [name for name in ("pgd", *short_pgd, "fgsm") if name in attacks and name not in names][:1]
     first = attacks[names[0]]
     reaches = "reaches the chosen class" if first["attack"] == "targeted" else "changes the classifier's answer"
-    parts = [f"{_SUBJECTS[names[0]]} {reaches} on {_share(first)} of {first['num_attacks']:,} attacks"]
+    parts = [f"{_subject(names[0])} {reaches} on {_share(first)} of {first['num_attacks']:,} attacks"]
     for name in names[1:]:
         row = attacks[name]
         others = f" of {row['num_attacks']:,}" if row["num_attacks"] != first["num_attacks"] else ""
         times = row["milliseconds_per_image"] / first["milliseconds_per_image"]
-        time = f", at {times:.{0 if times >= 10 else 1}f} times the time" if name not in GENERATOR_ATTACKS else ""
-        subject = _SUBJECTS[name] if name in ("pgd", "fgsm", ADVGAN) else _SUBJECTS[name].lower()
+        time = f", at {times:.{0 if times >= 10 else 1}f} times the time" if follows_gradient(name) else ""
+        subject = _subject(name)
+        if subject.startswith(("One", "The")):
+            subject = subject[0].lower() + subject[1:]
         parts.append(f"{subject} on {_share(row)}{others}{time}")
     return "; ".join(parts) + "."
+
+
+def _kind(name):
+    """What `attack_kind` returns; "cw, moved into epsilon", which is no name of an attack, is its own kind."""
+    return attack_kind(name) or (name, 0)
+
+
+def _subject(name):
+    kind, steps = _kind(name)
+    return _SUBJECTS[kind].format(steps=steps)
 
 
 def _share(row):

@@ -3,10 +3,10 @@
 import functools
 from collections.abc import Callable, Mapping
 
-from aigan_tf.config import Config
+from aigan_tf.config import Config, attack_kind
 from aigan_tf.errors import say, shown_value
 from aigan_tf.evaluation import foolbox_attacks
-from aigan_tf.evaluation.attacks import GENERATOR
+from aigan_tf.evaluation.attacks import GENERATOR, REFINED
 from aigan_tf.evaluation.evaluation_set import EvaluationSet
 from aigan_tf.evaluation.finished_run import FinishedRun
 from aigan_tf.evaluation.measure import Attack, measure_attack
@@ -56,22 +56,18 @@ def success_curves(run: FinishedRun, attacks: Mapping[str, Attack]) -> dict[str,
         )
 
     curves = {}
-    if GENERATOR in attacks:
-        generator = attacks[GENERATOR].run
-
-        def scaled(epsilon):
-            share = epsilon / config.epsilon
-            return lambda images, targets: images + share * (generator(images, targets) - images)
-
-        if config.variable_epsilon:
-            curves[GENERATOR] = curve(GENERATOR, generator.within)
-        else:
-            curves[f"{GENERATOR}, perturbation scaled down"] = curve(GENERATOR, scaled)
-    for name in ("fgsm", "pgd"):
-        if name in attacks:
-            say(f"Measuring {name} at {CURVE_POINTS} budgets, on at most {COMPARED_CURVE_EXAMPLES} images.")
+    for name in attacks:
+        kind, _ = attack_kind(name)
+        if kind in (GENERATOR, REFINED):
+            at_budget = attacks[name].run.within
+            title = name if config.variable_epsilon else f"{name}, perturbation scaled down"
+        elif kind in ("fgsm", "pgd-N", "pgd"):
             at_budget = functools.partial(
                 foolbox_attacks.foolbox_attack, name, run.classifier, targeted=config.targeted, seed=config.seed
             )
-            curves[name] = curve(name, at_budget)
+            title = name
+        else:
+            continue
+        say(f"Measuring {name} at {CURVE_POINTS} budgets, on at most {COMPARED_CURVE_EXAMPLES} images.")
+        curves[title] = curve(name, at_budget)
     return curves

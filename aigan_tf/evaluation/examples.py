@@ -6,8 +6,9 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
+from aigan_tf.config import attack_kind
 from aigan_tf.evaluation import figures
-from aigan_tf.evaluation.attacks import ADVGAN, GENERATOR_ATTACKS
+from aigan_tf.evaluation.attacks import ADVGAN, GENERATOR_ATTACKS, REFINED
 from aigan_tf.evaluation.finished_run import FinishedRun
 from aigan_tf.evaluation.measure import Attack
 from aigan_tf.method.threat_model import quantize
@@ -55,7 +56,8 @@ def examples_of(run: FinishedRun, attacks: Mapping[str, Attack]) -> list[Example
 
     As in the measurements, the images are rounded to 8 bits.
     """
-    generators = [name for name in attacks if name in GENERATOR_ATTACKS]
+    refined = [name for name in attacks if attack_kind(name)[0] == REFINED][:1]  # mostly the images of aigan
+    generators = [name for name in attacks if name in GENERATOR_ATTACKS] or refined
     if not generators:
         return []
     config, names = run.config, run.dataset.class_names

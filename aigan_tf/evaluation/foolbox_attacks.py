@@ -9,15 +9,17 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from aigan_tf.config import attack_kind
 from aigan_tf.engine.traced_graph import GraphClassifier
 
-PGD_STEPS = 40
+PGD_STEPS = 40  # of pgd; pgd-N has N
 # In the space that cw searches, black and white lie 7.25 from the middle, so 400 steps of 0.02 reach them from anywhere.
 # Longer steps overshoot: on CIFAR-10, steps of 0.1 found images five times as far away as steps of 0.01.
 CW_SETTINGS = dict(binary_search_steps=5, steps=400, stepsize=0.02, initial_const=1.0)
 
 DESCRIPTIONS = {
     "fgsm": "foolbox LinfPGD, one step of epsilon from the image itself",
+    "pgd-N": "foolbox LinfPGD, {steps} steps of epsilon / 4, random start",
     "pgd": f"foolbox LinfPGD, {PGD_STEPS} steps of epsilon / 4, random start",
     "cw": f"foolbox L2CarliniWagnerAttack, {', '.join(f'{name}={value}' for name, value in CW_SETTINGS.items())}",
 }
@@ -29,7 +31,7 @@ def foolbox_attack(
     """Returns one of foolbox's attacks on a classifier.
 
     Args:
-        name: a key of `DESCRIPTIONS`. fgsm and pgd stay within `epsilon`; cw (Carlini and Wagner, L2) has no such budget.
+        name: a key of `DESCRIPTIONS`, with a number for N. All but cw (Carlini and Wagner, L2) stay within `epsilon`.
         classifier: images in `[0, 1]` to logits, in inference mode; a `GraphClassifier` is used as it is, so that
             several attacks can share its traces.
         epsilon: L-infinity budget as a fraction of the pixel range.
@@ -42,13 +44,16 @@ def foolbox_attack(
     """
     import foolbox  # here: it takes seconds to import, and training does without
 
+    kind, steps = attack_kind(name)
+    pgd = functools.partial(foolbox.attacks.LinfPGD, abs_stepsize=epsilon / 4)
     attacks = {
         # Not foolbox's own FGSM, which refuses targets; one step of PGD is the same.
         "fgsm": functools.partial(foolbox.attacks.LinfPGD, abs_stepsize=epsilon, steps=1, random_start=False),
-        "pgd": functools.partial(foolbox.attacks.LinfPGD, abs_stepsize=epsilon / 4, steps=PGD_STEPS),
+        "pgd-N": functools.partial(pgd, steps=steps),
+        "pgd": functools.partial(pgd, steps=PGD_STEPS),
         "cw": functools.partial(foolbox.attacks.L2CarliniWagnerAttack, **CW_SETTINGS),
     }
-    attack = attacks[name]()
+    attack = attacks[kind]()
     model = foolbox.TensorFlowModel(GraphClassifier.of(classifier), bounds=(0, 1))  # it differentiates outside graphs
     criterion = foolbox.criteria.TargetedMisclassification if targeted else foolbox.criteria.Misclassification
     budget = None if name == "cw" else epsilon

@@ -17,6 +17,7 @@ def pgd_attack(
     step_size: float | tf.Tensor,
     num_steps: int,
     random_start: bool = True,
+    start: tf.Tensor | None = None,
     targeted: bool = True,
     seed: tf.Tensor | tuple[int, int] = (0, 0),
 ) -> tf.Tensor:
@@ -30,16 +31,19 @@ def pgd_attack(
             `(batch,)`.
         num_steps: number of gradient steps.
         random_start: start from a uniform draw inside the budget instead of the image.
+        start: start from these images instead, float32, shape of `images`, within `epsilon` of them.
         targeted: descend the cross-entropy of `targets`, or ascend it.
         seed: two integers that decide the random start.
 
     Returns:
         float32, shape of `images`, in `[0, 1]` and within `epsilon` of `images`. No gradient flows through it.
     """
-    start = images = tf.convert_to_tensor(images)
-    if random_start:
-        noise = tf.random.stateless_uniform(tf.shape(images), seed, -1.0, 1.0)
-        start = apply_perturbation(images, per_image(epsilon, noise.dtype) * noise, epsilon)
+    images = tf.convert_to_tensor(images)
+    if start is None:
+        start = images
+        if random_start:
+            noise = tf.random.stateless_uniform(tf.shape(images), seed, -1.0, 1.0)
+            start = apply_perturbation(images, per_image(epsilon, noise.dtype) * noise, epsilon)
     direction = per_image(step_size, images.dtype) * (-1.0 if targeted else 1.0)
 
     def step(index, adversarial_images):

@@ -18,7 +18,7 @@ from aigan_tf.classifiers.accuracy import check_accuracy, predictions
 from aigan_tf.classifiers.calling import inputs_of
 from aigan_tf.classifiers.loading import as_classifier
 from aigan_tf.classifiers.preprocessing import Preprocessing
-from aigan_tf.config import Config
+from aigan_tf.config import Config, attack_kind
 from aigan_tf.data import arrays, next_steps, pictures
 from aigan_tf.data.batches import refuse_too_long_shifts
 from aigan_tf.data.classes import class_number
@@ -30,6 +30,7 @@ from aigan_tf.engine.saved_model import first_line
 from aigan_tf.errors import InputError, graph_refusal, quiet, say, shown_value
 from aigan_tf.evaluation.evaluation_set import EvaluationSet
 from aigan_tf.evaluation.measure import measure_attacks
+from aigan_tf.evaluation.refinement import RefinedGenerator
 from aigan_tf.exported import read_export_info, require_version
 from aigan_tf.files import user_path
 from aigan_tf.serving.export import ServedGenerator, export_generator
@@ -352,6 +353,7 @@ def evaluate(
     class_names: Sequence[str] | None = None,
     targeted: bool = True,
     seed: int = 0,
+    refine_steps: int = 0,
     progress: bool = False,
 ) -> dict[str, dict]:
     """Measures attacks on every image that the classifier gets right, with each other class as the target.
@@ -359,14 +361,16 @@ def evaluate(
     Args:
         attacks: a generator, the folder of one, or name to any callable from images and classes to adversarial images (a
             generator, an attack of your own). A generator trained with `variable_epsilon` is measured at `epsilon`.
-        classifier, input_range, input_mean, input_std, input_channels, classifier_output: as in `fit_generator`; no
-            gradient is needed.
+        classifier, input_range, input_mean, input_std, input_channels, classifier_output: as in `fit_generator`; a
+            gradient is only needed for `refine_steps`.
         images: `(n, height, width, channels)`, float in `[0, 1]` or uint8 in `[0, 255]`.
         labels: int `(n,)`.
         epsilon: L-infinity budget as a fraction of the pixel range; an attack that exceeds it is an error.
         class_names: name of each class; None numbers the classifier's classes.
         targeted: whether attacks are given the target or the label. Ignored for a single generator, which knows it.
         seed: seed for attacks that draw random numbers.
+        refine_steps: steps of PGD from the images of a single generator that fail, measured as a second attack,
+            `"aigan+2"` for two; 0 for none.
         progress: whether to show progress.
 
     Returns:
@@ -387,6 +391,13 @@ def evaluate(
             )
         generator = _generator(attacks)
         attacks, targeted = {"aigan": generator}, generator.targeted
+    elif refine_steps:
+        raise InputError(
+            refine_steps, "a single generator, whose images are refined", "measure it by itself", setting="refine_steps"
+        )
+    refined = f"aigan+{refine_steps}"
+    if refine_steps and not attack_kind(refined):
+        raise InputError(refine_steps, "a whole number from 0 to 999", "give e.g. 2", setting="refine_steps")
     attacks = {name: _at_budget(name, given, epsilon, targeted) for name, given in attacks.items()}
     preprocessing = _preprocessing(input_range, input_mean, input_std, input_channels)
     _require_callable(classifier)
@@ -396,8 +407,12 @@ def evaluate(
     if not len(images):
         raise InputError("there are no images", "at least one image", "check how they were selected")
     measured, names = _named_classifier(
-        classifier, class_names, images[:16], preprocessing, classifier_output, needs_gradient=False
+        classifier, class_names, images[:16], preprocessing, classifier_output, needs_gradient=bool(refine_steps)
     )
+    if refine_steps:
+        attacks[refined] = RefinedGenerator(
+            attacks["aigan"], measured, images.shape[1:], refine_steps, epsilon, targeted
+        )
     labels = arrays.checked_labels(labels, len(images), len(names))
     examples = EvaluationSet(measured, images, labels, names)
     results = measure_attacks(attacks, examples, epsilon, targeted, seed, progress=progress)

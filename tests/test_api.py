@@ -251,5 +251,9 @@ def test_evaluate_takes_a_generator_its_folder_or_any_callable(generator, classi
     assert both["none"]["success_rate"] == 0.0
     assert 0.09 < evaluate(attacks=generator, epsilon=0.1)["aigan"]["max_linf_float"] <= 0.1 + 1e-6
     refused("targeted", "ours", evaluate, attacks={"ours": generator}, targeted=False)
+    refined = evaluate(attacks=generator, refine_steps=2)
+    assert refined["aigan+2"]["success_rate"] > refined["aigan"]["success_rate"] == measured["success_rate"]
+    refused("refine_steps", "999", evaluate, attacks=generator, refine_steps=-1)
+    refused("refine_steps", "by itself", evaluate, attacks={"ours": generator}, refine_steps=2)
     for wrong in (dict(labels=labels[:3]), dict(classifier="model.keras"), dict(images=images[:0])):
         refused(None, "expected", evaluate, **{"attacks": generator, **wrong})

@@ -49,7 +49,7 @@ def build_attacks(names: Sequence[str], run: FinishedRun) -> dict[str, Attack]:
         if kind == GENERATOR:
             return Attack(exported(), GENERATOR_ATTACKS[GENERATOR])
         if kind == REFINED:
-            return _refined(name, steps, exported(), run)
+            return _refined(name, steps, exported, run)
         return {STAGE1: _stage1, ADVGAN: _advgan}[kind](run) if kind in GENERATOR_ATTACKS else _foolbox(name, run)
 
     return {name: attack(name) for name in names}
@@ -107,7 +107,7 @@ class ExportedGenerator:
         return attack if self.config.variable_epsilon else scaled
 
 
-def _refined(name, steps, generator, run):
+def _refined(name, steps, exported, run):
     _require_gradient(name, run)
     config = run.config
     if config.black_box:
@@ -120,7 +120,9 @@ def _refined(name, steps, generator, run):
         )
     text = f"the exported generator, then PGD-{steps} from its images that fail, in steps of epsilon / 4"
     shape = run.dataset.image_shape
-    return Attack(RefinedGenerator(generator, run.classifier, shape, steps, config.epsilon, config.targeted), text)
+    refined = RefinedGenerator(exported(), run.classifier, shape, steps, config.epsilon, config.targeted)
+    refined(tf.zeros((1, *shape)), tf.zeros((1,), tf.int32))  # traced here, so that no batch's time holds it
+    return Attack(refined, text)
 
 
 def _stage1(run):

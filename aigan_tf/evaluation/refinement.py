@@ -36,11 +36,10 @@ class RefinedGenerator:
         self.num_steps = num_steps
         self.epsilon = epsilon
         self.targeted = targeted
-        # One graph for batches of any size and all budgets, traced here, so that no batch's time holds it.
+        # One graph for batches of any size and all budgets.
         images, targets = tf.TensorSpec((None, *image_shape)), tf.TensorSpec((None,), tf.int32)
         specs = [images, targets, images, tf.TensorSpec(())]
         self._refine = tf.function(self._refined, input_signature=specs)
-        self(tf.zeros((1, *image_shape)), tf.zeros((1,), tf.int32))
 
     def __call__(self, images: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
         """Returns adversarial images, float32, shape of `images`, within `epsilon` of them."""

@@ -19,7 +19,7 @@ from aigan_tf.training.advgan import train_advgan
 
 
 def test_attacks_that_are_checked_by_name_are_those_that_can_be_built():
-    assert (*attacks.GENERATOR_ATTACKS, *foolbox_attacks.DESCRIPTIONS) == ATTACKS
+    assert {*attacks.GENERATOR_ATTACKS, attacks.REFINED, *foolbox_attacks.DESCRIPTIONS} == set(ATTACKS)
 
 
 def test_exported_generator_is_measured_as_the_trained_one_was(finished, tmp_path, capsys):
@@ -59,7 +59,7 @@ def test_evaluation_is_a_folder_of_its_own_and_keeps_an_earlier_report(run_folde
 def test_attacks_are_compared_on_the_same_images(run_folder, tmp_path, monkeypatch, capsys):
     for name, value in dict(binary_search_steps=2, steps=50, stepsize=0.1).items():
         monkeypatch.setitem(foolbox_attacks.CW_SETTINGS, name, value)  # its strength is tested elsewhere
-    folder, asked = run_folder, ("aigan", "aigan_stage1", "advgan", "fgsm", "pgd", "cw")
+    folder, asked = run_folder, ("aigan", "aigan_stage1", "advgan", "fgsm", "pgd", "cw", "aigan+2")
     train_advgan(folder, ["3", "7"], epochs=1)
     before = contents(folder)
     saved = tmp_path / "images"
@@ -67,7 +67,7 @@ def test_attacks_are_compared_on_the_same_images(run_folder, tmp_path, monkeypat
     printed = capsys.readouterr().out
     assert {path: path.read_bytes() for path in before} == before
     rows = result["attacks"]
-    assert list(rows) == [*asked, "cw, moved into epsilon"]
+    assert list(rows) == [*asked[:-1], "cw, moved into epsilon", asked[-1]]
     count = rows["aigan"]["num_correct"]
     assert 1 <= count <= 12
     attacks = {name: row["num_attacks"] for name, row in rows.items()}
@@ -77,12 +77,13 @@ def test_attacks_are_compared_on_the_same_images(run_folder, tmp_path, monkeypat
     assert [name for name, rate in rates.items() if rate is not None] == ["3", "7"]
     assert rows["pgd"]["success_rate"] >= rows["fgsm"]["success_rate"]
     assert rows["pgd"]["success_rate"] > rows["aigan"]["success_rate"]  # of a generator trained for twelve steps
+    assert rows["aigan+2"]["success_rate"] > rows["aigan"]["success_rate"]
     assert rows["aigan_stage1"]["mean_l2"] != rows["aigan"]["mean_l2"]
     for name, row in rows.items():
         assert name == "cw" or row["max_linf_float"] <= 0.3 + 1e-6
     assert result["mean_success_on_advgan_targets"].keys() == {"aigan", "advgan"}
     curves = result["success_by_epsilon"]
-    assert set(curves) == {"aigan, perturbation scaled down", "fgsm", "pgd"}
+    assert set(curves) == {*(f"{name}, perturbation scaled down" for name in ("aigan", "aigan+2")), "fgsm", "pgd"}
     assert curves["pgd"][-1]["epsilon"] == pytest.approx(0.3)
     assert curves["pgd"][-1]["success_rate"] > curves["pgd"][0]["success_rate"]
     assert result["transfer"]["small"]["num_attacks"] > 0
@@ -110,6 +111,11 @@ def test_attacks_are_compared_on_the_same_images(run_folder, tmp_path, monkeypat
     ("arguments", "setting", "word"),
     [
         (dict(attacks=("aigan", "deepfool")), "attacks", "deepfool"),
+        (dict(attacks=("aigan+",)), "attacks", r"aigan\+2"),
+        (dict(attacks=("aigan+x",)), "attacks", r"aigan\+2"),
+        (dict(attacks=("aigan+0",)), "attacks", r"aigan\+2"),
+        (dict(attacks=("advgan+2",)), "attacks", "mean advgan"),
+        (dict(attacks=("aigan+2",), transfer_to=("small",)), "transfer_to", r"aigan,aigan\+2"),
         (dict(attacks=("advgan",)), "attacks", "advgan"),
         (dict(attacks=("fgsm",), transfer_to=("small",)), "transfer_to", "aigan"),
         (dict(transfer_to=("small", "no/such.keras")), "transfer_to", "no/such"),

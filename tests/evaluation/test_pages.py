@@ -67,6 +67,8 @@ def row(success=0.972, milliseconds=1.0, attack="targeted", **changes):
         ({"aigan": row(), "aigan_stage1": row(0.7), "advgan": row(0.9, num_attacks=1234)}, ["70.0", "90.0", "1,234"], ["times"]),
         ({"fgsm": row(0.3), "pgd": row(0.9, 40)}, ["30.0", "90.0", "40"], ["forward"]),
         ({"aigan": row(0.0)}, ["82,233"], ["0.0"]),
+        ({"aigan": row(), "aigan+2": row(0.995, 2), "aigan+1": row(0.99, 2), "pgd-10": row(0.999, 30), "pgd-5": row(0.98, 9)}, ["97.2", "PGD-2", "99.5", "2.0", "PGD-10", "99.9", "30"], ["PGD-1 ", "99.0", "98.0"]),
+        ({"aigan+1": row(0.99)}, ["PGD-1", "99.0"], ["times"]),
     ],
 )  # fmt: skip
 def test_headline_holds_the_numbers(attacks, numbers, absent):

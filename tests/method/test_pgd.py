@@ -62,6 +62,18 @@ def test_random_start_is_a_uniform_draw_from_the_budget_by_the_seed(linear):
     assert len(np.unique(noise[:, 0, 0, 0])) == 50  # each image has its own
 
 
+def test_start_is_where_the_steps_begin_and_not_the_middle_of_the_budget(images, weights, linear):
+    targets = np.array([0, 1, 1, 0, 1, 0], np.int32)
+    noise = np.random.default_rng(2).uniform(-EPSILON, EPSILON, images.shape).astype(np.float32)
+    start = np.clip(images + noise, 0, 1)
+    found = pgd_attack(linear, images, targets, epsilon=EPSILON, step_size=0.05, num_steps=1, start=start)
+    sign = np.sign(weights[:, targets] - weights[:, 1 - targets]).T.reshape(images.shape)
+    expected = np.clip(
+        start + np.float32(0.05) * sign, np.maximum(images - EPSILON, 0), np.minimum(images + EPSILON, 1)
+    )
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize(("step_size", "num_steps"), [(0.3, 1), (0.04, 10)])
 @pytest.mark.parametrize("targeted", [True, False])
 def test_agrees_with_foolbox(digits, digit_classifier, targeted, step_size, num_steps):

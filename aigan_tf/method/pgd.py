@@ -39,11 +39,13 @@ def pgd_attack(
         float32, shape of `images`, in `[0, 1]` and within `epsilon` of `images`. No gradient flows through it.
     """
     images = tf.convert_to_tensor(images)
-    if start is None:
+    if start is not None:
+        start = tf.convert_to_tensor(start)
+    elif random_start:
+        noise = tf.random.stateless_uniform(tf.shape(images), seed, -1.0, 1.0)
+        start = apply_perturbation(images, per_image(epsilon, noise.dtype) * noise, epsilon)
+    else:
         start = images
-        if random_start:
-            noise = tf.random.stateless_uniform(tf.shape(images), seed, -1.0, 1.0)
-            start = apply_perturbation(images, per_image(epsilon, noise.dtype) * noise, epsilon)
     direction = per_image(step_size, images.dtype) * (-1.0 if targeted else 1.0)
 
     def step(index, adversarial_images):

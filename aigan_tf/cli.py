@@ -348,7 +348,11 @@ def _add_setting(flags, field):
 def _add_evaluation(flags):
     group = "what is measured"
     flags.add(list, "workdir", ["runs/digits"], "folder of a finished run; several, by comma, are compared", group)
-    flags.add(list, "attacks", ["aigan"], f"attacks by comma: {', '.join(ATTACKS)}; N: a number of PGD steps", group)
+    text = (
+        f"attacks by comma: {', '.join(ATTACKS)}; aigan+2 takes 2 steps of PGD from aigan's images that fail, pgd-10 is PGD "
+        "with 10 steps"
+    )
+    flags.add(list, "attacks", ["aigan"], text, group)
     text = (
         "other classifiers to test the adversarial images on, by comma: folders of runs, architectures such as resnet20, "
         "or files that expect the run's input_range"

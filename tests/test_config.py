@@ -19,7 +19,7 @@ def test_presets_are_the_defaults_of_their_data_sets(dataset):
     config = make_config(dataset=dataset)
     refuse_idle_settings(config)
     assert {name: getattr(config, name) for name in PRESETS[dataset]} == PRESETS[dataset]
-    assert config.epsilon == (8 / 255 if "cifar" in dataset else 0.3)
+    assert config.epsilon == {"cifar10": 8 / 255, "cifar100": 8 / 255, "fashion_mnist": 0.1}.get(dataset, 0.3)
     assert config.flip == ("cifar" in dataset)  # a mirrored digit is another one
     assert make_config(dataset="some/folder") == Config(dataset="some/folder")
     changed = dict(dataset=f"{dataset}:3.0.1", epsilon=0.1)

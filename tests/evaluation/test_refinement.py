@@ -64,15 +64,14 @@ def test_an_image_whose_success_rounding_undoes_is_refined():
 
 
 def test_a_run_measures_it_beside_the_generator_and_pgd_of_fewer_steps(finished, tmp_path):
-    asked, saved = ("aigan", "aigan+1", "aigan+3", "pgd-1"), tmp_path / "images"
+    asked, saved = ("aigan", "aigan+3", "pgd-1"), tmp_path / "images"
     result = evaluate_workdir(
         finished[0], attacks=asked, num_examples=8, output=str(tmp_path / "out"), save_images=str(saved)
     )
     rows = result["attacks"]
     assert tuple(rows) == asked
     rates = [rows[name]["success_rate"] for name in asked]
-    assert rates[0] < rates[1] < rates[2]
-    assert rates[3] < rates[2]
+    assert rates[0] < rates[1] > rates[2]
     assert all(row["max_linf_float"] <= 0.3 + 1e-6 for row in rows.values())
     points = {name.partition(",")[0]: points for name, points in result["success_by_epsilon"].items()}
     assert points.keys() == set(asked)

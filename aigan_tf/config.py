@@ -177,6 +177,11 @@ class Config:
         low=0,
         high=64,
     )
+    gain_maps: bool = _setting(
+        False,
+        "networks",
+        "learn a map of gains per target class, of up to 32 x 32 pixels, for the features before the generator's output",
+    )
     discriminator_width: int = _setting(
         16,
         "networks",

@@ -19,7 +19,13 @@ FILES = ("config.json", "report.json", "metrics.csv", "classifier_metrics.csv")
 
 # What a setting was in runs older than the setting itself; the first in runs whose config.json names its format too.
 ADDED = {"gain_maps": False}
-BEFORE = ADDED | {"bound": "tanh", "optimizer": "adam", "mixed_precision": False, "class_maps": 0, "discriminator_width": 32}
+BEFORE = ADDED | {
+    "bound": "tanh",
+    "optimizer": "adam",
+    "mixed_precision": False,
+    "class_maps": 0,
+    "discriminator_width": 32,
+}
 # Settings of earlier versions, with the value that stands for what train.py does today.
 GONE = {"bound": "projection", "optimizer": "muon"}
 

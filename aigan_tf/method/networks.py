@@ -1,11 +1,14 @@
 """The two networks in training: generator and discriminator."""
 
+import itertools
+
 import keras
 import tensorflow as tf
 from keras import layers
 
 from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.normalization import FusedBatchNormalization
+from aigan_tf.engine.precision import set_precision
 
 
 @keras.saving.register_keras_serializable("aigan_tf")
@@ -18,19 +21,29 @@ class UpsampledConvolution(layers.Conv2D):
     step of stage 2 takes 9 % longer (float32, one thread, 32 channels).
     """
 
+    joined = None  # after `join_taps`: the kernels of inference
+
     def build(self, features_shape, skip_shape):
         super().build((*skip_shape[:-1], features_shape[-1] + skip_shape[-1]))
+        self.features = features_shape[-1]
         self.input_spec = None  # Keras's would check the features alone
 
     def call(self, features, skip):
         """Features `(batch, h, w, any)`, skip `(batch, 2 h or 2 h - 1, 2 w or 2 w - 1, any)` to `(..., filters)` of its size."""
-        upsampled, kept = tf.split(self.kernel, [features.shape[-1], skip.shape[-1]], axis=2)
-        flipped = tf.transpose(tf.reverse(upsampled, [0, 1]), [0, 1, 3, 2])
-        four_by_four = tf.add_n(
-            [tf.pad(flipped, [[y, 1 - y], [x, 1 - x], [0, 0], [0, 0]]) for y in (0, 1) for x in (0, 1)]
-        )
+        four_by_four, kept = (tf.cast(kernel, features.dtype) for kernel in self.joined or self._kernels())
         size = tf.concat([tf.shape(skip)[:3], [self.filters]], axis=0)
         return tf.nn.conv2d_transpose(features, four_by_four, size, 2) + tf.nn.conv2d(skip, kept, 1, "SAME")
+
+    def join_taps(self):
+        """Computes the kernels once, into variables of their own. The layer is for inference alone from then on."""
+        self.joined = [tf.Variable(kernel, trainable=False) for kernel in self._kernels()]
+
+    def _kernels(self):
+        """Returns the 4 x 4 kernel of the features and the 3 x 3 one of the skip connection."""
+        upsampled, kept = tf.split(self.kernel, [self.features, -1], axis=2)
+        flipped = tf.transpose(tf.reverse(upsampled, [0, 1]), [0, 1, 3, 2])
+        padded = [tf.pad(flipped, [[y, 1 - y], [x, 1 - x], [0, 0], [0, 0]]) for y in (0, 1) for x in (0, 1)]
+        return tf.add_n(padded), kept
 
 
 @keras.saving.register_keras_serializable("aigan_tf")
@@ -191,6 +204,26 @@ class Generator(keras.Model):
         for up, skip in zip(self.ups, reversed(skips), strict=True):
             features = up(features, condition, skip, training=training)
         return tf.cast(self.head(features), self.variable_dtype)
+
+    def for_inference(self, dtype: str = "float32") -> "Generator":
+        """Returns a copy for inference alone, with the weights of this moment and the kernels of the decoder joined.
+
+        Args:
+            dtype: in which it computes: "float32" or "bfloat16". Weights and directions are float32 in any case.
+        """
+        copy = type(self).from_config(self.get_config())
+        copy.set_weights(self.get_weights())
+        for up in copy.ups:
+            up.conv.join_taps()
+        set_precision(copy, "float32" if dtype == "float32" else f"mixed_{dtype}")
+        return copy
+
+    @property
+    def inference_variables(self) -> list[tf.Variable]:
+        """What a generator `for_inference` reads, in an order that depends on its settings alone."""
+        joined = {id(up.conv.kernel): up.conv.joined for up in self.ups}
+        parts = (joined.get(id(variable)) or [variable.value] for variable in self.variables)
+        return list(itertools.chain.from_iterable(parts))
 
     def class_map(self, targets, height, width):
         """The learned maps of int32 `(batch,)` targets, float `(batch, height, width, class_maps)`."""

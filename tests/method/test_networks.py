@@ -109,3 +109,26 @@ def test_in_inference_a_block_normalises_by_the_running_statistics_then_scales_a
     scale, shift = (part[:, None, None, :] for part in np.split(block.film(condition).numpy(), 2, axis=-1))
     expected = np.maximum(normalised * (1.0 + scale) + shift, 0.0)
     np.testing.assert_allclose(block(features, condition, training=False), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_copy_for_inference_computes_the_same_and_holds_no_weight_twice(images):
+    generator = make_generator()
+    generator.head.kernel.assign(tf.random.stateless_normal(generator.head.kernel.shape, (0, 0)))
+    copy = generator.for_inference()
+    directions = generator(images, TARGETS)
+    np.testing.assert_allclose(copy(images, TARGETS), directions, atol=1e-6)
+    kernels = {id(variable) for variable in copy.inference_variables}
+    graph = tf.function(copy).get_concrete_function(images, TARGETS).graph
+    assert {id(variable) for variable in graph.variables} == kernels  # all are read, and nothing else is
+    for variable in generator.variables:
+        if variable.dtype == "float32":
+            variable.assign(variable + 1.0)
+    np.testing.assert_allclose(copy(images, TARGETS), directions, atol=1e-6)
+
+
+def test_bfloat16_changes_the_directions_by_its_rounding_alone(images):
+    generator = make_generator()
+    generator.head.kernel.assign(tf.random.stateless_normal(generator.head.kernel.shape, (0, 0)))
+    exact, rounded = generator(images, TARGETS), generator.for_inference("bfloat16")(images, TARGETS)
+    assert rounded.dtype == tf.float32
+    assert 1e-4 < tf.norm(rounded - exact) / tf.norm(exact) < 0.03

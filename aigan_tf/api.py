@@ -58,6 +58,7 @@ class Settings(TypedDict, total=False):
     generator_width: int
     generator_blocks: int
     class_maps: int
+    gain_maps: bool
     discriminator_width: int
     steps_per_epoch: int
     batch_size: int

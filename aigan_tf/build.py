@@ -31,6 +31,7 @@ def build_generator(config: Config, dataset: ImageDataset, num_classes: int | No
         halvings=2 if min(dataset.image_shape[:2]) >= 16 else 1,  # below 4 x 4 a map says little
         num_blocks=config.generator_blocks,
         class_maps=config.class_maps,
+        gain_maps=config.gain_maps,
         map_size=min(32, max(dataset.image_shape[:2])),  # of a thousand classes and 8 channels that is 32 MB
         budget_input=config.variable_epsilon,
     )
@@ -98,7 +99,8 @@ def objective(config: Config, dataset: ImageDataset, total_steps: int, restarts:
     """Returns what both methods are compiled with: the optimizers, the budget and the weights of the terms."""
     schedule = WarmRestarts(config.learning_rate, (*restarts, total_steps))
     # beta_1 = 0.5, as is usual for GANs: the other network moves, so old gradients mislead.
-    generator_optimizer = ConvolutionMuon(schedule, adam_beta_1=0.5)
+    # A class's embedding and maps learn from the few images of a batch that have it as their target, so they move further.
+    generator_optimizer = ConvolutionMuon(schedule, adam_lr_ratio=3.0, adam_beta_1=0.5)
     discriminator_optimizer = keras.optimizers.Adam(config.discriminator_learning_rate, beta_1=0.5)
     if config.mixed_precision:
         generator_optimizer, discriminator_optimizer = map(

@@ -182,6 +182,19 @@ def _flush(path):
         os.fsync(file.fileno())
 
 
+def _temporary_folder(path, removed):
+    """Returns a new folder beside `path`, which the exit stack `removed` removes; `unfinished_name` recognises it."""
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    removed.callback(shutil.rmtree, temporary, ignore_errors=True)
+    return temporary
+
+
+def unfinished_name(entry: pathlib.Path) -> str | None:
+    """Returns the name of the file or folder whose writing was killed and left this temporary folder; None for all else."""
+    found = re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}", entry.name)
+    return found[1] if found and entry.is_dir() and not entry.is_symlink() else None
+
+
 @contextlib.contextmanager
 def atomic_file(path: pathlib.Path):
     """Yields a path of the same name in a temporary folder beside `path`; renamed to `path` if the block succeeds.
@@ -192,9 +205,8 @@ def atomic_file(path: pathlib.Path):
     with contextlib.ExitStack() as cleanup:
         removed = cleanup.enter_context(contextlib.ExitStack())
         cleanup.enter_context(writing(path, path.parent))  # left first: the disk is still as full as it was
-        # A folder with a random name: two threads may write the same file, and its mode follows the umask.
-        folder = removed.enter_context(tempfile.TemporaryDirectory(prefix=".", dir=path.parent))
-        temporary = pathlib.Path(folder) / path.name
+        # In a folder: two threads may write the same file, and its mode follows the umask.
+        temporary = _temporary_folder(path, removed) / path.name
         yield temporary
         _flush(temporary)
         os.replace(temporary, path)
@@ -210,8 +222,7 @@ def atomic_folder(path: pathlib.Path):
     with contextlib.ExitStack() as cleanup:
         removed = cleanup.enter_context(contextlib.ExitStack())
         cleanup.enter_context(writing(path, path.parent))
-        temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        removed.callback(shutil.rmtree, temporary, ignore_errors=True)
+        temporary = _temporary_folder(path, removed)
         yield temporary
         with ThreadPoolExecutor(16) as pool:  # images may be thousands, and a disk flushes many at a time
             list(pool.map(_flush, filter(pathlib.Path.is_file, temporary.rglob("*"))))

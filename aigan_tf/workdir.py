@@ -7,18 +7,15 @@ import json
 import math
 import os
 import pathlib
-import re
 import shutil
 from collections.abc import Collection
 
 from aigan_tf.config import FORMAT, Config, is_built_in, refuse_idle_settings
 from aigan_tf.errors import InputError, shown_value
-from aigan_tf.files import read_bytes, read_csv, user_path, visible_files, write_json, writing
+from aigan_tf.files import read_bytes, read_csv, unfinished_name, user_path, visible_files, write_json, writing
 from aigan_tf.provenance import commit, package_versions
 from aigan_tf.terminal import progress
 
-# Unfinished files and folders of `atomic_file` and `atomic_folder`.
-_UNFINISHED = re.compile(r"\.\d+\.(?P<name>.+)")
 _RESTORE = "restore it, or choose another `workdir`"
 
 
@@ -105,13 +102,12 @@ class Workdir:
         """
         for run in (self.path, *self.path.glob("advgan/*"), *self.path.glob("ensemble/*"), self.surrogate):
             unfinished = list(run.glob("checkpoints/*/*_temp"))  # TensorFlow's
-            for folder in (run, run / "samples", run / "generator"):
-                unfinished += [entry for entry in folder.glob(".*") if _UNFINISHED.fullmatch(entry.name)]
+            for folder in (run, run / "samples"):
+                unfinished += filter(_is_unfinished_file, folder.glob(".*"))
+            exports = (run / "generator").glob(".*")
+            unfinished += [entry for entry in exports if (unfinished_name(entry) or "").isdecimal()]
             for entry in unfinished:
-                if entry.is_dir():
-                    shutil.rmtree(entry, ignore_errors=True)
-                else:
-                    entry.unlink(missing_ok=True)
+                shutil.rmtree(entry, ignore_errors=True)
 
     def check(self, settings: dict, digests: dict | None = None, extend: bool = False) -> bool:
         """Returns whether a run with these settings exists here; writes nothing.
@@ -199,8 +195,7 @@ class Workdir:
 
     def _precedes_config(self, entry):
         """Whether a run killed before it wrote config.json may have left this."""
-        begun = _UNFINISHED.fullmatch(entry.name)
-        return entry == self.lock or (begun and begun["name"] == self.config.name)
+        return entry == self.lock or (_is_unfinished_file(entry) and unfinished_name(entry) == self.config.name)
 
     def open(self, settings: dict, digests: dict, data_dir: str | None = None, extend: bool = False) -> bool:
         """Claims the folder for a run with these settings: writes config.json if it is new or gets more epochs.
@@ -381,6 +376,12 @@ class Workdir:
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None  # only a note on the training time
         return device if isinstance(device, str) and device.isprintable() else None
+
+
+def _is_unfinished_file(entry):
+    """Whether it is what `atomic_file` leaves if it is killed; a folder of images has other files in it."""
+    name = unfinished_name(entry)
+    return name is not None and set(os.listdir(entry)) <= {name}
 
 
 def _as_saved(value):

@@ -47,7 +47,8 @@ def test_attacker_follows_the_settings(attack, dataset):
 def test_objective_and_networks_follow_the_settings(dataset):
     aigan = build(
         dataset, gan_weight=0.3, hinge_weight=0.7, hinge_threshold=0.9, learning_rate=0.004,
-        discriminator_learning_rate=0.003, seed=5, discriminator_width=6, class_maps=3, variable_epsilon=True,
+        discriminator_learning_rate=0.003, seed=5, discriminator_width=6, class_maps=3, gain_maps=True,
+        variable_epsilon=True,
     )  # fmt: skip
     assert (aigan.gan_weight, aigan.hinge_weight, aigan.hinge_threshold) == (0.3, 0.7, 0.9)
     assert aigan.epsilon == pytest.approx(8 / 255)
@@ -58,8 +59,8 @@ def test_objective_and_networks_follow_the_settings(dataset):
     assert float(aigan.generator_optimizer.learning_rate) == pytest.approx(0.0)  # the end of the cosine
     assert not aigan.jit_compile  # XLA halves the speed of convolutions on a CPU
     settings = aigan.generator.settings
-    names = ("width", "num_blocks", "halvings", "class_maps", "map_size", "budget_input")
-    assert [settings[name] for name in names] == [4, 1, 2, 3, 32, True]
+    names = ("width", "num_blocks", "halvings", "class_maps", "gain_maps", "map_size", "budget_input")
+    assert [settings[name] for name in names] == [4, 1, 2, 3, True, 32, True]
     assert aigan.discriminator.convs[-1].filters == 24
 
 

@@ -41,7 +41,7 @@ def test_card_is_what_pretrained_py_writes(folder):
 )
 def test_command_has_what_differs_from_the_preset(changed, flags):
     saved = {"dataset": "cifar10", "bound": "projection", "optimizer": "muon", "discriminator_width": 16}
-    saved |= {"mixed_precision": True, "class_maps": 8, **dict(sorted(changed.items()))}
+    saved |= {"mixed_precision": True, "class_maps": 8, "gain_maps": True, **dict(sorted(changed.items()))}
     assert runs.command(saved, "cifar10") == f"python train.py --dataset=cifar10{flags}"
 
 
@@ -51,9 +51,11 @@ def test_command_depends_on_the_age_of_the_run():
     assert early == f"python train.py --dataset=mnist {settings} --workdir=runs/early"
     today = {"format": FORMAT, **dataclasses.asdict(make_config(dataset="cifar10"))}
     assert runs.command(today, "cifar10") == "python train.py --dataset=cifar10"
-    longer = today | {"stage2_epochs": 60, "extensions": [{"after_epochs": 38}, {"after_epochs": 43}]}
+    stage1, stage2 = today["stage1_epochs"], today["stage2_epochs"]
+    extensions = [{"after_epochs": stage1 + stage2}, {"after_epochs": stage1 + stage2 + 5}]
+    longer = today | {"stage2_epochs": 99, "extensions": extensions}
     again = "python train.py --workdir=runs/cifar10 --stage2_epochs="
-    assert runs.command(longer, "cifar10") == f"python train.py --dataset=cifar10 && {again}40 && {again}60"
+    assert runs.command(longer, "cifar10") == f"python train.py --dataset=cifar10 && {again}{stage2 + 5} && {again}99"
 
 
 def test_figures_come_out_the_same(tmp_path):

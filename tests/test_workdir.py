@@ -132,26 +132,27 @@ def test_second_run_is_kept_out_until_the_first_dies(tmp_path):
 
 def test_unfinished_files_of_a_killed_run_are_removed_and_nothing_else(tmp_path):
     left = (
-        ".4711.generator.weights.h5", ".4711.report.json", "samples/.4711.stage1.png", "generator/.1.abcd1234/saved_model.pb",
-        "advgan/3/.4711.config.json", "advgan/3/samples/.4711.stage2.png", "ensemble/c/.4711.classifier.keras",
-        "surrogate/.4711.answers.npz", "surrogate/checkpoints/classifier/ckpt-2_temp/part",
-        "checkpoints/aigan/ckpt-2_temp/part", "advgan/3/checkpoints/aigan/ckpt-2_temp/part",
+        ".generator.weights.h5.abcd1234/generator.weights.h5", "samples/.stage1.png.abcd1234/stage1.png",
+        "generator/.1.abcd1234/saved_model.pb", "advgan/3/.config.json.abcd1234/config.json",
+        "ensemble/c/.classifier.keras.abcd1234/classifier.keras", "surrogate/.answers.npz.abcd1234/answers.npz",
+        "surrogate/checkpoints/classifier/ckpt-2_temp/part", "checkpoints/aigan/ckpt-2_temp/part", "advgan/3/checkpoints/aigan/ckpt-2_temp/part",
     )  # fmt: skip
     kept = (
-        "generator.weights.h5", "generator/1/saved_model.pb", ".notes", ".git/.4711.index", "notes/.4711.txt",
-        "evaluation/.4711.report.json", ".images.abcd1234/1.png", "checkpoints/aigan/ckpt-1.index",
+        "generator.weights.h5", "generator/1/saved_model.pb", ".notes", ".git/.index.abcd1234/index",
+        "notes/.a.txt.abcd1234/a.txt", "evaluation/.report.json.abcd1234/report.json", ".images.abcd1234/1.png",
+        "checkpoints/aigan/ckpt-1.index",
         # of runs with a lock of their own, which may be writing it
-        "transfer/resnet20/.4711.classifier.keras", "transfer/a/checkpoints/classifier/ckpt-1_temp/part",
+        "transfer/resnet20/.classifier.keras.abcd1234/classifier.keras", "transfer/a/checkpoints/classifier/ckpt-1_temp/part",
     )  # fmt: skip
     for name in (*left, *kept):
         files.write_bytes(tmp_path / name, b"")
     with Workdir(tmp_path).locked():
         assert not any((tmp_path / name).exists() for name in left)
-        assert not (tmp_path / "generator" / ".1.abcd1234").exists()
+        assert not [*tmp_path.glob(".generator*"), *tmp_path.glob("generator/.1*")]
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {*kept, ".lock"}
 
 
-@pytest.mark.parametrize("name", ["thesis.tex", ".4711.other.json", ".gitignore"])
+@pytest.mark.parametrize("name", ["thesis.tex", ".config.json.abcd1234", ".gitignore"])
 def test_folder_that_is_not_a_run_is_refused(name, tmp_path):
     (tmp_path / name).write_text("mine")
     with pytest.raises(InputError, match="not empty"):

@@ -17,8 +17,15 @@ RESULTS = ROOT / "docs" / "results"
 ARCHIVE = RESULTS / "archive"
 FILES = ("config.json", "report.json", "metrics.csv", "classifier_metrics.csv")
 
-# What a setting was in runs older than the setting itself. Runs whose config.json names its format have all of today's.
-BEFORE = {"bound": "tanh", "optimizer": "adam", "mixed_precision": False, "class_maps": 0, "discriminator_width": 32}
+# What a setting was in runs older than the setting itself; the first in runs whose config.json names its format too.
+ADDED = {"gain_maps": False}
+BEFORE = ADDED | {
+    "bound": "tanh",
+    "optimizer": "adam",
+    "mixed_precision": False,
+    "class_maps": 0,
+    "discriminator_width": 32,
+}
 # Settings of earlier versions, with the value that stands for what train.py does today.
 GONE = {"bound": "projection", "optimizer": "muon"}
 
@@ -101,7 +108,7 @@ def classifier_name(classifier: str) -> str:
 def changed_settings(config: dict) -> dict[str, str]:
     """Returns the settings of a run that differ from its data set's preset, as train.py takes them."""
     preset = GONE | dataclasses.asdict(make_config(dataset=config["dataset"]))
-    before = {} if "format" in config else BEFORE
+    before = ADDED if "format" in config else BEFORE
     settings = config | {name: value for name, value in before.items() if name not in config}
     if settings.get("switch") == "fixed":  # stage 1 took all of its epochs
         settings["switch_success"] = 1.0

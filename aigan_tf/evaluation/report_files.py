@@ -16,6 +16,7 @@ from aigan_tf.files import (
     atomic_folder,
     csv_bytes,
     json_bytes,
+    unfinished_name,
     user_path,
     with_numbers,
     write_bytes,
@@ -123,7 +124,7 @@ def _write_folder(path, parts):
 def _remove_unfinished(parent, name, files):
     """Removes unfinished folders of `atomic_folder` whose names match and that hold only a report's files."""
     for entry in parent.glob(".*"):
-        if re.fullmatch(rf"\.{name}\.\w{{8}}", entry.name) and entry.is_dir() and not entry.is_symlink():
+        if re.fullmatch(name, unfinished_name(entry) or ""):
             held = {path.name for path in entry.rglob("*") if not path.is_dir()}
             if held <= files:
                 shutil.rmtree(entry, ignore_errors=True)

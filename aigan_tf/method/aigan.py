@@ -11,7 +11,7 @@ from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.optimizers import descend
 from aigan_tf.engine.replicas import replica_seed
 from aigan_tf.method.losses import adversarial_loss, discriminator_loss, gan_loss, hinge_loss
-from aigan_tf.method.metrics import PerturbationL2, PerturbationLinf, SuccessRate
+from aigan_tf.method.metrics import PerturbationL2, PerturbationLinf, SuccessRate, successes
 from aigan_tf.method.targets import draw_epsilons, draw_targets, spread_targets
 from aigan_tf.method.threat_model import l2_norms, perturb
 
@@ -39,7 +39,7 @@ class Attack(NamedTuple):
 
 
 class GeneratorLoss(NamedTuple):
-    """L and its three terms, each a float scalar."""
+    """L and its three terms, each a float scalar; the terms without their weights."""
 
     total: tf.Tensor
     adversarial: tf.Tensor
@@ -59,7 +59,8 @@ class AIGAN(keras.Model):
     D maximises L_GAN; G minimises L. A is the attacker, targeted PGD on C, with the same x and t as G; it is removed in
     stage 2. The target t is drawn uniformly from the classes other than the label, afresh for each image and step. An
     untargeted attack takes the label in place of t, and L_adv = E -log(1 - p_label). Differs from the paper: G uses the
-    non-saturating form of its GAN term (`losses.gan_loss`).
+    non-saturating form of its GAN term (`losses.gan_loss`), and the terms that ask for smaller perturbations weigh as much
+    as the share of the batch's attacks that succeed (`generator_loss`).
 
     Use it as any Keras model: `compile`, then `fit` on batches of `(images, labels)` with stock callbacks. `stage`
     starts at 1; a callback sets it to 2 (`StageSwitch`). It is a variable: changing it retraces nothing, and checkpoints
@@ -136,8 +137,8 @@ class AIGAN(keras.Model):
             epsilon: L-infinity budget as a fraction of the pixel range.
             attacker: called as `attacker(classifier, images, targets, epsilon=epsilons, seed=two_integers)` in stage 1;
                 returns the attacker's images. See `pgd_attack`.
-            gan_weight: lambda, the weight of L_GAN.
-            hinge_weight: gamma, the weight of L_hinge.
+            gan_weight: lambda, the weight of L_GAN once every attack succeeds.
+            hinge_weight: gamma, the weight of L_hinge once every attack succeeds.
             hinge_threshold: c, the L2 norm of a perturbation up to which the hinge is silent, at the budget `epsilon`;
                 smaller budgets lower it in proportion.
             variable_epsilon: whether each image is trained with a budget of its own up to `epsilon`, which the generator
@@ -227,11 +228,18 @@ class AIGAN(keras.Model):
         return adversarial_images
 
     def generator_loss(self, attack: Attack) -> GeneratorLoss:
-        """L = L_adv + gan_weight * L_GAN + hinge_weight * L_hinge, and its terms."""
+        """L = L_adv + gan_weight * L_GAN + hinge_weight * L_hinge, and its terms.
+
+        Differs from the paper: the hinge's weight is multiplied by the share of the batch's attacks that succeed, and so is
+        that of the GAN term in stage 2, where real images have no perturbation. Both are satisfied by none, and would
+        win while no attack succeeds.
+        """
         adversarial = adversarial_loss(attack.logits, attack.targets, self.targeted)
         gan = gan_loss(attack.fake_logits)
         hinge = hinge_loss(attack.perturbations, self.hinge_thresholds(attack.epsilons))
-        total = adversarial + self.gan_weight * gan + self.hinge_weight * hinge
+        share = tf.reduce_mean(tf.cast(successes(attack.logits, attack.targets, self.targeted), gan.dtype))
+        gan_share = tf.where(tf.equal(self.stage_variable, 1), 1.0, share)
+        total = adversarial + self.gan_weight * gan_share * gan + self.hinge_weight * share * hinge
         return GeneratorLoss(total, adversarial, gan, hinge)
 
     def choose_targets(self, labels: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:

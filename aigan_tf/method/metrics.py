@@ -7,13 +7,23 @@ from aigan_tf.engine.replicas import replica
 from aigan_tf.method.threat_model import l2_norms, linf_norms
 
 
+def successes(logits: tf.Tensor, targets: tf.Tensor, targeted: bool) -> tf.Tensor:
+    """Returns which attacks succeed, bool `(batch,)`.
+
+    Args:
+        logits: float `(batch, num_classes)` of the adversarial images.
+        targets: int `(batch,)`, target classes, or labels if not `targeted`.
+        targeted: whether success is to be classified as the target, or as anything but the label.
+    """
+    hit = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.cast(targets, tf.int32))
+    return hit if targeted else tf.logical_not(hit)
+
+
 class SuccessRate(keras.metrics.Mean):
     """Share of images on which the attack succeeds.
 
-    Targeted: the classifier answers the target class. Untargeted: it no longer answers the label.
-
     Args:
-        targeted: selects which.
+        targeted: the attack's goal, see `successes`.
         name: `"targeted_success_rate"` or `"untargeted_success_rate"`.
     """
 
@@ -30,9 +40,7 @@ class SuccessRate(keras.metrics.Mean):
             sample_weight: bool or float `(batch,)`; zero leaves an image out, such as one that the
                 classifier misclassifies without any attack.
         """
-        hit = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.cast(targets, tf.int32))
-        success = hit if self.targeted else tf.logical_not(hit)
-        super().update_state(tf.cast(success, tf.float32), sample_weight)
+        super().update_state(tf.cast(successes(logits, targets, self.targeted), tf.float32), sample_weight)
 
 
 class PerturbationL2(keras.metrics.Mean):

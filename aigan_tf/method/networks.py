@@ -66,19 +66,19 @@ class ConditionalBlock(layers.Layer):
         self.film = layers.Dense(2 * filters)
         self.activation = activation
 
-    def build(self, features_shape, condition_shape, skip_shape=None):
+    def build(self, features_shape, condition_shape, skip_shape=None, gains_shape=None):
         self.conv.build(*filter(None, (features_shape, skip_shape)))
         self.norm.build((*features_shape[:-1], self.conv.filters))
         self.film.build(condition_shape)
 
-    def call(self, features, condition, skip=None, training=None):
+    def call(self, features, condition, skip=None, gains=None, training=None):
         """Features `(batch, height, width, any)` and condition `(batch, embedding)` to `(batch, h, w, filters)`.
 
-        With `upsample` also a skip connection, of the output's size.
+        With `upsample` also a skip connection, of the output's size. `gains`, of the output's shape, are added to the scale.
         """
         features = self.conv(features) if skip is None else self.conv(features, skip)
         scale, shift = tf.split(self.film(condition)[:, tf.newaxis, tf.newaxis, :], 2, axis=-1)
-        scale = 1.0 + scale
+        scale = 1.0 + scale if gains is None else 1.0 + scale + tf.cast(gains, scale.dtype)
         if training:
             features = self.norm(features, training=True)
         else:  # fixed statistics are a scale and a shift too: joined with those of the class they take one pass
@@ -112,9 +112,10 @@ class Generator(keras.Model):
     """G: a clean image and a class to a direction, which `bounded` turns into a perturbation.
 
     An encoder halves the map, residual blocks work on the smallest map, a decoder with skip connections returns to full
-    size. Every block is conditioned on the class, so that one generator serves all classes. With `class_maps` it also sees
-    a learned map of the class beside the image: a pattern, which scale and shift of channels cannot hold. Any height and
-    width from 8.
+    size. Every block is conditioned on the class, so that one generator serves all classes. A good part of a perturbation
+    is a pattern of its class, which scale and shift of channels cannot hold: with `class_maps` the generator also sees a
+    learned map of the class beside the image, with `gain_maps` the scale of its last block has one. Any height and width
+    from 8.
 
     Args:
         num_classes: number of classes.
@@ -124,7 +125,8 @@ class Generator(keras.Model):
         num_blocks: residual blocks on the smallest map.
         embedding_dim: length of a class's learned embedding.
         class_maps: channels of a class's learned map; 0 for none.
-        map_size: height and width of that map, which is enlarged or cut to the size of the image.
+        gain_maps: whether each class has a learned map of gains, which the last block adds to its channels' scale.
+        map_size: height and width of these maps, which are enlarged or cut to the size of the image.
         budget_input: whether the budget is an input, so that one generator serves every epsilon.
     """
 
@@ -138,6 +140,7 @@ class Generator(keras.Model):
         num_blocks: int = 4,
         embedding_dim: int = 64,
         class_maps: int = 0,
+        gain_maps: bool = False,
         map_size: int = 32,
         budget_input: bool = False,
         **kwargs,
@@ -151,11 +154,13 @@ class Generator(keras.Model):
             "num_blocks": num_blocks,
             "embedding_dim": embedding_dim,
             "class_maps": class_maps,
+            "gain_maps": gain_maps,
             "map_size": map_size,
             "budget_input": budget_input,
         }
         self.embedding = layers.Embedding(num_classes, embedding_dim, embeddings_initializer="random_normal")
         self.maps = layers.Embedding(num_classes, map_size * map_size * class_maps) if class_maps else None
+        self.gains = layers.Embedding(num_classes, map_size * map_size * width) if gain_maps else None
         self.budget_embedding = None
         if budget_input:
             self.budget_embedding = keras.Sequential(
@@ -192,7 +197,7 @@ class Generator(keras.Model):
             condition += self.budget_embedding(budgets[:, tf.newaxis])
         inputs = 2.0 * images - 1.0
         if self.maps is not None:
-            maps = self.class_map(targets, *tf.unstack(tf.shape(images)[1:3]))
+            maps = self.class_map(self.maps, targets, images)
             inputs = tf.concat([inputs, tf.cast(maps, inputs.dtype)], axis=-1)
         features = self.stem(inputs, condition, training=training)
         skips = []
@@ -202,7 +207,8 @@ class Generator(keras.Model):
         for block in self.blocks:
             features = block(features, condition, training=training)
         for up, skip in zip(self.ups, reversed(skips), strict=True):
-            features = up(features, condition, skip, training=training)
+            gains = self.class_map(self.gains, targets, images) if self.gains and up is self.ups[-1] else None
+            features = up(features, condition, skip, gains, training=training)
         return tf.cast(self.head(features), self.variable_dtype)
 
     def for_inference(self, dtype: str = "float32") -> "Generator":
@@ -225,10 +231,11 @@ class Generator(keras.Model):
         parts = (joined.get(id(variable)) or [variable.value] for variable in self.variables)
         return list(itertools.chain.from_iterable(parts))
 
-    def class_map(self, targets, height, width):
-        """The learned maps of int32 `(batch,)` targets, float `(batch, height, width, class_maps)`."""
+    def class_map(self, table, targets, images):
+        """The learned maps of int32 `(batch,)` targets, float `(batch, height, width, channels)`, of the images' size."""
         size = self.settings["map_size"]
-        maps = tf.reshape(self.maps(targets), (-1, size, size, self.settings["class_maps"]))
+        height, width = tf.unstack(tf.shape(images)[1:3])
+        maps = tf.reshape(table(targets), (-1, size, size, table.output_dim // size**2))
         times = -(-tf.maximum(height, width) // size)
         return tf.repeat(tf.repeat(maps, times, axis=1), times, axis=2)[:, :height, :width]
 

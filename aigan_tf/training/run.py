@@ -67,9 +67,9 @@ def train_and_export(
         DivergedError: a loss became NaN or infinite.
     """
     with open_run(config, workdir, data_dir, strategy, extend) as (folder, dataset, classifier, devices):
-        if export_classifier and _finished_export(folder, config):
-            _require_exported_classifier(folder, config, dataset)
         exported = _finished_export(folder, config)
+        if export_classifier and exported:
+            _require_exported_classifier(folder, config, dataset)
         if exported is None or not folder.is_trained:
             attacks = evaluation_attacks(config, dataset)
             generator = train_generator(config, dataset, classifier, folder, devices, attacks=attacks).generator

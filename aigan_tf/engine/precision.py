@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from aigan_tf.engine.keras_graph import all_layers
 from aigan_tf.errors import say
 
 
@@ -28,11 +29,8 @@ def has_bfloat16() -> bool:
 
 
 def set_precision(network: keras.Model, policy: str) -> None:
-    """Sets the precision of a network that is built, by the name of a Keras dtype policy such as "mixed_bfloat16".
-
-    Private in Keras: `_flatten_layers`, all layers at any depth; without it, the policy must be set when a network is built.
-    """
-    for layer in network._flatten_layers():
+    """Sets the precision of a network that is built, by the name of a Keras dtype policy such as "mixed_bfloat16"."""
+    for layer in all_layers(network):
         layer.dtype_policy = policy
 
 

@@ -4,8 +4,9 @@ on, a picture and a model card.
     python tools/pretrained.py runs/cifar10 pretrained/cifar10 --data_dir=data
     python tools/pretrained.py  # only rewrites the cards of pretrained/, after a preset has changed
 
-The exported SavedModel is the only copy of the weights; it must be of this version, which `python -m aigan_tf export` adds. The card's numbers come from the run's own files.
-`python evaluate.py --workdir=pretrained/cifar10` then works without training.
+The exported SavedModel is the only copy of the weights (one of an earlier version is first exported again, by
+`python -m aigan_tf export`). The card's numbers come from the run's own files. `python evaluate.py
+--workdir=pretrained/cifar10` then works without training.
 """
 
 import argparse

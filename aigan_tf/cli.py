@@ -203,6 +203,8 @@ def export(arguments: Sequence[str] | None = None) -> None:
         flags = Flags(export.__doc__, ("WORKDIR",))
         _add_data_dir(flags)
         _add_export_classifier(flags)
+        text = "compute in bfloat16, for a processor with instructions for it; inputs and outputs stay float32"
+        flags.add(bool, "bfloat16", False, text)
         _add_custom_objects(flags)
         given, values = flags.parse(arguments)
         (workdir,) = given or [None]
@@ -211,7 +213,7 @@ def export(arguments: Sequence[str] | None = None) -> None:
         checks.check_finished_run(workdir, values.data_dir, trusted, with_classifier=values.export_classifier)
         from aigan_tf.training.run import export_run
 
-        export_run(workdir, values.data_dir, values.export_classifier, trusted)
+        export_run(workdir, values.data_dir, values.export_classifier, trusted, values.bfloat16)
 
 
 def client(arguments: Sequence[str] | None = None) -> None:

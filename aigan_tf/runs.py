@@ -62,7 +62,7 @@ def _success(run):
 
 
 def _state(run, config):
-    if run.weights.exists():
+    if run.is_trained:
         return "finished" if run.report.exists() else "trained, not measured"
     try:
         done = len(read_csv(run.metrics))

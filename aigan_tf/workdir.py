@@ -46,6 +46,11 @@ class Workdir:
         self.advgan = self.path / "advgan"
         self.surrogate = self.path / "surrogate"
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether training is over: its weights are there, or its export alone, as in a folder under pretrained/."""
+        return self.weights.exists() or (self.exports.is_dir() and not self.checkpoints.exists())
+
     @contextlib.contextmanager
     def locked(self):
         """Keeps other runs out of the folder while the block lasts; the lock of a dead process does not count.
@@ -149,7 +154,7 @@ class Workdir:
 
     def _require_checkpoints(self, stage2_epochs):
         """Refuses more epochs of a finished run without checkpoints: weights alone are not enough."""
-        if self.weights.exists() and not any(self.checkpoints.glob("aigan/ckpt-*.index")):
+        if self.is_trained and not any(self.checkpoints.glob("aigan/ckpt-*.index")):
             raise InputError(
                 stage2_epochs,
                 "the discriminator and both optimizers' state, which only its checkpoints hold",

@@ -1,11 +1,12 @@
-"""Ships a finished run under pretrained/: its work folder without checkpoints, logs and the images of stage 1, with test
-images to try it on and a model card.
+"""Ships a finished run under pretrained/: its newest export, its classifier and its numbers, with test images to try it
+on, a picture and a model card.
 
     python tools/pretrained.py runs/cifar10 pretrained/cifar10 --data_dir=data
     python tools/pretrained.py  # only rewrites the cards of pretrained/, after a preset has changed
 
-The card's numbers come from the run's own files. `python evaluate.py --workdir=pretrained/cifar10` then works without
-training.
+The exported SavedModel is the only copy of the weights (one of an earlier version is first exported again, by
+`python -m aigan_tf export`). The card's numbers come from the run's own files. `python evaluate.py
+--workdir=pretrained/cifar10` then works without training.
 """
 
 import argparse
@@ -13,35 +14,41 @@ import json
 import pathlib
 import shutil
 import sys
+import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from aigan_tf.config import is_built_in
+from aigan_tf.exported import latest_version, read_export_info
 from aigan_tf.files import write_bytes, write_json
+from tools.markdown import table
 from tools.runs import ROOT, command, epsilon_text, minutes, read_run
 
-SEALED = ("classifier.keras", "generator", "generator.weights.h5", "generator_stage1.weights.h5")
-SHIPPED = (*SEALED, "metrics.csv", "report.json", "report.html", "samples/stage2.png")
+SEALED = ("classifier.keras", "generator")
+SHIPPED = ("classifier.keras", "metrics.csv", "report.json")
+COLUMNS = 6  # of the picture
+NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 
 
 def ship(source: pathlib.Path, target: pathlib.Path, data_dir: str | None) -> None:
-    """Copies what a user needs, the classifier too, and adds digests, test images and the card."""
-    target.mkdir(parents=True, exist_ok=True)
-    config = json.loads((source / "config.json").read_text())
-    config.pop("data_dir", None)  # of this machine
-    if not is_built_in(config["classifier"]):
-        _bring_classifier(config, target)
-    write_json(target / "config.json", config)
-    for name in SHIPPED:
-        if (source / name).is_dir():
-            shutil.rmtree(target / name, ignore_errors=True)
-            shutil.copytree(source / name, target / name)
-        elif (source / name).exists():
-            (target / name).parent.mkdir(exist_ok=True)
-            shutil.copy(source / name, target / name)
-    seal(target)
-    write_test_images(target, data_dir)
-    write_card(target)
+    """Replaces `target` by what a user needs of a run, with digests, test images, a picture and the card."""
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as temporary:
+        folder = pathlib.Path(temporary, target.name)
+        folder.mkdir()
+        for name in SHIPPED:
+            if (source / name).exists():
+                shutil.copy(source / name, folder / name)
+        shutil.copytree(latest_version(source / "generator"), folder / "generator" / "1")
+        config = json.loads((source / "config.json").read_text())
+        config.pop("data_dir", None)  # of this machine
+        if not is_built_in(config["classifier"]):
+            _bring_classifier(config, folder)
+        write_json(folder / "config.json", config)
+        seal(folder)
+        write_pictures(folder, data_dir)
+        write_card(folder)
+        shutil.rmtree(target, ignore_errors=True)
+        folder.rename(target)
 
 
 def _bring_classifier(config: dict, target: pathlib.Path) -> None:
@@ -49,9 +56,7 @@ def _bring_classifier(config: dict, target: pathlib.Path) -> None:
     import aigan_tf  # noqa: F401 isort: skip (before TensorFlow: it sets oneDNN)
     import keras
 
-    path = pathlib.Path(config["classifier"])
-    if path.resolve() != (target / "classifier.keras").resolve():
-        shutil.copy(path, target / "classifier.keras")
+    shutil.copy(config["classifier"], target / "classifier.keras")
     model = keras.models.load_model(target / "classifier.keras", compile=False)
     name = model.name.removeprefix("classifier_")
     config["classifier"] = name.upper() if len(name) == 1 else name  # the AdvGAN paper's A, B, C
@@ -59,28 +64,43 @@ def _bring_classifier(config: dict, target: pathlib.Path) -> None:
 
 
 def seal(folder: pathlib.Path) -> None:
-    """Records the digests of the shipped files, also of a classifier that was given to the run."""
+    """Records the digests of the shipped models, also of a classifier that was given to the run."""
     from aigan_tf.workdir import Workdir
 
-    shipped = Workdir(folder)
-    shipped.digests.unlink(missing_ok=True)  # they may be those of files shipped before
     for name in SEALED:
-        shipped.seal(folder / name, folder / name)
+        Workdir(folder).seal(folder / name, folder / name)
 
 
-def write_test_images(folder: pathlib.Path, data_dir: str | None) -> None:
-    """Puts the first test image of each class side by side, in the order of the classes, into one PNG file."""
+def write_pictures(folder: pathlib.Path, data_dir: str | None) -> None:
+    """Writes two PNG files: the first test image of each class, side by side, and what the generator makes of some."""
     import aigan_tf  # noqa: F401 isort: skip (before TensorFlow: it sets oneDNN)
     import numpy as np
-    import tensorflow as tf
 
     from aigan_tf.data.datasets import load_dataset
+    from aigan_tf.data.pictures import as_png
+    from aigan_tf.evaluation import figures
+    from aigan_tf.photo_attack import PictureAttacker
     from aigan_tf.workdir import Workdir, config_of
 
     dataset = load_dataset(config_of(Workdir(folder)), data_dir)
-    first = [np.flatnonzero(dataset.test.labels == number)[0] for number in range(dataset.num_classes)]
-    strip = np.concatenate(dataset.test.images[first], axis=1)
-    write_bytes(folder / "samples" / "test_images.png", tf.io.encode_png(strip).numpy())
+    count = dataset.num_classes
+    images = dataset.test.images[[np.flatnonzero(dataset.test.labels == number)[0] for number in range(count)]]
+    write_bytes(folder / "samples" / "test_images.png", as_png(np.concatenate(images, axis=1)))
+
+    chosen = np.arange(COLUMNS) * count // COLUMNS
+    attacked = PictureAttacker(read_export_info(folder, "path"))(images[chosen], (chosen + 1) % count)
+    rows = {
+        "clean": [each.clean / 255 for each in attacked],
+        "perturbation,\nmagnified": [each.magnified for each in attacked],
+        "adversarial": [each.adversarial / 255 for each in attacked],
+    }
+    names = dataset.class_names
+    captions = [
+        f"{names[label]}\ntarget: {names[each.target]}\nanswer: {names[each.adversarial_answers.argmax()]}"
+        for label, each in zip(chosen, attacked, strict=True)
+    ]
+    heading = f"epsilon {epsilon_text(attacked[0].epsilon)}"
+    write_bytes(folder / "samples" / "attacked.png", figures.picture_grid(rows, captions, heading))
 
 
 def write_card(folder: pathlib.Path) -> None:
@@ -91,37 +111,138 @@ def write_card(folder: pathlib.Path) -> None:
 def card(folder: pathlib.Path) -> str:
     """Returns the model card, from the folder's files."""
     run = read_run(folder)
-    config, report, stage1 = run.config, run.report, run.of_stage(1)[-1]
-    low, high = report["success_interval"]
-    worst = f"{report['worst_target']} ({report['worst_target_success_rate']:.2%})"
-    ran = command(config | {"classifier": f"pretrained/{folder.name}/classifier.keras"}, config["dataset"])
-    versions = ", ".join(f"{name} {version}" for name, version in config["versions"].items())
-    return f"""# {config["dataset"]}: a trained generator
+    config, name = run.config, f"pretrained/{folder.name}"
+    info = read_export_info(folder, "path")
+    epsilon, data_set = epsilon_text(config["epsilon"]), NAMES.get(run.data_set, run.data_set)
+    classes = ", ".join(each if each == str(k) else f"{k} {each}" for k, each in enumerate(info.class_names))
+    return f"""{_metadata(run, data_set)}
+# AI-GAN generator for {data_set}
 
-A targeted AI-GAN generator against the classifier {config["classifier"]}, as `train.py` left it; `python evaluate.py
---workdir=pretrained/{folder.name}` measures it again.
+Perturbs an image of {data_set} within epsilon {epsilon} so that the classifier {config["classifier"]} takes it for a
+chosen target class: one pass of a small network. [AI-GAN](https://arxiv.org/abs/2002.02196), trained by `aigan_tf`.
 
-| | |
-|---|---|
-| command | `{ran}` |
-| classifier | {config["classifier"]}, {report["clean_accuracy"]:.2%} on the whole test split |
-| threat model | L-infinity, epsilon {epsilon_text(config["epsilon"])}, pixels in [0, 1]; images rounded to 8 bits |
-| targeted success | **{report["success_rate"]:.2%}** ({low:.2%} to {high:.2%}), {report["num_attacks"]:,} attacks on {report["num_correct"]:,} test images |
-| worst target | {worst} |
-| mean L2 | {report["mean_l2"]:.3f} |
-| end of stage 1 (validation) | {float(stage1["val_targeted_success_rate"]):.1%}, L2 {float(stage1["val_perturbation_l2"]):.3f} |
-| training of the generator | {minutes(run.epochs)} minutes, {report["device"]}, seed {config["seed"]} |
-| versions | {versions} |
+![Test images, what the generator adds to them, magnified, and the results with the classifier's answers](samples/attacked.png)
 
-Data: the training split of {config["dataset"]} (TensorFlow Datasets), of which at most 2,000 images were held out for
-validation; nothing was chosen on the test split. `samples/test_images.png` holds the first test image of each class, to
-try it on. Success counts only images the classifier gets right, each towards every other class (of more than twenty
-classes: ten drawn ones).
+{_facts(run, folder)}
+`python evaluate.py --workdir={name}` measures it again. Success counts only images that the classifier
+gets right, each towards every other class (of more than twenty classes: ten drawn ones), rounded to 8 bits.
 
-Limits: it was trained against this one classifier, and its success against others is not known (`--transfer_to`
-measures it); images must have this data set's size and lie in [0, 1]; one seed. It is meant for measuring and improving
-the robustness of classifiers you may test.
+## Use
+
+In the repository's root folder:
+
+```python
+{_snippet(name, info)}
+```
+
+Or attack a picture: `python -m aigan_tf attack photo.jpg --generator={name} --target={info.class_names[3]}`. Without the
+package, `tf.saved_model.load` and TensorFlow Serving load `generator/1`; its signature `serving_default` takes `images`,
+float32 in [0, 1], and `target_class`, int32.
+
+Classes: {classes}.
+
+## Training and limits
+
+The training split of {data_set} (TensorFlow Datasets), of which at most 2,000 images were held out for validation; nothing
+was chosen on the test split. The pictures show the first test images of their classes, with the next class as the target.
+
+It was trained against this one classifier, and its success against others is not known (`--transfer_to` measures it).
+Images must have this data set's size. One seed. It is meant for measuring and improving the robustness of classifiers
+you may test.
 """
+
+
+def _metadata(run, data_set) -> str:
+    """Returns the YAML head that the Hugging Face Hub reads."""
+    report = run.report
+    measured = [
+        (
+            "targeted_success_rate",
+            "Targeted success rate, L-infinity " + epsilon_text(report["epsilon"]),
+            "success_rate",
+        ),
+        ("accuracy", "Accuracy of the classifier on clean images", "clean_accuracy"),
+    ]
+    metrics = "".join(
+        f"""
+    - type: {kind}
+      name: {name}
+      value: {100 * report[key]:.2f}"""
+        for kind, name, key in measured
+    )
+    # Not library_name: keras, for which the Hub shows code that loads a single Keras model.
+    return f"""---
+library_name: tensorflow
+license: mit
+tags:
+- adversarial-attack
+- adversarial-examples
+- robustness
+- gan
+- ai-gan
+datasets:
+- {run.data_set}
+metrics:
+- targeted_success_rate
+- accuracy
+model-index:
+- name: aigan_{run.data_set}
+  results:
+  - task:
+      type: image-to-image
+      name: Targeted adversarial attack
+    dataset:
+      type: {run.data_set}
+      name: {data_set}
+      split: test
+    metrics:{metrics}
+---
+"""
+
+
+def _facts(run, folder) -> str:
+    """Returns the table of the card."""
+    config, report, stage1 = run.config, run.report, run.of_stage(1)
+    low, high = report["success_interval"]
+    ran = command(config | {"classifier": f"pretrained/{folder.name}/classifier.keras"}, config["dataset"])
+    sizes = {name: _megabytes(folder / name) for name in SEALED}
+    rows = [
+        ("targeted success", f"{report['success_rate']:.2%} ({low:.2%} to {high:.2%}), "
+         f"{report['num_attacks']:,} attacks on {report['num_correct']:,} test images"),
+        ("worst target", f"{report['worst_target']} ({report['worst_target_success_rate']:.2%})"),
+        ("mean L2", f"{report['mean_l2']:.3f}"),
+        ("threat model", f"L-infinity, epsilon {epsilon_text(config['epsilon'])}, pixels in [0, 1]; rounded to 8 bits"),
+        ("classifier", f"{config['classifier']}, {report['clean_accuracy']:.2%} on the whole test split"),
+        ("time per image", f"{report['milliseconds_per_image']:.2f} ms in batches of 500 ({report['device']})"),
+        ("size", f"generator {sizes['generator']} MB, classifier {sizes['classifier.keras']} MB"),
+        ("training", f"{minutes(run.epochs)} minutes, {report['device']}, seed {config['seed']}"),
+    ]  # fmt: skip
+    if stage1:
+        success, l2 = (float(stage1[-1][f"val_{name}"]) for name in ("targeted_success_rate", "perturbation_l2"))
+        rows.append(("end of stage 1 (validation)", f"{success:.1%}, L2 {l2:.3f}"))
+    rows.append(("command", f"`{ran}`"))
+    rows.append(("versions", ", ".join(f"{name} {version}" for name, version in config["versions"].items())))
+    return table(rows[0], rows[1:])
+
+
+def _megabytes(path: pathlib.Path) -> str:
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    return f"{sum(file.stat().st_size for file in files) / 1e6:.1f}"
+
+
+def _snippet(name, info) -> str:
+    """Returns Python code that attacks the shipped test images."""
+    count, grey = len(info.class_names), "[..., np.newaxis]" if info.image_shape[-1] == 1 else ""
+    shape = ", ".join(map(str, (count, *info.image_shape)))
+    return f"""import numpy as np
+from PIL import Image
+
+import aigan_tf
+
+strip = np.asarray(Image.open("{name}/samples/test_images.png")){grey}
+images = np.stack(np.split(strip, {count}, axis=1))  # uint8 ({shape})
+generator = aigan_tf.load_generator("{name}")
+adversarial = generator(images, "{info.class_names[3]}")  # float32 ({shape}) in [0, 1]"""
 
 
 def main() -> None:

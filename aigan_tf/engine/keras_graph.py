@@ -26,3 +26,11 @@ def feeds_one_layer(layer: keras.layers.Layer) -> bool:
     """Whether one other layer alone takes what a layer puts out."""
     # No public property counts them. If it moves, folding fails.
     return len(layer._outbound_nodes) == 1
+
+
+def all_layers(network: keras.Model) -> list[keras.Layer]:
+    """Returns a network and all its layers, at any depth.
+
+    Private in Keras: `_flatten_layers`; public are only the layers of the first depth.
+    """
+    return list(network._flatten_layers())

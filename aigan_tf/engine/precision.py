@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from aigan_tf.engine.keras_graph import all_layers
 from aigan_tf.errors import say
 
 
@@ -25,6 +26,12 @@ def has_bfloat16() -> bool:
     with contextlib.suppress(OSError):
         return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(pathlib.Path("/proc/cpuinfo").read_text().split())
     return False
+
+
+def set_precision(network: keras.Model, policy: str) -> None:
+    """Sets the precision of a network that is built, by the name of a Keras dtype policy such as "mixed_bfloat16"."""
+    for layer in all_layers(network):
+        layer.dtype_policy = policy
 
 
 @keras.saving.register_keras_serializable("aigan_tf")
@@ -59,9 +66,6 @@ class MixedPrecision(keras.callbacks.Callback):
     On a CPU TensorFlow's graph optimiser inserts the casts, in every network of the step, the classifier included. A CPU
     without bfloat16 instructions computes in float32, and a line says so. On a GPU the given networks compute by Keras's policy `mixed_float16`;
     the classifier and the attacker, whose gradients no loss scale protects, stay in float32.
-
-    Private in Keras: `_flatten_layers`, all layers of a network at any depth; without it, the policy must be set when the
-    networks are built.
 
     Args:
         enabled: False for a block and a callback that do nothing.
@@ -102,8 +106,7 @@ class MixedPrecision(keras.callbacks.Callback):
             return
         if computes_in_float16():
             for network in self.networks:
-                for layer in network._flatten_layers():
-                    layer.dtype_policy = "mixed_float16" if on else "float32"
+                set_precision(network, "mixed_float16" if on else "float32")
             return
         # TensorFlow's only way to move an operation from one of its lists to another.
         changes = {f"{name}_REMOVE": operations for name, operations in self.FLOAT32_FROM}

@@ -34,6 +34,18 @@ def load(path: pathlib.Path):
             return tf.saved_model.load(folder, options=tf.saved_model.LoadOptions(allow_partial_checkpoint=True))
 
 
+def restore(path: pathlib.Path, **variables: list[tf.Variable]) -> None:
+    """Sets variables to the values that a SavedModel has for them.
+
+    Args:
+        path: the SavedModel.
+        **variables: by the attribute of the saved module that tracked them.
+    """
+    with plain_path(path) as plain:
+        status = tf.train.Checkpoint(**variables).read(str(plain / "variables" / "variables"))
+        status.assert_existing_objects_matched().expect_partial()
+
+
 def _link_without_slots(source: pathlib.Path, folder: pathlib.Path) -> None:
     """Makes a folder that stands for a SavedModel of Keras 2 without the slots of its optimizer.
 

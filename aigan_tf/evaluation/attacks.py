@@ -131,7 +131,7 @@ def _stage1(run):
     if not weights.exists():
         raise InputError(
             STAGE1,
-            "a run with a stage 1",
+            "a run with a stage 1, in the folder it was trained in",
             "leave it out",
             setting="attacks",
             problem=f"needs {weights}, which is missing",

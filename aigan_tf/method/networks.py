@@ -4,8 +4,10 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from aigan_tf.engine.keras_graph import all_layers
 from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.normalization import FusedBatchNormalization
+from aigan_tf.engine.precision import set_precision
 
 
 @keras.saving.register_keras_serializable("aigan_tf")
@@ -20,17 +22,24 @@ class UpsampledConvolution(layers.Conv2D):
 
     def build(self, features_shape, skip_shape):
         super().build((*skip_shape[:-1], features_shape[-1] + skip_shape[-1]))
+        self.features = features_shape[-1]
         self.input_spec = None  # Keras's would check the features alone
 
     def call(self, features, skip):
         """Features `(batch, h, w, any)`, skip `(batch, 2 h or 2 h - 1, 2 w or 2 w - 1, any)` to `(..., filters)` of its size."""
-        upsampled, kept = tf.split(self.kernel, [features.shape[-1], skip.shape[-1]], axis=2)
-        flipped = tf.transpose(tf.reverse(upsampled, [0, 1]), [0, 1, 3, 2])
-        four_by_four = tf.add_n(
-            [tf.pad(flipped, [[y, 1 - y], [x, 1 - x], [0, 0], [0, 0]]) for y in (0, 1) for x in (0, 1)]
-        )
+        return self.convolve(features, skip, *self.kernels())
+
+    def convolve(self, features, skip, four_by_four, kept):
+        """The same as `call`, by given kernels."""
         size = tf.concat([tf.shape(skip)[:3], [self.filters]], axis=0)
-        return tf.nn.conv2d_transpose(features, four_by_four, size, 2) + tf.nn.conv2d(skip, kept, 1, "SAME")
+        return tf.nn.conv2d(skip, kept, 1, "SAME") + tf.nn.conv2d_transpose(features, four_by_four, size, 2)
+
+    def kernels(self):
+        """Returns the 4 x 4 kernel of the features and the 3 x 3 one of the skip connection."""
+        upsampled, kept = tf.split(self.kernel, [self.features, -1], axis=2)
+        flipped = tf.transpose(tf.reverse(upsampled, [0, 1]), [0, 1, 3, 2])
+        padded = [tf.pad(flipped, [[y, 1 - y], [x, 1 - x], [0, 0], [0, 0]]) for y in (0, 1) for x in (0, 1)]
+        return tf.add_n(padded), kept
 
 
 @keras.saving.register_keras_serializable("aigan_tf")
@@ -53,6 +62,8 @@ class ConditionalBlock(layers.Layer):
         self.film = layers.Dense(2 * filters)
         self.activation = activation
 
+    folded = None  # after `fold`: kernels and bias
+
     def build(self, features_shape, condition_shape, skip_shape=None, gains_shape=None):
         self.conv.build(*filter(None, (features_shape, skip_shape)))
         self.norm.build((*features_shape[:-1], self.conv.filters))
@@ -63,16 +74,40 @@ class ConditionalBlock(layers.Layer):
 
         With `upsample` also a skip connection, of the output's size. `gains`, of the output's shape, are added to the scale.
         """
-        features = self.conv(features) if skip is None else self.conv(features, skip)
         scale, shift = tf.split(self.film(condition)[:, tf.newaxis, tf.newaxis, :], 2, axis=-1)
         scale = 1.0 + scale if gains is None else 1.0 + scale + tf.cast(gains, scale.dtype)
+        if self.folded:
+            features = self._convolve_folded(features, skip)
+        else:
+            features = self.conv(features) if skip is None else self.conv(features, skip)
         if training:
             features = self.norm(features, training=True)
-        else:  # fixed statistics are a scale and a shift too: joined with those of the class they take one pass
+        elif (
+            not self.folded
+        ):  # fixed statistics are a scale and a shift too: joined with those of the class they take one pass
             scale *= tf.cast(tf.math.rsqrt(self.norm.moving_variance + self.norm.epsilon), scale.dtype)
             shift -= tf.cast(self.norm.moving_mean, scale.dtype) * scale
         features = features * scale + shift
         return tf.nn.relu(features) if self.activation else features
+
+    def fold(self):
+        """Computes once what the class does not change: the kernels, with the fixed statistics in them, and a bias.
+
+        The block is for inference alone from then on.
+        """
+        inverse = tf.math.rsqrt(self.norm.moving_variance + self.norm.epsilon)
+        if isinstance(self.conv, UpsampledConvolution):
+            four_by_four, kept = self.conv.kernels()
+            kernels = [four_by_four * inverse[:, tf.newaxis], kept * inverse]
+        else:
+            kernels = [self.conv.kernel * inverse]
+        self.folded = [tf.Variable(part, trainable=False) for part in (*kernels, -self.norm.moving_mean * inverse)]
+
+    def _convolve_folded(self, features, skip):
+        *kernels, bias = (tf.cast(part, features.dtype) for part in self.folded)
+        if skip is None:
+            return tf.nn.bias_add(tf.nn.conv2d(features, *kernels, self.conv.strides, "SAME"), bias)
+        return tf.nn.bias_add(self.conv.convolve(features, skip, *kernels), bias)
 
 
 @keras.saving.register_keras_serializable("aigan_tf")
@@ -197,6 +232,30 @@ class Generator(keras.Model):
             gains = self.class_map(self.gains, targets, images) if self.gains and up is self.ups[-1] else None
             features = up(features, condition, skip, gains, training=training)
         return tf.cast(self.head(features), self.variable_dtype)
+
+    def for_inference(self, dtype: str = "float32") -> "Generator":
+        """Returns a faster copy for inference alone, with the weights of this moment; see `ConditionalBlock.fold`.
+
+        Args:
+            dtype: in which it computes: "float32" or "bfloat16". Weights and directions are float32 in any case.
+        """
+        copy = type(self).from_config(self.get_config())
+        copy.set_weights(self.get_weights())
+        for block in copy._conditional_blocks():
+            block.fold()
+        set_precision(copy, "float32" if dtype == "float32" else f"mixed_{dtype}")
+        return copy
+
+    @property
+    def inference_variables(self) -> list[tf.Variable]:
+        """What a generator `for_inference` reads, in an order that depends on its settings alone."""
+        replaced = {}
+        for block in self._conditional_blocks():
+            replaced |= {id(variable): [] for variable in block.norm.variables} | {id(block.conv.kernel): block.folded}
+        return [part for variable in self.variables for part in replaced.get(id(variable), [variable.value])]
+
+    def _conditional_blocks(self):
+        return [layer for layer in all_layers(self) if isinstance(layer, ConditionalBlock)]
 
     def class_map(self, table, targets, images):
         """The learned maps of int32 `(batch,)` targets, float `(batch, height, width, channels)`, of the images' size."""

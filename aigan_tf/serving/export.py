@@ -5,12 +5,13 @@ import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
-import keras
 import tensorflow as tf
 
 from aigan_tf.engine import saved_model
+from aigan_tf.errors import InputError
 from aigan_tf.exported import latest_version
 from aigan_tf.files import atomic_folder
+from aigan_tf.method.networks import Generator
 from aigan_tf.method.threat_model import perturb, quantize
 from aigan_tf.serving import request_checks, warmup
 
@@ -19,28 +20,32 @@ class ServedGenerator(tf.Module):
     """Checks a request inside the graph, then perturbs its images.
 
     Args:
-        generator: images, targets and budgets (shares of `epsilon`) to directions, in units of the budget.
+        generator: the trained network, of which a copy is served.
         image_shape: `(height, width, channels)` it was trained for.
         class_names: name of each class, in label order.
         epsilon: L-infinity budget as a fraction of the pixel range.
         targeted: whether the class in a request is the target (`target_class`) or the true class (`label`).
         variable_epsilon: whether the generator takes budgets up to `epsilon`.
         classifier: the model under attack, images to logits, for the signature classify; None leaves it out.
+        dtype: in which the generator computes, "float32" or "bfloat16". All inputs and outputs, and the arithmetic of the
+            budget, are float32 in any case.
     """
 
     def __init__(
         self,
-        generator: keras.Model,
+        generator: Generator,
         image_shape: tuple[int, int, int],
         class_names: Sequence[str],
         epsilon: float,
         targeted: bool,
         variable_epsilon: bool = False,
         classifier: Callable[[tf.Tensor], tf.Tensor] | None = None,
+        dtype: str = "float32",
     ):
         super().__init__()
+        generator = generator.for_inference(dtype)
         # The variables are tracked, and so saved. The model is not, since Keras would add signatures of its own.
-        self.generator_variables = [variable.value for variable in generator.variables]
+        self.generator_variables = generator.inference_variables
         self.generator = functools.partial(generator)
         self.image_shape = tuple(image_shape)
         self.class_names = tuple(class_names)
@@ -57,6 +62,24 @@ class ServedGenerator(tf.Module):
             self.classifier_variables = sorted(
                 self.logits.graph.variables, key=lambda variable: order.index(id(variable.handle))
             )
+
+    def restore(self, version: pathlib.Path) -> None:
+        """Sets the generator's weights to those of an exported version.
+
+        Args:
+            version: the SavedModel of a generator with the same settings.
+
+        Raises:
+            InputError: it cannot be read, or is of another generator.
+        """
+        try:
+            saved_model.restore(version, generator_variables=self.generator_variables)
+        except Exception as error:  # TensorFlow raises many kinds for a damaged export
+            raise InputError(
+                f"the weights of {version} cannot be loaded ({saved_model.first_line(error)})",
+                "the generator as it was exported",
+                "restore the folder from a copy",
+            ) from error
 
     def attack(self, images: tf.Tensor, targets: tf.Tensor, epsilons: tf.Tensor | None = None) -> tf.Tensor:
         """Returns adversarial images; its arguments are not checked.

@@ -8,9 +8,7 @@ import pathlib
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 
-import keras
-
-from aigan_tf.build import trained_generator
+from aigan_tf.build import build_generator, trained_generator
 from aigan_tf.checks import check_finished_run, check_new_run
 from aigan_tf.classifiers.accuracy import check_accuracy, labelled_by
 from aigan_tf.classifiers.architectures import fitting_architecture
@@ -26,12 +24,14 @@ from aigan_tf.config import FORMAT, Config, is_built_in
 from aigan_tf.data.batches import refuse_too_long_shifts
 from aigan_tf.data.datasets import ImageDataset, existing_dataset, load_dataset
 from aigan_tf.engine.distribution import Devices
+from aigan_tf.engine.precision import has_bfloat16
 from aigan_tf.errors import InputError, say
 from aigan_tf.evaluation.attacks import GENERATOR, ExportedGenerator
 from aigan_tf.evaluation.export_report import measure_export
 from aigan_tf.evaluation.report_files import write_measurement
 from aigan_tf.exported import latest_version
 from aigan_tf.files import read_bytes
+from aigan_tf.method.networks import Generator
 from aigan_tf.serving.export import ServedGenerator, export_generator
 from aigan_tf.terminal import keep_log
 from aigan_tf.training.generator import evaluation_attacks, train_generator
@@ -67,17 +67,17 @@ def train_and_export(
         DivergedError: a loss became NaN or infinite.
     """
     with open_run(config, workdir, data_dir, strategy, extend) as (folder, dataset, classifier, devices):
-        if export_classifier and _finished_export(folder, config):
+        exported = _finished_export(folder, config)
+        if export_classifier and exported:
             _require_exported_classifier(folder, config, dataset)
-        attacks = evaluation_attacks(config, dataset)
-        generator = train_generator(config, dataset, classifier, folder, devices, attacks=attacks).generator
+        if exported is None or not folder.is_trained:
+            attacks = evaluation_attacks(config, dataset)
+            generator = train_generator(config, dataset, classifier, folder, devices, attacks=attacks).generator
+            if devices.distributed:  # a copy outside the strategy, whose variables cannot be exported
+                generator = trained_generator(config, dataset, folder) if devices.is_chief else None
         if not devices.is_chief:
             return None
-        if devices.distributed:  # a copy outside the strategy, whose variables cannot be exported
-            generator = trained_generator(config, dataset, folder)
-        exported = _finished_export(folder, config) or export(
-            generator, config, dataset, folder, classifier if export_classifier else None
-        )
+        exported = exported or export(generator, config, dataset, folder, classifier if export_classifier else None)
         # What is measured is what is served: the exported files, loaded again.
         measured, page = measure_export(folder, config, dataset, classifier)
         result = {"format": FORMAT, **measured}
@@ -133,12 +133,14 @@ def export_run(
     data_dir: str | None = None,
     export_classifier: bool = False,
     custom_objects: Sequence[str] = (),
+    bfloat16: bool = False,
 ) -> pathlib.Path:
     """Exports the generator of a finished run as the next version; earlier versions stay.
 
     Args:
         workdir, data_dir, export_classifier: as in `train_and_export`.
         custom_objects: the Python files that the run may execute, with `export_classifier`.
+        bfloat16: whether the exported generator computes in bfloat16, for a processor with instructions for it.
 
     Returns:
         The new version's folder.
@@ -152,17 +154,40 @@ def export_run(
         refuse_unnamed_python(config, folder, custom_objects)
         classifier = existing_classifier(config, dataset, folder)
         dataset = labelled_by(classifier, dataset, splits=())
-    generator = trained_generator(config, dataset, folder)
+    if bfloat16 and not has_bfloat16():
+        say("This CPU has no bfloat16 instructions: the export is for one that has, and here several times slower.")
+    weights_of = None
+    if folder.is_trained and not folder.weights.exists():  # shipped: its export alone has them
+        generator, weights_of = build_generator(config, dataset), latest_version(folder.exports)
+        folder.verify(weights_of)
+    else:
+        generator = trained_generator(config, dataset, folder)
     with folder.locked():
-        exported = export(generator, config, dataset, folder, classifier if export_classifier else None)
+        exported = export(
+            generator, config, dataset, folder, classifier if export_classifier else None, bfloat16, weights_of
+        )
     say(f"Generator exported to {exported}.")
     return exported
 
 
 def export(
-    generator: keras.Model, config: Config, dataset: ImageDataset, folder: Workdir, classifier: Callable | None
+    generator: Generator,
+    config: Config,
+    dataset: ImageDataset,
+    folder: Workdir,
+    classifier: Callable | None,
+    bfloat16: bool = False,
+    weights_of: pathlib.Path | None = None,
 ) -> pathlib.Path:
-    """Writes the next version of the run's SavedModel, with the classifier if one is given, and returns its path."""
+    """Writes the next version of the run's SavedModel and returns its path.
+
+    Args:
+        generator: trained, or of any weights if `weights_of` is given.
+        config, dataset, folder: of the run.
+        classifier: None to leave it out.
+        bfloat16: whether the exported generator computes in bfloat16.
+        weights_of: an earlier version, for its weights.
+    """
     served = ServedGenerator(
         generator,
         dataset.image_shape,
@@ -171,11 +196,14 @@ def export(
         config.targeted,
         config.variable_epsilon,
         classifier,
+        "bfloat16" if bfloat16 else "float32",
     )
+    if weights_of:
+        served.restore(weights_of)
     say("Exporting the generator.")
     # Paths of this machine are reduced to file names.
     names = {name: pathlib.Path(getattr(config, name)).name for name in ("dataset", "classifier")}
-    preset = dataclasses.asdict(config) | names | {"image_shape": dataset.image_shape}
+    preset = dataclasses.asdict(config) | names | {"image_shape": dataset.image_shape, "bfloat16": bfloat16}
     for path in ("class_names", "custom_objects"):
         del preset[path]
     return export_generator(folder.exports, served, preset, folder.seal)

@@ -122,3 +122,31 @@ def test_in_inference_a_block_normalises_by_the_running_statistics_then_scales_a
     gains = tf.random.normal(expected.shape)  # another scale for each pixel
     expected = np.maximum(normalised * (1.0 + scale + gains) + shift, 0.0)
     np.testing.assert_allclose(block(features, condition, gains=gains, training=False), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_copy_for_inference_computes_the_same_and_holds_no_weight_twice(images):
+    generator = make_generator()
+    rng = np.random.default_rng(0)
+    for variable in generator.variables:
+        if "variance" in variable.path:
+            variable.assign(rng.uniform(0.1, 3.0, variable.shape))
+        elif variable.dtype == "float32":
+            variable.assign(variable + rng.normal(0.0, 0.1, variable.shape))
+    copy = generator.for_inference()
+    directions = generator(images, TARGETS)
+    np.testing.assert_allclose(copy(images, TARGETS), directions, rtol=1e-5, atol=1e-6)
+    variables = {id(variable) for variable in copy.inference_variables}
+    graph = tf.function(copy).get_concrete_function(images, TARGETS).graph
+    assert {id(variable) for variable in graph.variables} == variables  # all are read, and nothing else is
+    for variable in generator.variables:
+        if variable.dtype == "float32":
+            variable.assign(variable + 1.0)
+    np.testing.assert_allclose(copy(images, TARGETS), directions, rtol=1e-5, atol=1e-6)
+
+
+def test_bfloat16_changes_the_directions_by_its_rounding_alone(images):
+    generator = make_generator()
+    generator.head.kernel.assign(tf.random.stateless_normal(generator.head.kernel.shape, (0, 0)))
+    exact, rounded = generator(images, TARGETS), generator.for_inference("bfloat16")(images, TARGETS)
+    assert rounded.dtype == tf.float32
+    assert 1e-4 < tf.norm(rounded - exact) / tf.norm(exact) < 0.03

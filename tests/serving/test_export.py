@@ -53,6 +53,7 @@ def test_a_clean_process_gives_the_same_bits(exported, served, tmp_path):
     np.testing.assert_allclose(outputs["adversarial_images"], eager, atol=1e-6)
 
 
+DTYPES = "float32", "bfloat16"
 IMAGES, CLASS = {"images": tf.float32}, {"target_class": tf.int32}
 PERTURBED = {"adversarial_images": tf.float32, "perturbation": tf.float32}
 SIGNATURES = {
@@ -115,6 +116,23 @@ def test_range_and_epsilon_are_kept_in_any_batch_and_the_class_matters(model):
     largest = np.abs(attack("with_epsilon", epsilon=epsilons.tolist())["perturbation"]).max(axis=(1, 2, 3))
     assert (largest <= epsilons + 1e-6).all()
     assert (largest > 0.8 * epsilons).all()
+
+
+def test_a_bfloat16_export_takes_and_gives_float32_within_the_budget(tmp_path):
+    served = {dtype: ServedGenerator(make_generator(), SHAPE, NAMES, EPSILON, True, dtype=dtype) for dtype in DTYPES}
+    path = export_generator(tmp_path / "generator", served["bfloat16"], PRESET)
+    rounded = tf.saved_model.load(str(path)).signatures["serving_default"]
+    assert {spec.dtype for spec in rounded.structured_outputs.values()} == {tf.float32}
+    rng = np.random.default_rng(0)
+    images = rng.uniform(0.0, 1.0, (60, *SHAPE)).astype(np.float32)
+    images[:20] = images[:20].round()
+    inputs = {"images": tf.constant(images), "target_class": tf.constant(np.arange(60) % 5, tf.int32)}
+    adversarial = rounded(**inputs)["adversarial_images"].numpy()
+    assert adversarial.min() >= 0.0
+    assert adversarial.max() <= 1.0
+    assert 0.9 * EPSILON < np.abs(adversarial - images).max() <= EPSILON + 1e-7
+    exact = served["float32"].signatures()["serving_default"](**inputs)["adversarial_images"]
+    assert 0.0 < np.abs(adversarial - exact).mean() < 0.01 * EPSILON
 
 
 def test_encoded_images_are_those_of_the_default_signature_in_8_bits(model):

@@ -11,7 +11,9 @@ from kill_and_resume import checkpoint, differences, events, weights
 from tiny_runs import against, contents, metrics_rows, tiny, untimed
 
 from aigan_tf.engine.callbacks import MetricsHistory
+from aigan_tf.engine.precision import has_bfloat16
 from aigan_tf.errors import DivergedError, InputError
+from aigan_tf.evaluation.compare import evaluate_workdir
 from aigan_tf.training import run
 
 
@@ -141,4 +143,32 @@ def test_exchanged_or_missing_weights_are_not_exported(run_folder):
     assert names_in(run_folder / "generator") == {"1", "2"}
     (run_folder / "generator.weights.h5").unlink()
     with pytest.raises(InputError, match=r"generator\.weights\.h5 does not exist"):
+        run.export_run(run_folder)
+
+
+def test_a_run_without_weights_and_checkpoints_goes_on_by_its_export(finished, run_folder, capsys):
+    """As those under pretrained/."""
+    for file in (*run_folder.glob("*.weights.h5"), run_folder / "checkpoints"):
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+    assert untimed(run.train_and_export(tiny(), run_folder)) == untimed(finished[1])
+    run.export_run(run_folder)
+    run.export_run(run_folder, bfloat16=True)
+    folders = [run_folder / "generator" / version for version in "123"]
+    first, *others = (checkpoint(folder / "variables" / "variables") for folder in folders)
+    assert first
+    assert not any(differences(first, other) for other in others)
+    presets = [json.loads((folder / "assets" / "preset.json").read_text()) for folder in folders]
+    assert [preset["bfloat16"] for preset in presets] == [False, False, True]
+    assert ("bfloat16 instructions" in capsys.readouterr().out) != has_bfloat16()
+    with pytest.raises(InputError) as error:
+        run.train_and_export(tiny(stage2_epochs=9), run_folder, extend=True)
+    assert error.value.setting == "stage2_epochs"
+    with pytest.raises(InputError) as error:
+        evaluate_workdir(run_folder, attacks=["aigan_stage1"])
+    assert error.value.setting == "attacks"
+    (run_folder / "generator" / "3" / "variables" / "variables.index").write_bytes(b"")
+    with pytest.raises(InputError, match="is not what"):
+        run.export_run(run_folder)
+    (run_folder / "digests.json").unlink()
+    with pytest.raises(InputError, match="cannot be loaded"):
         run.export_run(run_folder)

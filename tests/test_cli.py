@@ -31,7 +31,7 @@ FLAGS = {  # of each command
     "demo": {"generator", "host", "port", "custom_objects"},
     "runs": set(),
     "advgan": {"epochs", "data_dir", "strategy", "custom_objects"},
-    "export": {"data_dir", "export_classifier", "custom_objects"},
+    "export": {"data_dir", "export_classifier", "bfloat16", "custom_objects"},
     "client": {"rest", "grpc", "model", "image", "target", "label", "out", "timeout"},
 }  # fmt: skip
 
@@ -241,7 +241,7 @@ def test_flags_of_the_other_commands_become_arguments(run_command, monkeypatch):
     several = calls_of(monkeypatch, defences, "compare_defences")
     asked = calls_of(monkeypatch, client, "attack_file")
     for command, *arguments in (
-        ("export", "w", "--data_dir=d", "--export_classifier", "--custom_objects=a.py,b.py"),
+        ("export", "w", "--data_dir=d", "--export_classifier", "--bfloat16", "--custom_objects=a.py,b.py"),
         ("advgan", "w", "cat", "--epochs=3", "5", "--custom_objects=a.py"),
         ("evaluate",),
         ("evaluate", "--workdir=w", "--attacks=aigan,pgd", "--num_examples=5", "--transfer_to=A", "--save_images=s"),
@@ -249,7 +249,7 @@ def test_flags_of_the_other_commands_become_arguments(run_command, monkeypatch):
         ("client", "--rest=a:1", "--image=clean.png", "--label=dog", "--out=out.png"),
     ):
         assert run_command(command, *arguments)[0] == 0
-    assert exports == [("w", "d", True, ["a.py", "b.py"])]
+    assert exports == [("w", "d", True, ["a.py", "b.py"], True)]
     assert baselines == [("w", ["cat", "5"], 3, None, "none", ["a.py"])]
     assert single == [
         ("runs/digits", None, ["aigan"], None, None, (), None, ()),

@@ -80,13 +80,7 @@ class ConditionalBlock(layers.Layer):
             features = self._convolve_folded(features, skip)
         else:
             features = self.conv(features) if skip is None else self.conv(features, skip)
-        if training:
-            features = self.norm(features, training=True)
-        elif (
-            not self.folded
-        ):  # fixed statistics are a scale and a shift too: joined with those of the class they take one pass
-            scale *= tf.cast(tf.math.rsqrt(self.norm.moving_variance + self.norm.epsilon), scale.dtype)
-            shift -= tf.cast(self.norm.moving_mean, scale.dtype) * scale
+            features = self.norm(features, training=training)
         features = features * scale + shift
         return tf.nn.relu(features) if self.activation else features
 

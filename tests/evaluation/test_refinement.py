@@ -63,6 +63,7 @@ def test_an_image_whose_success_rounding_undoes_is_refined():
     np.testing.assert_allclose(found, [115.4, 110.6], atol=1e-3)  # the first moved by a step of epsilon / 4
 
 
+@pytest.mark.long
 def test_a_run_measures_it_beside_the_generator_and_pgd_of_fewer_steps(finished, tmp_path):
     asked, saved = ("aigan", "aigan+3", "pgd-1"), tmp_path / "images"
     result = evaluate_workdir(

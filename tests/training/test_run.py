@@ -146,6 +146,7 @@ def test_exchanged_or_missing_weights_are_not_exported(run_folder):
         run.export_run(run_folder)
 
 
+@pytest.mark.long
 def test_a_run_without_weights_and_checkpoints_goes_on_by_its_export(finished, run_folder, capsys):
     """As those under pretrained/."""
     for file in (*run_folder.glob("*.weights.h5"), run_folder / "checkpoints"):

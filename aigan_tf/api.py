@@ -50,6 +50,7 @@ class Settings(TypedDict, total=False):
     variable_epsilon: bool
     gan_weight: float
     hinge_weight: float
+    hard_targets: bool
     hinge_threshold: float | None
     stage1_epochs: int
     stage2_epochs: int

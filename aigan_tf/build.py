@@ -79,6 +79,7 @@ def build_aigan(
     aigan.compile(
         attacker=attacker,
         variable_epsilon=config.variable_epsilon,
+        hard_targets=config.hard_targets,
         **objective(config, dataset, total_steps, restarts),
     )
     return aigan

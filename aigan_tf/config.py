@@ -142,6 +142,9 @@ class Config:
 
     gan_weight: float = _setting(0.02, "objective", "lambda, the weight of the generator's GAN term", low=0, high=1e9)
     hinge_weight: float = _setting(0.1, "objective", "gamma, the weight of the hinge term", low=0, high=1e9)
+    hard_targets: bool = _setting(
+        False, "objective", "draw targets in training the more often the more attacks towards them fail"
+    )
     hinge_threshold: float | None = _setting(
         None,
         "objective",
@@ -365,6 +368,7 @@ _CIFAR = dict(
     generator_blocks=1,
     class_maps=8,
     gain_maps=True,
+    hard_targets=True,
 )
 
 # Only what differs from the defaults above.

@@ -48,8 +48,9 @@ def test_objective_and_networks_follow_the_settings(dataset):
     aigan = build(
         dataset, gan_weight=0.3, hinge_weight=0.7, hinge_threshold=0.9, learning_rate=0.004,
         discriminator_learning_rate=0.003, seed=5, discriminator_width=6, class_maps=3, gain_maps=True,
-        variable_epsilon=True,
+        variable_epsilon=True, hard_targets=True,
     )  # fmt: skip
+    assert aigan.hard_targets
     assert (aigan.gan_weight, aigan.hinge_weight, aigan.hinge_threshold) == (0.3, 0.7, 0.9)
     assert aigan.epsilon == pytest.approx(8 / 255)
     assert (aigan.targeted, aigan.seed, aigan.num_classes) == (True, 5, 10)

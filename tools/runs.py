@@ -17,8 +17,8 @@ RESULTS = ROOT / "docs" / "results"
 ARCHIVE = RESULTS / "archive"
 FILES = ("config.json", "report.json", "metrics.csv", "classifier_metrics.csv")
 
-# What a setting was in runs older than the setting itself; the first in runs whose config.json names its format too.
-ADDED = {"gain_maps": False}
+# What a setting was in runs older than the setting itself; the first ones in runs whose config.json names its format too.
+ADDED = {"gain_maps": False, "hard_targets": False}
 BEFORE = ADDED | {
     "bound": "tanh",
     "optimizer": "adam",

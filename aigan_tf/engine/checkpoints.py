@@ -22,6 +22,7 @@ def state_of(aigan) -> dict[str, object]:
         generator_optimizer=aigan.generator_optimizer,
         discriminator_optimizer=aigan.discriminator_optimizer,
         stage=aigan.stage_variable,
+        failure_rates=aigan.failure_rates,
     )
 
 

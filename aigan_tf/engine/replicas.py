@@ -11,6 +11,13 @@ def replica() -> tuple[int, int | tf.Tensor]:
     return (1, 0) if context is None else (context.num_replicas_in_sync, context.replica_id_in_sync_group)
 
 
+def sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of a tensor that each replica has one of; `value` if there is only one."""
+    if replica()[0] == 1:
+        return value
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
 def replica_rows(draw: Callable[[tf.Tensor], tf.Tensor], count: tf.Tensor) -> tf.Tensor:
     """Returns this replica's `count` rows of what `draw` returns for the whole batch: the rows one device would have."""
     number, own = replica()

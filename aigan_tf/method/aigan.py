@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.optimizers import descend
-from aigan_tf.engine.replicas import replica_seed
+from aigan_tf.engine.replicas import replica_seed, sum_over_replicas
 from aigan_tf.method.losses import adversarial_loss, discriminator_loss, gan_loss, hinge_loss
 from aigan_tf.method.metrics import PerturbationL2, PerturbationLinf, SuccessRate, successes
 from aigan_tf.method.targets import draw_epsilons, draw_targets, spread_targets
@@ -57,7 +57,8 @@ class AIGAN(keras.Model):
         L_hinge  = E max(0, ||G(x, t)||_2 - c)
 
     D maximises L_GAN; G minimises L. A is the attacker, targeted PGD on C, with the same x and t as G; it is removed in
-    stage 2. The target t is drawn uniformly from the classes other than the label, afresh for each image and step. An
+    stage 2. The target t is drawn from the classes other than the label, afresh for each image and step: uniformly, or with
+    `hard_targets` more often where attacks fail. An
     untargeted attack takes the label in place of t, and L_adv = E -log(1 - p_label). Differs from the paper: G uses the
     non-saturating form of its GAN term (`losses.gan_loss`), and the terms that ask for smaller perturbations weigh as much
     as the share of the batch's attacks that succeed (`generator_loss`).
@@ -104,6 +105,9 @@ class AIGAN(keras.Model):
         self.stage_variable = self.add_weight(
             shape=(), dtype="int32", initializer="ones", trainable=False, name="stage"
         )
+        self.failure_rates = self.add_weight(
+            shape=(num_classes,), initializer="ones", trainable=False, aggregation="mean", name="failure_rates"
+        )
         self.loss_metrics = GeneratorLoss(
             *(
                 keras.metrics.Mean(name=name)
@@ -128,6 +132,7 @@ class AIGAN(keras.Model):
         hinge_weight: float = 1.0,
         hinge_threshold: float = 0.0,
         variable_epsilon: bool = False,
+        hard_targets: bool = False,
         **kwargs,
     ):
         """Sets what training needs. Builds both optimizers, so that a checkpoint restores all of them.
@@ -143,6 +148,8 @@ class AIGAN(keras.Model):
                 smaller budgets lower it in proportion.
             variable_epsilon: whether each image is trained with a budget of its own up to `epsilon`, which the generator
                 is told, so that one generator serves all of them.
+            hard_targets: whether targets are drawn the more often the more attacks towards them fail, rather than
+                uniformly.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, as in Keras.
         """
         # XLA halves the speed of convolutions on a CPU, so Keras's "auto" is not taken.
@@ -159,6 +166,7 @@ class AIGAN(keras.Model):
         self.hinge_weight = hinge_weight
         self.hinge_threshold = hinge_threshold
         self.variable_epsilon = variable_epsilon
+        self.hard_targets = hard_targets and self.targeted
 
     def train_step(self, data):
         """One update of both networks, in the order of the paper's algorithm."""
@@ -186,6 +194,8 @@ class AIGAN(keras.Model):
         descend(tape, d_loss, self.discriminator, self.discriminator_optimizer)
         del tape
 
+        if self.hard_targets:
+            self._update_failure_rates(attack)
         self._update_metrics(attack, generator_loss)
         self._update_mean(self.discriminator_loss, d_loss, images)
         return {metric.name: metric.result() for metric in self.metrics}
@@ -237,7 +247,8 @@ class AIGAN(keras.Model):
         adversarial = adversarial_loss(attack.logits, attack.targets, self.targeted)
         gan = gan_loss(attack.fake_logits)
         hinge = hinge_loss(attack.perturbations, self.hinge_thresholds(attack.epsilons))
-        share = tf.reduce_mean(tf.cast(successes(attack.logits, attack.targets, self.targeted), gan.dtype))
+        succeeded = tf.cast(successes(attack.logits, attack.targets, self.targeted), gan.dtype)
+        share = sum_over_replicas(tf.reduce_sum(succeeded)) / sum_over_replicas(tf.cast(tf.size(succeeded), gan.dtype))
         gan_share = tf.where(tf.equal(self.stage_variable, 1), 1.0, share)
         total = adversarial + self.gan_weight * gan_share * gan + self.hinge_weight * share * hinge
         return GeneratorLoss(total, adversarial, gan, hinge)
@@ -249,9 +260,11 @@ class AIGAN(keras.Model):
         """
         if not self.targeted:
             return labels
-        return (
-            spread_targets(labels, self.num_classes) if seed is None else draw_targets(labels, self.num_classes, seed)
-        )
+        if seed is None:
+            return spread_targets(labels, self.num_classes)
+        # A class that is always reached is still drawn a twentieth as often as one that never is.
+        weights = self.failure_rates + 0.05 if self.hard_targets else None
+        return draw_targets(labels, self.num_classes, seed, weights)
 
     def step_seeds(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns the seeds of this step's targets, of its attacker and of its budgets, two integers each."""
@@ -294,6 +307,16 @@ class AIGAN(keras.Model):
         return [
             *self.loss_metrics, self.success_rate, self.perturbation_l2, self.perturbation_linf, self.hinge_active
         ]  # fmt: skip
+
+    def _update_failure_rates(self, attack):
+        """Moves each target's rate a tenth of the way towards every attack of the batch on it: 1 if it fails, else 0."""
+        targets = tf.one_hot(attack.targets, self.num_classes)
+        failed = tf.cast(~successes(attack.logits, attack.targets, self.targeted), targets.dtype)
+        attacks, failures = sum_over_replicas(
+            tf.stack([tf.reduce_sum(targets, 0), tf.linalg.matvec(targets, failed, True)])
+        )
+        moved = (1.0 - 0.9**attacks) * (tf.math.divide_no_nan(failures, attacks) - self.failure_rates)
+        self.failure_rates.assign_add(moved)
 
     def _update_metrics(self, attack, loss, weights=None):
         """Adds a batch to the metrics; `weights` (bool, `(batch,)`) leaves images out of success and norms."""

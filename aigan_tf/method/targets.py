@@ -1,23 +1,33 @@
 """What is drawn for each image of a step: its target class and its budget."""
 
+import numpy as np
 import tensorflow as tf
 
 from aigan_tf.engine.replicas import replica_rows
 
 
-def draw_targets(labels: tf.Tensor, num_classes: int, seed: tf.Tensor) -> tf.Tensor:
-    """Draws a target class for each image, uniformly from the classes other than its label.
+def draw_targets(labels: tf.Tensor, num_classes: int, seed: tf.Tensor, weights: tf.Tensor | None = None) -> tf.Tensor:
+    """Draws a target class for each image from the classes other than its label.
 
     Args:
         labels: int32 `(batch,)`.
         num_classes: at least 2.
         seed: two integers that decide the draw.
+        weights: float32 `(num_classes,)`, positive: how much more often one class is drawn than another; None for all as
+            often.
 
     Returns:
         int32 `(batch,)`, never the label.
     """
-    steps = replica_rows(lambda n: tf.random.stateless_uniform((n,), seed, 1, num_classes, tf.int32), tf.size(labels))
-    return (labels + steps) % num_classes
+    count = tf.size(labels)
+    if weights is None:
+        steps = replica_rows(lambda n: tf.random.stateless_uniform((n,), seed, 1, num_classes, tf.int32), count)
+        return (labels + steps) % num_classes
+    # The first of random times, exponentially distributed with the weights as rates.
+    draws = replica_rows(lambda n: tf.random.stateless_uniform((n, num_classes), seed), count)
+    times = -tf.math.log(draws) / weights
+    is_label = tf.one_hot(labels, num_classes, on_value=True, off_value=False, dtype=tf.bool)
+    return tf.argmin(tf.where(is_label, np.inf, times), axis=-1, output_type=tf.int32)
 
 
 def spread_targets(labels: tf.Tensor, num_classes: int) -> tf.Tensor:

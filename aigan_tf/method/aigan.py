@@ -249,7 +249,7 @@ class AIGAN(keras.Model):
         hinge = hinge_loss(attack.perturbations, self.hinge_thresholds(attack.epsilons))
         succeeded = tf.cast(successes(attack.logits, attack.targets, self.targeted), gan.dtype)
         share = sum_over_replicas(tf.reduce_sum(succeeded)) / sum_over_replicas(tf.cast(tf.size(succeeded), gan.dtype))
-        gan_share = tf.where(tf.equal(self.stage_variable, 1), 1.0, share)
+        gan_share = tf.where(tf.equal(self.stage_variable, 1), tf.ones_like(share), share)
         total = adversarial + self.gan_weight * gan_share * gan + self.hinge_weight * share * hinge
         return GeneratorLoss(total, adversarial, gan, hinge)
 

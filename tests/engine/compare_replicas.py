@@ -48,7 +48,7 @@ def trained(devices, digits, dtype, stage, steps, epochs, scaled=True, last=1.0)
         optimizers = keras.optimizers.SGD(0.05), keras.optimizers.SGD(0.05)
         if scaled:
             optimizers = LossScaling(ConvolutionMuon(0.05)), LossScaling(optimizers[1])
-        weights = dict(gan_weight=0.1, hinge_weight=0.1, hinge_threshold=0.5)
+        weights = dict(gan_weight=0.1, hinge_weight=0.1, hinge_threshold=0.5, hard_targets=True)
         aigan.compile(*optimizers, 0.3, attacker, **weights)
         aigan.stage = stage
 
@@ -56,7 +56,7 @@ def trained(devices, digits, dtype, stage, steps, epochs, scaled=True, last=1.0)
         images = tf.cast(images, dtype)
         return tf.concat([images[:-1], images[-1:] * last], axis=0), labels
 
-    variables = [*aigan.generator.variables, *aigan.discriminator.variables]
+    variables = [*aigan.generator.variables, *aigan.discriminator.variables, aigan.failure_rates]
     before, logs = [variable.numpy() for variable in variables], {}
     watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, values: logs.update(values))
 

@@ -310,11 +310,10 @@ class AIGAN(keras.Model):
 
     def _update_failure_rates(self, attack):
         """Moves each target's rate a tenth of the way towards every attack of the batch on it: 1 if it fails, else 0."""
-        targets = tf.one_hot(attack.targets, self.num_classes)
+        targets = tf.one_hot(attack.targets, self.num_classes, dtype=self.failure_rates.dtype)
         failed = tf.cast(~successes(attack.logits, attack.targets, self.targeted), targets.dtype)
-        attacks, failures = sum_over_replicas(
-            tf.stack([tf.reduce_sum(targets, 0), tf.linalg.matvec(targets, failed, True)])
-        )
+        attacks = sum_over_replicas(tf.reduce_sum(targets, axis=0))
+        failures = sum_over_replicas(tf.linalg.matvec(targets, failed, transpose_a=True))
         moved = (1.0 - 0.9**attacks) * (tf.math.divide_no_nan(failures, attacks) - self.failure_rates)
         self.failure_rates.assign_add(moved)
 

@@ -1,6 +1,5 @@
 """What is drawn for each image of a step: its target class and its budget."""
 
-import numpy as np
 import tensorflow as tf
 
 from aigan_tf.engine.replicas import replica_rows
@@ -24,10 +23,10 @@ def draw_targets(labels: tf.Tensor, num_classes: int, seed: tf.Tensor, weights: 
         steps = replica_rows(lambda n: tf.random.stateless_uniform((n,), seed, 1, num_classes, tf.int32), count)
         return (labels + steps) % num_classes
     # The first of random times, exponentially distributed with the weights as rates.
-    draws = replica_rows(lambda n: tf.random.stateless_uniform((n, num_classes), seed), count)
+    draws = replica_rows(lambda n: tf.random.stateless_uniform((n, num_classes), seed, dtype=weights.dtype), count)
     times = -tf.math.log(draws) / weights
     is_label = tf.one_hot(labels, num_classes, on_value=True, off_value=False, dtype=tf.bool)
-    return tf.argmin(tf.where(is_label, np.inf, times), axis=-1, output_type=tf.int32)
+    return tf.argmin(tf.where(is_label, times.dtype.max, times), axis=-1, output_type=tf.int32)
 
 
 def spread_targets(labels: tf.Tensor, num_classes: int) -> tf.Tensor:

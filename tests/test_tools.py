@@ -41,7 +41,8 @@ def test_card_is_what_pretrained_py_writes(folder):
 )
 def test_command_has_what_differs_from_the_preset(changed, flags):
     saved = {"dataset": "cifar10", "bound": "projection", "optimizer": "muon", "discriminator_width": 16}
-    saved |= {"mixed_precision": True, "class_maps": 8, "gain_maps": True, **dict(sorted(changed.items()))}
+    saved |= {name: getattr(make_config(dataset="cifar10"), name) for name in runs.ADDED}  # what this early run had not
+    saved |= {"mixed_precision": True, "class_maps": 8, **dict(sorted(changed.items()))}
     assert runs.command(saved, "cifar10") == f"python train.py --dataset=cifar10{flags}"
 
 

@@ -397,9 +397,7 @@ def evaluate(
         raise InputError(
             refine_steps, "a single generator, whose images are refined", "measure it by itself", setting="refine_steps"
         )
-    refined = f"aigan+{refine_steps}"
-    if refine_steps and not attack_kind(refined):
-        raise InputError(refine_steps, "a whole number from 0 to 999", "give e.g. 2", setting="refine_steps")
+    refined = _refinement_name(refine_steps)
     attacks = {name: _at_budget(name, given, epsilon, targeted) for name, given in attacks.items()}
     preprocessing = _preprocessing(input_range, input_mean, input_std, input_channels)
     _require_callable(classifier)
@@ -409,9 +407,9 @@ def evaluate(
     if not len(images):
         raise InputError("there are no images", "at least one image", "check how they were selected")
     measured, names = _named_classifier(
-        classifier, class_names, images[:16], preprocessing, classifier_output, needs_gradient=bool(refine_steps)
+        classifier, class_names, images[:16], preprocessing, classifier_output, needs_gradient=bool(refined)
     )
-    if refine_steps:
+    if refined:
         attacks[refined] = RefinedGenerator(
             attacks["aigan"], measured, images.shape[1:], refine_steps, epsilon, targeted
         )
@@ -419,6 +417,13 @@ def evaluate(
     examples = EvaluationSet(measured, images, labels, names)
     results = measure_attacks(attacks, examples, epsilon, targeted, seed, progress=progress)
     return {name: result.to_dict() for name, result in results.items()}
+
+
+def _refinement_name(steps):
+    """Returns the attack's name, None for no steps."""
+    if steps and not attack_kind(f"aigan+{steps}"):
+        raise InputError(steps, "a whole number from 0 to 999", "give e.g. 2", setting="refine_steps")
+    return f"aigan+{steps}" if steps else None
 
 
 def _is_symbolic(value) -> bool:

@@ -22,7 +22,7 @@ def state_of(aigan) -> dict[str, object]:
         generator_optimizer=aigan.generator_optimizer,
         discriminator_optimizer=aigan.discriminator_optimizer,
         stage=aigan.stage_variable,
-        failure_rates=aigan.failure_rates,
+        **({"failure_rates": aigan.failure_rates} if aigan.hard_targets else {}),  # runs begun without it have none
     )
 
 

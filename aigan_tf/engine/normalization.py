@@ -107,11 +107,16 @@ def with_folded_batch_norm(model: keras.Model) -> keras.Model:
     folded = keras.models.clone_model(keras.Model(inputs, outputs), None, copy_layer, call_layer)
     for conv, norm in norms.items():
         kernel, *bias = conv.get_weights()
-        scale = 1.0 / np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)
-        scale *= np.asarray(norm.gamma) if norm.scale else 1.0
-        shift = (np.asarray(norm.beta) if norm.center else 0.0) - np.asarray(norm.moving_mean) * scale
+        scale, shift = scale_and_shift(norm)
         folded.get_layer(conv.name).set_weights([kernel * scale, shift + (bias[0] * scale if bias else 0.0)])
     return folded
+
+
+def scale_and_shift(norm: layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what a normalisation multiplies each channel by in inference mode, and what it then adds."""
+    scale = 1.0 / np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)
+    scale *= np.asarray(norm.gamma) if norm.scale else 1.0
+    return scale, (np.asarray(norm.beta) if norm.center else 0.0) - np.asarray(norm.moving_mean) * scale
 
 
 def _can_fold(conv, norm) -> bool:

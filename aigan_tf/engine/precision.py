@@ -64,8 +64,8 @@ class MixedPrecision(keras.callbacks.Callback):
     losses and the optimizers' state are float32 in any case.
 
     On a CPU TensorFlow's graph optimiser inserts the casts, in every network of the step, the classifier included. A CPU
-    without bfloat16 instructions computes in float32, and a line says so. On a GPU the given networks compute by Keras's policy `mixed_float16`;
-    the classifier and the attacker, whose gradients no loss scale protects, stay in float32.
+    without bfloat16 instructions computes in float32, and a line says so. On a GPU the given networks compute by Keras's
+    policy `mixed_float16`; the classifier and the attacker, whose gradients no loss scale protects, stay in float32.
 
     Args:
         enabled: False for a block and a callback that do nothing.

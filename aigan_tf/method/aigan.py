@@ -57,11 +57,11 @@ class AIGAN(keras.Model):
         L_hinge  = E max(0, ||G(x, t)||_2 - c)
 
     D maximises L_GAN; G minimises L. A is the attacker, targeted PGD on C, with the same x and t as G; it is removed in
-    stage 2. The target t is drawn from the classes other than the label, afresh for each image and step: uniformly, or with
-    `hard_targets` more often where attacks fail. An
-    untargeted attack takes the label in place of t, and L_adv = E -log(1 - p_label). Differs from the paper: G uses the
-    non-saturating form of its GAN term (`losses.gan_loss`), and the terms that ask for smaller perturbations weigh as much
-    as the share of the batch's attacks that succeed (`generator_loss`).
+    stage 2. The target t is drawn from the classes other than the label, afresh for each image and step: uniformly, or
+    with `hard_targets` more often where attacks fail. An untargeted attack takes the label in place of t, and
+    L_adv = E -log(1 - p_label). Differs from the paper: G uses the non-saturating form of its GAN term
+    (`losses.gan_loss`), and the terms that ask for smaller perturbations weigh as much as the share of the batch's attacks
+    that succeed (`generator_loss`).
 
     Use it as any Keras model: `compile`, then `fit` on batches of `(images, labels)` with stock callbacks. `stage`
     starts at 1; a callback sets it to 2 (`StageSwitch`). It is a variable: changing it retraces nothing, and checkpoints
@@ -142,7 +142,7 @@ class AIGAN(keras.Model):
             epsilon: L-infinity budget as a fraction of the pixel range.
             attacker: called as `attacker(classifier, images, targets, epsilon=epsilons, seed=two_integers)` in stage 1;
                 returns the attacker's images. See `pgd_attack`.
-            gan_weight: lambda, the weight of L_GAN once every attack succeeds.
+            gan_weight: lambda, the weight of L_GAN; in stage 2 once every attack succeeds.
             hinge_weight: gamma, the weight of L_hinge once every attack succeeds.
             hinge_threshold: c, the L2 norm of a perturbation up to which the hinge is silent, at the budget `epsilon`;
                 smaller budgets lower it in proportion.

@@ -1,12 +1,13 @@
 """The two networks in training: generator and discriminator."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers
 
 from aigan_tf.engine.keras_graph import all_layers
 from aigan_tf.engine.keras_state import own_keras_state
-from aigan_tf.engine.normalization import FusedBatchNormalization
+from aigan_tf.engine.normalization import FusedBatchNormalization, scale_and_shift
 from aigan_tf.engine.precision import set_precision
 
 
@@ -89,13 +90,13 @@ class ConditionalBlock(layers.Layer):
 
         The block is for inference alone from then on.
         """
-        inverse = tf.math.rsqrt(self.norm.moving_variance + self.norm.epsilon)
+        scale, shift = scale_and_shift(self.norm)
         if isinstance(self.conv, UpsampledConvolution):
             four_by_four, kept = self.conv.kernels()
-            kernels = [four_by_four * inverse[:, tf.newaxis], kept * inverse]
+            kernels = [four_by_four * scale[:, np.newaxis], kept * scale]
         else:
-            kernels = [self.conv.kernel * inverse]
-        self.folded = [tf.Variable(part, trainable=False) for part in (*kernels, -self.norm.moving_mean * inverse)]
+            kernels = [self.conv.kernel * scale]
+        self.folded = [tf.Variable(part, trainable=False) for part in (*kernels, shift)]
 
     def _convolve_folded(self, features, skip):
         *kernels, bias = (tf.cast(part, features.dtype) for part in self.folded)

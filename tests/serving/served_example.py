@@ -16,13 +16,18 @@ def make_generator(num_classes=5, **arguments):
     """A generator whose weights are neither fresh statistics nor a head near zero."""
     keras.utils.set_random_seed(1)
     generator = Generator(num_classes, SHAPE[-1], width=4, num_blocks=1, **arguments)
+    shake(generator, variances=(0.5, 2.0))
+    return generator
+
+
+def shake(generator, variances):
+    """Moves all weights by noise; running variances are drawn between two values."""
     rng = np.random.default_rng(0)
     for variable in generator.variables:
         if "variance" in variable.path:
-            variable.assign(rng.uniform(0.5, 2.0, variable.shape))
+            variable.assign(rng.uniform(*variances, variable.shape))
         elif variable.dtype == "float32":
             variable.assign(variable + rng.normal(0.0, 0.1, variable.shape))
-    return generator
 
 
 def classifier(images):

@@ -50,8 +50,8 @@ class Settings(TypedDict, total=False):
     variable_epsilon: bool
     gan_weight: float
     hinge_weight: float
-    hard_targets: bool
     hinge_threshold: float | None
+    hard_targets: bool
     stage1_epochs: int
     stage2_epochs: int
     switch_success: float

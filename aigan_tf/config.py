@@ -142,15 +142,15 @@ class Config:
 
     gan_weight: float = _setting(0.02, "objective", "lambda, the weight of the generator's GAN term", low=0, high=1e9)
     hinge_weight: float = _setting(0.1, "objective", "gamma, the weight of the hinge term", low=0, high=1e9)
-    hard_targets: bool = _setting(
-        False, "objective", "draw targets in training the more often the more attacks towards them fail"
-    )
     hinge_threshold: float | None = _setting(
         None,
         "objective",
         "c, the L2 norm of a perturbation (pixels in [0, 1]) up to which the hinge is zero",
         low=0,
         if_none="half of the largest within epsilon",
+    )
+    hard_targets: bool = _setting(
+        False, "objective", "in training draw the targets more often that attacks from an image's class fail to reach"
     )
 
     stage1_epochs: int = _setting(2, "stages", "epochs with the attacker, at most; 0 skips stage 1", low=0)

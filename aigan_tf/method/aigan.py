@@ -106,7 +106,11 @@ class AIGAN(keras.Model):
             shape=(), dtype="int32", initializer="ones", trainable=False, name="stage"
         )
         self.failure_rates = self.add_weight(
-            shape=(num_classes,), initializer="ones", trainable=False, aggregation="mean", name="failure_rates"
+            shape=(num_classes, num_classes),
+            initializer="ones",
+            trainable=False,
+            aggregation="mean",
+            name="failure_rates",  # of attacks from each label on each target
         )
         self.loss_metrics = GeneratorLoss(
             *(
@@ -148,8 +152,8 @@ class AIGAN(keras.Model):
                 smaller budgets lower it in proportion.
             variable_epsilon: whether each image is trained with a budget of its own up to `epsilon`, which the generator
                 is told, so that one generator serves all of them.
-            hard_targets: whether targets are drawn the more often the more attacks towards them fail, rather than
-                uniformly.
+            hard_targets: whether a target is drawn the more often for a label the more attacks from that on it fail,
+                rather than uniformly.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, as in Keras.
         """
         # XLA halves the speed of convolutions on a CPU, so Keras's "auto" is not taken.
@@ -195,7 +199,7 @@ class AIGAN(keras.Model):
         del tape
 
         if self.hard_targets:
-            self._update_failure_rates(attack)
+            self._update_failure_rates(attack, labels)
         self._update_metrics(attack, generator_loss)
         self._update_mean(self.discriminator_loss, d_loss, images)
         return {metric.name: metric.result() for metric in self.metrics}
@@ -263,7 +267,7 @@ class AIGAN(keras.Model):
         if seed is None:
             return spread_targets(labels, self.num_classes)
         # A class that is always reached is still drawn a twentieth as often as one that never is.
-        weights = self.failure_rates + 0.05 if self.hard_targets else None
+        weights = tf.gather(self.failure_rates, labels) + 0.05 if self.hard_targets else None
         return draw_targets(labels, self.num_classes, seed, weights)
 
     def step_seeds(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -308,12 +312,16 @@ class AIGAN(keras.Model):
             *self.loss_metrics, self.success_rate, self.perturbation_l2, self.perturbation_linf, self.hinge_active
         ]  # fmt: skip
 
-    def _update_failure_rates(self, attack):
-        """Moves each target's rate a tenth of the way towards every attack of the batch on it: 1 if it fails, else 0."""
-        targets = tf.one_hot(attack.targets, self.num_classes, dtype=self.failure_rates.dtype)
-        failed = tf.cast(~successes(attack.logits, attack.targets, self.targeted), targets.dtype)
-        attacks = sum_over_replicas(tf.reduce_sum(targets, axis=0))
-        failures = sum_over_replicas(tf.linalg.matvec(targets, failed, transpose_a=True))
+    def _update_failure_rates(self, attack, labels):
+        """Moves the rate of each label and target a tenth of the way towards every such attack: 1 if it fails, else 0."""
+        pairs = labels * self.num_classes + attack.targets
+        failed = tf.cast(~successes(attack.logits, attack.targets, self.targeted), self.failure_rates.dtype)
+
+        def sum_by_pair(values):
+            sums = tf.math.unsorted_segment_sum(values, pairs, self.num_classes**2)
+            return tf.reshape(sum_over_replicas(sums), self.failure_rates.shape)
+
+        attacks, failures = sum_by_pair(tf.ones_like(failed)), sum_by_pair(failed)
         moved = (1.0 - 0.9**attacks) * (tf.math.divide_no_nan(failures, attacks) - self.failure_rates)
         self.failure_rates.assign_add(moved)
 

@@ -12,8 +12,8 @@ def draw_targets(labels: tf.Tensor, num_classes: int, seed: tf.Tensor, weights: 
         labels: int32 `(batch,)`.
         num_classes: at least 2.
         seed: two integers that decide the draw.
-        weights: float32 `(num_classes,)`, positive: how much more often one class is drawn than another; None for all as
-            often.
+        weights: float32 `(batch, num_classes)`, positive: how much more often one class is drawn than another; None for
+            all as often.
 
     Returns:
         int32 `(batch,)`, never the label.

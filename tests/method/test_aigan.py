@@ -75,7 +75,7 @@ def test_targets_are_uniform_over_the_other_classes(num_classes):
 
 def test_targets_are_drawn_in_proportion_to_their_weights():
     labels, weights = tf.repeat([0, 2, 4], 20000), np.float32([1.0, 3.0, 0.5, 2.0, 4.0])
-    drawn = draw_targets(labels, 5, [1, 2], weights).numpy().reshape(3, -1)
+    drawn = draw_targets(labels, 5, [1, 2], tf.repeat(weights[None], 60000, 0)).numpy().reshape(3, -1)
     for label, found in zip([0, 2, 4], drawn, strict=True):
         expected = np.where(np.arange(5) == label, 0.0, weights) / (weights.sum() - weights[label])
         np.testing.assert_allclose(np.bincount(found, minlength=5) / 20000, expected, atol=0.015)
@@ -83,20 +83,24 @@ def test_targets_are_drawn_in_proportion_to_their_weights():
 
 def test_hard_targets_follow_the_share_of_attacks_that_fail(make_aigan, few):
     """A classifier that answers 3 whatever it is shown."""
-    images, labels = few[0], tf.zeros(len(few[0]), tf.int32)
+    images, labels = few[0], tf.range(len(few[0])) % 2
     always = 9.0 * tf.one_hot([3], 10)
     aigan = make_aigan(lambda images: always + tf.reduce_mean(images, [1, 2]), hard_targets=True)
     np.testing.assert_array_equal(aigan.failure_rates, 1)
-    expected = np.ones(10)
+    expected = np.ones((10, 10))
     for _ in range(3):
         targets = aigan.choose_targets(labels, aigan.step_seeds()[0]).numpy()
         aigan.train_step((images, labels))
-        expected[3] *= 0.9 ** np.sum(targets == 3)
+        expected[:2, 3] *= 0.9 ** np.bincount(labels[targets == 3], minlength=2)
         np.testing.assert_allclose(aigan.failure_rates, expected, rtol=1e-5)
-    aigan.failure_rates.assign(np.where(np.arange(10) == 7, 1.0, 0.0))
-    drawn = aigan.choose_targets(tf.zeros(10000, tf.int32), (0, 0)).numpy()
-    assert np.mean(drawn == 7) == pytest.approx(1.05 / (1.05 + 8 * 0.05), abs=0.02)
-    assert set(drawn) == set(range(1, 10))  # those that are reached are drawn too
+    assert expected[0, 3] != expected[1, 3]
+    rates = np.zeros((10, 10))
+    rates[0, 7] = 1.0  # what fails from another class is no reason to draw it
+    aigan.failure_rates.assign(rates)
+    for label, expected in [(0, 1.05 / (1.05 + 8 * 0.05)), (1, 1 / 9)]:
+        drawn = aigan.choose_targets(tf.fill([10000], label), (0, 0)).numpy()
+        assert np.mean(drawn == 7) == pytest.approx(expected, abs=0.02)
+        assert set(drawn) == set(range(10)) - {label}  # those that are reached are drawn too
 
 
 def test_each_step_gives_generator_and_attacker_the_same_new_targets_and_budgets(make_aigan, few):

@@ -266,9 +266,17 @@ class AIGAN(keras.Model):
             return labels
         if seed is None:
             return spread_targets(labels, self.num_classes)
-        # A class that is always reached is still drawn a twentieth as often as one that never is.
-        weights = tf.gather(self.failure_rates, labels) + 0.05 if self.hard_targets else None
-        return draw_targets(labels, self.num_classes, seed, weights)
+        return draw_targets(labels, self.num_classes, seed, self.target_weights(labels) if self.hard_targets else None)
+
+    def target_weights(self, labels: tf.Tensor) -> tf.Tensor:
+        """Returns how much more often each target is drawn than another, float32 `(batch, num_classes)`.
+
+        The more succeeds, the more the failure rates decide: what nearly never succeeds teaches little, and to begin with
+        that is most. A class that is always reached is still drawn a twentieth as often as one that never is.
+        """
+        # No label is its own target: on the diagonal the rate stays 1.
+        succeeds = tf.reduce_sum(1.0 - self.failure_rates) / (self.num_classes * (self.num_classes - 1))
+        return (tf.gather(self.failure_rates, labels) + 0.05) ** succeeds
 
     def step_seeds(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns the seeds of this step's targets, of its attacker and of its budgets, two integers each."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import aigan_tf
 from aigan_tf import provenance
+from aigan_tf.build import target_numbers
 from aigan_tf.classifiers.loading import usable_gradients
 from aigan_tf.config import FORMAT, Config
 from aigan_tf.data.datasets import ImageDataset
@@ -41,8 +42,9 @@ class FinishedRun:
         """Returns the test split, with a classifier that may be another one."""
         test = self.dataset.test
         return EvaluationSet(
-            classifier, test.as_float(), test.labels, self.dataset.class_names, labelled=self.dataset.has_labels
-        )
+            classifier, test.as_float(), test.labels, self.dataset.class_names, labelled=self.dataset.has_labels,
+            target_classes=target_numbers(self.config, self.dataset),
+        )  # fmt: skip
 
     @functools.cached_property
     def has_gradient(self) -> bool:

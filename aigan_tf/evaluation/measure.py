@@ -31,7 +31,7 @@ class Attack:
         description: its settings, for the record.
         targets_per_image: how many targets, drawn per image, it is measured on; 0 for all, or 10 if there are more than
             20 classes.
-        target_classes: the only targets it knows; None for all.
+        target_classes: the only targets it knows, of those of the images; None for all.
         bounded: whether it promises to stay within epsilon. Otherwise that is not checked and its 8-bit images are the
             nearest ones; `measure_attacks` then measures them moved into epsilon too.
     """
@@ -163,20 +163,22 @@ def measure_attack(
 def _images_and_targets(attack, examples, targeted, seed):
     """Returns two int arrays `(attacks,)`: the image, and its target (the label if untargeted).
 
-    The first targets of all images come before all second ones, so that a batch holds many classes; those of
-    `target_classes` come one class after the other.
+    The first targets of all images come before all second ones, so that a batch holds many classes; where only some classes
+    are targets, one comes after the other.
     """
     right, num_classes = np.flatnonzero(examples.correct), len(examples.class_names)
     labels = examples.labels[right]
     if not targeted:
         return right, labels
-    if attack.target_classes is not None:
-        targets = np.tile(np.array(attack.target_classes, np.int32), (len(right), 1))
+    known = attack.target_classes or examples.target_classes
+    count = attack.targets_per_image or (MANY_TARGETS if len(known) > ALL_TARGETS_UP_TO else len(known))
+    draw = np.random.default_rng(seed).permuted
+    if len(known) < num_classes:
+        targets = np.tile(np.array(known, np.int32), (len(right), 1))
+        targets = draw(targets, axis=1)[:, :count] if count < len(known) else targets
     else:
         offsets = np.tile(np.arange(1, num_classes, dtype=np.int32), (len(right), 1))
-        count = attack.targets_per_image or (MANY_TARGETS if num_classes > ALL_TARGETS_UP_TO else num_classes - 1)
-        if count < num_classes - 1:
-            offsets = np.random.default_rng(seed).permuted(offsets, axis=1)[:, :count]
+        offsets = draw(offsets, axis=1)[:, :count] if count < num_classes - 1 else offsets
         targets = (labels[:, np.newaxis] + offsets) % num_classes
     index, targets = np.tile(right, targets.shape[1]), targets.T.ravel()
     allowed = targets != examples.labels[index]

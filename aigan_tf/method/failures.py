@@ -60,14 +60,15 @@ class QuietFailures(keras.callbacks.Callback):
         """Returns the mean L2 distance of the perturbations towards two classes, as a share of their mean L2 norm."""
         epsilons = self.aigan.max_epsilons(self.images)
         first, second = (
-            self.aigan.perturb(self.images, tf.fill(epsilons.shape, target), epsilons)[0] for target in (0, 1)
+            self.aigan.perturb(self.images, tf.fill(epsilons.shape, target), epsilons)[0]
+            for target in self.aigan.target_classes[:2]
         )
         length = tf.reduce_mean(l2_norms(first) + l2_norms(second)) / 2
         return float(tf.reduce_mean(l2_norms(first - second)) / tf.maximum(length, 1e-12))
 
     def logit_spread(self) -> float:
         """Returns the standard deviation of the discriminator's logits on clean and adversarial images."""
-        adversarial_images = self.aigan(self.images, tf.zeros(len(self.images), tf.int32))
+        adversarial_images = self.aigan(self.images, tf.fill(len(self.images), self.aigan.target_classes[0]))
         images = tf.concat([self.images, adversarial_images], axis=0)
         return float(tf.math.reduce_std(self.aigan.discriminator(images, training=False)))
 

@@ -55,6 +55,15 @@ def recording(calls):
     return attack
 
 
+def test_only_the_target_classes_are_targets():
+    calls = []
+    examples = EvaluationSet(classifier, IMAGES, LABELS, NAMES, target_classes=(2, 0))
+    result = measure_attack(recording(calls), examples, 0.5)
+    assert sorted(calls) == sorted((label, target) for label in RIGHT for target in (2, 0) if label != target)
+    assert result.success_by_class == {"a": 0.0, "b": None, "c": 0.0, "d": None}
+    assert result.worst_target in ("a", "c")
+
+
 def test_all_images_that_the_classifier_gets_right_count_and_no_others():
     result = measure()
     assert result.num_examples == 7

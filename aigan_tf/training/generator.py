@@ -137,7 +137,11 @@ def fit(
     batches_from = functools.partial(
         training_batches, dataset.train, config.batch_size, config.seed, max_shift=config.max_shift, flip=config.flip
     )
-    say(f"Training the generator: {config.attack}, epsilon {shown_value(config.epsilon)}, {steps} steps per epoch.")
+    attacks = epochs * steps * config.batch_size
+    epsilon = shown_value(config.epsilon)
+    say(
+        f"Training the generator: {config.attack}, epsilon {epsilon}, {steps} steps per epoch, {attacks:,} attacks in all."
+    )
     began = time.perf_counter()
     with (
         MixedPrecision(config.mixed_precision, (aigan.generator, aigan.discriminator)) as precision,

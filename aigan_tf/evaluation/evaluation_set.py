@@ -24,6 +24,7 @@ class EvaluationSet:
         split: name of the split, for the record.
         labelled: whether the labels came with the images, rather than from the classifier's answers.
         target_classes: numbers of the only classes that images are driven to; None for all.
+        max_attacks: how many attacks are measured at most, drawn if there are more; None for all.
 
     Raises:
         InputError: images or labels have another shape, type or range.
@@ -38,6 +39,7 @@ class EvaluationSet:
         split: str = "test",
         labelled: bool = True,
         target_classes: Sequence[int] | None = None,
+        max_attacks: int | None = None,
     ):
         images = np.asarray(images)
         _check_images(images)
@@ -48,6 +50,7 @@ class EvaluationSet:
         self.split = split
         self.labelled = labelled
         self.target_classes = tuple(range(len(class_names)) if target_classes is None else target_classes)
+        self.max_attacks = max_attacks
         # Traced once for all attacks and budgets; an attribute of the object, so that it is freed with it.
         self.measure = tf.function(self._measure, reduce_retracing=True)
 
@@ -79,7 +82,14 @@ class EvaluationSet:
         kept = np.flatnonzero(self.correct)[:count]
         images, labels = self.images[kept], self.labels[kept]
         return EvaluationSet(
-            self.classifier, images, labels, self.class_names, self.split, self.labelled, self.target_classes
+            self.classifier,
+            images,
+            labels,
+            self.class_names,
+            self.split,
+            self.labelled,
+            self.target_classes,
+            self.max_attacks,
         )
 
     def _measure(self, clean, adversarial, budget):

@@ -26,12 +26,14 @@ class FinishedRun:
         config: its settings.
         dataset: its data set; the test split is what attacks are measured on.
         classifier: the classifier under attack, images in `[0, 1]` to logits.
+        max_attacks: how many attacks are measured at most, drawn if there are more; None for all.
     """
 
     folder: Workdir
     config: Config
     dataset: ImageDataset
     classifier: Callable
+    max_attacks: int | None = None
 
     @functools.cached_property
     def examples(self) -> EvaluationSet:
@@ -43,7 +45,7 @@ class FinishedRun:
         test = self.dataset.test
         return EvaluationSet(
             classifier, test.as_float(), test.labels, self.dataset.class_names, labelled=self.dataset.has_labels,
-            target_classes=target_numbers(self.config, self.dataset),
+            target_classes=target_numbers(self.config, self.dataset), max_attacks=self.max_attacks,
         )  # fmt: skip
 
     @functools.cached_property

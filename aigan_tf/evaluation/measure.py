@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import numbers
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,13 @@ from aigan_tf.method.threat_model import apply_perturbation
 
 ALL_TARGETS_UP_TO = 20  # classes; with more, each image gets MANY_TARGETS of the others
 MANY_TARGETS = 10
+MAX_VALUES = 10_000 * MANY_TARGETS * 64 * 64 * 3  # of the images of all attacks, unless the number of images was chosen
 ROUNDING = 1e-6  # float32's error in adding and subtracting pixels
+
+
+def max_attacks(image_shape: Sequence[int]) -> int:
+    """Returns how many attacks on images of `(height, width, channels)` are measured at most; more take an hour."""
+    return max(MAX_VALUES // math.prod(image_shape), 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +150,10 @@ def measure_attack(
         raise InputError(epsilon, "a fraction of the pixel range, above 0 and at most 1", fix, setting="epsilon")
     attack = attack if isinstance(attack, Attack) else Attack(attack)
     index, targets = _images_and_targets(attack, examples, targeted, seed)
+    possible = len(index)
+    if examples.max_attacks and possible > examples.max_attacks:
+        drawn = np.sort(np.random.default_rng(seed).choice(possible, examples.max_attacks, replace=False))
+        index, targets = index[drawn], targets[drawn]
     batch_size = images_per_call(examples.images.shape[1:], batch_size)
     batches, seconds = [], []
     starts = range(0, len(index), batch_size)
@@ -157,7 +168,8 @@ def measure_attack(
     measured = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     # Without the first batch, in which graphs are traced, if there are others.
     milliseconds = float(np.median(seconds[1:] or seconds)) * 1000
-    return _result(measured, milliseconds, examples, epsilon, targeted, seed)
+    result = _result(measured, milliseconds, examples, epsilon, targeted, seed)
+    return dataclasses.replace(result, drawn_from=possible) if possible > len(index) else result
 
 
 def _images_and_targets(attack, examples, targeted, seed):

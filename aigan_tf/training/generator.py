@@ -22,7 +22,7 @@ from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.precision import MixedPrecision
 from aigan_tf.engine.time_left import TimeLeft
 from aigan_tf.errors import say, shown_value
-from aigan_tf.evaluation.measure import ALL_TARGETS_UP_TO, MANY_TARGETS
+from aigan_tf.evaluation.measure import ALL_TARGETS_UP_TO, MANY_TARGETS, max_attacks
 from aigan_tf.files import atomic_file, user_path
 from aigan_tf.method.aigan import AIGAN
 from aigan_tf.method.failures import QuietFailures
@@ -197,7 +197,7 @@ def evaluation_attacks(config: Config, dataset: ImageDataset) -> int:
     """Returns how many attacks the evaluation of a run measures if the classifier gets every test image right."""
     others = len(target_numbers(config, dataset) or dataset.class_names[1:])
     targets = (others if others < ALL_TARGETS_UP_TO else MANY_TARGETS) if config.targeted else 1
-    return targets * len(dataset.test)
+    return min(targets * len(dataset.test), max_attacks(dataset.image_shape))
 
 
 def _progress(aigan, time_left, batches_from):

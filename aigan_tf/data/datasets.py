@@ -39,11 +39,6 @@ class ImageDataset:
         return self.train.images.shape[1:]
 
     @property
-    def is_folder(self) -> bool:
-        """Whether the images are files of a folder."""
-        return self.train.files is not None
-
-    @property
     def num_classes(self) -> int:
         return len(self.class_names)
 
@@ -250,13 +245,16 @@ def _read_class_names(file):
     return names
 
 
+def own_folder(config: Config) -> list[str]:
+    """Returns the setting that names the user's own folder of images, for `digests_of`; none if the data set is none."""
+    return ["dataset"] if is_folder(config.dataset) else []
+
+
 def existing_dataset(config: Config, data_dir: str | None, folder: Workdir) -> ImageDataset:
     """Loads the data set of a finished run, as `load_dataset`.
 
     Raises:
         InputError: also if images or class names have changed since.
     """
-    dataset = load_dataset(config, folder.data_dir(data_dir))
-    files = ["class_names", *(["dataset"] if dataset.is_folder else [])]
-    folder.compare(dataclasses.asdict(config), digests_of(config, files))
-    return dataset
+    folder.compare(dataclasses.asdict(config), digests_of(config, ["class_names", *own_folder(config)]))
+    return load_dataset(config, folder.data_dir(data_dir))

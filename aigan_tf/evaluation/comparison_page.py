@@ -168,7 +168,7 @@ def _facts(result, first):
         "Threat model": f"{first['attack']}, L-infinity, epsilon {shown_value(first['epsilon'])}",
         "Images": f"{first['num_examples']:,} of the {first['split']} split, of which {first['num_correct']:,} are answered "
         f"correctly and attacked; seed {first['seed']}",
-        "Work folder": pathlib.Path(result["workdir"]).absolute().name,
+        "Work folder": result["workdir"],
     }
 
 

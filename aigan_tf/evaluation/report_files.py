@@ -8,14 +8,13 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 
-import filelock
-
 from aigan_tf.errors import InputError, say
 from aigan_tf.files import (
     atomic_file,
     atomic_folder,
     csv_bytes,
     json_bytes,
+    locked,
     unfinished_name,
     user_path,
     with_numbers,
@@ -74,15 +73,13 @@ def write_report(parent: pathlib.Path, output: str | None, parts: Mapping[str, b
     Raises:
         InputError: it cannot be written.
     """
-    names = {pathlib.PurePath(name).name for name in parts}
     if output:
         path = user_path(output)
-        _remove_unfinished(path.parent, re.escape(path.name), names)
         _write_folder(path, parts)
     else:
         # One at a time: two in a second get two names, and what is unfinished here belongs to a dead process.
-        with writing(parent, parent), filelock.FileLock(parent / ".lock"):
-            _remove_unfinished(parent, r"\d{4}-\d\d-\d\dT.+", names)
+        with writing(parent, parent), locked(parent / ".lock", wait=True):
+            _remove_unfinished(parent)
             paths = map(parent.joinpath, with_numbers(datetime.datetime.now().strftime(_TIME)))
             path = next(path for path in paths if not os.path.lexists(path))
             _write_folder(path, parts)
@@ -121,10 +118,8 @@ def _write_folder(path, parts):
             (folder / name).write_bytes(data)
 
 
-def _remove_unfinished(parent, name, files):
-    """Removes unfinished folders of `atomic_folder` whose names match and that hold only a report's files."""
+def _remove_unfinished(parent):
+    """Removes unfinished folders of reports that are named by the time."""
     for entry in parent.glob(".*"):
-        if re.fullmatch(name, unfinished_name(entry) or ""):
-            held = {path.name for path in entry.rglob("*") if not path.is_dir()}
-            if held <= files:
-                shutil.rmtree(entry, ignore_errors=True)
+        if re.fullmatch(r"\d{4}-\d\d-\d\dT.+", unfinished_name(entry) or ""):
+            shutil.rmtree(entry, ignore_errors=True)

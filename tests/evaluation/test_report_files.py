@@ -66,7 +66,7 @@ def test_killed_evaluation_leaves_no_half_report_and_the_next_one_removes_the_re
     assert killed.returncode == -9
     left = names_in(tmp_path)
     assert left
-    assert all(name.split("/")[-2].startswith(".") for name in left)
+    assert all("/." in f"/{name}" for name in left)
     assert latest_report(parent) is None
     users = (tmp_path / ".mine.12345678", parent / ".notes")
     for folder in users:

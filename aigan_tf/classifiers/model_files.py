@@ -50,13 +50,15 @@ def load_keras(path: pathlib.Path) -> keras.Model:
 def _unpacked(path, folder):
     """Returns `folder` with the content of a .keras file, checked; Keras reads such a folder as well."""
     with zipfile.ZipFile(path) as archive:
+        if missing := {"config.json", "model.weights.h5"}.difference(archive.namelist()):
+            raise OSError(f"it is neither a .keras file nor HDF5: it lacks {min(missing)}")
         members = archive.infolist()
         # Of other methods Python decompresses a whole block, whatever size the member has.
         if any(each.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for each in members):
             raise ValueError("it is compressed by another method than deflate")
         _refuse_bomb(sum(each.file_size for each in members), path)
         archive.extractall(folder)  # compares checksums, which Keras ignores
-    _refuse_large_arrays(folder / "model.weights.h5")
+    _refuse_large_arrays(folder / "model.weights.h5", path)
     config = folder / "config.json"
     config.write_text(json.dumps(allow_list.checked(json.loads(read_bytes(config)))))
     return folder
@@ -68,22 +70,25 @@ def _refuse_bomb(size, path):
         raise ValueError(f"a file of {path.stat().st_size:,} bytes asks for {size:,} bytes of memory")
 
 
-def _refuse_large_arrays(path):
-    """Refuses an HDF5 file whose arrays are far larger than it is. Keras does from 4 GiB on, and refuses links."""
+def _refuse_large_arrays(hdf5, path):
+    """Refuses an HDF5 file whose arrays are far larger than the file at `path` that holds it, perhaps compressed.
+
+    Keras does from 4 GiB on, and refuses links.
+    """
     sizes = []
 
     def measure(name, found):
         if isinstance(found, h5py.Dataset):
             sizes.append(math.prod(found.shape or ()) * found.dtype.itemsize)
 
-    with h5py.File(path) as file:
+    with h5py.File(hdf5) as file:
         file.visititems(measure)
     _refuse_bomb(sum(sizes), path)
 
 
 def _checked_hdf5(path, folder):
     """Returns a link to an HDF5 file, or a copy if Keras 3 does not understand its configuration as it is."""
-    _refuse_large_arrays(path)
+    _refuse_large_arrays(path, path)
     with h5py.File(path) as file:
         written = file.attrs.get("model_config")
     if written is None:

@@ -233,7 +233,8 @@ def _read_class_names(file):
     try:
         text = read_bytes(user_path(file)).decode("utf-8-sig")  # some editors begin a file with a byte order mark
     except (OSError, ValueError) as error:
-        raise refuse("cannot be read", "a text file with one name per line") from error
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise refuse(f"cannot be read ({reason})", "a text file with one name per line") from error
     names = tuple(line.strip() for line in text.splitlines() if line.strip())
     if len(names) < 2:
         raise refuse(f"has {len(names)} names", "one per class, at least 2")

@@ -56,8 +56,7 @@ def evaluate_workdir(
     result, parts = measure_workdir(
         workdir, data_dir, attacks, num_examples, transfer_to, save_images, custom_objects=custom_objects
     )
-    write_report(evaluation, output, parts)
-    say(tables.comparison_text(result))
+    write_report(evaluation, output, parts, tables.comparison_text(result))
     return result
 
 

@@ -181,6 +181,7 @@ def _origin(result):
         "Commit": (result["commit"] or "")[:12],
         "Command": result.get("command"),
         "Device": result["device"],
+        "Report": result.get("id"),
     }
     return {name: text for name, text in known.items() if text}
 

@@ -40,8 +40,8 @@ def compare_defences(
             the time, which the text file runs/defenses/latest then names.
 
     Returns:
-        Folder to what was measured, as under `runs` in defenses.json, which has their names alone: `clean_accuracy`, `robust_accuracy` under each
-        untargeted attack, `success_rate` of each given attack, ...
+        Folder to what was measured, as under `runs` in defenses.json, there by name: `clean_accuracy`, `robust_accuracy`
+        under each untargeted attack, `success_rate` of each given attack, ...
 
     Raises:
         InputError: a folder, its files or the output cannot be used.
@@ -67,14 +67,13 @@ def compare_defences(
             write_report(DEFENCES, output, details)
         raise
     by_name = {names[path]: row for path, row in rows.items()}
-    say(tables.defence_text(by_name))
-    for path, row in rows.items():
-        for warning in row["warnings"]:
-            say(f"WARNING: {path}: {warning}")
+    warnings = [f"WARNING: {path}: {warning}" for path, row in rows.items() for warning in row["warnings"]]
+    summary = "\n".join([tables.defence_text(by_name), *warnings])
     cells = tables.defence_rows(by_name)
     csv_rows = [dict(zip(cells[0], row, strict=True)) for row in cells[1:]]
     contents = {"format": FORMAT, "runs": by_name}
-    write_report(DEFENCES, output, report_parts("defenses", contents, csv_rows, defence_page(by_name)) | details)
+    parts = report_parts("defenses", contents, csv_rows, defence_page(by_name)) | details
+    write_report(DEFENCES, output, parts, summary)
     return rows
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import functools
+import secrets
 from collections.abc import Callable, Mapping
 
 import aigan_tf
@@ -56,6 +57,7 @@ def run_record(run: FinishedRun, attacks: Mapping[str, Attack], batch_size: int)
     seconds, queries = folder.training_cost(bool(config.black_box))
     return {
         "format": FORMAT,
+        "id": secrets.token_hex(6),  # the same in all files of a report
         "dataset": provenance.without_folders(run.dataset.name),
         "classifier": provenance.without_folders(config.classifier),
         **({} if run.dataset.has_labels else {"labels": "classifier"}),

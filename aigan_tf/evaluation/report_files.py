@@ -57,8 +57,10 @@ def report_parts(name: str, result: Mapping, rows: Sequence[Mapping], html: str)
     return {f"{name}.json": json_bytes(result), f"{name}.csv": csv_bytes(rows), f"{name}.html": html.encode()}
 
 
-def write_report(parent: pathlib.Path, output: str | None, parts: Mapping[str, bytes]) -> pathlib.Path:
-    """Writes the files of a report into a new folder, all or none, and prints where its page is.
+def write_report(
+    parent: pathlib.Path, output: str | None, parts: Mapping[str, bytes], summary: str = ""
+) -> pathlib.Path:
+    """Writes the files of a report into a new folder, all or none, and only then prints its summary and where its page is.
 
     Without `output` the folder is named by the time, and the text file `latest` beside it names it. Unfinished reports of
     killed processes are removed.
@@ -66,6 +68,7 @@ def write_report(parent: pathlib.Path, output: str | None, parts: Mapping[str, b
     Args:
         parent, output: as in `check_place`.
         parts: content by name; a name may lie in a folder. The first name that ends in .html is the page's.
+        summary: what the report says, for the terminal.
 
     Returns:
         The new folder.
@@ -84,6 +87,8 @@ def write_report(parent: pathlib.Path, output: str | None, parts: Mapping[str, b
             path = next(path for path in paths if not os.path.lexists(path))
             _write_folder(path, parts)
             write_bytes(parent / LATEST, f"{path.name}\n".encode())
+    if summary:
+        say(summary)
     say(f"Report: {path / next(name for name in parts if name.endswith('.html'))}")
     return path
 

@@ -42,6 +42,7 @@ def test_measured_runs_keep_their_reports_if_a_later_one_fails(tmp_path, monkeyp
 
     monkeypatch.setattr(defences, "check_finished_run", lambda *arguments: (None, tiny()))
     monkeypatch.setattr(defences, "measure_workdir", measured)
+    monkeypatch.setattr(defences.tables, "comparison_text", lambda result: "")
     monkeypatch.setattr(defences, "_row", lambda *arguments: {})
     with pytest.raises(InputError, match="b fails"):
         compare_defences(["a", "b"], output=str(tmp_path / "out"))

@@ -48,6 +48,7 @@ class Settings(TypedDict, total=False):
     max_shift: int
     attack: str
     variable_epsilon: bool
+    target_classes: Sequence[int | str] | None
     gan_weight: float
     hinge_weight: float
     hinge_threshold: float | None
@@ -496,6 +497,8 @@ def _config(epsilon, settings):
             setting=unknown[0],
             problem="is not a setting",
         )
+    if settings.get("target_classes") is not None:
+        settings["target_classes"] = tuple(map(str, np.atleast_1d(settings["target_classes"])))
     return Config(epsilon=epsilon, **settings)
 
 

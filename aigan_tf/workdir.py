@@ -443,7 +443,8 @@ def digests_of(config: Config, names: Collection[str]) -> dict[str, str]:
 
     Args:
         config: the settings.
-        names: the settings: "dataset" (only if it is a folder of images), "class_names", "classifier", "custom_objects".
+        names: the settings: "dataset" (only if it is a folder of images), "class_names", "classifier", "custom_objects",
+            "init_from", of which the generator's weights count.
 
     Raises:
         InputError: a file cannot be read.
@@ -452,4 +453,6 @@ def digests_of(config: Config, names: Collection[str]) -> dict[str, str]:
     if "classifier" in own and is_built_in(config.classifier):
         del own["classifier"]
     paths = {name: user_path(value) for name, value in own.items() if value}
+    if "init_from" in paths:
+        paths["init_from"] = Workdir(paths["init_from"]).weights
     return {name: digest_of(path) for name, path in paths.items() if path.is_file() or path.is_dir()}

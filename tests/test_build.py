@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf.build import build_aigan
+from aigan_tf.build import begin_from, build_aigan
 from aigan_tf.config import make_config
 from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.data.splits import Split
+from aigan_tf.errors import InputError
 from aigan_tf.method.pgd import pgd_attack
+from aigan_tf.training.generator import save_generator
+from aigan_tf.workdir import Workdir
 
 KERNEL = tf.random.stateless_normal((32 * 32 * 3, 10), (0, 0))
 
@@ -27,7 +30,7 @@ def classifier(images):
 
 
 def build(dataset, **settings):
-    config = make_config(dataset="cifar10", generator_width=4, generator_blocks=1, **settings)
+    config = make_config(**dict(dataset="cifar10", generator_width=4, generator_blocks=1) | settings)
     return build_aigan(config, dataset, classifier, 100)
 
 
@@ -74,3 +77,48 @@ def test_weights_depend_on_the_seed_alone(dataset):
     second, other = (build(dataset, seed=seed).generator.get_weights() for seed in (3, 4))
     assert all(map(np.array_equal, first, second))
     assert not all(map(np.array_equal, first, other))
+
+
+def test_a_generator_begins_with_the_weights_of_another_that_fit(dataset, tmp_path, capsys):
+    trained = build(dataset, seed=3, class_maps=2)
+    save_generator(trained, Workdir(tmp_path).weights)
+    other = build(dataset, seed=4, class_maps=2)
+    begin_from(other.generator, tmp_path)
+    for variable, expected in zip(other.generator.variables, trained.generator.variables, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), expected.numpy())
+    few = build(dataset, seed=4, class_maps=2, target_classes=("7", "2"))
+    fresh = few.generator.embedding.embeddings.numpy()
+    begin_from(few.generator, tmp_path)
+    np.testing.assert_array_equal(few.generator.stem.conv.kernel.numpy(), trained.generator.stem.conv.kernel.numpy())
+    np.testing.assert_array_equal(few.generator.embedding.embeddings.numpy(), fresh)  # it has rows for two classes
+    assert "Beginning with the weights of" in capsys.readouterr().out
+    with pytest.raises(InputError, match="no weights that fit") as caught:
+        begin_from(build(dataset, seed=4, generator_width=5, target_classes=("7", "2")).generator, tmp_path)
+    assert caught.value.setting == "init_from"
+
+
+def test_a_generator_of_some_classes_learns_and_is_measured_towards_them_alone(dataset):
+    aigan = build(dataset, target_classes=("7", "2"), class_maps=2, gain_maps=True)
+    assert [table.input_dim for table in (aigan.generator.embedding, aigan.generator.maps, aigan.generator.gains)] == [
+        2
+    ] * 3
+    labels = tf.repeat(tf.range(10), 100)
+    for targets in (aigan.choose_targets(labels, (1, 2)).numpy(), aigan.choose_targets(labels).numpy()):
+        assert set(targets) == {2, 7}
+        assert not np.any(targets == labels)
+        assert np.mean(targets[:200] == 2) == pytest.approx(0.5, abs=0.15)
+    images = tf.constant(dataset.train.as_float())
+    aigan.generator.embedding.embeddings.assign(tf.random.stateless_normal((2, 64), (1, 2)))
+    seven, two = (aigan.perturb(images, tf.fill([8], target), aigan.max_epsilons(images))[0] for target in (7, 2))
+    assert np.abs(seven - two).max() > 0
+    with pytest.raises(InputError) as caught:
+        build(dataset, target_classes=("2", "cat"))
+    assert caught.value.setting == "target_classes"
+
+
+def test_images_of_the_only_target_class_are_not_attacked(dataset):
+    images = tf.constant(dataset.train.as_float())
+    labels = tf.argmax(classifier(images), -1, tf.int32)
+    aigan = build(dataset, target_classes=(str(int(labels[0])),))
+    aigan.test_step((images, labels))
+    assert float(aigan.success_rate.count) == np.sum(labels != labels[0]) < 8

@@ -17,7 +17,7 @@ from aigan_tf.evaluation.curves import success_curves
 from aigan_tf.evaluation.examples import examples_of
 from aigan_tf.evaluation.finished_run import FinishedRun, run_record
 from aigan_tf.evaluation.image_folder import ImageFolder
-from aigan_tf.evaluation.measure import Attack, measure_attack, measure_attacks
+from aigan_tf.evaluation.measure import Attack, max_attacks, measure_attack, measure_attacks
 from aigan_tf.evaluation.report_files import check_place, report_parts, write_report
 from aigan_tf.evaluation.transfer import transfer_classifiers
 from aigan_tf.files import different_names, user_path
@@ -117,6 +117,7 @@ def measure_workdir(
 
 def _loaded(folder, config, dataset, attacks, num_examples):
     """Returns the run with the first images of its test split, after checking its classifier on them."""
+    limit = max_attacks(dataset.image_shape) if num_examples is None else None
     if num_examples is None:
         num_examples = COMPARED_EXAMPLES if any(map(follows_gradient, attacks)) else 0
     # One graph for all attacks, each of which would trace its own.
@@ -125,7 +126,7 @@ def _loaded(folder, config, dataset, attacks, num_examples):
     dataset = accuracy.labelled_by(classifier, dataset, splits=("test",))
     if dataset.has_labels:
         accuracy.check_accuracy(classifier, dataset.test, dataset.num_classes, class_names=dataset.class_names)
-    return FinishedRun(folder, config, dataset, classifier)
+    return FinishedRun(folder, config, dataset, classifier, limit)
 
 
 def _check_gradient(run, robust_against):

@@ -8,7 +8,7 @@ import pathlib
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 
-from aigan_tf.build import build_generator, trained_generator
+from aigan_tf.build import build_generator, target_numbers, trained_generator
 from aigan_tf.checks import check_finished_run, check_new_run
 from aigan_tf.classifiers.accuracy import check_accuracy, labelled_by
 from aigan_tf.classifiers.architectures import fitting_architecture
@@ -30,7 +30,7 @@ from aigan_tf.evaluation.attacks import GENERATOR, ExportedGenerator
 from aigan_tf.evaluation.export_report import measure_export
 from aigan_tf.evaluation.report_files import write_measurement
 from aigan_tf.exported import latest_version
-from aigan_tf.files import read_bytes
+from aigan_tf.files import read_bytes, user_path
 from aigan_tf.method.networks import Generator
 from aigan_tf.serving.export import ServedGenerator, export_generator
 from aigan_tf.terminal import keep_log
@@ -204,7 +204,7 @@ def export(
     # Paths of this machine are reduced to file names.
     names = {name: pathlib.Path(getattr(config, name)).name for name in ("dataset", "classifier")}
     preset = dataclasses.asdict(config) | names | {"image_shape": dataset.image_shape, "bfloat16": bfloat16}
-    for path in ("class_names", "custom_objects"):
+    for path in ("class_names", "custom_objects", "init_from"):
         del preset[path]
     return export_generator(folder.exports, served, preset, folder.seal)
 
@@ -233,7 +233,7 @@ def open_run(
     folder = check_new_run(config, workdir, data_dir, extend)
     # The user's own files are part of the run: if they change, it is another run. Before they are read: a change after
     # that is seen by the next command.
-    digests = digests_of(config, ["class_names", "classifier", "custom_objects", *own_folder(config)])
+    digests = digests_of(config, ["class_names", "classifier", "custom_objects", "init_from", *own_folder(config)])
     dataset, own = load_inputs(config, folder.data_dir(data_dir), devices, strategy)
     with folder.locked():
         restarts = folder.restarts()
@@ -264,8 +264,18 @@ def load_inputs(
     """
     _refuse_unfit_devices(config, devices, strategy)
     dataset = load_dataset(config, data_dir)
+    if config.init_from and not Workdir(user_path(config.init_from)).weights.is_file():
+        raise InputError(
+            config.init_from,
+            "the work folder of a finished run",
+            "give another, or leave it out",
+            setting="init_from",
+            problem="holds no weights of a generator",
+        )
     own = _fitting_classifier(config, dataset)
-    return dataset if own is None else labelled_by(own, dataset), own
+    dataset = dataset if own is None else labelled_by(own, dataset)
+    target_numbers(config, dataset)  # refuses what it cannot use
+    return dataset, own
 
 
 def describe(dataset: ImageDataset) -> str:

@@ -32,7 +32,7 @@ from aigan_tf.evaluation.evaluation_set import EvaluationSet
 from aigan_tf.evaluation.measure import measure_attacks
 from aigan_tf.evaluation.refinement import RefinedGenerator
 from aigan_tf.exported import read_export_info, require_version
-from aigan_tf.files import user_path
+from aigan_tf.files import read_bytes, user_path
 from aigan_tf.serving.export import ServedGenerator, export_generator
 from aigan_tf.training.generator import train_generator
 from aigan_tf.workdir import Workdir
@@ -284,6 +284,8 @@ def fit_generator(
         trained.generator, dataset.image_shape, names, config.epsilon, config.targeted, config.variable_epsilon
     )
     preset = {name: getattr(config, name) for name in ("epsilon", *SETTINGS)} | {"image_shape": dataset.image_shape}
+    if trained.stop_training:
+        preset["stopped_after_steps"] = trained.steps_done
     return TrainedGenerator(served.signatures(), names, served, preset, dataset.image_shape, config.epsilon)
 
 
@@ -314,6 +316,8 @@ def load_generator(path: str | os.PathLike) -> TrainedGenerator:
         loaded = saved_model.load(version)
         signatures = {"serving_default": loaded.signatures["serving_default"], **loaded.signatures}
         signatures["serving_default"].structured_outputs["adversarial_images"]  # a classifier's export has none
+        names = version / "assets" / "class_names.txt"
+        class_names = read_bytes(names).decode().splitlines() if names.exists() else None
     except Exception as error:  # TensorFlow raises many kinds for a damaged folder
         raise InputError(
             version,
@@ -322,8 +326,6 @@ def load_generator(path: str | os.PathLike) -> TrainedGenerator:
             setting="path",
             problem=f"cannot be loaded ({first_line(error)})",
         ) from error
-    names = version / "assets" / "class_names.txt"
-    class_names = names.read_text(encoding="utf-8").splitlines() if names.exists() else None
     shape = epsilon = None
     with contextlib.suppress(InputError):  # its settings are not there
         info = read_export_info(version, "path")

@@ -22,7 +22,7 @@ from aigan_tf.classifiers.training import (
 )
 from aigan_tf.config import FORMAT, Config, is_built_in
 from aigan_tf.data.batches import refuse_too_long_shifts
-from aigan_tf.data.datasets import ImageDataset, existing_dataset, load_dataset
+from aigan_tf.data.datasets import ImageDataset, existing_dataset, load_dataset, own_folder
 from aigan_tf.engine.distribution import Devices
 from aigan_tf.engine.precision import has_bfloat16
 from aigan_tf.errors import InputError, say
@@ -231,12 +231,13 @@ def open_run(
             yield folder, labelled_by(classifier, dataset), classifier, devices
         return
     folder = check_new_run(config, workdir, data_dir, extend)
+    # The user's own files are part of the run: if they change, it is another run. Before they are read: a change after
+    # that is seen by the next command.
+    digests = digests_of(config, ["class_names", "classifier", "custom_objects", "init_from", *own_folder(config)])
     dataset, own = load_inputs(config, folder.data_dir(data_dir), devices, strategy)
-    # The user's own files are part of the run: if they change, it is another run.
-    files = ["class_names", "classifier", "custom_objects", "init_from", *(["dataset"] if dataset.is_folder else [])]
     with folder.locked():
         restarts = folder.restarts()
-        continued = folder.open(dataclasses.asdict(config), digests_of(config, files), data_dir, extend)
+        continued = folder.open(dataclasses.asdict(config), digests, data_dir, extend)
         keep_log(folder.other_lines)
         say(f"Continuing the run in {folder.path}." if continued else f"Working in {folder.path}.")
         if folder.restarts() != restarts:

@@ -134,6 +134,6 @@ class Terminated(KeyboardInterrupt):
 
 def graph_refusal(message: str | None) -> str:
     """Returns why a SavedModel refuses its inputs: TensorFlow's message without the place in the graph."""
-    lines = [line.strip() for line in (message or "").partition("[[{{node")[0].strip().splitlines()]
+    lines = [line.strip() for line in (message or "").partition("[[{{")[0].strip().splitlines()]
     cause = lines[-1].rpartition("assertion failed: ")[-1] if lines else "no reason given"
     return re.sub(r"^\[(.*)\] \[(.*)\]$", r"\1 \2", cause)  # the message and the received values

@@ -29,10 +29,12 @@ from aigan_tf.errors import InputError, say
 from aigan_tf.evaluation.attacks import GENERATOR, ExportedGenerator
 from aigan_tf.evaluation.export_report import measure_export
 from aigan_tf.evaluation.report_files import write_measurement
-from aigan_tf.exported import latest_version
+from aigan_tf.exported import check_format, latest_version
 from aigan_tf.files import read_bytes, user_path
 from aigan_tf.method.networks import Generator
 from aigan_tf.serving.export import ServedGenerator, export_generator
+from aigan_tf.serving.keras_file import write_keras
+from aigan_tf.serving.onnx_file import write_onnx
 from aigan_tf.terminal import keep_log
 from aigan_tf.training.generator import evaluation_attacks, train_generator
 from aigan_tf.workdir import Workdir, digests_of
@@ -134,20 +136,23 @@ def export_run(
     export_classifier: bool = False,
     custom_objects: Sequence[str] = (),
     bfloat16: bool = False,
+    file_format: str = "savedmodel",
 ) -> pathlib.Path:
-    """Exports the generator of a finished run as the next version; earlier versions stay.
+    """Exports the generator of a finished run: as the next version, or as a file that replaces an earlier one.
 
     Args:
         workdir, data_dir, export_classifier: as in `train_and_export`.
         custom_objects: the Python files that the run may execute, with `export_classifier`.
         bfloat16: whether the exported generator computes in bfloat16, for a processor with instructions for it.
+        file_format: "savedmodel", "onnx" or "keras"; the others take neither the classifier nor bfloat16.
 
     Returns:
-        The new version's folder.
+        The new version's folder, or the file.
 
     Raises:
-        InputError: the folder does not hold a finished run, or its files cannot be used.
+        InputError: the folder does not hold a finished run, its files cannot be used, or the format cannot be written.
     """
+    check_format(file_format, export_classifier, bfloat16)
     folder, config = check_finished_run(workdir, data_dir, custom_objects, with_classifier=export_classifier)
     dataset, classifier = existing_dataset(config, data_dir, folder), None
     if export_classifier or not dataset.has_labels:
@@ -162,10 +167,9 @@ def export_run(
         folder.verify(weights_of)
     else:
         generator = trained_generator(config, dataset, folder)
+    classifier = classifier if export_classifier else None
     with folder.locked():
-        exported = export(
-            generator, config, dataset, folder, classifier if export_classifier else None, bfloat16, weights_of
-        )
+        exported = export(generator, config, dataset, folder, classifier, bfloat16, weights_of, file_format)
     say(f"Generator exported to {exported}.")
     return exported
 
@@ -178,8 +182,9 @@ def export(
     classifier: Callable | None,
     bfloat16: bool = False,
     weights_of: pathlib.Path | None = None,
+    file_format: str = "savedmodel",
 ) -> pathlib.Path:
-    """Writes the next version of the run's SavedModel and returns its path.
+    """Writes the next version of the run's SavedModel, or a file of another format, and returns its path.
 
     Args:
         generator: trained, or of any weights if `weights_of` is given.
@@ -187,6 +192,7 @@ def export(
         classifier: None to leave it out.
         bfloat16: whether the exported generator computes in bfloat16.
         weights_of: an earlier version, for its weights.
+        file_format: as in `export_run`.
     """
     served = ServedGenerator(
         generator,
@@ -206,6 +212,10 @@ def export(
     preset = dataclasses.asdict(config) | names | {"image_shape": dataset.image_shape, "bfloat16": bfloat16}
     for path in ("class_names", "custom_objects", "init_from"):
         del preset[path]
+    if file_format == "onnx":
+        return write_onnx(folder.path, served, preset)
+    if file_format == "keras":
+        return write_keras(folder.path, served)
     return export_generator(folder.exports, served, preset, folder.seal)
 
 

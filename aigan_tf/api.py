@@ -86,6 +86,7 @@ class TrainedGenerator:
         image_shape: `(height, width, channels)` of its images; None if it is not known.
         epsilon: its largest budget, a fraction of the pixel range; None if it is not known.
         source: where it is from, for people.
+        classes: the numbers of the classes that it serves; None for all.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class TrainedGenerator:
         image_shape: tuple[int, int, int] | None = None,
         epsilon: float | None = None,
         source: str = "fit_generator",
+        classes: Sequence[int] | None = None,
     ):
         self.signatures = signatures
         self.class_names = class_names
@@ -105,6 +107,7 @@ class TrainedGenerator:
         self.image_shape = image_shape
         self.epsilon = epsilon
         self.source = source
+        self.classes = classes
         inputs = signatures["serving_default"].structured_input_signature[1]
         self.targeted = "target_class" in inputs
         self.class_input = "target_class" if self.targeted else "label"
@@ -286,7 +289,9 @@ def fit_generator(
     preset = {name: getattr(config, name) for name in ("epsilon", *SETTINGS)} | {"image_shape": dataset.image_shape}
     if trained.stop_training:
         preset["stopped_after_steps"] = trained.steps_done
-    return TrainedGenerator(served.signatures(), names, served, preset, dataset.image_shape, config.epsilon)
+    return TrainedGenerator(
+        served.signatures(), names, served, preset, dataset.image_shape, config.epsilon, classes=served.classes
+    )
 
 
 def _dataset(split, names, config):
@@ -326,11 +331,11 @@ def load_generator(path: str | os.PathLike) -> TrainedGenerator:
             setting="path",
             problem=f"cannot be loaded ({first_line(error)})",
         ) from error
-    shape = epsilon = None
+    shape = epsilon = classes = None
     with contextlib.suppress(InputError):  # its settings are not there
         info = read_export_info(version, "path")
-        shape, epsilon = info.image_shape, info.epsilon
-    return TrainedGenerator(signatures, class_names, loaded, None, shape, epsilon, str(version))
+        shape, epsilon, classes = info.image_shape, info.epsilon, info.classes
+    return TrainedGenerator(signatures, class_names, loaded, None, shape, epsilon, str(version), classes)
 
 
 def attack(
@@ -401,6 +406,7 @@ def evaluate(
             refine_steps, "a single generator, whose images are refined", "measure it by itself", setting="refine_steps"
         )
     refined = _refinement_name(refine_steps)
+    served = next((each.classes for each in attacks.values() if getattr(each, "classes", None)), None)
     attacks = {name: _at_budget(name, given, epsilon, targeted) for name, given in attacks.items()}
     preprocessing = _preprocessing(input_range, input_mean, input_std, input_channels)
     _require_callable(classifier)
@@ -417,7 +423,7 @@ def evaluate(
             attacks["aigan"], measured, images.shape[1:], refine_steps, epsilon, targeted
         )
     labels = arrays.checked_labels(labels, len(images), len(names))
-    examples = EvaluationSet(measured, images, labels, names)
+    examples = EvaluationSet(measured, images, labels, names, target_classes=served)
     results = measure_attacks(attacks, examples, epsilon, targeted, seed, progress=progress)
     return {name: result.to_dict() for name, result in results.items()}
 

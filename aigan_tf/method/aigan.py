@@ -287,7 +287,7 @@ class AIGAN(keras.Model):
         is_target = tf.reduce_any(
             tf.one_hot(self.target_classes, self.num_classes, on_value=True, off_value=False), axis=0
         )
-        weights = tf.ones((len(labels), self.num_classes))
+        weights = tf.ones((tf.size(labels), self.num_classes))
         if self.hard_targets:
             # No label is its own target: on the diagonal the rate stays 1.
             pairs = len(self.target_classes) * (self.num_classes - 1)

@@ -96,7 +96,8 @@ def train_and_export(
 def _next_commands(folder, config, dataset):
     """Returns what a user does next with a finished run."""
     path = str(folder.path)
-    target = [f"--target={dataset.class_names[-1]}"] if config.targeted else []
+    served = target_numbers(config, dataset) or [-1]
+    target = [f"--target={dataset.class_names[served[-1]]}"] if config.targeted else []
     more = [f"--custom_objects={config.custom_objects}"] if config.custom_objects else []
     attacks = GENERATOR if config.black_box else f"{GENERATOR},fgsm,pgd"  # others need the classifier's gradient
     attack = shlex.join(["photo.png", f"--generator={path}", *target, *more])

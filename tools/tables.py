@@ -88,7 +88,8 @@ def _main_cells(run: Run) -> list[str]:
 
 
 def _classifier_cell(run: Run) -> str:
-    return f"{classifier_name(run.config['classifier'])} ({run.report['clean_accuracy']:.2%})"
+    name = classifier_name(run.config["classifier"]).removeprefix(f"{run.data_set}_")
+    return f"{name} ({run.report['clean_accuracy']:.2%})"
 
 
 def _minutes_cell(run: Run) -> str:

@@ -16,6 +16,7 @@ from aigan_tf import checks
 from aigan_tf.classifiers.paths import refuse_unnamed_python
 from aigan_tf.config import ATTACKS, GROUPS, PRESETS, Config, kind_of, make_config
 from aigan_tf.errors import InputError, say, shown_value
+from aigan_tf.exported import FORMATS, check_format
 from aigan_tf.files import user_path
 from aigan_tf.flags import WIDTH, Flags, print_and_exit, shown_version
 from aigan_tf.terminal import command_line, exit_status
@@ -198,9 +199,13 @@ def export(arguments: Sequence[str] | None = None) -> None:
     """Exports the generator of a finished run once more, as the next version.
 
     python -m aigan_tf export runs/cifar10 --export_classifier
+
+    onnx writes generator.onnx, and keras model.keras, into the run's folder.
     """
     with exit_status():
         flags = Flags(export.__doc__, ("WORKDIR",))
+        text = "format: a SavedModel for TensorFlow Serving, ONNX (needs the extra [onnx]), or a Keras file"
+        flags.add(str, "format", FORMATS[0], text, choices=FORMATS)
         _add_data_dir(flags)
         _add_export_classifier(flags)
         text = "compute in bfloat16, for a processor with instructions for it; inputs and outputs stay float32"
@@ -209,11 +214,12 @@ def export(arguments: Sequence[str] | None = None) -> None:
         given, values = flags.parse(arguments)
         (workdir,) = given or [None]
         _require(workdir, "the folder of a finished run")
+        check_format(values.format, values.export_classifier, values.bfloat16)
         trusted = values.custom_objects or ()
         checks.check_finished_run(workdir, values.data_dir, trusted, with_classifier=values.export_classifier)
         from aigan_tf.training.run import export_run
 
-        export_run(workdir, values.data_dir, values.export_classifier, trusted, values.bfloat16)
+        export_run(workdir, values.data_dir, values.export_classifier, trusted, values.bfloat16, values.format)
 
 
 def client(arguments: Sequence[str] | None = None) -> None:

@@ -1,12 +1,15 @@
-"""Reads the settings of an exported generator from its files, without TensorFlow."""
+"""What is known of an exported generator, and of its formats, without TensorFlow."""
 
 import dataclasses
+import importlib.util
 import json
 import os
 import pathlib
 
 from aigan_tf.errors import InputError
 from aigan_tf.files import numbered, read_bytes, user_path
+
+FORMATS = ("savedmodel", "onnx", "keras")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +24,7 @@ class ExportInfo:
         epsilon: its largest budget, a fraction of the pixel range.
         targeted: whether the class that it is given is the one to reach; else it is the label.
         variable_epsilon: whether it takes smaller budgets.
+        classes: the numbers of the classes that it serves.
     """
 
     path: pathlib.Path
@@ -30,6 +34,24 @@ class ExportInfo:
     epsilon: float
     targeted: bool
     variable_epsilon: bool
+    classes: tuple[int, ...]
+
+
+def check_format(file_format: str, export_classifier: bool, bfloat16: bool) -> None:
+    """Checks that a generator can be exported in one of `FORMATS`.
+
+    Args:
+        file_format, export_classifier, bfloat16: as in `training.run.export_run`.
+
+    Raises:
+        InputError: it is for SavedModels alone, or needs a package that is not installed.
+    """
+    for name, asked in (("export_classifier", export_classifier), ("bfloat16", bfloat16)):
+        if asked and file_format != "savedmodel":
+            raise InputError(file_format, f"savedmodel with `{name}`", "leave one of them out", setting="format")
+    if file_format == "onnx" and importlib.util.find_spec("tf2onnx") is None:
+        expected, fix = "the packages of the extra [onnx]", "run pip install tf2onnx"
+        raise InputError(file_format, expected, fix, setting="format", problem="needs tf2onnx, which is not installed")
 
 
 def latest_version(folder: pathlib.Path) -> pathlib.Path | None:
@@ -86,6 +108,7 @@ def read_export_info(path: str | os.PathLike, setting: str) -> ExportInfo:
             float(preset["epsilon"]),
             preset["attack"] == "targeted",
             bool(preset["variable_epsilon"]),
+            tuple(map(int, preset.get("classes", range(len(names))))),
         )
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(

@@ -1,8 +1,11 @@
 """One line says what was received, what is expected and the next step, in the words of each interface."""
 
+import io
+import sys
+
 import pytest
 
-from aigan_tf.errors import DivergedError, InputError, shown_value
+from aigan_tf.errors import DivergedError, InputError, say, shown_value
 
 
 def as_flag(setting):
@@ -47,3 +50,18 @@ def test_long_values_are_shortened():
 )  # fmt: skip
 def test_values_are_shown_as_a_user_writes_them(value, shown):
     assert shown_value(value) == shown
+
+
+class Full(io.StringIO):
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("output", ["ascii", "full", "closed", None])
+def test_printing_never_raises(output, monkeypatch):
+    written = io.BytesIO()
+    streams = {"ascii": io.TextIOWrapper(written, "ascii"), "full": Full(), "closed": io.StringIO(), None: None}
+    streams["closed"].close()
+    monkeypatch.setattr(sys, "stdout", streams[output])
+    say("class \u732b: 90 %")
+    assert output != "ascii" or written.getvalue() == b"class \\u732b: 90 %\n"

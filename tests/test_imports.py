@@ -12,7 +12,7 @@ TIERS = [
     {"__main__"},
     {"cli"},
     {"demo"},
-    {"photo_attack"},
+    {"adapters", "photo_attack"},
     {"api"},
     {"runs", "training"},
     {"evaluation"},

@@ -38,7 +38,7 @@ def measure_export(folder: Workdir, config: Config, dataset: ImageDataset, class
     measured = measure_attack(
         attack, run.examples, config.epsilon, config.targeted, config.seed, MEASURED_BATCH, progress=GENERATOR
     ).to_dict()
-    result = {**measured, "device": provenance.device_name()}
+    result = {"id": record["id"], **measured, "device": provenance.device_name()}
     say(tables.success_table(result))
     if config.variable_epsilon:
         some = run.examples.first_correct(CURVE_EXAMPLES)

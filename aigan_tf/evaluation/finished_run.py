@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import functools
+import secrets
 from collections.abc import Callable, Mapping
 
 import aigan_tf
@@ -60,13 +61,14 @@ def run_record(run: FinishedRun, attacks: Mapping[str, Attack], batch_size: int)
     seconds, queries = folder.training_cost(bool(config.black_box))
     return {
         "format": FORMAT,
-        "dataset": run.dataset.name,
-        "classifier": config.classifier,
+        "id": secrets.token_hex(6),  # the same in all files of a report
+        "dataset": provenance.without_folders(run.dataset.name),
+        "classifier": provenance.without_folders(config.classifier),
         **({} if run.dataset.has_labels else {"labels": "classifier"}),
         "defense": config.defense,
         "black_box": config.black_box,
         "queries": queries,
-        "workdir": str(folder.path),
+        "workdir": folder.path.absolute().name,
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": provenance.command(),
         "device": provenance.device_name(),

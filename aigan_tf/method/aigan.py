@@ -26,6 +26,7 @@ class Attack(NamedTuple):
         perturbations: shape of `images`, G(x, t), within epsilon, before clipping to `[0, 1]`.
         adversarial_images: shape of `images`, x + G(x, t), in `[0, 1]`.
         logits: float32 `(batch, num_classes)`, the classifier's on the adversarial images.
+        succeeded: bool `(batch,)`, whether the classifier answers the target or, untargeted, not the label.
         fake_logits: float32 `(batch,)`, the discriminator's on the adversarial images.
     """
 
@@ -35,6 +36,7 @@ class Attack(NamedTuple):
     perturbations: tf.Tensor
     adversarial_images: tf.Tensor
     logits: tf.Tensor
+    succeeded: tf.Tensor
     fake_logits: tf.Tensor
 
 
@@ -220,9 +222,10 @@ class AIGAN(keras.Model):
     def attack(self, images, targets, epsilons, training: bool = False) -> Attack:
         """Perturbs a batch and shows it to the classifier and the discriminator; arguments as in `Attack`."""
         perturbations, adversarial_images = self.perturb(images, targets, epsilons, training)
+        logits = self.classifier(adversarial_images)
         return Attack(
-            images, targets, epsilons, perturbations, adversarial_images,
-            logits=self.classifier(adversarial_images),
+            images, targets, epsilons, perturbations, adversarial_images, logits,
+            succeeded=successes(logits, targets, self.targeted),
             fake_logits=self.discriminator(adversarial_images, training=training),
         )  # fmt: skip
 
@@ -256,7 +259,7 @@ class AIGAN(keras.Model):
         adversarial = adversarial_loss(attack.logits, attack.targets, self.targeted)
         gan = gan_loss(attack.fake_logits)
         hinge = hinge_loss(attack.perturbations, self.hinge_thresholds(attack.epsilons))
-        succeeded = tf.cast(successes(attack.logits, attack.targets, self.targeted), gan.dtype)
+        succeeded = tf.cast(attack.succeeded, gan.dtype)
         share = sum_over_replicas(tf.reduce_sum(succeeded)) / sum_over_replicas(tf.cast(tf.size(succeeded), gan.dtype))
         gan_share = tf.where(tf.equal(self.stage_variable, 1), tf.ones_like(share), share)
         total = adversarial + self.gan_weight * gan_share * gan + self.hinge_weight * share * hinge
@@ -284,7 +287,7 @@ class AIGAN(keras.Model):
         is_target = tf.reduce_any(
             tf.one_hot(self.target_classes, self.num_classes, on_value=True, off_value=False), axis=0
         )
-        weights = tf.ones((len(labels), self.num_classes))
+        weights = tf.ones((tf.size(labels), self.num_classes))
         if self.hard_targets:
             # No label is its own target: on the diagonal the rate stays 1.
             pairs = len(self.target_classes) * (self.num_classes - 1)
@@ -337,7 +340,7 @@ class AIGAN(keras.Model):
     def _update_failure_rates(self, attack, labels):
         """Moves the rate of each label and target a tenth of the way towards every such attack: 1 if it fails, else 0."""
         pairs = labels * self.num_classes + attack.targets
-        failed = tf.cast(~successes(attack.logits, attack.targets, self.targeted), self.failure_rates.dtype)
+        failed = tf.cast(~attack.succeeded, self.failure_rates.dtype)
 
         def sum_by_pair(values):
             sums = tf.math.unsorted_segment_sum(values, pairs, self.num_classes**2)

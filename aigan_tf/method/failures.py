@@ -1,6 +1,7 @@
 """Callbacks that detect failed training."""
 
 import math
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -21,6 +22,7 @@ class QuietFailures(keras.callbacks.Callback):
     Args:
         aigan: the model in training, itself or inside another one.
         images: float32 `(n, height, width, channels)` in `[0, 1]`, on which both networks are checked.
+        show: prints a warning.
     """
 
     COLLAPSED_LOSS = 1e-3  # below this loss every answer of the discriminator is right and nearly certain
@@ -31,10 +33,11 @@ class QuietFailures(keras.callbacks.Callback):
     FADED = 0.6  # of the largest mean L2 norm of an epoch
     STUCK_SPREAD = 0.01  # below this spread of logits, this close to the chance loss, the discriminator is stuck
 
-    def __init__(self, aigan: AIGAN, images: np.ndarray):
+    def __init__(self, aigan: AIGAN, images: np.ndarray, show: Callable[[str], None] = print):
         super().__init__()
         self.aigan = aigan
         self.images = tf.constant(images)
+        self.show = show
         self.warned = set()
         self.largest_l2 = 0.0
 
@@ -96,4 +99,4 @@ class QuietFailures(keras.callbacks.Callback):
         name = warning.split(":")[0]
         if name not in self.warned:
             self.warned.add(name)
-            print(f"Warning: {warning}.", flush=True)
+            self.show(f"Warning: {warning}.")

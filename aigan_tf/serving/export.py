@@ -49,6 +49,7 @@ class ServedGenerator(tf.Module):
         self.generator = functools.partial(generator)
         self.image_shape = tuple(image_shape)
         self.class_names = tuple(class_names)
+        self.classes = tuple(generator.settings["classes"] or range(len(class_names)))
         self.epsilon = epsilon
         self.targeted = targeted
         self.class_input = "target_class" if targeted else "label"
@@ -62,6 +63,18 @@ class ServedGenerator(tf.Module):
             self.classifier_variables = sorted(
                 self.logits.graph.variables, key=lambda variable: order.index(id(variable.handle))
             )
+
+    @property
+    def network(self) -> Generator:
+        """The copy that is served."""
+        return self.generator.func
+
+    def input_specs(self) -> list[tf.TensorSpec]:
+        """Returns what the network takes: images, a class per image, and a budget per image if it takes them."""
+        images = tf.TensorSpec((None, *self.image_shape), tf.float32, name="images")
+        targets = tf.TensorSpec((None,), tf.int32, name=self.class_input)
+        epsilons = tf.TensorSpec((None,), tf.float32, name="epsilon")
+        return [images, targets, epsilons] if self.variable_epsilon else [images, targets]
 
     def restore(self, version: pathlib.Path) -> None:
         """Sets the generator's weights to those of an exported version.
@@ -108,21 +121,18 @@ class ServedGenerator(tf.Module):
         - classify, if there is a classifier: serving_default, and also the classifier's logits of the adversarial images and
           whether each attack succeeds.
 
-        The shapes of the inputs are open, so that a wrong one reaches the graph's own check, which says what is expected,
-        rather than an error of the runtime.
+        Each declares the shapes of its inputs, which tools read, and checks them in the graph, since servers do not.
         """
-        images = tf.TensorSpec(None, tf.float32, name="images")
-        targets = tf.TensorSpec(None, tf.int32, name=self.class_input)
+        images, targets, *epsilons = self.input_specs()
         signatures = {
             "serving_default": self._signature(self._serve, images, targets),
             "encoded": self._signature(
-                self._serve_encoded, tf.TensorSpec(None, tf.string, name="image_bytes"), targets
+                self._serve_encoded, tf.TensorSpec((None,), tf.string, name="image_bytes"), targets
             ),
-            "class_number": self._signature(self._number, tf.TensorSpec(None, tf.string, name="class_name")),
+            "class_number": self._signature(self._number, tf.TensorSpec((None,), tf.string, name="class_name")),
         }
         if self.variable_epsilon:
-            epsilons = tf.TensorSpec(None, tf.float32, name="epsilon")
-            signatures["with_epsilon"] = self._signature(self._serve, images, targets, epsilons)
+            signatures["with_epsilon"] = self._signature(self._serve, images, targets, *epsilons)
         if self.logits is not None:
             signatures["classify"] = self._signature(self._classify, images, targets)
         return signatures
@@ -137,27 +147,28 @@ class ServedGenerator(tf.Module):
         return tf.function(signature).get_concrete_function(**dict(zip(names, specs, strict=True)))
 
     def _serve(self, images, targets, epsilons=None):
-        checks = request_checks.image_checks(images, self.image_shape)
-        checks += request_checks.class_checks("images", images, self.class_input, targets)
-        checks += request_checks.pixel_checks(images)
-        checks += request_checks.range_checks(self.class_input, targets, len(self.class_names))
+        fed_images, fed_targets = map(request_checks.as_fed, (images, targets))
+        checks = request_checks.image_checks(fed_images, self.image_shape)
+        checks += request_checks.class_checks("images", fed_images, self.class_input, fed_targets)
+        checks += request_checks.pixel_checks(fed_images)
+        checks += request_checks.range_checks(self.class_input, fed_targets, self.classes)
         if epsilons is not None:
-            checks += request_checks.epsilon_checks(epsilons, self.epsilon, self.class_input, targets)
+            fed_epsilons = request_checks.as_fed(epsilons)
+            checks += request_checks.epsilon_checks(fed_epsilons, self.epsilon, self.class_input, fed_targets)
         with tf.control_dependencies(request_checks.refusals(checks)):
-            # Tells the graph the shapes that were checked. Not by ensure_shape, whose own error would come first.
-            images = tf.reshape(images, (-1, *self.image_shape))
-            targets = tf.reshape(targets, (-1,))
-            epsilons = None if epsilons is None else tf.reshape(epsilons, (-1,))
+            images, targets = tf.identity(images), tf.identity(targets)
+            epsilons = None if epsilons is None else tf.identity(epsilons)
         adversarial_images = self.attack(images, targets, epsilons)
         # The perturbation is what was added in the end, after clipping to [0, 1].
         return {"adversarial_images": adversarial_images, "perturbation": adversarial_images - images}
 
     def _serve_encoded(self, image_bytes, targets):
-        checks = request_checks.class_checks("image_bytes", image_bytes, self.class_input, targets)
-        checks += request_checks.file_checks(image_bytes)
-        checks += request_checks.range_checks(self.class_input, targets, len(self.class_names))
+        fed_bytes, fed_targets = map(request_checks.as_fed, (image_bytes, targets))
+        checks = request_checks.class_checks("image_bytes", fed_bytes, self.class_input, fed_targets)
+        checks += request_checks.file_checks(fed_bytes, self.image_shape)
+        checks += request_checks.range_checks(self.class_input, fed_targets, self.classes)
         with tf.control_dependencies(request_checks.refusals(checks)):
-            image_bytes, targets = tf.reshape(image_bytes, (-1,)), tf.reshape(targets, (-1,))
+            image_bytes, targets = tf.identity(image_bytes), tf.identity(targets)
         pictures = tf.map_fn(self._decode, image_bytes, fn_output_signature=tf.TensorSpec(self.image_shape, tf.uint8))
         images = tf.cast(pictures, tf.float32) / 255.0
         _, adversarial = quantize(images, self.attack(images, targets), self.epsilon)
@@ -169,6 +180,7 @@ class ServedGenerator(tf.Module):
             return tf.reshape(tf.io.decode_image(file, channels, expand_animations=False), self.image_shape)
 
     def _number(self, class_name):
+        class_name = request_checks.as_fed(class_name)
         given = tf.reshape(class_name, (-1, 1))
         named = tf.equal(given, tf.constant([self.class_names]))
         numbered = tf.equal(given, tf.constant([[str(number) for number in range(len(self.class_names))]]))
@@ -181,7 +193,7 @@ class ServedGenerator(tf.Module):
     def _classify(self, images, targets):
         outputs = self._serve(images, targets)
         logits = self.logits(outputs["adversarial_images"])
-        reached = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.reshape(targets, (-1,)))
+        reached = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), targets)
         return outputs | {"logits": logits, "success": reached if self.targeted else ~reached}
 
 
@@ -196,7 +208,7 @@ def export_generator(
     Args:
         folder: the folder of the versions.
         served: what is saved.
-        preset: settings for assets/preset.json, beside the class names.
+        preset: settings for assets/preset.json, beside the class names and the classes that are served.
         seal: called with the path and the finished folder, which is given this name afterwards; see `Workdir.seal`.
 
     Raises:
@@ -210,20 +222,21 @@ def export_generator(
         assets = temporary / "assets"
         assets.mkdir(exist_ok=True)
         (assets / "class_names.txt").write_text("\n".join(served.class_names) + "\n", encoding="utf-8")
-        (assets / "preset.json").write_text(json.dumps(preset, indent=2) + "\n", encoding="utf-8")
+        settings = {**preset, "classes": served.classes}
+        (assets / "preset.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         warmup.write_requests(temporary, example_requests(served, signatures))
         seal(path, temporary)
     return path
 
 
 def example_requests(served: ServedGenerator, signatures: Mapping) -> dict[str, dict[str, tf.Tensor]]:
-    """Returns inputs by name for each signature: one grey image, class 0."""
+    """Returns inputs by name for each signature: one grey image, and the first class."""
     image = tf.fill((1, *served.image_shape), 0.5)
     examples = {
         "images": image,
         "image_bytes": tf.io.encode_png(tf.cast(255.0 * image[0], tf.uint8))[tf.newaxis],
-        served.class_input: tf.zeros((1,), tf.int32),
-        "class_name": tf.constant(served.class_names[:1]),
+        served.class_input: tf.constant(served.classes[:1]),
+        "class_name": tf.constant([served.class_names[served.classes[0]]]),
         "epsilon": tf.constant([served.epsilon]),
     }
     return {

@@ -2,6 +2,9 @@
 
 A check is a triple: whether it holds, the message if not, and what was received. The first and the last are functions
 without arguments; their operations run only if the checks before hold.
+
+The checks take tensors `as_fed`. A signature declares shapes, and TensorFlow believes them: its runtime feeds tensors of any
+shape, and its graph optimiser replaces a comparison of declared dimensions by the result it expects.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,6 +21,11 @@ def refusals(checks: Sequence[Check]) -> list[tf.Operation]:
         with tf.control_dependencies(assertions):  # a later check may rely on an earlier one
             assertions = [tf.debugging.Assert(condition(), [message, received()], summarize=8)]
     return assertions
+
+
+def as_fed(value: tf.Tensor) -> tf.Tensor:
+    """Returns a tensor without the shape that its signature declares, which no optimiser can infer again."""
+    return tf.compat.v1.placeholder_with_default(value, None)
 
 
 def image_checks(images: tf.Tensor, image_shape: tuple[int, int, int]) -> list[Check]:
@@ -84,12 +92,17 @@ def class_checks(name: str, inputs: tf.Tensor, class_input: str, targets: tf.Ten
     ]
 
 
-def range_checks(class_input: str, targets: tf.Tensor, num_classes: int) -> list[Check]:
-    """Classes from 0 to `num_classes` - 1."""
+def range_checks(class_input: str, targets: tf.Tensor, classes: Sequence[int]) -> list[Check]:
+    """Classes that the generator serves: all up to the largest, or some."""
+    if len(classes) == max(classes) + 1:
+        known, allowed = (targets >= 0) & (targets < len(classes)), f"lie in [0, {max(classes)}]"
+    else:
+        known = tf.reduce_any(targets[..., tf.newaxis] == tf.constant(sorted(classes)), axis=-1)
+        allowed = f"be one of {', '.join(map(str, sorted(classes)))}"
     return [
         (
-            lambda: tf.reduce_all((targets >= 0) & (targets < num_classes)),
-            f"{class_input} must lie in [0, {num_classes - 1}]; received from and to",
+            lambda: tf.reduce_all(known),
+            f"{class_input} must {allowed}; received from and to",
             lambda: tf.stack([tf.reduce_min(targets), tf.reduce_max(targets)]),
         )
     ]
@@ -119,15 +132,26 @@ def _starts_with(files, magic):
     return tf.equal(tf.strings.substr(files, 0, len(magic)), magic)
 
 
-def file_checks(image_bytes: tf.Tensor) -> list[Check]:
-    """PNG or JPEG files: the decoder takes GIF and BMP too, and its errors do not name this input."""
+def file_checks(image_bytes: tf.Tensor, image_shape: tuple[int, int, int]) -> list[Check]:
+    """PNG or JPEG files: the decoder takes GIF and BMP too, and its errors do not name this input.
+
+    Their length is bounded, since data that is inflated a thousandfold can follow the picture: 2 MB take seconds. 8 bytes are
+    a pixel of the largest PNG, and 64 KiB hold what cameras and colour profiles add.
+    """
+    height, width, _ = image_shape
+    most = 2**16 + 8 * height * width
     png = _starts_with(image_bytes, _PNG) & (tf.strings.length(image_bytes) >= 24)  # the header, with width and height
     return [
         (
             lambda: tf.reduce_all(png | _starts_with(image_bytes, _JPEG)),
             "image_bytes must each be a PNG or JPEG file; received other bytes or a header cut off, of sizes",
             lambda: tf.strings.length(image_bytes),
-        )
+        ),
+        (
+            lambda: tf.reduce_all(tf.strings.length(image_bytes) <= most),
+            f"image_bytes must each have at most {most} bytes; received sizes up to",
+            lambda: tf.reduce_max(tf.strings.length(image_bytes)),
+        ),
     ]
 
 
@@ -155,7 +179,8 @@ def name_checks(class_name: tf.Tensor, known: tf.Tensor, class_names: Sequence[s
         *empty_checks(class_name),
         (
             lambda: tf.reduce_all(tf.reduce_any(known, axis=-1)),
-            f"class_name must be one of {', '.join(class_names)} or a number from 0 to {len(class_names) - 1}; received",
-            lambda: class_name,
+            # Not the name: a message, which servers log, repeats no text of a request.
+            f"class_name must be one of {', '.join(class_names)} or a number from 0 to {len(class_names) - 1}; others received:",
+            lambda: tf.reduce_sum(tf.cast(~tf.reduce_any(known, axis=-1), tf.int32)),
         ),
     ]

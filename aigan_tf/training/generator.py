@@ -21,7 +21,7 @@ from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.precision import MixedPrecision
 from aigan_tf.engine.time_left import TimeLeft
-from aigan_tf.errors import say, shown_value
+from aigan_tf.errors import say, shown_value, warn
 from aigan_tf.evaluation.measure import ALL_TARGETS_UP_TO, MANY_TARGETS, max_attacks
 from aigan_tf.files import atomic_file, user_path
 from aigan_tf.method.aigan import AIGAN
@@ -160,7 +160,7 @@ def fit(
                 _progress(aigan, time_left, None if devices.distributed else batches_from),
                 *distillation,
                 StopNotFinite(checkpoint.checkpoint_hint, "train again with a lower `learning_rate`"),
-                QuietFailures(aigan, dataset.validation.take(slice(0, 16)).as_float()),
+                QuietFailures(aigan, dataset.validation.take(slice(0, 16)).as_float(), warn),
                 *callbacks,
                 *([history, checkpoint] if devices.is_chief else []),
             ],

@@ -22,17 +22,19 @@ from aigan_tf.classifiers.training import (
 )
 from aigan_tf.config import FORMAT, Config, is_built_in
 from aigan_tf.data.batches import refuse_too_long_shifts
-from aigan_tf.data.datasets import ImageDataset, existing_dataset, load_dataset
+from aigan_tf.data.datasets import ImageDataset, existing_dataset, load_dataset, own_folder
 from aigan_tf.engine.distribution import Devices
 from aigan_tf.engine.precision import has_bfloat16
 from aigan_tf.errors import InputError, say
 from aigan_tf.evaluation.attacks import GENERATOR, ExportedGenerator
 from aigan_tf.evaluation.export_report import measure_export
 from aigan_tf.evaluation.report_files import write_measurement
-from aigan_tf.exported import latest_version
+from aigan_tf.exported import check_format, latest_version
 from aigan_tf.files import read_bytes, user_path
 from aigan_tf.method.networks import Generator
 from aigan_tf.serving.export import ServedGenerator, export_generator
+from aigan_tf.serving.keras_file import write_keras
+from aigan_tf.serving.onnx_file import write_onnx
 from aigan_tf.terminal import keep_log
 from aigan_tf.training.generator import evaluation_attacks, train_generator
 from aigan_tf.workdir import Workdir, digests_of
@@ -94,7 +96,8 @@ def train_and_export(
 def _next_commands(folder, config, dataset):
     """Returns what a user does next with a finished run."""
     path = str(folder.path)
-    target = [f"--target={dataset.class_names[-1]}"] if config.targeted else []
+    served = target_numbers(config, dataset) or [-1]
+    target = [f"--target={dataset.class_names[served[-1]]}"] if config.targeted else []
     more = [f"--custom_objects={config.custom_objects}"] if config.custom_objects else []
     attacks = GENERATOR if config.black_box else f"{GENERATOR},fgsm,pgd"  # others need the classifier's gradient
     attack = shlex.join(["photo.png", f"--generator={path}", *target, *more])
@@ -134,20 +137,23 @@ def export_run(
     export_classifier: bool = False,
     custom_objects: Sequence[str] = (),
     bfloat16: bool = False,
+    file_format: str = "savedmodel",
 ) -> pathlib.Path:
-    """Exports the generator of a finished run as the next version; earlier versions stay.
+    """Exports the generator of a finished run: as the next version, or as a file that replaces an earlier one.
 
     Args:
         workdir, data_dir, export_classifier: as in `train_and_export`.
         custom_objects: the Python files that the run may execute, with `export_classifier`.
         bfloat16: whether the exported generator computes in bfloat16, for a processor with instructions for it.
+        file_format: "savedmodel", "onnx" or "keras"; the others take neither the classifier nor bfloat16.
 
     Returns:
-        The new version's folder.
+        The new version's folder, or the file.
 
     Raises:
-        InputError: the folder does not hold a finished run, or its files cannot be used.
+        InputError: the folder does not hold a finished run, its files cannot be used, or the format cannot be written.
     """
+    check_format(file_format, export_classifier, bfloat16)
     folder, config = check_finished_run(workdir, data_dir, custom_objects, with_classifier=export_classifier)
     dataset, classifier = existing_dataset(config, data_dir, folder), None
     if export_classifier or not dataset.has_labels:
@@ -162,10 +168,9 @@ def export_run(
         folder.verify(weights_of)
     else:
         generator = trained_generator(config, dataset, folder)
+    classifier = classifier if export_classifier else None
     with folder.locked():
-        exported = export(
-            generator, config, dataset, folder, classifier if export_classifier else None, bfloat16, weights_of
-        )
+        exported = export(generator, config, dataset, folder, classifier, bfloat16, weights_of, file_format)
     say(f"Generator exported to {exported}.")
     return exported
 
@@ -178,8 +183,9 @@ def export(
     classifier: Callable | None,
     bfloat16: bool = False,
     weights_of: pathlib.Path | None = None,
+    file_format: str = "savedmodel",
 ) -> pathlib.Path:
-    """Writes the next version of the run's SavedModel and returns its path.
+    """Writes the next version of the run's SavedModel, or a file of another format, and returns its path.
 
     Args:
         generator: trained, or of any weights if `weights_of` is given.
@@ -187,6 +193,7 @@ def export(
         classifier: None to leave it out.
         bfloat16: whether the exported generator computes in bfloat16.
         weights_of: an earlier version, for its weights.
+        file_format: as in `export_run`.
     """
     served = ServedGenerator(
         generator,
@@ -206,6 +213,10 @@ def export(
     preset = dataclasses.asdict(config) | names | {"image_shape": dataset.image_shape, "bfloat16": bfloat16}
     for path in ("class_names", "custom_objects", "init_from"):
         del preset[path]
+    if file_format == "onnx":
+        return write_onnx(folder.path, served, preset)
+    if file_format == "keras":
+        return write_keras(folder.path, served)
     return export_generator(folder.exports, served, preset, folder.seal)
 
 
@@ -231,12 +242,13 @@ def open_run(
             yield folder, labelled_by(classifier, dataset), classifier, devices
         return
     folder = check_new_run(config, workdir, data_dir, extend)
+    # The user's own files are part of the run: if they change, it is another run. Before they are read: a change after
+    # that is seen by the next command.
+    digests = digests_of(config, ["class_names", "classifier", "custom_objects", "init_from", *own_folder(config)])
     dataset, own = load_inputs(config, folder.data_dir(data_dir), devices, strategy)
-    # The user's own files are part of the run: if they change, it is another run.
-    files = ["class_names", "classifier", "custom_objects", "init_from", *(["dataset"] if dataset.is_folder else [])]
     with folder.locked():
         restarts = folder.restarts()
-        continued = folder.open(dataclasses.asdict(config), digests_of(config, files), data_dir, extend)
+        continued = folder.open(dataclasses.asdict(config), digests, data_dir, extend)
         keep_log(folder.other_lines)
         say(f"Continuing the run in {folder.path}." if continued else f"Working in {folder.path}.")
         if folder.restarts() != restarts:

@@ -77,8 +77,8 @@ def test_the_grpc_form_does_not_import_tensorflow(grpc, tmp_path):
 @pytest.mark.parametrize(
     ("side", "target", "words"),
     [
-        (9, "wolf", ["cat, dog", "wolf"]),
-        (9, "4294967297", ["0 to 4", "4294967297"]),  # 1 in 32 bits
+        (9, "wolf", ["cat, dog"]),
+        (9, "4294967297", ["0 to 4"]),  # 1 in 32 bits
         (8, "dog", ["9 x 13", "8 13", "image"]),
     ],
 )

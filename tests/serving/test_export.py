@@ -9,11 +9,24 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from served_example import EPSILON, NAMES, PRESET, SHAPE, classifier, files, floats, make_generator, pictures
+from served_example import (
+    BAD_REQUESTS,
+    EPSILON,
+    NAMES,
+    PRESET,
+    SHAPE,
+    bad_request,
+    classifier,
+    files,
+    floats,
+    make_generator,
+    pictures,
+)
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework.test_util import IsMklEnabled
 from tensorflow_serving.apis import prediction_log_pb2
 
+from aigan_tf.exported import read_export_info
 from aigan_tf.method.threat_model import apply_perturbation, bounded, quantize
 from aigan_tf.serving.export import ServedGenerator, export_generator
 from aigan_tf.training.advgan import classes_named
@@ -70,8 +83,9 @@ def test_each_signature_has_its_names_dtypes_and_shapes(model):
     for name, signature in model.loaded.signatures.items():
         inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
         found[name] = tuple({key: spec.dtype for key, spec in side.items()} for side in (inputs, outputs))
-        if "adversarial_images" in outputs:
-            assert outputs["adversarial_images"].shape.as_list() == [None, *SHAPE]
+        for key, spec in [*inputs.items(), *outputs.items()]:
+            rest = {"images": SHAPE, "adversarial_images": SHAPE, "perturbation": SHAPE, "logits": (len(NAMES),)}
+            assert spec.shape.as_list() == [None, *rest.get(key, ())], key
     assert found == SIGNATURES
 
 
@@ -167,51 +181,17 @@ def test_classify_gives_the_classifiers_logits_and_the_success(model):
     assert outputs["success"].numpy().tolist() == [False, True]  # success is to leave the label
 
 
-def png(shape):
-    return tf.io.encode_png(np.zeros(shape, np.uint8)).numpy()
-
-
-def pixel(value):
-    images = floats()
-    images[1, 2, 3, 0] = value
-    return images
-
-
-# A header that promises 4.8 GB, over data that no decoder takes: refused before it is decoded.
-HUGE = files(1)[0][:16] + (40_000).to_bytes(4, "big") + (30_000).to_bytes(4, "big") + files(1)[0][24:]
-SIGNATURE_OF = {"epsilon": "with_epsilon", "image_bytes": "encoded", "class_name": "class_number"}
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "words"),
-    [
-        ("images", floats()[0], ["images", "(batch, 9, 13, 3)", "[9 13 3]"]),
-        ("images", floats()[..., :1], ["images", "[3 9 13 1]"]),
-        ("images", pixel(1.0001), ["images", "[0, 1]", "1.0001"]),
-        ("images", pixel(-0.25), ["images", "[0, 1]", "-0.25"]),
-        ("images", pixel(np.nan), ["images", "NaN"]),
-        ("target_class", np.int32([[0], [1], [2]]), ["target_class", "(batch,)", "[3 1]"]),
-        ("target_class", np.int32([0, 5, 1]), ["target_class", "[0, 4]", "[0 5]"]),
-        ("target_class", np.int32([0, -1, 1]), ["target_class", "[0, 4]", "[-1 1]"]),
-        ("epsilon", [EPSILON, 0.0315, EPSILON], ["epsilon must lie above 0", "0.0315"]),
-        ("epsilon", [EPSILON, 0.0, EPSILON], ["epsilon", "above 0", "[0 0.03"]),
-        ("epsilon", [EPSILON, np.nan, EPSILON], ["epsilon must lie"]),
-        ("image_bytes", [files(1)[0][:20], *files(2)], ["PNG or JPEG file", "[20 "]),
-        ("image_bytes", [png((13, 9, 3)), *files(2)], ["9 x 13", "[13 9]"]),
-        ("image_bytes", [tf.io.encode_jpeg(np.zeros((8, 13, 3), np.uint8)).numpy(), *files(2)], ["9 x 13", "[8 13]"]),
-        ("image_bytes", [HUGE, *files(2)], ["9 x 13", "[30000 40000]"]),
-        ("image_bytes", files(2), ["same batch size"]),
-        ("class_name", ["cat", "wolf"], ["cat, dog, a ship, tree, bird", "0 to 4", "wolf"]),
-        ("class_name", ["4294967297"], ["class_name", "4294967297"]),  # 1 in 32 bits
-        ("class_name", [], ["at least one image"]),
-    ],
-)
+@pytest.mark.parametrize(("name", "value", "words"), BAD_REQUESTS)
 def test_a_bad_request_is_refused_with_its_cause(name, value, words, model):
-    signature = SIGNATURE_OF.get(name, "serving_default")
-    good = {"images": floats(), "image_bytes": files(), "target_class": [0, 1, 2], "epsilon": [EPSILON] * 3}
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
-        model.run(signature, {key: good.get(key) for key in model.specs(signature)} | {name: value})
+        model.run(*bad_request(name, value))
     assert all(word in caught.value.message for word in words), caught.value.message
+
+
+def test_a_message_repeats_no_text_of_a_request(model):
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        model.run("class_number", {"class_name": ["cat", "drop table"]})
+    assert "drop" not in caught.value.message
 
 
 def test_names_preset_and_warm_up_requests_travel_with_the_model(exported, model):
@@ -239,3 +219,16 @@ def test_versions_are_numbered_from_one(served, tmp_path, monkeypatch):
     assert export_generator(folder, served, PRESET) == folder / "11"
     assert oct((folder / "11").stat().st_mode & 0o777) == "0o755"  # a server of another user reads it
     assert sorted(entry.name for entry in folder.iterdir()) == ["1", "10", "11", "2", "notes.txt"]
+
+
+def test_a_generator_of_some_classes_refuses_the_others(tmp_path):
+    served = ServedGenerator(make_generator(2, classes=(4, 1)), SHAPE, NAMES, EPSILON, targeted=True)
+    path = export_generator(
+        tmp_path, served, PRESET | {"image_shape": SHAPE, "attack": "targeted", "variable_epsilon": False}
+    )
+    assert read_export_info(path, "generator").classes == (4, 1)
+    signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+    images = tf.constant(floats(2))
+    assert signature(images=images, target_class=tf.constant([1, 4]))["perturbation"].shape == images.shape
+    with pytest.raises(tf.errors.InvalidArgumentError, match="target_class must be one of 1, 4"):
+        signature(images=images, target_class=tf.constant([1, 2]))

@@ -11,10 +11,13 @@ from unittest import mock
 import aigan_tf  # noqa: F401 isort: skip (before TensorFlow, which reads its settings on import)
 import commands
 import nbformat
+import numpy as np
 import pytest
 
 from aigan_tf import cli
 from aigan_tf.config import PRESETS, attack_kind, is_built_in, refuse_idle_settings
+from aigan_tf.evaluation.caveats import comparison_warnings, defence_warnings, gradient_masking_warnings
+from aigan_tf.evaluation.evaluation_set import EvaluationSet
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -183,3 +186,18 @@ def test_python_blocks_run(page, digits, digit_classifier, monkeypatch):
         if language == "python":
             exec(compile(block, str(page), "exec"), given)
             assert given["adversarial_images"].shape == images.shape
+
+
+def test_each_warning_of_an_evaluation_is_explained_as_printed():
+    def row(success, before):
+        return {"success_rate": success, "success_rate_float": before, "success_by_class": {"a": success}}
+
+    rows = {"fgsm": row(0.9, 0.9), "pgd": row(0.8, 0.8), "aigan": row(0.9, 0.9), "cw": row(0.6, 0.7)}
+    images, labels = np.zeros((3, 8, 8, 1), np.float32), np.zeros(3, np.int32)
+    flat = EvaluationSet(lambda images: 0.0 * images[:, 0, 0] + [1.0, 0.0], images, labels, ["a", "b"])
+    found = comparison_warnings(rows) + gradient_masking_warnings(flat, targeted=True)
+    found += defence_warnings(0.5, 0.1) + defence_warnings(0.1, 0.5)
+    assert len(found) == 7
+    page = PAGES[ROOT / "docs" / "caveats.md"]
+    for warning in found:
+        assert re.sub(r"\d+(\.\d+)?", "N", warning).replace("to N bits", "to 8 bits") in page, warning

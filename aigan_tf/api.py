@@ -32,7 +32,7 @@ from aigan_tf.evaluation.evaluation_set import EvaluationSet
 from aigan_tf.evaluation.measure import measure_attacks
 from aigan_tf.evaluation.refinement import RefinedGenerator
 from aigan_tf.exported import read_export_info, require_version
-from aigan_tf.files import user_path
+from aigan_tf.files import read_bytes, user_path
 from aigan_tf.serving.export import ServedGenerator, export_generator
 from aigan_tf.training.generator import train_generator
 from aigan_tf.workdir import Workdir
@@ -48,6 +48,7 @@ class Settings(TypedDict, total=False):
     max_shift: int
     attack: str
     variable_epsilon: bool
+    target_classes: Sequence[int | str] | None
     gan_weight: float
     hinge_weight: float
     hinge_threshold: float | None
@@ -85,6 +86,7 @@ class TrainedGenerator:
         image_shape: `(height, width, channels)` of its images; None if it is not known.
         epsilon: its largest budget, a fraction of the pixel range; None if it is not known.
         source: where it is from, for people.
+        classes: the numbers of the classes that it serves; None for all.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class TrainedGenerator:
         image_shape: tuple[int, int, int] | None = None,
         epsilon: float | None = None,
         source: str = "fit_generator",
+        classes: Sequence[int] | None = None,
     ):
         self.signatures = signatures
         self.class_names = class_names
@@ -104,6 +107,7 @@ class TrainedGenerator:
         self.image_shape = image_shape
         self.epsilon = epsilon
         self.source = source
+        self.classes = classes
         inputs = signatures["serving_default"].structured_input_signature[1]
         self.targeted = "target_class" in inputs
         self.class_input = "target_class" if self.targeted else "label"
@@ -283,7 +287,11 @@ def fit_generator(
         trained.generator, dataset.image_shape, names, config.epsilon, config.targeted, config.variable_epsilon
     )
     preset = {name: getattr(config, name) for name in ("epsilon", *SETTINGS)} | {"image_shape": dataset.image_shape}
-    return TrainedGenerator(served.signatures(), names, served, preset, dataset.image_shape, config.epsilon)
+    if trained.stop_training:
+        preset["stopped_after_steps"] = trained.steps_done
+    return TrainedGenerator(
+        served.signatures(), names, served, preset, dataset.image_shape, config.epsilon, classes=served.classes
+    )
 
 
 def _dataset(split, names, config):
@@ -313,6 +321,8 @@ def load_generator(path: str | os.PathLike) -> TrainedGenerator:
         loaded = saved_model.load(version)
         signatures = {"serving_default": loaded.signatures["serving_default"], **loaded.signatures}
         signatures["serving_default"].structured_outputs["adversarial_images"]  # a classifier's export has none
+        names = version / "assets" / "class_names.txt"
+        class_names = read_bytes(names).decode().splitlines() if names.exists() else None
     except Exception as error:  # TensorFlow raises many kinds for a damaged folder
         raise InputError(
             version,
@@ -321,13 +331,11 @@ def load_generator(path: str | os.PathLike) -> TrainedGenerator:
             setting="path",
             problem=f"cannot be loaded ({first_line(error)})",
         ) from error
-    names = version / "assets" / "class_names.txt"
-    class_names = names.read_text(encoding="utf-8").splitlines() if names.exists() else None
-    shape = epsilon = None
+    shape = epsilon = classes = None
     with contextlib.suppress(InputError):  # its settings are not there
         info = read_export_info(version, "path")
-        shape, epsilon = info.image_shape, info.epsilon
-    return TrainedGenerator(signatures, class_names, loaded, None, shape, epsilon, str(version))
+        shape, epsilon, classes = info.image_shape, info.epsilon, info.classes
+    return TrainedGenerator(signatures, class_names, loaded, None, shape, epsilon, str(version), classes)
 
 
 def attack(
@@ -398,6 +406,7 @@ def evaluate(
             refine_steps, "a single generator, whose images are refined", "measure it by itself", setting="refine_steps"
         )
     refined = _refinement_name(refine_steps)
+    served = next((each.classes for each in attacks.values() if getattr(each, "classes", None)), None)
     attacks = {name: _at_budget(name, given, epsilon, targeted) for name, given in attacks.items()}
     preprocessing = _preprocessing(input_range, input_mean, input_std, input_channels)
     _require_callable(classifier)
@@ -414,7 +423,7 @@ def evaluate(
             attacks["aigan"], measured, images.shape[1:], refine_steps, epsilon, targeted
         )
     labels = arrays.checked_labels(labels, len(images), len(names))
-    examples = EvaluationSet(measured, images, labels, names)
+    examples = EvaluationSet(measured, images, labels, names, target_classes=served)
     results = measure_attacks(attacks, examples, epsilon, targeted, seed, progress=progress)
     return {name: result.to_dict() for name, result in results.items()}
 
@@ -494,6 +503,8 @@ def _config(epsilon, settings):
             setting=unknown[0],
             problem="is not a setting",
         )
+    if settings.get("target_classes") is not None:
+        settings["target_classes"] = tuple(map(str, np.atleast_1d(settings["target_classes"])))
     return Config(epsilon=epsilon, **settings)
 
 

@@ -128,8 +128,17 @@ def _classes(export, target, label):
             f"give `target`, e.g. `target`={export.class_names[0]}",
         )
     if target == ALL and ALL not in export.class_names:
-        return list(range(len(export.class_names)))
-    return [class_number(given[wanted], export.class_names, wanted)]
+        return list(export.classes)
+    number = class_number(given[wanted], export.class_names, wanted)
+    if number not in export.classes:
+        served = [export.class_names[each] for each in export.classes]
+        raise InputError(
+            given[wanted],
+            f"one of {listed(served)}, which the generator was trained for",
+            "choose one of them",
+            setting=wanted,
+        )
+    return [number]
 
 
 def _check_epsilon(export, epsilon):

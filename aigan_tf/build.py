@@ -4,17 +4,20 @@ import contextlib
 import dataclasses
 import pathlib
 import random
+import warnings
 from collections.abc import Callable, Sequence
 
 import keras
+import numpy as np
 
 from aigan_tf.config import Config
+from aigan_tf.data.classes import class_numbers
 from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.optimizers import ConvolutionMuon, WarmRestarts
 from aigan_tf.engine.precision import with_loss_scaling
 from aigan_tf.engine.saved_model import first_line
-from aigan_tf.errors import InputError
+from aigan_tf.errors import InputError, say
 from aigan_tf.method.advgan import AdvGAN
 from aigan_tf.method.aigan import AIGAN
 from aigan_tf.method.networks import Discriminator, Generator
@@ -22,10 +25,22 @@ from aigan_tf.method.pgd import pgd_attack
 from aigan_tf.workdir import Workdir
 
 
+def target_numbers(config: Config, dataset: ImageDataset) -> tuple[int, ...] | None:
+    """Returns the numbers of the only classes that are targets; None if all are.
+
+    Raises:
+        InputError: the settings name a class that the data set does not have, or one twice.
+    """
+    if config.target_classes is None:
+        return None
+    return class_numbers(config.target_classes, dataset.class_names, "target_classes")
+
+
 def build_generator(config: Config, dataset: ImageDataset, num_classes: int | None = None) -> Generator:
-    """Returns a generator with fresh weights, for all classes of the data set unless another number is given."""
+    """Returns a generator with fresh weights, for all targets of a run unless a number of classes is given."""
+    classes = None if num_classes else target_numbers(config, dataset)
     return Generator(
-        num_classes or dataset.num_classes,
+        num_classes or len(classes or dataset.class_names),
         dataset.image_shape[-1],
         config.generator_width,
         halvings=2 if min(dataset.image_shape[:2]) >= 16 else 1,  # below 4 x 4 a map says little
@@ -34,6 +49,7 @@ def build_generator(config: Config, dataset: ImageDataset, num_classes: int | No
         gain_maps=config.gain_maps,
         map_size=min(32, max(dataset.image_shape[:2])),  # of a thousand classes and 8 channels that is 32 MB
         budget_input=config.variable_epsilon,
+        classes=classes,
     )
 
 
@@ -80,6 +96,7 @@ def build_aigan(
         attacker=attacker,
         variable_epsilon=config.variable_epsilon,
         hard_targets=config.hard_targets,
+        target_classes=target_numbers(config, dataset),
         **objective(config, dataset, total_steps, restarts),
     )
     return aigan
@@ -133,13 +150,37 @@ def trained_generator(config: Config, dataset: ImageDataset, folder: Workdir) ->
     return generator
 
 
-def load_weights(network: keras.Model, path: pathlib.Path, expected: str, fix: str) -> None:
+def begin_from(generator: Generator, folder: pathlib.Path) -> None:
+    """Gives a generator the weights of a finished run's, where their shapes agree, and prints how many they are.
+
+    Raises:
+        InputError: the run has no weights, they cannot be loaded, or none fits.
+    """
+    before = [variable.numpy() for variable in generator.trainable_variables]
+    expected = "a work folder whose generator was trained in it"
+    fix = "give another, or leave it out"
+    with warnings.catch_warnings(action="ignore"):  # one for each layer of another shape
+        load_weights(generator, Workdir(folder).weights, expected, fix, skip_mismatch=True)
+    pairs = zip(before, generator.trainable_variables, strict=True)
+    taken = sum(old.size for old, new in pairs if not np.array_equal(old, new))
+    if not taken:
+        raise InputError(
+            folder, "one with layers of the same shapes", fix, setting="init_from", problem="holds no weights that fit"
+        )
+    share = taken / sum(old.size for old in before)
+    say(f"Beginning with the weights of {folder}: {share:.1%} of the generator's.")
+
+
+def load_weights(
+    network: keras.Model, path: pathlib.Path, expected: str, fix: str, skip_mismatch: bool = False
+) -> None:
     """Loads the weights of a network from a file of a run's folder.
 
     Args:
         network: built.
         path: the file.
         expected, fix: end the message of an error.
+        skip_mismatch: whether layers of another shape keep their weights.
 
     Raises:
         InputError: the file is missing, is not what its digest says, or cannot be loaded.
@@ -148,6 +189,6 @@ def load_weights(network: keras.Model, path: pathlib.Path, expected: str, fix: s
         raise InputError(f"{path} does not exist", expected, fix)
     Workdir(path.parent).verify(path)
     try:
-        network.load_weights(path)
+        network.load_weights(path, skip_mismatch=skip_mismatch)
     except Exception as error:  # for a damaged file HDF5 raises half a dozen kinds
         raise InputError(f"{path} cannot be loaded ({first_line(error)})", expected, fix) from error

@@ -368,7 +368,7 @@ def _add_evaluation(flags):
     flags.add(list, "transfer_to", None, text, group)
     _add_custom_objects(flags, group)
     group = "images"
-    default = "all; 1000 with attacks that follow gradients or several runs"
+    default = "all, of which attacks on images above 64 x 64 are drawn; 1000 with attacks that follow gradients or several runs"
     flags.add(int, "num_examples", None, "number of test images, from the first; 0: all", group, default)
     _add_data_dir(flags, group)
     group = "output"

@@ -140,6 +140,13 @@ class Config:
         False, "threat model", "train one generator for every budget up to `epsilon`; it takes the budget as an input"
     )
 
+    target_classes: tuple[str, ...] | None = _setting(
+        None,
+        "threat model",
+        "attack towards these classes alone, names or numbers by comma; the generator learns no other",
+        if_none="all",
+    )
+
     gan_weight: float = _setting(0.02, "objective", "lambda, the weight of the generator's GAN term", low=0, high=1e9)
     hinge_weight: float = _setting(0.1, "objective", "gamma, the weight of the hinge term", low=0, high=1e9)
     hinge_threshold: float | None = _setting(
@@ -194,6 +201,12 @@ class Config:
         high=1024,
     )
 
+    init_from: str | None = _setting(
+        None,
+        "training",
+        "work folder of a finished run, with whose generator's weights this one begins where their shapes agree",
+        if_none="fresh weights",
+    )
     steps_per_epoch: int = _setting(
         100, "training", "training steps per epoch; 0: one pass over the training images", low=0
     )
@@ -450,6 +463,8 @@ def refuse_idle_settings(config: Config) -> None:
             refuse(name, "a classifier of your own")
     elif not config.defense:
         refuse("classifier_epochs", "a classifier trained here, or with `defense`")
+    if not config.targeted:
+        refuse("target_classes", "a targeted attack")
     if not config.black_box:
         refuse("queries_per_epoch", "`black_box`")
     elif not is_built_in(config.black_box):

@@ -165,7 +165,7 @@ def build_page(generators: dict[str, ExportInfo], custom_objects: Sequence[str] 
 
 def _controls(export):
     """Returns the controls that depend on the generator: class and epsilon."""
-    classes = [(name, number) for number, name in enumerate(export.class_names)]
+    classes = [(export.class_names[number], number) for number in export.classes]
     if not export.targeted:
         classes.insert(0, ("the classifier's answer", None))
     first = classes[min(FIRST_TARGET, len(classes) - 1)][1] if export.targeted else None

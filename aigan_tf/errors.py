@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import re
+import sys
 from collections.abc import Callable, Iterator
 
 _MAX_SHOWN = 300  # characters of what was received
@@ -11,9 +12,22 @@ _quiet = contextvars.ContextVar("quiet", default=False)
 
 
 def say(text: str) -> None:
-    """Prints progress, flushed so that a log file shows it at once. Warnings are printed without it, `quiet` or not."""
+    """Prints progress, unless it is not wanted; as `warn`."""
     if not is_quiet():
-        print(text, flush=True)
+        warn(text)
+
+
+def warn(text: str) -> None:
+    """Prints a line, flushed so that a log file shows it at once; never raises.
+
+    What cannot be encoded is escaped. What a closed or full standard output does not take is lost, not the run.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        try:
+            print(text, flush=True)
+        except UnicodeEncodeError:
+            encoding = sys.stdout.encoding
+            print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 def is_quiet() -> bool:

@@ -24,6 +24,7 @@ class ExportInfo:
         epsilon: its largest budget, a fraction of the pixel range.
         targeted: whether the class that it is given is the one to reach; else it is the label.
         variable_epsilon: whether it takes smaller budgets.
+        classes: the numbers of the classes that it serves.
     """
 
     path: pathlib.Path
@@ -33,6 +34,7 @@ class ExportInfo:
     epsilon: float
     targeted: bool
     variable_epsilon: bool
+    classes: tuple[int, ...]
 
 
 def check_format(file_format: str, export_classifier: bool, bfloat16: bool) -> None:
@@ -106,6 +108,7 @@ def read_export_info(path: str | os.PathLike, setting: str) -> ExportInfo:
             float(preset["epsilon"]),
             preset["attack"] == "targeted",
             bool(preset["variable_epsilon"]),
+            tuple(map(int, preset.get("classes", range(len(names))))),
         )
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from aigan_tf.errors import DivergedError, InputError
+from aigan_tf.errors import DivergedError, InputError, say
 
 # Errors of the system that mean that a file or folder cannot be written.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -24,7 +24,11 @@ _NOT_ALLOWED = {
 _LEFTOVERS = {
     "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information", "lost+found",
 }  # fmt: skip
+_NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}  # of a file system that knows no fsync
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP}  # for ENOSYS filelock itself does the same
 _FULL = 2**20  # bytes; a disk with less free is full
+MAX_TEXT = 2**25  # bytes of a file of settings, names or metrics; parsed, JSON takes twenty times as much
+MAX_PICTURE = 2**28  # bytes of an image file
 
 
 def user_path(path: str | os.PathLike) -> pathlib.Path:
@@ -59,9 +63,16 @@ def require_regular_file(path: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def read_bytes(path: pathlib.Path) -> bytes:
-    """Returns the content of a regular file."""
-    return require_regular_file(path).read_bytes()
+def read_bytes(path: pathlib.Path, limit: int = MAX_TEXT) -> bytes:
+    """Returns the content of a regular file.
+
+    Raises:
+        OSError: it is larger than `limit` bytes, is not a regular file, or cannot be read.
+    """
+    with open(require_regular_file(path), "rb") as file:
+        if os.fstat(file.fileno()).st_size > limit:
+            raise OSError(errno.EINVAL, f"larger than {limit / 2**20:.0f} MiB", str(path))
+        return file.read()
 
 
 def _is_hidden(name: str) -> bool:
@@ -179,20 +190,40 @@ def _refusal_by_system(error, folder):
 
 def _flush(path):
     with open(path, "rb+") as file:  # Windows flushes only files that are open for writing
-        os.fsync(file.fileno())
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno not in _NO_SYNC:
+                raise
 
 
-def _temporary_folder(path, removed):
-    """Returns a new folder beside `path`, which the exit stack `removed` removes; `unfinished_name` recognises it."""
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+def _temporary_path(folder, name, removed):
+    """Returns a path for a file or folder called `name` in a new folder, which the exit stack `removed` removes.
+
+    Of a folder's own mode, 0700, nothing is left in what is made there: that follows the umask. `unfinished_name`
+    recognises the folder, unless the name is too long to be a part of another.
+    """
+    prefix = os.fsencode(name)[:240].decode(errors="ignore")  # at most 255 bytes
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{prefix}.", dir=folder))
     removed.callback(shutil.rmtree, temporary, ignore_errors=True)
-    return temporary
+    return temporary / name
 
 
 def unfinished_name(entry: pathlib.Path) -> str | None:
     """Returns the name of the file or folder whose writing was killed and left this temporary folder; None for all else."""
     found = re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}", entry.name)
-    return found[1] if found and entry.is_dir() and not entry.is_symlink() else None
+    if found and entry.is_dir() and not entry.is_symlink() and {*os.listdir(entry)} <= {found[1]}:
+        return found[1]
+    return None
+
+
+def is_empty(folder: pathlib.Path) -> bool:
+    """Whether a folder holds nothing but hidden files and what a disk has by itself.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return not _visible_entries(folder)
 
 
 @contextlib.contextmanager
@@ -205,8 +236,7 @@ def atomic_file(path: pathlib.Path):
     with contextlib.ExitStack() as cleanup:
         removed = cleanup.enter_context(contextlib.ExitStack())
         cleanup.enter_context(writing(path, path.parent))  # left first: the disk is still as full as it was
-        # In a folder: two threads may write the same file, and its mode follows the umask.
-        temporary = _temporary_folder(path, removed) / path.name
+        temporary = _temporary_path(path.parent, path.name, removed)
         yield temporary
         _flush(temporary)
         os.replace(temporary, path)
@@ -216,20 +246,60 @@ def atomic_file(path: pathlib.Path):
 def atomic_folder(path: pathlib.Path):
     """Yields a temporary folder; renamed to `path`, which must not exist or be empty, if the block succeeds.
 
+    An empty folder stays, since it may be a mounted volume or behind a link: its content appears at once, files last.
+    What a killed process left of the same folder is removed.
+
     Raises:
         InputError: it cannot be written.
     """
     with contextlib.ExitStack() as cleanup:
         removed = cleanup.enter_context(contextlib.ExitStack())
         cleanup.enter_context(writing(path, path.parent))
-        temporary = _temporary_folder(path, removed)
+        exists = os.path.lexists(path)
+        if exists and not (path.is_dir() and is_empty(path)):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        parent = path if exists else path.parent
+        for entry in parent.glob(".*"):
+            if unfinished_name(entry) == path.name:
+                shutil.rmtree(entry, ignore_errors=True)
+        temporary = _temporary_path(parent, path.name, removed)
+        temporary.mkdir()
         yield temporary
         with ThreadPoolExecutor(16) as pool:  # images may be thousands, and a disk flushes many at a time
             list(pool.map(_flush, filter(pathlib.Path.is_file, temporary.rglob("*"))))
-        temporary.chmod(0o755)  # mkdtemp's 0700 would shut out a server that runs as another user
-        with contextlib.suppress(FileNotFoundError):
-            path.rmdir()
-        os.replace(temporary, path)
+        if not exists:
+            os.replace(temporary, path)
+            return
+        for entry in sorted(temporary.iterdir(), key=pathlib.Path.is_file):
+            os.replace(entry, path / entry.name)
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path, wait: bool):
+    """Holds a lock file while the block lasts; the lock of a dead process does not count.
+
+    Raises:
+        BlockingIOError: another process holds it, without `wait`.
+        OSError: the file cannot be written.
+    """
+    import filelock  # here: it takes long to import, and a run's folder is checked first
+
+    lock = filelock.FileLock(path)
+    try:
+        try:
+            lock.acquire(blocking=wait)
+        except OSError as error:
+            if isinstance(error, filelock.Timeout) or error.errno not in _NO_LOCKS:
+                raise
+            say(f"{path.parent} is on a file system without locks: a file stands in for one.")
+            lock = filelock.SoftFileLock(path.with_name(f"{path.name}.pid"))
+            lock.acquire(blocking=wait)
+    except filelock.Timeout as error:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path)) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_bytes(path: pathlib.Path, data: bytes) -> None:
@@ -254,13 +324,26 @@ def write_csv(path: pathlib.Path, rows: list[dict]) -> None:
 
 
 def csv_bytes(rows: Sequence[Mapping]) -> bytes:
-    """Returns a CSV file's content with a header; a key that a row lacks is an empty cell."""
+    """Returns a CSV file's content with a header; a key that a row lacks is an empty cell.
+
+    Text that a spreadsheet would take for a formula begins with an apostrophe.
+    """
     text = io.StringIO()
     columns = dict.fromkeys(name for row in rows for name in row)
     writer = csv.DictWriter(text, fieldnames=list(columns), restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: inert(cell) for name, cell in row.items()} for row in rows)
     return text.getvalue().encode()
+
+
+def inert(cell: object) -> object:
+    """Returns a cell of a CSV file that no spreadsheet takes for a formula: numbers as they are."""
+    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        try:
+            float(cell)
+        except ValueError:
+            return f"'{cell}"
+    return cell
 
 
 def read_csv(path: pathlib.Path) -> list[dict]:

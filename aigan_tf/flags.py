@@ -42,6 +42,17 @@ class _Numbers(flags.ArgumentParser):
         return "numbers by comma"
 
 
+class _Texts(flags.ArgumentParser):
+    """Texts separated by commas: cat,dog."""
+
+    def parse(self, argument):
+        parts = argument.split(",") if isinstance(argument, str) else argument  # absl parses defaults too
+        return tuple(part.strip() for part in parts)
+
+    def flag_type(self):
+        return "texts by comma"
+
+
 class _List(flags.ListParser):
     """Values by comma; a file or folder whose name has commas is one."""
 
@@ -59,6 +70,7 @@ _PARSERS = {
     tuple[int, int]: lambda: _Numbers(int),
     tuple[float, float]: lambda: _Numbers(float),
     tuple[float, ...]: lambda: _Numbers(float),
+    tuple[str, ...]: _Texts,
 }
 _EXPECTED = {  # by kind, with an example
     int: ("a whole number", "10"),

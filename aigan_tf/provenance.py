@@ -68,11 +68,14 @@ def command() -> str | None:
         name = program.name
     else:
         return None
-    return " ".join([name, *(shlex.quote(_without_folders(argument)) for argument in sys.argv[1:])])
+    return " ".join([name, *(shlex.quote(without_folders(argument)) for argument in sys.argv[1:])])
 
 
-def _without_folders(argument):
-    """Cuts what exists, or lies in a folder that does, to its name: a budget such as 8/255 is not a path."""
+def without_folders(argument: str) -> str:
+    """Returns an argument or path with what exists, or lies in a folder that does, cut to its name.
+
+    A budget such as 8/255 is not a path.
+    """
     flag, equals, values = argument.rpartition("=")
 
     def cut(value):

@@ -12,7 +12,16 @@ from collections.abc import Collection
 
 from aigan_tf.config import FORMAT, Config, is_built_in, refuse_idle_settings
 from aigan_tf.errors import InputError, shown_value
-from aigan_tf.files import read_bytes, read_csv, unfinished_name, user_path, visible_files, write_json, writing
+from aigan_tf.files import (
+    locked,
+    read_bytes,
+    read_csv,
+    unfinished_name,
+    user_path,
+    visible_files,
+    write_json,
+    writing,
+)
 from aigan_tf.provenance import commit, package_versions
 from aigan_tf.terminal import progress
 
@@ -24,10 +33,15 @@ class Workdir:
 
     Args:
         path: the folder.
+
+    Raises:
+        InputError: it cannot be a path, or not one of TensorFlow, which takes UTF-8 alone.
     """
 
     def __init__(self, path: str | os.PathLike):
         self.path = user_path(path)
+        if not _is_text(self.path):
+            raise InputError(str(path), "a name in UTF-8", "choose another", setting="workdir", problem="is not text")
         self.lock = self.path / ".lock"
         self.config = self.path / "config.json"
         self.digests = self.path / "digests.json"
@@ -58,13 +72,10 @@ class Workdir:
         Raises:
             InputError: another run is in it, or it cannot be written, now or while the block lasts.
         """
-        import filelock  # here: it takes long to import, and a run's folder is checked first
-
-        with writing(self.path, self.path, setting="workdir"):
-            lock = filelock.FileLock(self.lock)
+        with writing(self.path, self.path, setting="workdir"), contextlib.ExitStack() as held:
             try:
-                lock.acquire(blocking=False)
-            except filelock.Timeout as error:
+                held.enter_context(locked(self.lock, wait=False))
+            except BlockingIOError as error:
                 raise InputError(
                     self.path,
                     "one run at a time",
@@ -72,27 +83,21 @@ class Workdir:
                     setting="workdir",
                     problem="is in use by another run",
                 ) from error
-            with contextlib.ExitStack() as held:
-                held.callback(lock.release)
-                held.callback(self._remove_unfinished)
-                self._remove_unfinished()  # of a process that was killed
-                yield
+            held.callback(self._remove_unfinished)
+            self._remove_unfinished()  # of a process that was killed
+            yield
 
     def is_locked(self) -> bool:
         """Whether a run is in the folder now."""
         if not self.lock.exists():
             return False
-        import filelock  # here, as above
-
-        lock = filelock.FileLock(self.lock)
         try:
-            lock.acquire(blocking=False)
-        except filelock.Timeout:
+            with locked(self.lock, wait=False):
+                return False
+        except BlockingIOError:
             return True
         except OSError:
             return False  # of another user, say
-        lock.release()
-        return False
 
     def _remove_unfinished(self):
         """Removes unfinished files of this run and of those below it that have no lock of their own.
@@ -104,8 +109,7 @@ class Workdir:
             unfinished = list(run.glob("checkpoints/*/*_temp"))  # TensorFlow's
             for folder in (run, run / "samples"):
                 unfinished += filter(_is_unfinished_file, folder.glob(".*"))
-            exports = (run / "generator").glob(".*")
-            unfinished += [entry for entry in exports if (unfinished_name(entry) or "").isdecimal()]
+            unfinished += filter(unfinished_name, (run / "generator").glob(".*"))
             for entry in unfinished:
                 shutil.rmtree(entry, ignore_errors=True)
 
@@ -195,7 +199,9 @@ class Workdir:
 
     def _precedes_config(self, entry):
         """Whether a run killed before it wrote config.json may have left this."""
-        return entry == self.lock or (_is_unfinished_file(entry) and unfinished_name(entry) == self.config.name)
+        return entry.name.startswith(self.lock.name) or (
+            _is_unfinished_file(entry) and unfinished_name(entry) == self.config.name
+        )
 
     def open(self, settings: dict, digests: dict, data_dir: str | None = None, extend: bool = False) -> bool:
         """Claims the folder for a run with these settings: writes config.json if it is new or gets more epochs.
@@ -379,9 +385,16 @@ class Workdir:
 
 
 def _is_unfinished_file(entry):
-    """Whether it is what `atomic_file` leaves if it is killed; a folder of images has other files in it."""
+    """Whether it is what `atomic_file` leaves if it is killed, not `atomic_folder`."""
     name = unfinished_name(entry)
-    return name is not None and set(os.listdir(entry)) <= {name}
+    return name is not None and not (entry / name).is_dir()
+
+
+def _is_text(path):
+    try:
+        return bool(str(path).encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _as_saved(value):
@@ -392,10 +405,12 @@ def digest_of(path: pathlib.Path) -> str:
     """Returns a digest of a file, or of all files below a folder and their names, through links and without hidden files.
 
     Raises:
-        InputError: one of them cannot be read.
+        InputError: one of them cannot be read, or there is none.
     """
     digest = hashlib.sha256()
     files = [*filter(pathlib.Path.is_file, visible_files(path))] if path.is_dir() else [path]
+    if not files:
+        raise InputError(f"{path} holds no files", "files", "correct the path")
     for file in progress(files, "Comparing files", " files"):
         digest.update(os.fsencode(file.relative_to(path).as_posix()) + b"\0")
         try:
@@ -428,7 +443,8 @@ def digests_of(config: Config, names: Collection[str]) -> dict[str, str]:
 
     Args:
         config: the settings.
-        names: the settings: "dataset" (only if it is a folder of images), "class_names", "classifier", "custom_objects".
+        names: the settings: "dataset" (only if it is a folder of images), "class_names", "classifier", "custom_objects",
+            "init_from", of which the generator's weights count.
 
     Raises:
         InputError: a file cannot be read.
@@ -437,4 +453,6 @@ def digests_of(config: Config, names: Collection[str]) -> dict[str, str]:
     if "classifier" in own and is_built_in(config.classifier):
         del own["classifier"]
     paths = {name: user_path(value) for name, value in own.items() if value}
+    if "init_from" in paths:
+        paths["init_from"] = Workdir(paths["init_from"]).weights
     return {name: digest_of(path) for name, path in paths.items() if path.is_file() or path.is_dir()}

@@ -172,16 +172,23 @@ class Row:
         model: the class that is trained.
         stages: the stages that are run.
         adam: whether the generator's kernels learn by Adam too, in place of Muon.
+        adam_lr_ratio: the rate of all but kernels, in that of kernels, where it is not the preset's.
     """
 
     changes: dict = dataclasses.field(default_factory=dict)
     model: type[AIGAN] = AIGAN
     stages: tuple[int, ...] = (1, 2)
     adam: bool = False
+    adam_lr_ratio: float | None = None
 
+
+RECIPE_0_1 = dict(  # the presets of version 0.1, where they differ
+    batch_size=128, learning_rate=1e-2, generator_width=32, generator_blocks=4, gain_maps=False, hard_targets=False
+)
 
 ROWS = {
     BASE: Row(),
+    "the preset of version 0.1": Row(RECIPE_0_1, ConstantWeights, adam_lr_ratio=1.0),
     # Stage 1
     "no stage 1": Row(stages=(2,)),
     "stage 1 to the end": Row(stages=(1,)),
@@ -204,7 +211,8 @@ ROWS = {
     "32 channels": Row(dict(generator_width=32)),
     "tanh for the projection": Row(model=Tanh),
     # How it learns
-    "batches of 128": Row(dict(batch_size=128)),
+    "batches of 128": Row(dict(batch_size=128, learning_rate=1e-2)),
+    "one rate for all": Row(adam_lr_ratio=1.0),
     "Adam throughout": Row(dict(learning_rate=5e-3), adam=True),  # half of Muon's rate, which suits it better
 }
 
@@ -227,6 +235,8 @@ class Study:
     def build(self, row: Row, config: Config, total_steps: int) -> AIGAN:
         """Returns the compiled model of a row, with fresh weights; `config` holds the row's changes."""
         aigan = build_aigan(config, self.dataset, self.examples.classifier, total_steps, row.model)
+        if row.adam_lr_ratio:
+            aigan.generator_optimizer.adam_lr_ratio = row.adam_lr_ratio
         if row.adam:
             settings = objective(config, self.dataset, total_steps)
             schedule = CosineDecay(config.learning_rate, total_steps)

@@ -40,5 +40,5 @@ def read(workdir: str, data_dir: str | None, count: int) -> Attacked:
     classifier = existing_classifier(config, dataset, folder)
     first = dataset.test.take(slice(0, 4 * count))
     chosen = first.take(np.flatnonzero(predictions(classifier, first.as_float()) == first.labels)[:count])
-    targets = spread_targets(tf.constant(chosen.labels), dataset.num_classes)
+    targets = spread_targets(tf.constant(chosen.labels), range(dataset.num_classes))
     return Attacked(folder, config, dataset, classifier, tf.constant(chosen.as_float()), targets)

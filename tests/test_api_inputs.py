@@ -85,6 +85,7 @@ def test_early_stopping_ends_training_and_restores_the_best_weights(fit, images,
     recorder = Recorder()
     made = fit(callbacks=[early, recorder], stage1_epochs=3)
     assert [stage for stage, _ in recorder.epochs] == [1, 1]
+    assert made.preset["stopped_after_steps"] == 2  # an export says so
     for now, best in zip(early.model.get_weights(), early.best_weights, strict=True):
         np.testing.assert_array_equal(now, best)
     assert made(images, 3).shape == images.shape

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aigan_tf.build import build_aigan
+from aigan_tf.build import begin_from, build_aigan, build_generator, seeded_initializers
 from aigan_tf.config import make_config
 from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.data.splits import Split
+from aigan_tf.errors import InputError
 from aigan_tf.method.pgd import pgd_attack
+from aigan_tf.workdir import Workdir
 
 KERNEL = tf.random.stateless_normal((32 * 32 * 3, 10), (0, 0))
 
@@ -27,7 +29,7 @@ def classifier(images):
 
 
 def build(dataset, **settings):
-    config = make_config(dataset="cifar10", generator_width=4, generator_blocks=1, **settings)
+    config = make_config(**dict(dataset="cifar10", generator_width=4, generator_blocks=1) | settings)
     return build_aigan(config, dataset, classifier, 100)
 
 
@@ -74,3 +76,55 @@ def test_weights_depend_on_the_seed_alone(dataset):
     second, other = (build(dataset, seed=seed).generator.get_weights() for seed in (3, 4))
     assert all(map(np.array_equal, first, second))
     assert not all(map(np.array_equal, first, other))
+
+
+def test_a_generator_begins_with_the_weights_of_another_that_fit(dataset, tmp_path, capsys):
+    def generator(seed, **settings):
+        settings = dict(dataset="cifar10", generator_width=4, generator_blocks=1, gain_maps=False) | settings
+        with seeded_initializers(seed):
+            return build_generator(make_config(**settings), dataset)
+
+    trained, other = generator(3), generator(4)
+    weights = Workdir(tmp_path).weights
+    trained.save_weights(weights)
+    Workdir(tmp_path).seal(weights, weights)
+    begin_from(other, tmp_path)
+    for variable, expected in zip(other.get_weights(), trained.get_weights(), strict=True):
+        np.testing.assert_array_equal(variable, expected)
+    few = generator(4, target_classes=("7", "2"))
+    fresh = few.embedding.embeddings.numpy()
+    begin_from(few, tmp_path)
+    np.testing.assert_array_equal(few.stem.conv.kernel.numpy(), trained.stem.conv.kernel.numpy())
+    np.testing.assert_array_equal(few.embedding.embeddings.numpy(), fresh)  # it has rows for two classes
+    assert "Beginning with the weights of" in capsys.readouterr().out
+    with pytest.raises(InputError, match="no weights that fit") as caught:
+        begin_from(generator(4, generator_width=5, target_classes=("7", "2")), tmp_path)
+    assert caught.value.setting == "init_from"
+
+
+def test_a_generator_of_some_classes_learns_and_is_measured_towards_them_alone(dataset):
+    aigan = build(dataset, target_classes=("7", "2"), class_maps=2, gain_maps=True)
+    assert [table.input_dim for table in (aigan.generator.embedding, aigan.generator.maps, aigan.generator.gains)] == [
+        2
+    ] * 3
+    labels = tf.repeat(tf.range(10), 100)
+    drawn = tf.function(aigan.choose_targets)(labels, (1, 2))
+    for targets in (drawn.numpy(), aigan.choose_targets(labels).numpy()):
+        assert set(targets) == {2, 7}
+        assert not np.any(targets == labels)
+        assert np.mean(targets[:200] == 2) == pytest.approx(0.5, abs=0.15)
+    images = tf.constant(dataset.train.as_float())
+    aigan.generator.embedding.embeddings.assign(tf.random.stateless_normal((2, 64), (1, 2)))
+    seven, two = (aigan.perturb(images, tf.fill([8], target), aigan.max_epsilons(images))[0] for target in (7, 2))
+    assert np.abs(seven - two).max() > 0
+    with pytest.raises(InputError) as caught:
+        build(dataset, target_classes=("2", "cat"))
+    assert caught.value.setting == "target_classes"
+
+
+def test_images_of_the_only_target_class_are_not_attacked(dataset):
+    images = tf.constant(dataset.train.as_float())
+    labels = tf.argmax(classifier(images), -1, tf.int32)
+    aigan = build(dataset, target_classes=(str(int(labels[0])),))
+    aigan.test_step((images, labels))
+    assert float(aigan.success_rate.count) == np.sum(labels != labels[0]) < 8

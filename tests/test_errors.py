@@ -1,8 +1,11 @@
 """One line says what was received, what is expected and the next step, in the words of each interface."""
 
+import io
+import sys
+
 import pytest
 
-from aigan_tf.errors import DivergedError, InputError, graph_refusal, shown_value
+from aigan_tf.errors import DivergedError, InputError, graph_refusal, say, shown_value
 
 
 def as_flag(setting):
@@ -59,3 +62,18 @@ def test_values_are_shown_as_a_user_writes_them(value, shown):
 )
 def test_a_graphs_refusal_is_told_without_its_place(message):
     assert graph_refusal(message) == "images must be square; received 3 5"
+
+
+class Full(io.StringIO):
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("output", ["ascii", "full", "closed", None])
+def test_printing_never_raises(output, monkeypatch):
+    written = io.BytesIO()
+    streams = {"ascii": io.TextIOWrapper(written, "ascii"), "full": Full(), "closed": io.StringIO(), None: None}
+    streams["closed"].close()
+    monkeypatch.setattr(sys, "stdout", streams[output])
+    say("class \u732b: 90 %")
+    assert output != "ascii" or written.getvalue() == b"class \\u732b: 90 %\n"

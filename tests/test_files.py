@@ -1,6 +1,7 @@
 """Files and folders that are written whole or not at all, and which errors mean that they cannot be."""
 
 import errno
+import fcntl
 import os
 import pathlib
 import stat
@@ -9,6 +10,13 @@ import pytest
 
 from aigan_tf import files
 from aigan_tf.errors import InputError
+
+RUN = pathlib.Path("run").absolute()
+
+
+def system_refusal(number):
+    raise OSError(number, os.strerror(number))
+
 
 # Each `with` below holds the write it interrupts.
 # ruff: noqa: PT012
@@ -23,13 +31,75 @@ def test_a_file_may_be_written_by_two_threads_at_once(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_mode_of_a_written_file_follows_the_umask(tmp_path):
+def test_modes_follow_the_umask(tmp_path):
     before = os.umask(0o027)
     try:
         files.write_bytes(tmp_path / "data", b"")
+        with files.atomic_folder(tmp_path / "folder"):
+            pass
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o640
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("data", "folder")] == [0o640, 0o750]
+
+
+def test_an_empty_folder_stays_and_is_filled(tmp_path):
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "volume" / "lost+found").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to("volume")
+    (tmp_path / "volume" / ".link.12345678" / "link").mkdir(parents=True)  # of a killed process
+    tmp_path.chmod(0o500)  # the place beside a volume is seldom the user's
+    try:
+        with files.atomic_folder(link) as temporary:
+            (temporary / "images").mkdir()
+            (temporary / "images" / "1.png").write_bytes(b"picture")
+            assert not (link / "images").exists()
+    finally:
+        tmp_path.chmod(0o700)
+    assert {*os.listdir(tmp_path / "volume")} == {"lost+found", "images"}
+    with pytest.raises(InputError), files.atomic_folder(link):
+        pytest.fail("what is refused is refused at once")
+
+
+@pytest.mark.parametrize("name", ["a" * 246, "b" * 255, "\udcff", "[1]\\2"])
+def test_names_that_the_system_takes(name, tmp_path):
+    files.write_bytes(tmp_path / name, b"whole")
+    with files.atomic_folder(tmp_path / "folder" / name) as temporary:
+        (temporary / "data").touch()
+    assert (os.listdir(tmp_path / "folder"), (tmp_path / name).read_bytes()) == ([name], b"whole")
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EPERM])
+def test_a_file_system_without_fsync_is_written(number, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: system_refusal(number))
+    files.write_bytes(tmp_path / "data", b"whole")
+    monkeypatch.setattr(os, "fsync", lambda _: system_refusal(errno.ENOSPC))
+    with pytest.raises(InputError):
+        files.write_bytes(tmp_path / "data", b"lost")
+    assert (tmp_path / "data").read_bytes() == b"whole"
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_has_one_run_at_a_time_as_well(number, tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", lambda *_: system_refusal(number))
+    lock = tmp_path / ".lock"
+    with files.locked(lock, wait=False), pytest.raises(BlockingIOError), files.locked(lock, wait=False):
+        pytest.fail("held twice")
+    with files.locked(lock, wait=False):
+        pass
+
+
+def test_a_table_holds_no_formulas_and_its_numbers_stay_numbers(tmp_path):
+    cells = {"name": "=1+1", "class": "@cat", "loss": "-0.5", "rate": -1e-3, "text": "a-b"}
+    files.write_csv(tmp_path / "a.csv", [cells])
+    assert [*files.read_csv(tmp_path / "a.csv")[0].values()] == ["'=1+1", "'@cat", "-0.5", "-0.001", "a-b"]
+
+
+def test_a_file_beyond_its_limit_is_not_read(tmp_path):
+    (tmp_path / "names.txt").write_bytes(b"")
+    os.truncate(tmp_path / "names.txt", 2**31)  # nothing of it is stored
+    with pytest.raises(OSError, match="MiB"):
+        files.read_bytes(tmp_path / "names.txt")
 
 
 def test_interrupted_write_keeps_the_old_file(tmp_path):
@@ -62,9 +132,6 @@ def test_folder_appears_whole_or_not_at_all(tmp_path):
         (temporary / "data").write_text("new")
     assert (path / "data").read_text() == "whole"
     assert os.listdir(path.parent) == ["1"]
-
-
-RUN = pathlib.Path("run").absolute()
 
 
 def system_error(number, *place):

@@ -133,13 +133,13 @@ def test_second_run_is_kept_out_until_the_first_dies(tmp_path):
 def test_unfinished_files_of_a_killed_run_are_removed_and_nothing_else(tmp_path):
     left = (
         ".generator.weights.h5.abcd1234/generator.weights.h5", "samples/.stage1.png.abcd1234/stage1.png",
-        "generator/.1.abcd1234/saved_model.pb", "advgan/3/.config.json.abcd1234/config.json",
+        "generator/.1.abcd1234/1/saved_model.pb", "advgan/3/.config.json.abcd1234/config.json",
         "ensemble/c/.classifier.keras.abcd1234/classifier.keras", "surrogate/.answers.npz.abcd1234/answers.npz",
         "surrogate/checkpoints/classifier/ckpt-2_temp/part", "checkpoints/aigan/ckpt-2_temp/part", "advgan/3/checkpoints/aigan/ckpt-2_temp/part",
     )  # fmt: skip
     kept = (
         "generator.weights.h5", "generator/1/saved_model.pb", ".notes", ".git/.index.abcd1234/index",
-        "notes/.a.txt.abcd1234/a.txt", "evaluation/.report.json.abcd1234/report.json", ".images.abcd1234/1.png",
+        "notes/.a.txt.abcd1234/a.txt", "evaluation/.report.json.abcd1234/report.json", ".images.abcd1234/images/1.png",
         "checkpoints/aigan/ckpt-1.index",
         # of runs with a lock of their own, which may be writing it
         "transfer/resnet20/.classifier.keras.abcd1234/classifier.keras", "transfer/a/checkpoints/classifier/ckpt-1_temp/part",
@@ -167,6 +167,15 @@ def test_file_in_the_place_of_a_folder_is_refused_before_training(folder, tmp_pa
     with pytest.raises(InputError, match="aigan is not a folder"):
         folder.check(SETTINGS)
     assert (tmp_path / "checkpoints" / "aigan").read_text() == "mine"
+
+
+def test_what_cannot_be_a_run_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(InputError) as error:
+        Workdir(tmp_path / "\udcff")
+    assert error.value.setting == "workdir"
+    (tmp_path / "images" / ".git").mkdir(parents=True)
+    with pytest.raises(InputError, match="no files"):  # the digest of nothing fits nothing
+        workdir.digest_of(tmp_path / "images")
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "\xff\xfe", '{"format": 99}'])

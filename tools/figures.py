@@ -1,14 +1,16 @@
-"""Draws the figures of docs/results.md from the runs in docs/results.
+"""Draws the figures of docs/results.md from the runs in docs/results, and README's pictures.
 
     python tools/figures.py  # all of them, into docs/images
     python tools/figures.py curves docs/images/curves.svg docs/results/cifar10 docs/results/cifar100
     python tools/figures.py epsilon docs/images/epsilon.svg docs/results/digits_variable_epsilon
     python tools/figures.py stages docs/images/stages_mnist.svg docs/results/mnist_B docs/results/mnist_B_control
+    python tools/figures.py pictures docs/images/cifar10.png pretrained/cifar10
 
 curves: success against minutes of training, one line per run, on a logit axis, which shows 97 and 99 % as far apart as
 50 and 75 %. epsilon: success against epsilon, one line per generator trained with --variable_epsilon. stages: success
 against L2 of each epoch, of a run and of a control that keeps the attacker. Curves and stages are measured on the
-validation split after every epoch, epsilon on the test split.
+validation split after every epoch, epsilon on the test split. pictures: test images of some classes, attacked by a
+generator of pretrained/.
 """
 
 import argparse
@@ -143,6 +145,32 @@ def _over_l2(run: Run, stage: int) -> list[list[float]]:
 KINDS = {"curves": curves, "epsilon": epsilon, "stages": stages}
 
 
+def pictures(folder: pathlib.Path) -> bytes:
+    """Draws the first test image of each second class, attacked towards the next one, with the classifier's answers."""
+    import aigan_tf  # noqa: F401 isort: skip (before TensorFlow: it sets oneDNN)
+    import numpy as np
+    from PIL import Image
+
+    from aigan_tf.evaluation.figures import picture_grid
+    from aigan_tf.exported import read_export_info
+    from aigan_tf.photo_attack import PictureAttacker
+
+    export = read_export_info(folder, "path")
+    count = len(export.class_names)
+    strip = np.asarray(Image.open(folder / "samples" / "test_images.png"))
+    labels = np.arange(0, count, 2)
+    attacked = PictureAttacker(export)(np.stack(np.split(strip, count, axis=1))[labels], (labels + 1) % count)
+    rows = {
+        "clean": [each.clean / 255 for each in attacked],
+        "perturbation,\nmagnified": [each.magnified for each in attacked],
+        "adversarial": [each.adversarial / 255 for each in attacked],
+    }
+    captions = [
+        f"{each.answer(each.clean_answers)}\n\u2192 {each.answer(each.adversarial_answers)}" for each in attacked
+    ]
+    return picture_grid(rows, captions, f"epsilon {epsilon_text(attacked[0].epsilon)}")
+
+
 def save(figure: Figure, output: pathlib.Path) -> None:
     """Writes a figure. An SVG holds neither the time nor random names, so that the same runs give the same file."""
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -158,16 +186,20 @@ def draw_committed(folder: pathlib.Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    kinds = parser.add_subparsers(dest="kind", metavar="KIND", help="curves, epsilon or stages; left out: all figures")
-    for kind in KINDS:
+    kinds = parser.add_subparsers(
+        dest="kind", metavar="KIND", help="see above; left out: all figures of docs/results.md"
+    )
+    for kind in (*KINDS, "pictures"):
         own = kinds.add_parser(kind)
         own.add_argument("output", type=pathlib.Path, help="file to write, .svg or .png")
-        own.add_argument("run", type=pathlib.Path, nargs=1 if kind == "stages" else "+", help="folder in docs/results")
+        own.add_argument("run", type=pathlib.Path, nargs=1 if kind == "stages" else "+", help="folder of a run")
         if kind == "stages":
             own.add_argument("control", type=pathlib.Path, nargs=1, help="folder of the run that keeps the attacker")
     given = parser.parse_args()
     if given.kind is None:
         draw_committed(IMAGES)
+    elif given.kind == "pictures":
+        given.output.write_bytes(pictures(*given.run))
     else:
         folders = [*given.run, *getattr(given, "control", [])]
         save(KINDS[given.kind](*map(read_run, folders)), given.output)

@@ -1,7 +1,7 @@
-"""The page of docs/results/performance and README's table of speed, from the benchmarks' JSON files.
+"""The page of docs/results/performance and the table of speed in docs/results.md, from the benchmarks' JSON files.
 
-Each section is a function from a benchmark's result to the section's text and its rows in README: what was measured,
-the value, the goal, and whether it is met.
+Each section is a function from a benchmark's result to the section's text and its rows in docs/results.md: what was
+measured, and the value.
 """
 
 import json
@@ -16,11 +16,6 @@ REMOVED = {"choices": "step_choices", "pytorch": "pytorch_step", "scaling": "sca
 COMMIT = "77fad19"
 
 Rows = list[tuple[str, ...]]
-
-
-def verdict(value: float, goal: float, at_least: bool = False) -> str:
-    """Returns whether a goal is met; a value must not exceed it, or with `at_least` reach it."""
-    return "met" if (value >= goal if at_least else value <= goal) else "missed"
 
 
 def _epsilon(result: dict) -> str:
@@ -72,7 +67,7 @@ def training(result: dict) -> tuple[str, Rows]:
         "the step in one graph, at the best thread setting.\n\n"
     )
     columns = ("", *(f"{name}, ms" for name in seconds), *(f"{name}, peak MiB" for name in peaks))
-    return text + table(columns, rows), list(_training_goals(result))
+    return text + table(columns, rows), list(_training_summary(result))
 
 
 def _floor_rows(result: dict, stage: str) -> Rows:
@@ -89,18 +84,13 @@ def _floor_rows(result: dict, stage: str) -> Rows:
     ]
 
 
-def _training_goals(result: dict) -> Iterator[tuple[str, ...]]:
-    seconds, most = result["seconds"], result["floor_goal"]
-    for stage, goal in result["goals"].items():
-        for name, times in seconds.items():
-            value = times[stage]
-            yield f"{stage}, {name}", f"{1000 * value:.0f} ms", f"{1000 * goal:.0f} ms", verdict(value, goal)
-        for name in seconds:
-            ratio = result["times_the_floor"][name][stage]
-            what = f"{stage} against its convolutions, {name}"
-            yield what, f"{ratio:.2f} times", f"{most} times", verdict(ratio, most)
-    share = max(result["input_share_of_stage_2_step"].values())
-    yield "input, share of a stage 2 step", f"{share:.1%}", "3 %", verdict(share, 0.03)
+def _training_summary(result: dict) -> Iterator[tuple[str, ...]]:
+    for stage in result["goals"]:
+        for name, times in result["seconds"].items():
+            yield f"{stage}, {name}", f"{1000 * times[stage]:.0f} ms"
+        for name, ratios in result["times_the_floor"].items():
+            yield f"{stage} against its convolutions, {name}", f"{ratios[stage]:.2f} times as long"
+    yield "input, share of a stage 2 step", f"{max(result['input_share_of_stage_2_step'].values()):.1%}"
 
 
 def choices(result: dict) -> tuple[str, Rows]:
@@ -132,14 +122,8 @@ def attacker(result: dict) -> tuple[str, Rows]:
         f"{result['attack_steps']} steps on {result['images']} images, {result['classifier']}, {_epsilon(result)}; the "
         "same compiled classifier for all.\n\n"
     )
-    goal = result["goal"]
     rows = [
-        (
-            f"PGD against the fastest of three libraries: {name}",
-            f"{ratio:.2f} times as fast",
-            f"{goal} times",
-            verdict(ratio, goal, at_least=True),
-        )
+        (f"PGD against the fastest of three libraries: {name}", f"{ratio:.2f} times as fast")
         for name, ratio in result["times_as_fast_as_the_fastest_library"].items()
     ]
     return text + attackers_table(result["attackers"]), rows
@@ -154,11 +138,10 @@ def generation(result: dict) -> tuple[str, Rows]:
         f"{mflop['generator']:.0f} million operations per image, those of a pass of the classifier "
         f"{mflop['classifier']:.0f}; a step of PGD is a pass and its gradient, about two passes.\n\n"
     )
-    rows = []
-    for name, ratio in result["times_as_long_as_the_generator"].items():
-        goal = result["goals"].get(name)
-        compared = (f"{goal} times", verdict(ratio, goal, at_least=True)) if goal else ("-", "-")
-        rows.append((f"foolbox {name} against the generator, per image", f"{ratio:.0f} times as long", *compared))
+    rows = [
+        (f"foolbox {name} against the generator, per image", f"{ratio:.0f} times as long")
+        for name, ratio in result["times_as_long_as_the_generator"].items()
+    ]
     return text + attacks_table(result["attacks"]), rows
 
 
@@ -169,14 +152,13 @@ def pytorch(result: dict) -> tuple[str, Rows]:
         for side in ("tensorflow", "pytorch")
         for name, seconds in result[side]["seconds"].items()
     ]
-    goals = []
+    ratios = []
     for precision in ("float32", "bfloat16"):
         ours = result["tensorflow"]["seconds"][precision]
         theirs = min(time for name, time in result["pytorch"]["seconds"].items() if name.startswith(precision))
-        what = f"stage 2 step against PyTorch's best, {precision}"
-        goals.append((what, f"{ours / theirs:.2f} times as long", "1 times", verdict(ours / theirs, 1.0)))
+        ratios.append((f"stage 2 step against PyTorch's best, {precision}", f"{ours / theirs:.2f} times as long"))
     text = f"A stage-2 step of {result['batch_size']} images, the same networks and losses, ResNet-20.\n\n"
-    return text + table(("framework", "precision", "ms", "peak MiB"), rows), goals
+    return text + table(("framework", "precision", "ms", "peak MiB"), rows), ratios
 
 
 def scaling(result: dict) -> tuple[str, Rows]:
@@ -254,7 +236,7 @@ def page() -> str:
     return "".join(parts)
 
 
-def readme_table() -> str:
-    """Returns README's table of speed."""
+def summary_table() -> str:
+    """Returns the table of speed in docs/results.md."""
     rows = [row for name, (_, section) in SECTIONS.items() for row in section(_result(name))[1]]
-    return table(("what", "measured", "goal", ""), rows)
+    return table(("what", "measured"), rows)

@@ -2,6 +2,7 @@
 
     python tools/tables.py  # everything, from docs/results
     python tools/tables.py results runs/digits runs/cifar10  # copies these runs' measurements to docs/results first
+    python tools/tables.py output
     python tools/tables.py comparison
     python tools/tables.py defences
     python tools/tables.py classifiers runs/mnist runs/cifar10 --data_dir=data  # measures their classifiers first
@@ -9,13 +10,12 @@
     python tools/tables.py runs
     python tools/tables.py page docs/results/cifar10 --output=cifar10.html
 
-results: the runs. comparison: attacks on the same images, as evaluate.py measured them. defences: each
+results: the runs. output: what training on the digits prints at its end. comparison: attacks on the same images, as evaluate.py measured them. defences: each
 docs/results/*/defenses.json, which is put there by hand. classifiers: docs/results/classifiers.json; other entries are
 kept. performance: what the benchmarks measured. runs: docs/results/runs.csv, one row per run, the archived ones
 included. page: the HTML page of a run's committed comparison, without images. No number is typed by hand.
 
-README shows the runs named as their data set, or as it and _untargeted, and of each data set the comparison with the
-most attacks; docs/results.md shows all but the archived runs.
+README shows the runs of README_RUNS; docs/results.md shows all but the archived runs, and all comparisons.
 """
 
 import argparse
@@ -29,7 +29,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from aigan_tf.evaluation.report_files import latest_report
-from aigan_tf.evaluation.tables import comparison_rows, defence_rows
+from aigan_tf.evaluation.tables import comparison_rows, defence_rows, success_table
 from tools import performance
 from tools.markdown import replace_section, table
 from tools.runs import (
@@ -50,6 +50,8 @@ from tools.runs import (
 README, PAGE, RUNS = "README.md", "docs/results.md", "docs/results/runs.csv"
 COMPARISON = "evaluation/report.json"
 CLASSIFIERS = RESULTS / "classifiers.json"
+# README's rows, each with the targeted success that the paper reports for its data set.
+README_RUNS = {"digits": "-", "digits_untargeted": "-", "mnist": "99%", "cifar10": "95%", "cifar100": "90%"}
 
 
 # Runs
@@ -72,7 +74,7 @@ def collect(workdirs: list[pathlib.Path]) -> None:
 
 
 def _main_cells(run: Run) -> list[str]:
-    """Returns the cells that begin a run's row in README and docs/results.md."""
+    """Returns the cells that begin a run's row."""
     report = run.report
     worst = (
         f" ({report['worst_target']}: {report['worst_target_success_rate']:.1%})" if "worst_target" in report else ""
@@ -129,21 +131,51 @@ def results_table() -> str:
 
 
 def readme_results() -> str:
-    """Returns the run of each data set that README shows."""
+    """Returns README's table: one run per row, beside the paper and PGD with 40 steps."""
     columns = (
-        "data set, epsilon",
-        "success (worst target)",
-        "mean L2",
-        "minutes: classifier, generator",
+        "data set",
         "classifier (accuracy)",
-        "command",
+        "epsilon",
+        "success (95 % interval)",
+        "paper",
+        "PGD-40",
+        "ms per image: generator, PGD-40",
+        "minutes to train",
     )
+    runs = {run.name: run for run in current_runs()}
     rows = [
-        [*_main_cells(run), _minutes_cell(run), _classifier_cell(run), f"`{command(run.config, run.name)}`"]
-        for run in current_runs()
-        if run.name in (run.data_set, f"{run.data_set}_untargeted")
+        [
+            name.replace("_", ", "),
+            _classifier_cell(runs[name]),
+            epsilon_text(runs[name].config["epsilon"]),
+            _success_cell(runs[name]),
+            paper,
+            *_cells_beside_pgd(runs[name]),
+            f"{minutes(runs[name].epochs)} ({runs[name].report['device']})",
+        ]
+        for name, paper in README_RUNS.items()
     ]
     return table(columns, rows)
+
+
+def readme_output() -> str:
+    """Returns what `python train.py` printed of the run on the digits."""
+    (digits,) = (run for run in current_runs() if run.name == "digits")
+    return f"```\n{success_table(digits.report)}\n```\n"
+
+
+def _success_cell(run: Run) -> str:
+    low, high = run.report["success_interval"]
+    return f"**{run.report['success_rate']:.2%}** ({low:.2%} - {high:.2%})"
+
+
+def _cells_beside_pgd(run: Run) -> list[str]:
+    """Returns PGD's success and both attacks' times, from the run's comparison; dashes if it has none."""
+    attacks = _comparison(run)["attacks"] if (run.folder / COMPARISON).exists() else {}
+    if not {"aigan", "pgd"} <= attacks.keys():
+        return ["-", "-"]
+    ours, pgd = (attacks[name]["milliseconds_per_image"] for name in ("aigan", "pgd"))
+    return [f"{attacks['pgd']['success_rate']:.1%}", f"{ours:.2f}, {pgd:.0f}"]
 
 
 def runs_csv() -> str:
@@ -200,31 +232,15 @@ def _comparison(run: Run) -> dict:
     return json.loads((run.folder / COMPARISON).read_text())
 
 
-def comparison_table(runs: list[Run]) -> str:
-    """Returns the comparisons of some runs as one table, without the columns for clean accuracy and Linf."""
+def comparison_table() -> str:
+    """Returns the comparisons of all runs as one table, without the columns for clean accuracy and Linf."""
     rows = []
-    for run in runs:
+    for run in _compared_runs():
         result = _comparison(run)
         header, *cells = comparison_rows(result["attacks"])
         kept = [i for i, name in enumerate(header) if name not in ("clean", "Linf")]
         rows += [[f"{run.name}, {result['classifier']}", *(row[i] for i in kept)] for row in cells]
     return table(["run, classifier", *(header[i] for i in kept)], rows)
-
-
-def all_comparisons() -> str:
-    """Returns every comparison."""
-    return comparison_table(_compared_runs())
-
-
-def readme_comparisons() -> str:
-    """Returns the largest comparison of each data set: with the most attacks, then on the most images."""
-
-    def size(run):
-        attacks = _comparison(run)["attacks"]
-        return len(attacks), max(attack["num_attacks"] for attack in attacks.values())
-
-    largest = {run.data_set: run for run in sorted(_compared_runs(), key=size)}  # a larger one replaces a smaller
-    return comparison_table(sorted(largest.values(), key=lambda run: run.data_set))
 
 
 def defences_table() -> str:
@@ -312,10 +328,11 @@ def write_page(folder: pathlib.Path, output: pathlib.Path) -> None:
 # What each command writes: sections of pages, between their markers, and whole files.
 SECTIONS = {
     "results": {PAGE: results_table, README: readme_results},
-    "comparison": {PAGE: all_comparisons, README: readme_comparisons},
+    "output": {README: readme_output},
+    "comparison": {PAGE: comparison_table},
     "defences": {PAGE: defences_table},
     "classifiers": {PAGE: classifiers_table},
-    "performance": {README: performance.readme_table},
+    "performance": {PAGE: performance.summary_table},
 }
 WHOLE_FILES = {
     "performance": {"docs/results/performance/README.md": performance.page},

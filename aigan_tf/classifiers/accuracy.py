@@ -10,7 +10,7 @@ from aigan_tf.data.batches import evaluation_batches
 from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.data.splits import Split
 from aigan_tf.engine.memory import images_per_call
-from aigan_tf.errors import InputError, say
+from aigan_tf.errors import InputError, say, warn
 from aigan_tf.terminal import progress
 
 LABELLED_BATCH = 100  # pictures per batch
@@ -59,10 +59,9 @@ def check_accuracy(
         )
     chance = 1 / num_classes
     if measured < min(NEAR_CHANCE * chance, (1 + chance) / 2):
-        print(
+        warn(
             f"WARNING: that is near chance ({chance:.0%}); success rates against it mean little. Check input_range, "
-            "the order of the classes, and that the classifier was trained on this data set.",
-            flush=True,
+            "the order of the classes, and that the classifier was trained on this data set."
         )
     if order:
         say(f"WARNING: class order? {advice}.")

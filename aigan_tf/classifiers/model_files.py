@@ -3,6 +3,7 @@
 import importlib.util
 import inspect
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -12,10 +13,11 @@ import zipfile
 import h5py
 import keras
 
+from aigan_tf.classifiers import allow_list
 from aigan_tf.classifiers.paths import python_file
 from aigan_tf.engine.saved_model import first_line
 from aigan_tf.errors import InputError
-from aigan_tf.files import require_regular_file
+from aigan_tf.files import read_bytes, require_regular_file
 
 HDF5_START = b"\x89HDF\r\n\x1a\n"
 # Written by Keras 2 into layers for which they mean nothing, and refused there by Keras 3.
@@ -24,52 +26,83 @@ OBSOLETE = {
     "value_shape", "softmax_robust_masking",
 }  # fmt: skip
 SHAPE_KEYS = ("batch_input_shape", "batch_shape")
+MAX_EXPANSION = 100  # times a file's size that its content may take
+UNSUSPICIOUS = 2**26  # bytes that the content of any file may take
 
 
 def load_keras(path: pathlib.Path) -> keras.Model:
     """Returns the model of a file, in the format that its first bytes tell: .keras, or HDF5 of any Keras.
 
     Raises:
-        Exception: anything that Keras or HDF5 raises; OSError or `zipfile.BadZipFile` if the file is neither, or damaged.
+        Exception: anything that Keras or HDF5 raises; OSError or `zipfile.BadZipFile` if the file is neither, or damaged;
+            ValueError if it names what `allow_list` lacks, or unpacks to far more than it holds.
     """
     require_regular_file(path)
     with open(path, "rb") as file:
         is_hdf5 = file.read(len(HDF5_START)) == HDF5_START
     if not is_hdf5 and not zipfile.is_zipfile(path):
         raise OSError("it is neither a .keras file nor HDF5")
-    if not is_hdf5:
-        _check_archive(path)
     with tempfile.TemporaryDirectory() as folder:
-        named = pathlib.Path(folder) / ("model.h5" if is_hdf5 else "model.keras")  # Keras goes by the ending
-        os.symlink(path.absolute(), named)
-        if is_hdf5:
-            _update_config(named)
-        return keras.models.load_model(named, compile=False, safe_mode=True)
+        checked = _checked_hdf5 if is_hdf5 else _unpacked
+        return keras.models.load_model(checked(path, pathlib.Path(folder)), compile=False, safe_mode=True)
 
 
-def _check_archive(path):
-    """Checks the checksums of a zip archive, which Keras ignores."""
+def _unpacked(path, folder):
+    """Returns `folder` with the content of a .keras file, checked; Keras reads such a folder as well."""
     with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
-    if damaged:
-        raise zipfile.BadZipFile(f"{damaged} in it is damaged")
+        if missing := {"config.json", "model.weights.h5"}.difference(archive.namelist()):
+            raise OSError(f"it is neither a .keras file nor HDF5: it lacks {min(missing)}")
+        members = archive.infolist()
+        # Of other methods Python decompresses a whole block, whatever size the member has.
+        if any(each.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for each in members):
+            raise ValueError("it is compressed by another method than deflate")
+        _refuse_bomb(sum(each.file_size for each in members), path)
+        archive.extractall(folder)  # compares checksums, which Keras ignores
+    _refuse_large_arrays(folder / "model.weights.h5", path)
+    config = folder / "config.json"
+    config.write_text(json.dumps(allow_list.checked(json.loads(read_bytes(config)))))
+    return folder
 
 
-def _update_config(link):
-    """Puts a copy in place of a link to an HDF5 file of Keras 2 whose configuration Keras 3 does not understand."""
-    with h5py.File(link) as file:
+def _refuse_bomb(size, path):
+    """Refuses content of `size` bytes if the file that holds it is far smaller."""
+    if size > max(UNSUSPICIOUS, MAX_EXPANSION * path.stat().st_size):
+        raise ValueError(f"a file of {path.stat().st_size:,} bytes asks for {size:,} bytes of memory")
+
+
+def _refuse_large_arrays(hdf5, path):
+    """Refuses an HDF5 file whose arrays are far larger than the file at `path` that holds it, perhaps compressed.
+
+    Keras does from 4 GiB on, and refuses links.
+    """
+    sizes = []
+
+    def measure(name, found):
+        if isinstance(found, h5py.Dataset):
+            sizes.append(math.prod(found.shape or ()) * found.dtype.itemsize)
+
+    with h5py.File(hdf5) as file:
+        file.visititems(measure)
+    _refuse_bomb(sum(sizes), path)
+
+
+def _checked_hdf5(path, folder):
+    """Returns a link to an HDF5 file, or a copy if Keras 3 does not understand its configuration as it is."""
+    _refuse_large_arrays(path, path)
+    with h5py.File(path) as file:
         written = file.attrs.get("model_config")
     if written is None:
         raise OSError("it holds weights without a model")
-    config = json.loads(written)
+    config = allow_list.checked(json.loads(written))
     _update(config)
+    named = folder / "model.h5"  # Keras goes by the ending
     if config == json.loads(written):
-        return
-    source = link.resolve()
-    link.unlink()
-    shutil.copyfile(source, link)
-    with h5py.File(link, "r+") as file:
+        os.symlink(path.absolute(), named)
+        return named
+    shutil.copyfile(path, named)
+    with h5py.File(named, "r+") as file:
         file.attrs["model_config"] = json.dumps(config)
+    return named
 
 
 def _update(layer):

@@ -23,7 +23,7 @@ from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.normalization import with_fused_batch_norm
 from aigan_tf.engine.saved_model import first_line
 from aigan_tf.engine.time_left import TimeLeft
-from aigan_tf.errors import InputError, say
+from aigan_tf.errors import InputError, say, warn
 from aigan_tf.files import atomic_file
 from aigan_tf.method.failures import QuietFailures
 from aigan_tf.workdir import Workdir, digests_of
@@ -121,7 +121,7 @@ def _learner(trainee, config, dataset, folder, total_steps):
     """Returns the model that trains the classifier, its opponent's state for the checkpoint, and callbacks that warn."""
     if config.defense == "aigan":
         aigan = build_aigan(config, dataset, functools.partial(trainee, training=False), total_steps)
-        warnings = [QuietFailures(aigan, dataset.validation.take(slice(0, 16)).as_float())]
+        warnings = [QuietFailures(aigan, dataset.validation.take(slice(0, 16)).as_float(), warn)]
         return GeneratorTraining(trainee, aigan, config.seed), state_of(aigan), warnings
     if config.defense:
         static = static_classifiers(config, dataset, folder)

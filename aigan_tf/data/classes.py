@@ -10,6 +10,21 @@ from aigan_tf.errors import InputError
 MAX_LISTED_CLASSES = 20  # names in an error
 
 
+def class_numbers(given: Sequence[str], names: Sequence[str], setting: str) -> tuple[int, ...]:
+    """Returns the numbers of different classes, each as for `class_number`.
+
+    Raises:
+        InputError: there is no such class, or one is given twice.
+    """
+    numbers = tuple(class_number(each, names, setting) for each in given)
+    for each, number in zip(given, numbers, strict=True):
+        if numbers.count(number) > 1:
+            raise InputError(
+                each, "each class once", "leave one of them out", setting=setting, problem="is given twice"
+            )
+    return numbers
+
+
 def class_number(given: int | str | bytes, names: Sequence[str], setting: str | None) -> int:
     """Returns the number of a class that is given as a number or a name.
 

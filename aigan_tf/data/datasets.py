@@ -39,11 +39,6 @@ class ImageDataset:
         return self.train.images.shape[1:]
 
     @property
-    def is_folder(self) -> bool:
-        """Whether the images are files of a folder."""
-        return self.train.files is not None
-
-    @property
     def num_classes(self) -> int:
         return len(self.class_names)
 
@@ -238,7 +233,8 @@ def _read_class_names(file):
     try:
         text = read_bytes(user_path(file)).decode("utf-8-sig")  # some editors begin a file with a byte order mark
     except (OSError, ValueError) as error:
-        raise refuse("cannot be read", "a text file with one name per line") from error
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise refuse(f"cannot be read ({reason})", "a text file with one name per line") from error
     names = tuple(line.strip() for line in text.splitlines() if line.strip())
     if len(names) < 2:
         raise refuse(f"has {len(names)} names", "one per class, at least 2")
@@ -250,13 +246,16 @@ def _read_class_names(file):
     return names
 
 
+def own_folder(config: Config) -> list[str]:
+    """Returns the setting that names the user's own folder of images, for `digests_of`; none if the data set is none."""
+    return ["dataset"] if is_folder(config.dataset) else []
+
+
 def existing_dataset(config: Config, data_dir: str | None, folder: Workdir) -> ImageDataset:
     """Loads the data set of a finished run, as `load_dataset`.
 
     Raises:
         InputError: also if images or class names have changed since.
     """
-    dataset = load_dataset(config, folder.data_dir(data_dir))
-    files = ["class_names", *(["dataset"] if dataset.is_folder else [])]
-    folder.compare(dataclasses.asdict(config), digests_of(config, files))
-    return dataset
+    folder.compare(dataclasses.asdict(config), digests_of(config, ["class_names", *own_folder(config)]))
+    return load_dataset(config, folder.data_dir(data_dir))

@@ -9,7 +9,7 @@ import numpy as np
 from aigan_tf.data import pictures
 from aigan_tf.data.splits import Split, empty_images, hold_out_test, images_at_once, resize
 from aigan_tf.errors import InputError
-from aigan_tf.files import read_bytes, visible_files, visible_folders
+from aigan_tf.files import visible_files, visible_folders
 from aigan_tf.terminal import progress
 
 _log = logging.getLogger(__name__)
@@ -202,10 +202,10 @@ def _in_colour(images):
 def _read_image(path, image_size):
     """Decodes one file to uint8 `(height, width, 1 or 3)`, upright, without its alpha channel."""
     try:
-        pixels = np.asarray(pictures.in_8_bits(pictures.decoded(read_bytes(path))))
+        pixels = np.asarray(pictures.in_8_bits(pictures.read(path)))
     except Exception as error:  # for damaged files Pillow raises half a dozen kinds
         raise InputError(
-            f"{path} cannot be read",
+            f"{path} cannot be read ({pictures.reason(error)})",
             "a whole PNG, JPEG, WebP, BMP, GIF, TIFF or PPM image of 8 or 16 bits per channel",
             "replace or remove the file",
         ) from error

@@ -2,14 +2,18 @@
 
 import contextlib
 import io
+import math
 import os
+import pathlib
 import warnings
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from aigan_tf.errors import InputError
-from aigan_tf.files import read_bytes, user_path
+from aigan_tf.files import MAX_PICTURE, read_bytes, user_path
+
+MAX_PIXELS = 2**26  # of a picture; converted and resized, each takes up to 25 bytes
 
 # Pillow's other readers are left out: its reader of EPS starts Ghostscript, whatever the file's name ends in.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
@@ -18,16 +22,19 @@ SUFFIXES = (
 )  # fmt: skip
 
 
-def decoded(data: bytes) -> Image.Image:
+def read(path: pathlib.Path) -> Image.Image:
     """Returns the picture in an image file, upright.
 
     Raises:
-        Exception: for damaged files Pillow raises half a dozen kinds.
+        Exception: OSError if the file cannot be read or is too large, ValueError if its picture is, which its header says;
+            for damaged files Pillow raises half a dozen kinds.
     """
     with warnings.catch_warnings():
-        # A large photograph is fine; Pillow itself refuses one that is twice as large.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return upright(Image.open(io.BytesIO(data), formats=FORMATS))
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below Pillow's
+        picture = Image.open(io.BytesIO(read_bytes(path, MAX_PICTURE)), formats=FORMATS)
+    if math.prod(picture.size) > MAX_PIXELS:
+        raise ValueError(f"more than {MAX_PIXELS / 1e6:.0f} million pixels")
+    return upright(picture)
 
 
 def upright(picture: Image.Image) -> Image.Image:
@@ -78,13 +85,13 @@ def fitted(given: Image.Image | str | os.PathLike, image_shape: tuple[int, int, 
         InputError: it cannot be read.
     """
     try:
-        picture = upright(given.copy()) if isinstance(given, Image.Image) else decoded(read_bytes(user_path(given)))
+        picture = upright(given.copy()) if isinstance(given, Image.Image) else read(user_path(given))
         return _as_taken(picture, image_shape or (picture.height, picture.width, 1 if is_grey(picture) else 3))
     except InputError:
         raise
     except Exception as error:  # for damaged files Pillow raises half a dozen kinds
         raise InputError(
-            f"{given} cannot be read ({_reason(error)})",
+            f"{given} cannot be read ({reason(error)})",
             "a PNG, JPEG, WebP, BMP, GIF, TIFF or PPM picture of 8 or 16 bits per channel",
             "correct the path" if isinstance(error, OSError) and error.strerror else "convert it to PNG",
         ) from error
@@ -107,7 +114,8 @@ def _as_taken(picture, image_shape):
     return np.asarray(plain).reshape(image_shape), ", ".join(changes)
 
 
-def _reason(error):
+def reason(error: Exception) -> str:
+    """Returns why a picture cannot be read, in a few words."""
     if isinstance(error, UnidentifiedImageError):
         return "not a picture"  # Pillow's own message names an object in memory
     return getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0]

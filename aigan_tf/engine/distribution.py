@@ -21,6 +21,17 @@ from aigan_tf.errors import InputError
 STRATEGIES = ("none", "mirrored", "multiworker")
 
 
+class _StepCounter(keras.callbacks.Callback):
+    """Counts the steps that ran, in whatever number of fits."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps += 1
+
+
 class Devices:
     """The devices of a run.
 
@@ -145,17 +156,29 @@ class Devices:
             epochs: epochs of the whole run, those done before included.
             validation_data: measured at the end of each epoch.
             callbacks: as in Keras; one of them shows progress.
+
+        Raises:
+            InputError: fewer steps ran than these, and no callback set `model.stop_training`.
         """
+        counter, model.stop_training = _StepCounter(), False
         fit = functools.partial(self._fit, model) if self.distributed else functools.partial(model.fit, shuffle=False)
         begun, step = divmod(steps_done, steps_per_epoch)
         # All epochs of one Keras fit have as many steps: the rest of an epoch is a fit of its own.
         whole = begun + 1 if step else begun
         for first, last, steps in ((begun, whole, steps_per_epoch - step), (whole, epochs, steps_per_epoch)):
-            if first < last:
+            if first < last and not model.stop_training:  # a fit would forget that
                 fit(
                     batches_from((first + 1) * steps_per_epoch - steps), steps_per_epoch=steps, initial_epoch=first,
-                    epochs=last, validation_data=validation_data, callbacks=callbacks, verbose=0,
+                    epochs=last, validation_data=validation_data, callbacks=[counter, *callbacks], verbose=0,
                 )  # fmt: skip
+        steps_done += counter.steps
+        if steps_done < epochs * steps_per_epoch and not model.stop_training:
+            # Keras's global limits, which its environment variables, a notebook or a model may have set.
+            raise InputError(
+                f"training ended after {steps_done} of {epochs * steps_per_epoch} steps",
+                "all of them",
+                "unset KERAS_MAX_EPOCHS and KERAS_MAX_STEPS_PER_EPOCH, and repeat it in a new process",
+            )
 
     def _fit(self, model, batches, steps_per_epoch, initial_epoch, epochs, validation_data, callbacks, verbose):
         """Keras's loop, for several replicas."""

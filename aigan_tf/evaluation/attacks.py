@@ -15,7 +15,7 @@ from aigan_tf.evaluation import foolbox_attacks
 from aigan_tf.evaluation.finished_run import FinishedRun
 from aigan_tf.evaluation.measure import Attack
 from aigan_tf.evaluation.refinement import RefinedGenerator
-from aigan_tf.exported import latest_version
+from aigan_tf.exported import latest_version, read_export_info
 from aigan_tf.files import numbered, read_csv
 from aigan_tf.serving.export import ServedGenerator
 from aigan_tf.workdir import Workdir
@@ -76,8 +76,9 @@ class ExportedGenerator:
         folder.verify(version)
         self.config = config
         self.class_input = "target_class" if config.targeted else "label"
-        images, targets = tf.zeros((1, *image_shape)), tf.zeros((1,), tf.int32)
+        images = tf.zeros((1, *image_shape))
         try:
+            targets = tf.constant(read_export_info(version, "workdir").classes[:1])
             self.loaded = saved_model.load(version)  # kept: its variables live as long as it does
             self.serve = self.loaded.signatures["serving_default"]
             self(images, targets)
@@ -121,7 +122,8 @@ def _refined(name, steps, exported, run):
     text = f"the exported generator, then PGD-{steps} from its images that fail, in steps of epsilon / 4"
     shape = run.dataset.image_shape
     refined = RefinedGenerator(exported(), run.classifier, shape, steps, config.epsilon, config.targeted)
-    refined(tf.zeros((1, *shape)), tf.zeros((1,), tf.int32))  # traced here, so that no batch's time holds it
+    # Traced here, so that no batch's time holds it.
+    refined(tf.zeros((1, *shape)), tf.constant(run.examples.target_classes[:1]))
     return Attack(refined, text)
 
 

@@ -68,7 +68,7 @@ def gradient_masking_warnings(examples: EvaluationSet, targeted: bool) -> list[s
     """
     right = examples.first_correct(images_per_call(examples.images.shape[1:], GRADIENT_EXAMPLES))
     images, labels = tf.constant(right.images), tf.constant(right.labels)
-    targets = spread_targets(labels, len(examples.class_names)) if targeted else labels
+    targets = spread_targets(labels, examples.target_classes) if targeted else labels
     with tf.GradientTape() as tape:
         tape.watch(images)
         # The loss of foolbox's attacks.

@@ -17,10 +17,11 @@ from aigan_tf.evaluation.curves import success_curves
 from aigan_tf.evaluation.examples import examples_of
 from aigan_tf.evaluation.finished_run import FinishedRun, run_record
 from aigan_tf.evaluation.image_folder import ImageFolder
-from aigan_tf.evaluation.measure import Attack, measure_attack, measure_attacks
+from aigan_tf.evaluation.measure import Attack, max_attacks, measure_attack, measure_attacks
 from aigan_tf.evaluation.report_files import check_place, report_parts, write_report
 from aigan_tf.evaluation.transfer import transfer_classifiers
-from aigan_tf.files import user_path
+from aigan_tf.files import different_names, user_path
+from aigan_tf.provenance import without_folders
 from aigan_tf.workdir import Workdir
 
 COMPARED_BATCH = 100  # images per batch, fewer if large, for every attack: the time per image depends on it
@@ -55,7 +56,7 @@ def evaluate_workdir(
     result, parts = measure_workdir(
         workdir, data_dir, attacks, num_examples, transfer_to, save_images, custom_objects=custom_objects
     )
-    write_report(evaluation, output, parts)
+    write_report(evaluation, output, parts, tables.comparison_text(result))
     return result
 
 
@@ -98,24 +99,25 @@ def measure_workdir(
     images = contextlib.nullcontext()
     if save_images:
         images = ImageFolder(user_path(save_images), run.dataset.class_names, config.targeted, run.dataset.test.files)
-    chosen = build_attacks(attacks, run)
-    _check_gradient(run, robust_against)
-    others = transfer_classifiers(transfer_to, run, custom_objects)
-    for name, classifier in others.items():  # refused before hours are spent if it gets no image right
-        kind = name if run.dataset.has_labels else f"{name}; labels: the other's answers"
-        test, names = run.dataset.test, run.dataset.class_names
-        accuracy.check_accuracy(classifier, test, len(names), f"test images ({kind})", names)
-    with images:
+    with images:  # first: a place may be refused
+        chosen = build_attacks(attacks, run)
+        _check_gradient(run, robust_against)
+        others = transfer_classifiers(transfer_to, run, custom_objects)
+        for name, classifier in others.items():  # refused before hours are spent if it gets no image right
+            kind = name if run.dataset.has_labels else f"{name}; labels: the other's answers"
+            test, names = run.dataset.test, run.dataset.class_names
+            accuracy.check_accuracy(classifier, test, len(names), f"test images ({kind})", names)
+        others = dict(zip(different_names(map(without_folders, others)), others.values(), strict=True))  # for reports
         result = compare(run, chosen, images.keep if save_images else None, bool(robust_against))
         result["transfer"] = {name: _transfer(run, chosen[GENERATOR], name, others[name]) for name in others}
     result["robust_accuracy"] = {name: _robust_accuracy(run, name) for name in robust_against}
-    say(tables.comparison_text(result))
     page = comparison_page(result, examples_of(run, chosen))
     return result, report_parts("report", result, _csv_rows(result), page)
 
 
 def _loaded(folder, config, dataset, attacks, num_examples):
     """Returns the run with the first images of its test split, after checking its classifier on them."""
+    limit = max_attacks(dataset.image_shape) if num_examples is None else None
     if num_examples is None:
         num_examples = COMPARED_EXAMPLES if any(map(follows_gradient, attacks)) else 0
     # One graph for all attacks, each of which would trace its own.
@@ -124,7 +126,7 @@ def _loaded(folder, config, dataset, attacks, num_examples):
     dataset = accuracy.labelled_by(classifier, dataset, splits=("test",))
     if dataset.has_labels:
         accuracy.check_accuracy(classifier, dataset.test, dataset.num_classes, class_names=dataset.class_names)
-    return FinishedRun(folder, config, dataset, classifier)
+    return FinishedRun(folder, config, dataset, classifier, limit)
 
 
 def _check_gradient(run, robust_against):

@@ -167,8 +167,8 @@ def _facts(result, first):
         "Classifier": f"{pathlib.PurePath(result['classifier']).name}{defended}{accuracy}",
         "Threat model": f"{first['attack']}, L-infinity, epsilon {shown_value(first['epsilon'])}",
         "Images": f"{first['num_examples']:,} of the {first['split']} split, of which {first['num_correct']:,} are answered "
-        f"correctly and attacked; seed {first['seed']}",
-        "Work folder": pathlib.Path(result["workdir"]).absolute().name,
+        f"correctly and attacked; attacks: {tables.attacks_text(first)}; seed {first['seed']}",
+        "Work folder": result["workdir"],
     }
 
 
@@ -181,6 +181,7 @@ def _origin(result):
         "Commit": (result["commit"] or "")[:12],
         "Command": result.get("command"),
         "Device": result["device"],
+        "Report": result.get("id"),
     }
     return {name: text for name, text in known.items() if text}
 

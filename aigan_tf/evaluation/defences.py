@@ -40,8 +40,8 @@ def compare_defences(
             the time, which the text file runs/defenses/latest then names.
 
     Returns:
-        Folder to what was measured, as under `runs` in defenses.json: `clean_accuracy`, `robust_accuracy` under each
-        untargeted attack, `success_rate` of each given attack, ...
+        Folder to what was measured, as under `runs` in defenses.json, there by name: `clean_accuracy`, `robust_accuracy`
+        under each untargeted attack, `success_rate` of each given attack, ...
 
     Raises:
         InputError: a folder, its files or the output cannot be used.
@@ -59,6 +59,7 @@ def compare_defences(
             result, parts = measure_workdir(
                 path, data_dir, attacks, num_examples, robust_against=ROBUST_AGAINST, custom_objects=custom_objects
             )
+            say(tables.comparison_text(result))
             rows[path] = _row(path, config, result)
             details |= {f"{names[path]}/{part}": data for part, data in parts.items()}
     except BaseException:
@@ -66,14 +67,13 @@ def compare_defences(
             write_report(DEFENCES, output, details)
         raise
     by_name = {names[path]: row for path, row in rows.items()}
-    say(tables.defence_text(by_name))
-    for path, row in rows.items():
-        for warning in row["warnings"]:
-            say(f"WARNING: {path}: {warning}")
-    cells = tables.defence_rows(rows)
+    warnings = [f"WARNING: {path}: {warning}" for path, row in rows.items() for warning in row["warnings"]]
+    summary = "\n".join([tables.defence_text(by_name), *warnings])
+    cells = tables.defence_rows(by_name)
     csv_rows = [dict(zip(cells[0], row, strict=True)) for row in cells[1:]]
-    contents = {"format": FORMAT, "runs": rows}
-    write_report(DEFENCES, output, report_parts("defenses", contents, csv_rows, defence_page(by_name)) | details)
+    contents = {"format": FORMAT, "runs": by_name}
+    parts = report_parts("defenses", contents, csv_rows, defence_page(by_name)) | details
+    write_report(DEFENCES, output, parts, summary)
     return rows
 
 
@@ -95,7 +95,7 @@ def _row(path, config, result):
     attacks, robust = result["attacks"], result["robust_accuracy"]
     first = next(iter(attacks.values()))
     row = {
-        "classifier": config.classifier,
+        "classifier": result["classifier"],
         "defense": config.defense or "none",
         "classifier_epochs": len(read_csv(Workdir(path).classifier_metrics)) or None,  # a model file has no history
         "dataset": result["dataset"],

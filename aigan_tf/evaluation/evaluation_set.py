@@ -23,6 +23,8 @@ class EvaluationSet:
         class_names: name of each class.
         split: name of the split, for the record.
         labelled: whether the labels came with the images, rather than from the classifier's answers.
+        target_classes: numbers of the only classes that images are driven to; None for all.
+        max_attacks: how many attacks are measured at most, drawn if there are more; None for all.
 
     Raises:
         InputError: images or labels have another shape, type or range.
@@ -36,6 +38,8 @@ class EvaluationSet:
         class_names: Sequence[str],
         split: str = "test",
         labelled: bool = True,
+        target_classes: Sequence[int] | None = None,
+        max_attacks: int | None = None,
     ):
         images = np.asarray(images)
         _check_images(images)
@@ -45,6 +49,8 @@ class EvaluationSet:
         self.class_names = tuple(class_names)
         self.split = split
         self.labelled = labelled
+        self.target_classes = tuple(range(len(class_names)) if target_classes is None else target_classes)
+        self.max_attacks = max_attacks
         # Traced once for all attacks and budgets; an attribute of the object, so that it is freed with it.
         self.measure = tf.function(self._measure, reduce_retracing=True)
 
@@ -74,8 +80,16 @@ class EvaluationSet:
     def first_correct(self, count: int) -> "EvaluationSet":
         """Returns the set of the first `count` images that the classifier gets right, or of all of them."""
         kept = np.flatnonzero(self.correct)[:count]
+        images, labels = self.images[kept], self.labels[kept]
         return EvaluationSet(
-            self.classifier, self.images[kept], self.labels[kept], self.class_names, self.split, self.labelled
+            self.classifier,
+            images,
+            labels,
+            self.class_names,
+            self.split,
+            self.labelled,
+            self.target_classes,
+            self.max_attacks,
         )
 
     def _measure(self, clean, adversarial, budget):

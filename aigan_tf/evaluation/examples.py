@@ -61,7 +61,7 @@ def examples_of(run: FinishedRun, attacks: Mapping[str, Attack]) -> list[Example
     if not generators:
         return []
     config, names = run.config, run.dataset.class_names
-    targets_of_all = attacks[ADVGAN].target_classes if ADVGAN in attacks else range(len(names))
+    targets_of_all = attacks[ADVGAN].target_classes if ADVGAN in attacks else run.examples.target_classes
     images, labels, targets = _chosen(run.examples, targets_of_all, config.targeted)
     clean = _answers(run, quantize(images, images, config.epsilon)[0])
     attacked = {}

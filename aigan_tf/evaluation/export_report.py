@@ -12,7 +12,7 @@ from aigan_tf.evaluation.comparison_page import comparison_page
 from aigan_tf.evaluation.curves import CURVE_EXAMPLES, success_curve
 from aigan_tf.evaluation.examples import examples_of
 from aigan_tf.evaluation.finished_run import FinishedRun, run_record
-from aigan_tf.evaluation.measure import measure_attack
+from aigan_tf.evaluation.measure import max_attacks, measure_attack
 from aigan_tf.workdir import Workdir
 
 MEASURED_BATCH = 500
@@ -30,7 +30,7 @@ def measure_export(folder: Workdir, config: Config, dataset: ImageDataset, class
     Raises:
         InputError: the export cannot be loaded.
     """
-    run = FinishedRun(folder, config, dataset, classifier)
+    run = FinishedRun(folder, config, dataset, classifier, max_attacks(dataset.image_shape))
     attacks = build_attacks([GENERATOR], run)
     attack = attacks[GENERATOR]
     record = run_record(run, attacks, MEASURED_BATCH)  # first: a file may be refused
@@ -38,7 +38,7 @@ def measure_export(folder: Workdir, config: Config, dataset: ImageDataset, class
     measured = measure_attack(
         attack, run.examples, config.epsilon, config.targeted, config.seed, MEASURED_BATCH, progress=GENERATOR
     ).to_dict()
-    result = {**measured, "device": provenance.device_name()}
+    result = {"id": record["id"], **measured, "device": provenance.device_name()}
     say(tables.success_table(result))
     if config.variable_epsilon:
         some = run.examples.first_correct(CURVE_EXAMPLES)

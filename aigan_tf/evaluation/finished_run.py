@@ -3,10 +3,12 @@
 import dataclasses
 import datetime
 import functools
+import secrets
 from collections.abc import Callable, Mapping
 
 import aigan_tf
 from aigan_tf import provenance
+from aigan_tf.build import target_numbers
 from aigan_tf.classifiers.loading import usable_gradients
 from aigan_tf.config import FORMAT, Config
 from aigan_tf.data.datasets import ImageDataset
@@ -25,12 +27,14 @@ class FinishedRun:
         config: its settings.
         dataset: its data set; the test split is what attacks are measured on.
         classifier: the classifier under attack, images in `[0, 1]` to logits.
+        max_attacks: how many attacks are measured at most, drawn if there are more; None for all.
     """
 
     folder: Workdir
     config: Config
     dataset: ImageDataset
     classifier: Callable
+    max_attacks: int | None = None
 
     @functools.cached_property
     def examples(self) -> EvaluationSet:
@@ -41,8 +45,9 @@ class FinishedRun:
         """Returns the test split, with a classifier that may be another one."""
         test = self.dataset.test
         return EvaluationSet(
-            classifier, test.as_float(), test.labels, self.dataset.class_names, labelled=self.dataset.has_labels
-        )
+            classifier, test.as_float(), test.labels, self.dataset.class_names, labelled=self.dataset.has_labels,
+            target_classes=target_numbers(self.config, self.dataset), max_attacks=self.max_attacks,
+        )  # fmt: skip
 
     @functools.cached_property
     def has_gradient(self) -> bool:
@@ -56,13 +61,14 @@ def run_record(run: FinishedRun, attacks: Mapping[str, Attack], batch_size: int)
     seconds, queries = folder.training_cost(bool(config.black_box))
     return {
         "format": FORMAT,
-        "dataset": run.dataset.name,
-        "classifier": config.classifier,
+        "id": secrets.token_hex(6),  # the same in all files of a report
+        "dataset": provenance.without_folders(run.dataset.name),
+        "classifier": provenance.without_folders(config.classifier),
         **({} if run.dataset.has_labels else {"labels": "classifier"}),
         "defense": config.defense,
         "black_box": config.black_box,
         "queries": queries,
-        "workdir": str(folder.path),
+        "workdir": folder.path.absolute().name,
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": provenance.command(),
         "device": provenance.device_name(),

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from aigan_tf.errors import InputError
-from aigan_tf.files import atomic_folder
+from aigan_tf.files import atomic_folder, inert, is_empty
 
 COLUMNS = (
     "file", "attack", "index", "source", "label", "label_name", "target", "target_name", "predicted", "l2", "linf", "ssim",
@@ -36,7 +36,7 @@ class ImageFolder:
     def __init__(
         self, path: pathlib.Path, class_names: Sequence[str], targeted: bool, sources: Sequence[str] | None = None
     ):
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and not (path.is_dir() and is_empty(path)):
             raise InputError(
                 path,
                 "a new or an empty folder",
@@ -76,6 +76,15 @@ class ImageFolder:
             targets = (target, self.class_names[target]) if self.targeted else ("", "")
             source = "" if self.sources is None else self.sources[index]
             norms = (f"{batch[norm][i]:.6g}" for norm in ("l2", "linf", "ssim"))
-            self._manifest.writerow(
-                (name, attack, index, source, label, self.class_names[label], *targets, int(batch["answer"][i]), *norms)
+            row = (
+                name,
+                attack,
+                index,
+                source,
+                label,
+                self.class_names[label],
+                *targets,
+                int(batch["answer"][i]),
+                *norms,
             )
+            self._manifest.writerow(map(inert, row))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import numbers
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,13 @@ from aigan_tf.method.threat_model import apply_perturbation
 
 ALL_TARGETS_UP_TO = 20  # classes; with more, each image gets MANY_TARGETS of the others
 MANY_TARGETS = 10
+MAX_VALUES = 10_000 * MANY_TARGETS * 64 * 64 * 3  # of the images of all attacks, unless the number of images was chosen
 ROUNDING = 1e-6  # float32's error in adding and subtracting pixels
+
+
+def max_attacks(image_shape: Sequence[int]) -> int:
+    """Returns how many attacks on images of `(height, width, channels)` are measured at most; more take an hour."""
+    return max(MAX_VALUES // math.prod(image_shape), 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +38,7 @@ class Attack:
         description: its settings, for the record.
         targets_per_image: how many targets, drawn per image, it is measured on; 0 for all, or 10 if there are more than
             20 classes.
-        target_classes: the only targets it knows; None for all.
+        target_classes: the only targets it knows, of those of the images; None for all.
         bounded: whether it promises to stay within epsilon. Otherwise that is not checked and its 8-bit images are the
             nearest ones; `measure_attacks` then measures them moved into epsilon too.
     """
@@ -143,6 +150,10 @@ def measure_attack(
         raise InputError(epsilon, "a fraction of the pixel range, above 0 and at most 1", fix, setting="epsilon")
     attack = attack if isinstance(attack, Attack) else Attack(attack)
     index, targets = _images_and_targets(attack, examples, targeted, seed)
+    possible = len(index)
+    if examples.max_attacks and possible > examples.max_attacks:
+        drawn = np.sort(np.random.default_rng(seed).choice(possible, examples.max_attacks, replace=False))
+        index, targets = index[drawn], targets[drawn]
     batch_size = images_per_call(examples.images.shape[1:], batch_size)
     batches, seconds = [], []
     starts = range(0, len(index), batch_size)
@@ -157,26 +168,29 @@ def measure_attack(
     measured = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     # Without the first batch, in which graphs are traced, if there are others.
     milliseconds = float(np.median(seconds[1:] or seconds)) * 1000
-    return _result(measured, milliseconds, examples, epsilon, targeted, seed)
+    result = _result(measured, milliseconds, examples, epsilon, targeted, seed)
+    return dataclasses.replace(result, drawn_from=possible) if possible > len(index) else result
 
 
 def _images_and_targets(attack, examples, targeted, seed):
     """Returns two int arrays `(attacks,)`: the image, and its target (the label if untargeted).
 
-    The first targets of all images come before all second ones, so that a batch holds many classes; those of
-    `target_classes` come one class after the other.
+    The first targets of all images come before all second ones, so that a batch holds many classes; where only some classes
+    are targets, one comes after the other.
     """
     right, num_classes = np.flatnonzero(examples.correct), len(examples.class_names)
     labels = examples.labels[right]
     if not targeted:
         return right, labels
-    if attack.target_classes is not None:
-        targets = np.tile(np.array(attack.target_classes, np.int32), (len(right), 1))
+    known = attack.target_classes or examples.target_classes
+    count = attack.targets_per_image or (MANY_TARGETS if len(known) > ALL_TARGETS_UP_TO else len(known))
+    draw = np.random.default_rng(seed).permuted
+    if len(known) < num_classes:
+        targets = np.tile(np.array(known, np.int32), (len(right), 1))
+        targets = draw(targets, axis=1)[:, :count] if count < len(known) else targets
     else:
         offsets = np.tile(np.arange(1, num_classes, dtype=np.int32), (len(right), 1))
-        count = attack.targets_per_image or (MANY_TARGETS if num_classes > ALL_TARGETS_UP_TO else num_classes - 1)
-        if count < num_classes - 1:
-            offsets = np.random.default_rng(seed).permuted(offsets, axis=1)[:, :count]
+        offsets = draw(offsets, axis=1)[:, :count] if count < num_classes - 1 else offsets
         targets = (labels[:, np.newaxis] + offsets) % num_classes
     index, targets = np.tile(right, targets.shape[1]), targets.T.ravel()
     allowed = targets != examples.labels[index]

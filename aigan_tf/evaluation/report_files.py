@@ -8,14 +8,13 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 
-import filelock
-
 from aigan_tf.errors import InputError, say
 from aigan_tf.files import (
     atomic_file,
     atomic_folder,
     csv_bytes,
     json_bytes,
+    locked,
     unfinished_name,
     user_path,
     with_numbers,
@@ -58,8 +57,10 @@ def report_parts(name: str, result: Mapping, rows: Sequence[Mapping], html: str)
     return {f"{name}.json": json_bytes(result), f"{name}.csv": csv_bytes(rows), f"{name}.html": html.encode()}
 
 
-def write_report(parent: pathlib.Path, output: str | None, parts: Mapping[str, bytes]) -> pathlib.Path:
-    """Writes the files of a report into a new folder, all or none, and prints where its page is.
+def write_report(
+    parent: pathlib.Path, output: str | None, parts: Mapping[str, bytes], summary: str = ""
+) -> pathlib.Path:
+    """Writes the files of a report into a new folder, all or none, and only then prints its summary and where its page is.
 
     Without `output` the folder is named by the time, and the text file `latest` beside it names it. Unfinished reports of
     killed processes are removed.
@@ -67,6 +68,7 @@ def write_report(parent: pathlib.Path, output: str | None, parts: Mapping[str, b
     Args:
         parent, output: as in `check_place`.
         parts: content by name; a name may lie in a folder. The first name that ends in .html is the page's.
+        summary: what the report says, for the terminal.
 
     Returns:
         The new folder.
@@ -74,19 +76,19 @@ def write_report(parent: pathlib.Path, output: str | None, parts: Mapping[str, b
     Raises:
         InputError: it cannot be written.
     """
-    names = {pathlib.PurePath(name).name for name in parts}
     if output:
         path = user_path(output)
-        _remove_unfinished(path.parent, re.escape(path.name), names)
         _write_folder(path, parts)
     else:
         # One at a time: two in a second get two names, and what is unfinished here belongs to a dead process.
-        with writing(parent, parent), filelock.FileLock(parent / ".lock"):
-            _remove_unfinished(parent, r"\d{4}-\d\d-\d\dT.+", names)
+        with writing(parent, parent), locked(parent / ".lock", wait=True):
+            _remove_unfinished(parent)
             paths = map(parent.joinpath, with_numbers(datetime.datetime.now().strftime(_TIME)))
             path = next(path for path in paths if not os.path.lexists(path))
             _write_folder(path, parts)
             write_bytes(parent / LATEST, f"{path.name}\n".encode())
+    if summary:
+        say(summary)
     say(f"Report: {path / next(name for name in parts if name.endswith('.html'))}")
     return path
 
@@ -121,10 +123,8 @@ def _write_folder(path, parts):
             (folder / name).write_bytes(data)
 
 
-def _remove_unfinished(parent, name, files):
-    """Removes unfinished folders of `atomic_folder` whose names match and that hold only a report's files."""
+def _remove_unfinished(parent):
+    """Removes unfinished folders of reports that are named by the time."""
     for entry in parent.glob(".*"):
-        if re.fullmatch(name, unfinished_name(entry) or ""):
-            held = {path.name for path in entry.rglob("*") if not path.is_dir()}
-            if held <= files:
-                shutil.rmtree(entry, ignore_errors=True)
+        if re.fullmatch(r"\d{4}-\d\d-\d\dT.+", unfinished_name(entry) or ""):
+            shutil.rmtree(entry, ignore_errors=True)

@@ -44,6 +44,7 @@ class AttackResult:
         worst_target_success_rate: that rate; None if untargeted.
         success_matrix: a row per label and a column per target with success rates, None where nothing was attacked;
             None as a whole if untargeted or if there are more than 20 classes.
+        drawn_from: how many attacks there were, if these were drawn from them; else None.
         labels: "classifier" if the answers of the classifier that was attacked in training stand in for labels; else None.
     """
 
@@ -69,10 +70,13 @@ class AttackResult:
     worst_target: str | None = None
     worst_target_success_rate: float | None = None
     success_matrix: list[list[float | None]] | None = None
+    drawn_from: int | None = None
     labels: str | None = None
 
     def to_dict(self) -> dict:
-        """Returns the fields as in report.json, ready for JSON; accuracy and the last four only if they apply."""
-        optional = ("clean_accuracy", "worst_target", "worst_target_success_rate", "success_matrix", "labels")
+        """Returns the fields as in report.json, ready for JSON; accuracy and the last five only if they apply."""
+        optional = (
+            "clean_accuracy", "worst_target", "worst_target_success_rate", "success_matrix", "drawn_from", "labels",
+        )  # fmt: skip
         fields = dataclasses.asdict(self)
         return {name: value for name, value in fields.items() if value is not None or name not in optional}

@@ -25,7 +25,7 @@ def success_table(result: Mapping) -> str:
     rate, unrounded = result["success_rate"], result["success_rate_float"]
     lines = [
         f"{result['split']} split: {result['num_examples']:,} images, {right}.",
-        f"{kind} attacks: {result['num_attacks']:,} within epsilon {shown_value(result['epsilon'])}, seed {result['seed']}, "
+        f"{kind} attacks: {attacks_text(result)} within epsilon {shown_value(result['epsilon'])}, seed {result['seed']}, "
         f"{result['device']}",
         f"  {kind + ' success rate':25}{rate:.2%} after rounding to 8 bits, {unrounded:.2%} before",
     ]
@@ -38,6 +38,12 @@ def success_table(result: Mapping) -> str:
     largest = _grey_levels(result["max_linf"])
     lines.append(f"  {'perturbation':25}mean L2 {result['mean_l2']:.3f}, largest change {largest}")
     return "\n".join(lines)
+
+
+def attacks_text(result: Mapping) -> str:
+    """Returns the number of attacks, and of how many they were drawn, if they were."""
+    drawn = f" drawn of {result['drawn_from']:,}" if "drawn_from" in result else ""
+    return f"{result['num_attacks']:,}{drawn}"
 
 
 def _grey_levels(change):

@@ -1,7 +1,7 @@
 """AI-GAN, version 1 of the paper (arXiv 2002.02196v1): the algorithm itself."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
@@ -26,6 +26,7 @@ class Attack(NamedTuple):
         perturbations: shape of `images`, G(x, t), within epsilon, before clipping to `[0, 1]`.
         adversarial_images: shape of `images`, x + G(x, t), in `[0, 1]`.
         logits: float32 `(batch, num_classes)`, the classifier's on the adversarial images.
+        succeeded: bool `(batch,)`, whether the classifier answers the target or, untargeted, not the label.
         fake_logits: float32 `(batch,)`, the discriminator's on the adversarial images.
     """
 
@@ -35,6 +36,7 @@ class Attack(NamedTuple):
     perturbations: tf.Tensor
     adversarial_images: tf.Tensor
     logits: tf.Tensor
+    succeeded: tf.Tensor
     fake_logits: tf.Tensor
 
 
@@ -137,6 +139,7 @@ class AIGAN(keras.Model):
         hinge_threshold: float = 0.0,
         variable_epsilon: bool = False,
         hard_targets: bool = False,
+        target_classes: Sequence[int] | None = None,
         **kwargs,
     ):
         """Sets what training needs. Builds both optimizers, so that a checkpoint restores all of them.
@@ -154,6 +157,7 @@ class AIGAN(keras.Model):
                 is told, so that one generator serves all of them.
             hard_targets: whether a target is drawn the more often for a label the more attacks from that on it fail,
                 rather than uniformly.
+            target_classes: numbers of the only classes that are targets; None for all.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, as in Keras.
         """
         # XLA halves the speed of convolutions on a CPU, so Keras's "auto" is not taken.
@@ -171,6 +175,7 @@ class AIGAN(keras.Model):
         self.hinge_threshold = hinge_threshold
         self.variable_epsilon = variable_epsilon
         self.hard_targets = hard_targets and self.targeted
+        self.target_classes = tuple(range(self.num_classes) if target_classes is None else target_classes)
 
     def train_step(self, data):
         """One update of both networks, in the order of the paper's algorithm."""
@@ -208,16 +213,19 @@ class AIGAN(keras.Model):
         """Success on the images the classifier gets right, each with one fixed target; the attacker is not run."""
         images, labels = data
         attack = self.attack(images, self.choose_targets(labels), self.max_epsilons(images))
-        correct = tf.equal(tf.argmax(self.classifier(images), -1, tf.int32), labels)
-        self._update_metrics(attack, self.generator_loss(attack), correct)
+        attacked = tf.equal(tf.argmax(self.classifier(images), -1, tf.int32), labels)
+        if self.targeted:  # the label, where it is the only target class
+            attacked &= tf.not_equal(attack.targets, labels)
+        self._update_metrics(attack, self.generator_loss(attack), attacked)
         return {metric.name: metric.result() for metric in self.attack_metrics}
 
     def attack(self, images, targets, epsilons, training: bool = False) -> Attack:
         """Perturbs a batch and shows it to the classifier and the discriminator; arguments as in `Attack`."""
         perturbations, adversarial_images = self.perturb(images, targets, epsilons, training)
+        logits = self.classifier(adversarial_images)
         return Attack(
-            images, targets, epsilons, perturbations, adversarial_images,
-            logits=self.classifier(adversarial_images),
+            images, targets, epsilons, perturbations, adversarial_images, logits,
+            succeeded=successes(logits, targets, self.targeted),
             fake_logits=self.discriminator(adversarial_images, training=training),
         )  # fmt: skip
 
@@ -251,7 +259,7 @@ class AIGAN(keras.Model):
         adversarial = adversarial_loss(attack.logits, attack.targets, self.targeted)
         gan = gan_loss(attack.fake_logits)
         hinge = hinge_loss(attack.perturbations, self.hinge_thresholds(attack.epsilons))
-        succeeded = tf.cast(successes(attack.logits, attack.targets, self.targeted), gan.dtype)
+        succeeded = tf.cast(attack.succeeded, gan.dtype)
         share = sum_over_replicas(tf.reduce_sum(succeeded)) / sum_over_replicas(tf.cast(tf.size(succeeded), gan.dtype))
         gan_share = tf.where(tf.equal(self.stage_variable, 1), tf.ones_like(share), share)
         total = adversarial + self.gan_weight * gan_share * gan + self.hinge_weight * share * hinge
@@ -265,18 +273,27 @@ class AIGAN(keras.Model):
         if not self.targeted:
             return labels
         if seed is None:
-            return spread_targets(labels, self.num_classes)
-        return draw_targets(labels, self.num_classes, seed, self.target_weights(labels) if self.hard_targets else None)
+            return spread_targets(labels, self.target_classes)
+        all_alike = not self.hard_targets and len(self.target_classes) == self.num_classes
+        return draw_targets(labels, self.num_classes, seed, None if all_alike else self.target_weights(labels))
 
     def target_weights(self, labels: tf.Tensor) -> tf.Tensor:
         """Returns how much more often each target is drawn than another, float32 `(batch, num_classes)`.
 
-        The more succeeds, the more the failure rates decide: what nearly never succeeds teaches little, and to begin with
-        that is most. A class that is always reached is still drawn a twentieth as often as one that never is.
+        Only `target_classes` are. With `hard_targets`, the more succeeds, the more the failure rates decide: what nearly
+        never succeeds teaches little, and to begin with that is most. A class that is always reached is still drawn a
+        twentieth as often as one that never is.
         """
-        # No label is its own target: on the diagonal the rate stays 1.
-        succeeds = tf.reduce_sum(1.0 - self.failure_rates) / (self.num_classes * (self.num_classes - 1))
-        return (tf.gather(self.failure_rates, labels) + 0.05) ** succeeds
+        is_target = tf.reduce_any(
+            tf.one_hot(self.target_classes, self.num_classes, on_value=True, off_value=False), axis=0
+        )
+        weights = tf.ones((tf.size(labels), self.num_classes))
+        if self.hard_targets:
+            # No label is its own target: on the diagonal the rate stays 1.
+            pairs = len(self.target_classes) * (self.num_classes - 1)
+            succeeds = tf.reduce_sum(1.0 - self.failure_rates) / pairs
+            weights = (tf.gather(self.failure_rates, labels) + 0.05) ** succeeds
+        return tf.where(is_target, weights, 0.0)
 
     def step_seeds(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns the seeds of this step's targets, of its attacker and of its budgets, two integers each."""
@@ -323,7 +340,7 @@ class AIGAN(keras.Model):
     def _update_failure_rates(self, attack, labels):
         """Moves the rate of each label and target a tenth of the way towards every such attack: 1 if it fails, else 0."""
         pairs = labels * self.num_classes + attack.targets
-        failed = tf.cast(~successes(attack.logits, attack.targets, self.targeted), self.failure_rates.dtype)
+        failed = tf.cast(~attack.succeeded, self.failure_rates.dtype)
 
         def sum_by_pair(values):
             sums = tf.math.unsorted_segment_sum(values, pairs, self.num_classes**2)

@@ -1,5 +1,7 @@
 """The two networks in training: generator and discriminator."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -145,6 +147,7 @@ class Generator(keras.Model):
         gain_maps: whether each class has a learned map of gains, which the last block adds to its channels' scale.
         map_size: height and width of these maps, which are enlarged or cut to the size of the image.
         budget_input: whether the budget is an input, so that one generator serves every epsilon.
+        classes: their numbers; None for 0 to `num_classes` - 1. The generator serves no other.
     """
 
     @own_keras_state()
@@ -160,6 +163,7 @@ class Generator(keras.Model):
         gain_maps: bool = False,
         map_size: int = 32,
         budget_input: bool = False,
+        classes: Sequence[int] | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -174,6 +178,7 @@ class Generator(keras.Model):
             "gain_maps": gain_maps,
             "map_size": map_size,
             "budget_input": budget_input,
+            "classes": classes,
         }
         self.embedding = layers.Embedding(num_classes, embedding_dim, embeddings_initializer="random_normal")
         self.maps = layers.Embedding(num_classes, map_size * map_size * class_maps) if class_maps else None
@@ -209,6 +214,8 @@ class Generator(keras.Model):
         Returns:
             float32 `(batch, height, width, channels)`, in units of the budget, unbounded.
         """
+        if self.settings["classes"] is not None:  # embedding and maps have a row for each of these
+            targets = tf.argmax(targets[:, tf.newaxis] == tf.constant(self.settings["classes"]), axis=-1)
         condition = self.embedding(targets)
         if self.budget_embedding is not None:
             condition += self.budget_embedding(budgets[:, tf.newaxis])

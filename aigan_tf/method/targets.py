@@ -1,5 +1,7 @@
 """What is drawn for each image of a step: its target class and its budget."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from aigan_tf.engine.replicas import replica_rows
@@ -12,11 +14,11 @@ def draw_targets(labels: tf.Tensor, num_classes: int, seed: tf.Tensor, weights: 
         labels: int32 `(batch,)`.
         num_classes: at least 2.
         seed: two integers that decide the draw.
-        weights: float32 `(batch, num_classes)`, positive: how much more often one class is drawn than another; None for
-            all as often.
+        weights: float32 `(batch, num_classes)`, not negative: how much more often one class is drawn than another; None
+            for all as often.
 
     Returns:
-        int32 `(batch,)`, never the label.
+        int32 `(batch,)`, the label only where no other class has a weight.
     """
     count = tf.size(labels)
     if weights is None:
@@ -29,18 +31,21 @@ def draw_targets(labels: tf.Tensor, num_classes: int, seed: tf.Tensor, weights: 
     return tf.argmin(tf.where(is_label, times.dtype.max, times), axis=-1, output_type=tf.int32)
 
 
-def spread_targets(labels: tf.Tensor, num_classes: int) -> tf.Tensor:
-    """Assigns the other classes in turn to the images of a batch, so that every evaluation has the same targets.
+def spread_targets(labels: tf.Tensor, classes: Sequence[int]) -> tf.Tensor:
+    """Assigns other classes in turn to the images of a batch, so that every evaluation has the same targets.
 
     Args:
         labels: int32 `(batch,)`.
-        num_classes: at least 2.
+        classes: the numbers of those that are assigned, each once.
 
     Returns:
-        int32 `(batch,)`, never the label.
+        int32 `(batch,)`, the label only where it is the only class.
     """
-    rows = replica_rows(tf.range, tf.size(labels))
-    return (labels + 1 + rows % (num_classes - 1)) % num_classes
+    is_label = labels[:, tf.newaxis] == tf.constant(classes)
+    others = len(classes) - tf.reduce_sum(tf.cast(is_label, tf.int32), axis=-1)
+    after_label = tf.argmax(is_label, axis=-1, output_type=tf.int32) + 1
+    turn = after_label + replica_rows(tf.range, tf.size(labels)) % tf.maximum(others, 1)
+    return tf.gather(classes, turn % len(classes))
 
 
 def draw_epsilons(count: tf.Tensor, max_epsilon: float, seed: tf.Tensor) -> tf.Tensor:

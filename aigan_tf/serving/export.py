@@ -49,6 +49,7 @@ class ServedGenerator(tf.Module):
         self.generator = functools.partial(generator)
         self.image_shape = tuple(image_shape)
         self.class_names = tuple(class_names)
+        self.classes = tuple(generator.settings["classes"] or range(len(class_names)))
         self.epsilon = epsilon
         self.targeted = targeted
         self.class_input = "target_class" if targeted else "label"
@@ -150,7 +151,7 @@ class ServedGenerator(tf.Module):
         checks = request_checks.image_checks(fed_images, self.image_shape)
         checks += request_checks.class_checks("images", fed_images, self.class_input, fed_targets)
         checks += request_checks.pixel_checks(fed_images)
-        checks += request_checks.range_checks(self.class_input, fed_targets, len(self.class_names))
+        checks += request_checks.range_checks(self.class_input, fed_targets, self.classes)
         if epsilons is not None:
             fed_epsilons = request_checks.as_fed(epsilons)
             checks += request_checks.epsilon_checks(fed_epsilons, self.epsilon, self.class_input, fed_targets)
@@ -165,7 +166,7 @@ class ServedGenerator(tf.Module):
         fed_bytes, fed_targets = map(request_checks.as_fed, (image_bytes, targets))
         checks = request_checks.class_checks("image_bytes", fed_bytes, self.class_input, fed_targets)
         checks += request_checks.file_checks(fed_bytes, self.image_shape)
-        checks += request_checks.range_checks(self.class_input, fed_targets, len(self.class_names))
+        checks += request_checks.range_checks(self.class_input, fed_targets, self.classes)
         with tf.control_dependencies(request_checks.refusals(checks)):
             image_bytes, targets = tf.identity(image_bytes), tf.identity(targets)
         pictures = tf.map_fn(self._decode, image_bytes, fn_output_signature=tf.TensorSpec(self.image_shape, tf.uint8))
@@ -207,7 +208,7 @@ def export_generator(
     Args:
         folder: the folder of the versions.
         served: what is saved.
-        preset: settings for assets/preset.json, beside the class names.
+        preset: settings for assets/preset.json, beside the class names and the classes that are served.
         seal: called with the path and the finished folder, which is given this name afterwards; see `Workdir.seal`.
 
     Raises:
@@ -221,20 +222,21 @@ def export_generator(
         assets = temporary / "assets"
         assets.mkdir(exist_ok=True)
         (assets / "class_names.txt").write_text("\n".join(served.class_names) + "\n", encoding="utf-8")
-        (assets / "preset.json").write_text(json.dumps(preset, indent=2) + "\n", encoding="utf-8")
+        settings = {**preset, "classes": served.classes}
+        (assets / "preset.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         warmup.write_requests(temporary, example_requests(served, signatures))
         seal(path, temporary)
     return path
 
 
 def example_requests(served: ServedGenerator, signatures: Mapping) -> dict[str, dict[str, tf.Tensor]]:
-    """Returns inputs by name for each signature: one grey image, class 0."""
+    """Returns inputs by name for each signature: one grey image, and the first class."""
     image = tf.fill((1, *served.image_shape), 0.5)
     examples = {
         "images": image,
         "image_bytes": tf.io.encode_png(tf.cast(255.0 * image[0], tf.uint8))[tf.newaxis],
-        served.class_input: tf.zeros((1,), tf.int32),
-        "class_name": tf.constant(served.class_names[:1]),
+        served.class_input: tf.constant(served.classes[:1]),
+        "class_name": tf.constant([served.class_names[served.classes[0]]]),
         "epsilon": tf.constant([served.epsilon]),
     }
     return {

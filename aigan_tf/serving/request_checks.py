@@ -92,12 +92,17 @@ def class_checks(name: str, inputs: tf.Tensor, class_input: str, targets: tf.Ten
     ]
 
 
-def range_checks(class_input: str, targets: tf.Tensor, num_classes: int) -> list[Check]:
-    """Classes from 0 to `num_classes` - 1."""
+def range_checks(class_input: str, targets: tf.Tensor, classes: Sequence[int]) -> list[Check]:
+    """Classes that the generator serves: all up to the largest, or some."""
+    if len(classes) == max(classes) + 1:
+        known, allowed = (targets >= 0) & (targets < len(classes)), f"lie in [0, {max(classes)}]"
+    else:
+        known = tf.reduce_any(targets[..., tf.newaxis] == tf.constant(sorted(classes)), axis=-1)
+        allowed = f"be one of {', '.join(map(str, sorted(classes)))}"
     return [
         (
-            lambda: tf.reduce_all((targets >= 0) & (targets < num_classes)),
-            f"{class_input} must lie in [0, {num_classes - 1}]; received from and to",
+            lambda: tf.reduce_all(known),
+            f"{class_input} must {allowed}; received from and to",
             lambda: tf.stack([tf.reduce_min(targets), tf.reduce_max(targets)]),
         )
     ]

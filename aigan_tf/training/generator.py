@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import keras
 
-from aigan_tf.build import build_aigan, load_weights, steps_per_epoch
+from aigan_tf.build import begin_from, build_aigan, load_weights, steps_per_epoch, target_numbers
 from aigan_tf.classifiers.black_box import BlackBox, DynamicDistillation, train_surrogate
 from aigan_tf.config import Config
 from aigan_tf.data.batches import evaluation_batches, training_batches
@@ -21,9 +21,9 @@ from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.precision import MixedPrecision
 from aigan_tf.engine.time_left import TimeLeft
-from aigan_tf.errors import say, shown_value
-from aigan_tf.evaluation.measure import ALL_TARGETS_UP_TO, MANY_TARGETS
-from aigan_tf.files import atomic_file
+from aigan_tf.errors import say, shown_value, warn
+from aigan_tf.evaluation.measure import ALL_TARGETS_UP_TO, MANY_TARGETS, max_attacks
+from aigan_tf.files import atomic_file, user_path
 from aigan_tf.method.aigan import AIGAN
 from aigan_tf.method.failures import QuietFailures
 from aigan_tf.method.stages import StageSwitch
@@ -62,6 +62,8 @@ def train_generator(
         steps = steps_per_epoch(config, dataset)
         restarts = [epochs * steps for epochs in folder.restarts()]
         aigan = build_aigan(config, dataset, attacked, config.epochs * steps, restarts=restarts)
+        if config.init_from and not folder.weights.exists():
+            begin_from(aigan.generator, user_path(config.init_from))
 
     def end_stage1():
         if devices.is_chief:
@@ -135,7 +137,11 @@ def fit(
     batches_from = functools.partial(
         training_batches, dataset.train, config.batch_size, config.seed, max_shift=config.max_shift, flip=config.flip
     )
-    say(f"Training the generator: {config.attack}, epsilon {shown_value(config.epsilon)}, {steps} steps per epoch.")
+    attacks = epochs * steps * config.batch_size
+    epsilon = shown_value(config.epsilon)
+    say(
+        f"Training the generator: {config.attack}, epsilon {epsilon}, {steps} steps per epoch, {attacks:,} attacks in all."
+    )
     began = time.perf_counter()
     with (
         MixedPrecision(config.mixed_precision, (aigan.generator, aigan.discriminator)) as precision,
@@ -154,7 +160,7 @@ def fit(
                 _progress(aigan, time_left, None if devices.distributed else batches_from),
                 *distillation,
                 StopNotFinite(checkpoint.checkpoint_hint, "train again with a lower `learning_rate`"),
-                QuietFailures(aigan, dataset.validation.take(slice(0, 16)).as_float()),
+                QuietFailures(aigan, dataset.validation.take(slice(0, 16)).as_float(), warn),
                 *callbacks,
                 *([history, checkpoint] if devices.is_chief else []),
             ],
@@ -189,9 +195,9 @@ def time_left_of(config: Config, dataset: ImageDataset, attacks: int = 0) -> Tim
 
 def evaluation_attacks(config: Config, dataset: ImageDataset) -> int:
     """Returns how many attacks the evaluation of a run measures if the classifier gets every test image right."""
-    others = dataset.num_classes - 1
+    others = len(target_numbers(config, dataset) or dataset.class_names[1:])
     targets = (others if others < ALL_TARGETS_UP_TO else MANY_TARGETS) if config.targeted else 1
-    return targets * len(dataset.test)
+    return min(targets * len(dataset.test), max_attacks(dataset.image_shape))
 
 
 def _progress(aigan, time_left, batches_from):

@@ -8,7 +8,7 @@ import pathlib
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 
-from aigan_tf.build import build_generator, trained_generator
+from aigan_tf.build import build_generator, target_numbers, trained_generator
 from aigan_tf.checks import check_finished_run, check_new_run
 from aigan_tf.classifiers.accuracy import check_accuracy, labelled_by
 from aigan_tf.classifiers.architectures import fitting_architecture
@@ -22,7 +22,7 @@ from aigan_tf.classifiers.training import (
 )
 from aigan_tf.config import FORMAT, Config, is_built_in
 from aigan_tf.data.batches import refuse_too_long_shifts
-from aigan_tf.data.datasets import ImageDataset, existing_dataset, load_dataset
+from aigan_tf.data.datasets import ImageDataset, existing_dataset, load_dataset, own_folder
 from aigan_tf.engine.distribution import Devices
 from aigan_tf.engine.precision import has_bfloat16
 from aigan_tf.errors import InputError, say
@@ -30,7 +30,7 @@ from aigan_tf.evaluation.attacks import GENERATOR, ExportedGenerator
 from aigan_tf.evaluation.export_report import measure_export
 from aigan_tf.evaluation.report_files import write_measurement
 from aigan_tf.exported import check_format, latest_version
-from aigan_tf.files import read_bytes
+from aigan_tf.files import read_bytes, user_path
 from aigan_tf.method.networks import Generator
 from aigan_tf.serving.export import ServedGenerator, export_generator
 from aigan_tf.serving.keras_file import write_keras
@@ -96,7 +96,8 @@ def train_and_export(
 def _next_commands(folder, config, dataset):
     """Returns what a user does next with a finished run."""
     path = str(folder.path)
-    target = [f"--target={dataset.class_names[-1]}"] if config.targeted else []
+    served = target_numbers(config, dataset) or [-1]
+    target = [f"--target={dataset.class_names[served[-1]]}"] if config.targeted else []
     more = [f"--custom_objects={config.custom_objects}"] if config.custom_objects else []
     attacks = GENERATOR if config.black_box else f"{GENERATOR},fgsm,pgd"  # others need the classifier's gradient
     attack = shlex.join(["photo.png", f"--generator={path}", *target, *more])
@@ -210,7 +211,7 @@ def export(
     # Paths of this machine are reduced to file names.
     names = {name: pathlib.Path(getattr(config, name)).name for name in ("dataset", "classifier")}
     preset = dataclasses.asdict(config) | names | {"image_shape": dataset.image_shape, "bfloat16": bfloat16}
-    for path in ("class_names", "custom_objects"):
+    for path in ("class_names", "custom_objects", "init_from"):
         del preset[path]
     if file_format == "onnx":
         return write_onnx(folder.path, served, preset)
@@ -241,12 +242,13 @@ def open_run(
             yield folder, labelled_by(classifier, dataset), classifier, devices
         return
     folder = check_new_run(config, workdir, data_dir, extend)
+    # The user's own files are part of the run: if they change, it is another run. Before they are read: a change after
+    # that is seen by the next command.
+    digests = digests_of(config, ["class_names", "classifier", "custom_objects", "init_from", *own_folder(config)])
     dataset, own = load_inputs(config, folder.data_dir(data_dir), devices, strategy)
-    # The user's own files are part of the run: if they change, it is another run.
-    files = ["class_names", "classifier", "custom_objects", *(["dataset"] if dataset.is_folder else [])]
     with folder.locked():
         restarts = folder.restarts()
-        continued = folder.open(dataclasses.asdict(config), digests_of(config, files), data_dir, extend)
+        continued = folder.open(dataclasses.asdict(config), digests, data_dir, extend)
         keep_log(folder.other_lines)
         say(f"Continuing the run in {folder.path}." if continued else f"Working in {folder.path}.")
         if folder.restarts() != restarts:
@@ -273,8 +275,18 @@ def load_inputs(
     """
     _refuse_unfit_devices(config, devices, strategy)
     dataset = load_dataset(config, data_dir)
+    if config.init_from and not Workdir(user_path(config.init_from)).weights.is_file():
+        raise InputError(
+            config.init_from,
+            "the work folder of a finished run",
+            "give another, or leave it out",
+            setting="init_from",
+            problem="holds no weights of a generator",
+        )
     own = _fitting_classifier(config, dataset)
-    return dataset if own is None else labelled_by(own, dataset), own
+    dataset = dataset if own is None else labelled_by(own, dataset)
+    target_numbers(config, dataset)  # refuses what it cannot use
+    return dataset, own
 
 
 def describe(dataset: ImageDataset) -> str:

@@ -321,7 +321,7 @@ def test_a_model_without_a_gradient_is_attacked_as_a_black_box_alone(images, tmp
         ("model.keras", SHAPE, 10, "(4,)", ""),
         ("maps.keras", SHAPE, 4, "(6, 6, 4)", ""),
         ("nan.keras", SHAPE, 4, "NaN", "`input_range`"),
-        ("lambda.keras", SHAPE, 4, "'Lambda'", ""),  # not executed
+        ("lambda.keras", SHAPE, 4, "Lambda", ""),  # not executed
         ("two_outputs", SHAPE, 4, "features", "`classifier_output`"),
     ],
 )

@@ -162,6 +162,12 @@ def add_image(content):  # bytes, or the format to save a picture in
     return lambda root: (root / "train" / "dog" / "bad.png").write_bytes(content)
 
 
+def huge_picture():
+    """A GIF file of less than 1 KB that says it has 144 million pixels."""
+    Image.new("P", (1, 1)).save(file := io.BytesIO(), "GIF")
+    return file.getvalue()[:6] + 2 * (12_000).to_bytes(2, "little") + file.getvalue()[10:]
+
+
 @pytest.mark.parametrize(
     ("damage", "word"),
     [
@@ -170,6 +176,8 @@ def add_image(content):  # bytes, or the format to save a picture in
         (lambda root: [(root / split / "empty" / ".x").mkdir(parents=True) for split in ("train", "test")], "empty"),
         (add_image("SGI"), "bad.png"),  # no reader but those of the named formats is started
         (add_image(b"\x89PNG\r\n\x1a\n cut off"), "bad.png"),
+        (add_image(huge_picture()), "pixels"),  # not decoded
+        (lambda root: os.truncate(root / "train" / "dog" / "0.png", 2**31), "MiB"),  # not read
         (lambda root: os.mkfifo(root / "train" / "cat" / "x.png"), "x.png"),  # reading it would block forever
     ],
 )

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 
+import keras
 import pytest
 import tensorflow as tf
 
@@ -19,6 +20,30 @@ from aigan_tf.errors import InputError
 from aigan_tf.training.run import train_and_export
 
 ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("steps_done", [0, 4])
+def test_fewer_steps_than_planned_are_an_error_unless_a_callback_stopped(steps_done):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    data = tf.data.Dataset.from_tensors((tf.ones((2, 1)), tf.ones((2, 1))))
+    epochs_seen = []
+    watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: epochs_seen.append(epoch))
+
+    def fit(*callbacks):
+        Devices().fit(model, lambda _: data.repeat(), 3, steps_done, 4, data, [watch, *callbacks])
+
+    fit()
+    assert epochs_seen == list(range(steps_done // 3, 4))
+    keras.config.set_max_epochs(2)
+    try:
+        with pytest.raises(InputError, match="after 6 of 12"):
+            fit()
+    finally:
+        keras.config.set_max_epochs(None)
+    epochs_seen.clear()
+    fit(keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: setattr(model, "stop_training", True)))
+    assert epochs_seen == [steps_done // 3]
 
 
 @pytest.mark.long

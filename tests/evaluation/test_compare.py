@@ -29,6 +29,10 @@ def test_exported_generator_is_measured_as_the_trained_one_was(finished, tmp_pat
     again = evaluate_workdir(folder, output=str(output))
     assert {entry.name for entry in output.iterdir()} == {"report.json", "report.csv", "report.html"}
     assert json.loads((output / "report.json").read_text()) == again
+    page = (output / "report.html").read_text()
+    assert again["id"] in page
+    assert again["id"] != result["id"]
+    assert str(folder) not in page + json.dumps(again)
     measured = untimed(again["attacks"]["aigan"])
     assert measured == {name: result[name] for name in measured}
     assert measured.keys() >= {"success_rate", "success_by_class", "mean_l2", "max_linf", "num_attacks"}

@@ -55,6 +55,28 @@ def recording(calls):
     return attack
 
 
+def test_only_the_target_classes_are_targets():
+    calls = []
+    examples = EvaluationSet(classifier, IMAGES, LABELS, NAMES, target_classes=(2, 0))
+    result = measure_attack(recording(calls), examples, 0.5)
+    assert sorted(calls) == sorted((label, target) for label in RIGHT for target in (2, 0) if label != target)
+    assert result.success_by_class == {"a": 0.0, "b": None, "c": 0.0, "d": None}
+    assert result.worst_target in ("a", "c")
+
+
+def test_attacks_are_drawn_if_there_are_too_many():
+    examples = EvaluationSet(classifier, IMAGES, LABELS, NAMES, max_attacks=6)
+    calls = []
+    result = measure_attack(recording(calls), examples, 0.5)
+    assert (result.num_attacks, result.drawn_from) == (6, 15)
+    assert len(set(calls)) > 1
+    again, other = [], []
+    measure_attack(recording(again), examples, 0.5)
+    measure_attack(recording(other), examples, 0.5, seed=1)
+    assert again == calls != other  # several attacks are measured on the same ones
+    assert measure_attack(recording([]), EvaluationSet(classifier, IMAGES, LABELS, NAMES), 0.5).drawn_from is None
+
+
 def test_all_images_that_the_classifier_gets_right_count_and_no_others():
     result = measure()
     assert result.num_examples == 7

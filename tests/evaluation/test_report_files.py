@@ -21,7 +21,7 @@ def test_two_reports_in_a_second_are_two_folders_and_the_newest_is_named(tmp_pat
     monkeypatch.setattr(report_files, "_TIME", "2026-11-29T14-30-05")
     (tmp_path / "report.json").write_text("of an earlier version")
     assert latest_report(tmp_path) == tmp_path / "report.json"
-    first, second = (write_report(tmp_path, None, PARTS) for _ in range(2))
+    first, second = (write_report(tmp_path, None, PARTS, "summary") for _ in range(2))
     assert first != second
     assert names_in(first) == names_in(second) == set(PARTS)
     assert capsys.readouterr().out.splitlines()[-1].endswith(str(second / "report.html"))
@@ -66,7 +66,7 @@ def test_killed_evaluation_leaves_no_half_report_and_the_next_one_removes_the_re
     assert killed.returncode == -9
     left = names_in(tmp_path)
     assert left
-    assert all(name.split("/")[-2].startswith(".") for name in left)
+    assert all("/." in f"/{name}" for name in left)
     assert latest_report(parent) is None
     users = (tmp_path / ".mine.12345678", parent / ".notes")
     for folder in users:

@@ -66,7 +66,7 @@ def test_targets_are_uniform_over_the_other_classes(num_classes):
     assert not np.array_equal(drawn, draw_targets(labels, num_classes, [1, 3])) or num_classes == 2
 
     for label in range(num_classes):
-        spread = spread_targets(tf.fill((2 * (num_classes - 1),), label), num_classes).numpy()
+        spread = spread_targets(tf.fill((2 * (num_classes - 1),), label), range(num_classes)).numpy()
         assert spread.dtype == np.int32
         first, second = spread.reshape(2, -1)
         assert sorted(first) == sorted(set(range(num_classes)) - {label})
@@ -311,7 +311,7 @@ def test_validation_counts_every_image_once(make_aigan, make_classifier, batch):
     images, classifier = batch[0][10:], make_classifier()
     answers, right = np.argmax(classifier(images), -1), [0, 1, 4]
     labels = np.where(np.isin(np.arange(6), right), answers, (answers + 1) % 10).astype(np.int32)
-    targets = np.concatenate([spread_targets(labels[:4], 10), spread_targets(labels[4:], 10)])
+    targets = np.concatenate([spread_targets(labels[:4], range(10)), spread_targets(labels[4:], range(10))])
     aigan = make_aigan(classifier)
     aigan.generator.head.kernel.assign(100.0 * aigan.generator.head.kernel)  # else every perturbation is near zero
 

@@ -10,10 +10,12 @@ from aigan_tf.method.failures import QuietFailures
 
 @pytest.fixture
 def warnings(capsys):
-    """Ends an epoch with a loss of the discriminator, and returns what was printed."""
+    """Ends an epoch with a loss of the discriminator, a success rate and an L2 norm, and returns what was printed."""
 
-    def end_epoch(watch, discriminator_loss=1.0):
-        watch.on_epoch_end(0, {"discriminator_loss": discriminator_loss})
+    def end_epoch(watch, discriminator_loss=1.0, success=0.9, l2=1.0):
+        name = watch.aigan.success_rate.name
+        logs = {"discriminator_loss": discriminator_loss, f"val_{name}": success, "val_perturbation_l2": l2}
+        watch.on_epoch_end(0, logs)
         return capsys.readouterr().out
 
     return end_epoch
@@ -40,3 +42,20 @@ def test_discriminator_stuck_at_one_answer_is_warned_of_once(make_aigan, batch, 
     assert warnings(watch, 1.2) == ""
     assert "stuck" in warnings(watch, chance)
     assert warnings(watch, chance) == ""
+
+
+def test_attacks_that_do_not_succeed_are_warned_of(make_aigan, batch, warnings):
+    aigan = make_aigan()
+    watch = QuietFailures(aigan, batch[0])
+    assert warnings(watch, success=0.1) == ""
+    aigan.generator_optimizer.iterations.assign(watch.HOPELESS)
+    assert warnings(watch, success=0.3) == ""
+    assert "do not succeed" in warnings(watch, success=0.15)  # of ten classes
+
+
+def test_perturbations_that_fade_are_warned_of(make_aigan, batch, warnings):
+    watch = QuietFailures(make_aigan(), batch[0])
+    assert warnings(watch, success=0.4, l2=2.0) == ""
+    assert warnings(watch, success=0.4, l2=1.5) == ""
+    assert warnings(watch, success=0.9, l2=0.5) == ""  # that is what stage 2 is for
+    assert "fades" in warnings(watch, success=0.4, l2=0.5)

@@ -26,6 +26,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework.test_util import IsMklEnabled
 from tensorflow_serving.apis import prediction_log_pb2
 
+from aigan_tf.exported import read_export_info
 from aigan_tf.method.threat_model import apply_perturbation, bounded, quantize
 from aigan_tf.serving.export import ServedGenerator, export_generator
 from aigan_tf.training.advgan import classes_named
@@ -218,3 +219,16 @@ def test_versions_are_numbered_from_one(served, tmp_path, monkeypatch):
     assert export_generator(folder, served, PRESET) == folder / "11"
     assert oct((folder / "11").stat().st_mode & 0o777) == "0o755"  # a server of another user reads it
     assert sorted(entry.name for entry in folder.iterdir()) == ["1", "10", "11", "2", "notes.txt"]
+
+
+def test_a_generator_of_some_classes_refuses_the_others(tmp_path):
+    served = ServedGenerator(make_generator(2, classes=(4, 1)), SHAPE, NAMES, EPSILON, targeted=True)
+    path = export_generator(
+        tmp_path, served, PRESET | {"image_shape": SHAPE, "attack": "targeted", "variable_epsilon": False}
+    )
+    assert read_export_info(path, "generator").classes == (4, 1)
+    signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+    images = tf.constant(floats(2))
+    assert signature(images=images, target_class=tf.constant([1, 4]))["perturbation"].shape == images.shape
+    with pytest.raises(tf.errors.InvalidArgumentError, match="target_class must be one of 1, 4"):
+        signature(images=images, target_class=tf.constant([1, 2]))

@@ -1,0 +1,175 @@
+"""Attacks by model files: each is refused before Keras makes anything of it, and leaves nothing behind."""
+
+import json
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from aigan_tf.classifiers.loading import load_classifier
+from aigan_tf.errors import InputError
+
+SHAPE, CLASSES = (8, 8, 1), 3
+
+
+def function(module, name):
+    return {"module": module, "class_name": "function", "config": name, "registered_name": name}
+
+
+def instance(module, name, /, **config):
+    return {"module": module, "class_name": name, "config": config, "registered_name": None}
+
+
+LAYERS = {  # in place of a layer
+    "code": instance(
+        "keras.layers", "Lambda", name="l", function={"class_name": "__lambda__", "config": {"value": ""}}
+    ),
+    "a SavedModel": instance("keras.layers", "TFSMLayer", name="l", filepath="{folder}/saved"),
+    "pickled code of torch": instance("keras.layers", "TorchModuleWrapper", name="l", module=""),
+    "a file that is read": instance("keras.layers", "StringLookup", name="l", vocabulary="/etc/passwd"),
+    "a layer of this package": {**instance("x", "Y"), "registered_name": "aigan_tf>Discriminator"},
+    "a program's loop": instance("keras.src.ops.core", "WhileLoop", cond=function("keras.ops", "any"), body="relu"),
+    "a module of Keras that is imported": instance("keras.src.export.export_lib", "ExportArchive"),
+    "a layer by the name of an operation": instance("keras.src.ops.numpy", "TFSMLayer", filepath="{folder}/saved"),
+    "a class that is no name": {**instance("keras.layers", "Dense"), "class_name": ["Dense"]},
+}
+FUNCTIONS = {  # in place of a layer's activation
+    "training is cut short": function("keras.config", "set_max_epochs"),
+    "numbers change": function("keras.config", "set_floatx"),
+    "random numbers change": function("keras.utils", "set_random_seed"),
+    "code is allowed": function("keras.config", "enable_unsafe_deserialization"),
+    "a picture is written": function("keras.utils", "plot_model"),
+    "an array is written as a picture": function("keras.utils", "save_img"),
+    "the network is asked": function("keras.utils", "get_file"),
+    "a model of the network": function("keras.applications", "VGG16"),
+    "a function of a module that is not named": function("builtins", "deserialize"),
+    "a registered name that is none": {**function("keras.config", "disable_traceback_filtering"), "registered_name": "relu"},
+    "a SavedModel as a function": instance("keras.layers", "TFSMLayer", filepath="{folder}/saved"),
+    "a type of TensorFlow": {"class_name": "__typespec__", "spec_name": "x", "module": "keras", "registered_name": None, "config": []},
+}  # fmt: skip
+
+
+def of_deeper(attack):
+    """The same inside an initializer, in an inner model."""
+    inner = instance("keras", "Sequential", name="inner", layers=[instance("keras.layers", "Dense", name="d", units=3)])
+    inner["config"]["layers"][0]["config"]["kernel_initializer"] = {"module": "keras", "x": [attack]}
+    return inner
+
+
+def in_place_of_activation(config, attack):
+    config["config"]["layers"][1]["config"]["activation"] = attack
+
+
+def in_place_of_layer(config, attack):
+    config["config"]["layers"][1] = attack
+
+
+ATTACKS = [(name, in_place_of_layer, attack) for name, attack in LAYERS.items()]
+ATTACKS += [(name, in_place_of_activation, attack) for name, attack in FUNCTIONS.items()]
+ATTACKS += [("deep inside", in_place_of_layer, of_deeper(FUNCTIONS["numbers change"]))]
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory):
+    """A folder with a classifier as .keras and .h5."""
+    folder = tmp_path_factory.mktemp("honest")
+    body = keras.Sequential([keras.Input(SHAPE), layers.Flatten()])
+    body.compile("sgd", "mse")
+    model = keras.Sequential([keras.Input(SHAPE), layers.Activation("relu"), body, layers.Dense(CLASSES)])
+    model.compile("adam", "mse")
+    model.save(folder / "model.keras")
+    model.save(folder / "model.h5")
+    return folder
+
+
+def rewritten(source, target, change, **archive):
+    """Writes a .keras or .h5 file with another configuration; `archive` holds how zip members are written."""
+    if target.suffix == ".h5":
+        target.write_bytes(source.with_suffix(".h5").read_bytes())
+        with h5py.File(target, "r+") as file:
+            config = json.loads(file.attrs["model_config"])
+            change(config)
+            file.attrs["model_config"] = json.dumps(config)
+        return
+    with zipfile.ZipFile(source.with_suffix(".keras")) as old, zipfile.ZipFile(target, "w", **archive) as new:
+        for name in old.namelist():
+            data = old.read(name)
+            if name == "config.json":
+                config = json.loads(data)
+                change(config)
+                data = json.dumps(config)
+            new.writestr(name, data)
+
+
+def seen(*_, **__):
+    pytest.fail("Keras has seen what it should not")  # no Exception, which would be refused in one line too
+
+
+def refused(path):
+    with pytest.raises(InputError) as error:
+        load_classifier(str(path), np.zeros((2, *SHAPE), np.float32), CLASSES)
+    assert error.value.setting == "classifier"
+    return error.value.problem
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+@pytest.mark.parametrize(("place", "attack"), [each[1:] for each in ATTACKS], ids=[each[0] for each in ATTACKS])
+def test_a_model_names_only_what_is_allowed(place, attack, ending, honest, tmp_path, monkeypatch):
+    attack = json.loads(json.dumps(attack).replace("{folder}", str(tmp_path)))
+    rewritten(honest / "model", tmp_path / f"model.{ending}", lambda config: place(config, attack))
+    monkeypatch.setattr(keras.models, "load_model", seen)
+    refused(tmp_path / f"model.{ending}")
+    assert [path.name for path in tmp_path.iterdir()] == [f"model.{ending}"]
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+@pytest.mark.parametrize("inner", [False, True])
+def test_what_a_model_was_compiled_with_is_never_read(inner, ending, honest, tmp_path, monkeypatch):
+    def compiled_with_more(config):
+        place = config["config"]["layers"][2] if inner else config
+        place["compile_config"] = {"optimizer": function("keras.config", "clear_session")}
+
+    rewritten(honest / "model", tmp_path / f"model.{ending}", compiled_with_more)
+    monkeypatch.setattr(keras.Model, "compile_from_config", seen)
+    assert load_classifier(str(tmp_path / f"model.{ending}"), np.ones((2, *SHAPE), np.float32), CLASSES)
+
+
+def test_a_small_file_cannot_ask_for_much_memory(honest, tmp_path, monkeypatch):
+    monkeypatch.setattr("aigan_tf.classifiers.model_files.UNSUSPICIOUS", 2**20)
+    monkeypatch.setattr(keras.models, "load_model", seen)
+
+    def with_weights(data, **archive):
+        with zipfile.ZipFile(tmp_path / "bomb.keras", "w", **archive) as new:
+            new.write(honest / "model.h5", "config.json")
+            new.writestr("model.weights.h5", data)
+        return refused(tmp_path / "bomb.keras")
+
+    assert "deflate" in with_weights(bytes(2**22), compression=zipfile.ZIP_BZIP2)
+    assert "memory" in with_weights(bytes(2**24), compression=zipfile.ZIP_DEFLATED)
+    with h5py.File(tmp_path / "shape.h5", "w") as file:  # nothing of it is stored
+        file.create_dataset("layer/kernel", (2**20, 2**20), chunks=(2**10, 2**10))
+        file.attrs["model_config"] = "{}"
+    assert "memory" in refused(tmp_path / "shape.h5")
+    assert "memory" in with_weights((tmp_path / "shape.h5").read_bytes())
+
+
+@pytest.mark.parametrize(
+    "config",
+    ["", "[", "null", "[]", "{}", '"Sequential"', "\ud800".encode("utf-8", "surrogatepass"), b"\xff" * 9, 10**5 * "[",
+     '{"class_name": null}', '{"class_name": "Sequential"}', '{"class_name": "Sequential", "config": 1, "module": "keras"}'],
+)  # fmt: skip
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_a_crafted_configuration_ends_in_one_line(config, ending, honest, tmp_path):
+    path = tmp_path / f"model.{ending}"
+    if ending == "h5":
+        path.write_bytes((honest / "model.h5").read_bytes())
+        with h5py.File(path, "r+") as file:
+            file.attrs["model_config"] = np.bytes_(config) if isinstance(config, bytes) else config
+    else:
+        with zipfile.ZipFile(honest / "model.keras") as old, zipfile.ZipFile(path, "w") as new:
+            new.writestr("config.json", config)
+            new.writestr("model.weights.h5", old.read("model.weights.h5"))
+    assert "\n" not in refused(path)

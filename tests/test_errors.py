@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from aigan_tf.errors import DivergedError, InputError, say, shown_value
+from aigan_tf.errors import DivergedError, InputError, graph_refusal, say, shown_value
 
 
 def as_flag(setting):
@@ -50,6 +50,18 @@ def test_long_values_are_shortened():
 )  # fmt: skip
 def test_values_are_shown_as_a_user_writes_them(value, shown):
     assert shown_value(value) == shown
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "assertion failed: [images must be square; received] [3 5]\n\t [[{{node Assert/Assert}}]]",
+        "Graph execution error:\n\nassertion failed: [images must be square; received] [3 5]\n\t [[{{node a}}]] [Op:b]",
+        "assertion failed: [images must be square; received] [3 5]\n\t [[{{function_node map_body_7}}{{node map/Assert}}]]",
+    ],
+)
+def test_a_graphs_refusal_is_told_without_its_place(message):
+    assert graph_refusal(message) == "images must be square; received 3 5"
 
 
 class Full(io.StringIO):

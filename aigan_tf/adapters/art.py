@@ -9,7 +9,7 @@ from aigan_tf.api import TrainedGenerator, load_generator
 from aigan_tf.errors import InputError
 
 try:
-    from art.attacks.evasion import EvasionAttack
+    from art.attacks import EvasionAttack
 except ModuleNotFoundError:  # so that this module can be imported without it
     EvasionAttack = object
 

@@ -264,7 +264,7 @@ class Generator(keras.Model):
         size = self.settings["map_size"]
         height, width = tf.unstack(tf.shape(images)[1:3])
         maps = tf.reshape(table(targets), (-1, size, size, table.output_dim // size**2))
-        times = -(-tf.maximum(height, width) // size)
+        times = (tf.maximum(height, width) + size - 1) // size  # of no negative number, which ONNX rounds up
         return tf.repeat(tf.repeat(maps, times, axis=1), times, axis=2)[:, :height, :width]
 
 

@@ -1,4 +1,4 @@
-"""The generator as a Keras file, which `keras.saving.load_model` reads where aigan_tf is installed."""
+"""The generator as a Keras file, which `keras.saving.load_model` reads once `aigan_tf.method.networks` is imported."""
 
 import pathlib
 

@@ -18,7 +18,8 @@ def write_onnx(folder: pathlib.Path, served: ServedGenerator, preset: Mapping) -
     """Writes images and classes to adversarial images, and returns the file's path.
 
     Inputs have the names and shapes of the signature serving_default, or of with_epsilon if the generator takes budgets.
-    ONNX has no assertions, so nothing is checked. The model's metadata hold `preset` and the class names.
+    ONNX has no assertions, so nothing is checked. The model's metadata hold `preset`, the class names and the
+    classes that are served.
 
     Raises:
         InputError: the file cannot be written.
@@ -32,7 +33,10 @@ def write_onnx(folder: pathlib.Path, served: ServedGenerator, preset: Mapping) -
     specs = served.input_specs()
     logging.getLogger("tf2onnx").setLevel(logging.WARNING)
     model, _ = tf2onnx.convert.from_function(tf.function(attack), specs, opset=OPSET)
-    properties = {"preset": json.dumps(preset), "class_names": json.dumps(served.class_names)}
+    properties = {
+        "preset": json.dumps({**preset, "classes": served.classes}),
+        "class_names": json.dumps(served.class_names),
+    }
     onnx.helper.set_model_props(model, properties)
     write_bytes(folder / NAME, model.SerializeToString())
     return folder / NAME

@@ -1,17 +1,10 @@
 """The export in TensorFlow's C++ runtime, by the loader that TensorFlow Serving uses."""
 
-import os
-import pathlib
-import shutil
-import subprocess
-import sysconfig
-
+import cpp_loader
 import numpy as np
 import pytest
 import tensorflow as tf
 from served_example import BAD_REQUESTS, EPSILON, bad_request, files, floats
-from tensorflow.core.framework.attr_value_pb2 import NameAttrList
-from tensorflow.python.framework.test_util import IsMklEnabled
 from tensorflow_serving.apis import prediction_log_pb2
 
 from aigan_tf.errors import graph_refusal
@@ -21,46 +14,14 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    """The compiled program."""
-    compiler = shutil.which("g++")
-    if compiler is None:
-        pytest.skip("there is no C++ compiler, g++")
-    wheel = pathlib.Path(tf.__file__).parent
-    if not [*wheel.glob("libtensorflow_cc.so.2")]:
-        pytest.skip(f"TensorFlow for {sysconfig.get_platform()} has no libtensorflow_cc.so.2")
-    path = tmp_path_factory.mktemp("program") / "run_signatures"
-    command = [
-        compiler, "-std=c++17", "-w", "-D_GLIBCXX_USE_CXX11_ABI=1", "-DEIGEN_MAX_ALIGN_BYTES=64", f"-I{wheel}/include",
-        str(pathlib.Path(__file__).with_name("run_signatures.cc")), "-o", str(path), f"-L{wheel}", "-Wl,--no-as-needed",
-        "-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2", f"-Wl,-rpath,{wheel}",
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return path
+    if missing := cpp_loader.what_is_missing():
+        pytest.skip(missing)
+    return cpp_loader.compile_program(tmp_path_factory.mktemp("program"))
 
 
 @pytest.fixture
 def ask(program, exported, tmp_path):
-    """Returns for each request, a signature and its inputs, the outputs or the message of the refusal."""
-
-    def ask(requests):
-        paths = [tmp_path / str(number) for number in range(len(requests))]
-        for path, (signature, inputs) in zip(paths, requests, strict=True):
-            request = NameAttrList(name=signature)
-            for name, value in inputs.items():
-                request.attr[name].tensor.CopyFrom(tf.make_tensor_proto(value, as_dtype(name)))
-            path.write_bytes(request.SerializeToString())
-        environment = os.environ | {"TF_ENABLE_ONEDNN_OPTS": str(int(IsMklEnabled()))}  # Python's kernels
-        done = subprocess.run([program, exported, *paths], env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
-        answers = [NameAttrList.FromString(path.with_suffix(".answer").read_bytes()) for path in paths]
-        return [one.name or {key: tf.make_ndarray(value.tensor) for key, value in one.attr.items()} for one in answers]
-
-    return ask
-
-
-def as_dtype(name):
-    return {"images": tf.float32, "epsilon": tf.float32, "target_class": tf.int32}.get(name, tf.string)
+    return lambda requests: cpp_loader.ask(program, exported, requests, tmp_path)[0]
 
 
 def test_every_signature_and_warm_up_request_gives_what_python_gives(ask, exported, model):

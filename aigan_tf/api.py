@@ -63,6 +63,7 @@ class Settings(TypedDict, total=False):
     class_maps: int
     gain_maps: bool
     discriminator_width: int
+    init_from: str | None
     steps_per_epoch: int
     batch_size: int
     learning_rate: float

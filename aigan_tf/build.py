@@ -40,7 +40,7 @@ def build_generator(config: Config, dataset: ImageDataset, num_classes: int | No
     """Returns a generator with fresh weights, for all targets of a run unless a number of classes is given."""
     classes = None if num_classes else target_numbers(config, dataset)
     return Generator(
-        num_classes or len(classes or dataset.class_names),
+        num_classes or (len(classes) if classes else dataset.num_classes),
         dataset.image_shape[-1],
         config.generator_width,
         halvings=2 if min(dataset.image_shape[:2]) >= 16 else 1,  # below 4 x 4 a map says little

@@ -1,6 +1,7 @@
 """What the Python API takes: settings that editors know, callbacks, pictures, and tensors of a graph."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -50,6 +51,7 @@ def test_settings_that_editors_know_are_those_of_a_run():
         if field.metadata["setting"].group not in ("data", "classifier") or field.name in ("flip", "max_shift")
     }
     del expected["epsilon"]
+    expected["target_classes"] = Sequence[int | str] | None  # numbers as they are too
     assert api.Settings.__annotations__ == expected
 
 

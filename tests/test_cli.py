@@ -31,7 +31,7 @@ FLAGS = {  # of each command
     "demo": {"generator", "host", "port", "custom_objects"},
     "runs": set(),
     "advgan": {"epochs", "data_dir", "strategy", "custom_objects"},
-    "export": {"data_dir", "export_classifier", "bfloat16", "custom_objects"},
+    "export": {"data_dir", "export_classifier", "bfloat16", "custom_objects", "format"},
     "client": {"rest", "grpc", "model", "image", "target", "label", "out", "timeout"},
 }  # fmt: skip
 
@@ -249,7 +249,7 @@ def test_flags_of_the_other_commands_become_arguments(run_command, monkeypatch):
         ("client", "--rest=a:1", "--image=clean.png", "--label=dog", "--out=out.png"),
     ):
         assert run_command(command, *arguments)[0] == 0
-    assert exports == [("w", "d", True, ["a.py", "b.py"], True)]
+    assert exports == [("w", "d", True, ["a.py", "b.py"], True, "savedmodel")]
     assert baselines == [("w", ["cat", "5"], 3, None, "none", ["a.py"])]
     assert single == [
         ("runs/digits", None, ["aigan"], None, None, (), None, ()),

@@ -88,7 +88,8 @@ def _main_cells(run: Run) -> list[str]:
 
 
 def _classifier_cell(run: Run) -> str:
-    return f"{classifier_name(run.config['classifier'])} ({run.report['clean_accuracy']:.2%})"
+    name = classifier_name(run.config["classifier"]).removeprefix(f"{run.data_set}_")
+    return f"{name} ({run.report['clean_accuracy']:.2%})"
 
 
 def _minutes_cell(run: Run) -> str:
@@ -136,10 +137,10 @@ def readme_results() -> str:
         "data set",
         "classifier (accuracy)",
         "epsilon",
-        "success (95 % interval)",
+        "success (95 %)",
         "paper",
         "PGD-40",
-        "ms per image: generator, PGD-40",
+        "ms/image, PGD's",
         "minutes to train",
     )
     runs = {run.name: run for run in current_runs()}
@@ -151,7 +152,7 @@ def readme_results() -> str:
             _success_cell(runs[name]),
             paper,
             *_cells_beside_pgd(runs[name]),
-            f"{minutes(runs[name].epochs)} ({runs[name].report['device']})",
+            f"{minutes(runs[name].epochs)} ({runs[name].report['device'].removeprefix('CPU, ')})",
         ]
         for name, paper in README_RUNS.items()
     ]
@@ -166,7 +167,7 @@ def readme_output() -> str:
 
 def _success_cell(run: Run) -> str:
     low, high = run.report["success_interval"]
-    return f"**{run.report['success_rate']:.2%}** ({low:.2%} - {high:.2%})"
+    return f"**{run.report['success_rate']:.2%}** ({100 * low:.2f}-{100 * high:.2f})"
 
 
 def _cells_beside_pgd(run: Run) -> list[str]:

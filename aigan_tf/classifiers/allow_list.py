@@ -15,11 +15,12 @@ def _names(text):
 
 
 _DIMENSIONS = (
-    "AdaptiveAveragePooling AdaptiveMaxPooling AveragePooling Conv ConvLSTM Cropping DepthwiseConv GlobalAveragePooling "
-    "GlobalMaxPooling MaxPooling SeparableConv SpatialDropout UpSampling ZeroPadding"
+    "AdaptiveAveragePooling AdaptiveMaxPooling AveragePooling Conv ConvLSTM Cropping GlobalAveragePooling GlobalMaxPooling "
+    "MaxPooling SpatialDropout UpSampling ZeroPadding"
 )
 # Not those that hold code or another library's model, read files (vocabularies), or are only for text.
 LAYERS = {f"{kind}{n}D" for kind in _names(_DIMENSIONS) for n in (1, 2, 3)} | {f"Conv{n}DTranspose" for n in (1, 2, 3)}
+LAYERS |= {f"{kind}{n}D" for kind in ("DepthwiseConv", "SeparableConv") for n in (1, 2)}
 LAYERS |= _names(
     "Activation ActivityRegularization Add AdditiveAttention AlphaDropout Attention AugMix AutoContrast Average "
     "BatchNormalization Bidirectional CategoryEncoding CenterCrop Concatenate ContrastLimitedAdaptiveHistogramEqualization "
@@ -58,6 +59,8 @@ CLASSES = {  # by the module that a configuration names
         "AbsMaxQuantizer", "Float8QuantizationConfig", "Int4QuantizationConfig", "Int8QuantizationConfig",
     },
     "keras.random": {"SeedGenerator"},
+    "keras.src.applications.convnext": {"LayerScale", "StochasticDepth"},
+    "keras.src.applications.inception_resnet_v2": {"CustomScaleLayer"},
     "keras.src.ops.core": _CORE_OPERATIONS,
 }  # fmt: skip
 CLASSES[None] = set.union(*CLASSES.values())  # Keras 2 wrote no module

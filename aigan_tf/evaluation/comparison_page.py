@@ -168,7 +168,7 @@ def _facts(result, first):
         "Threat model": f"{first['attack']}, L-infinity, epsilon {shown_value(first['epsilon'])}",
         "Images": f"{first['num_examples']:,} of the {first['split']} split, of which {first['num_correct']:,} are answered "
         f"correctly and attacked; attacks: {tables.attacks_text(first)}; seed {first['seed']}",
-        "Work folder": result["workdir"],
+        "Work folder": pathlib.PurePath(result["workdir"]).name,  # early reports have the whole path
     }
 
 

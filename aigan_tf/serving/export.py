@@ -208,7 +208,7 @@ def export_generator(
     Args:
         folder: the folder of the versions.
         served: what is saved.
-        preset: settings for assets/preset.json, beside the class names and the classes that are served.
+        preset: settings for assets/preset.json, beside the class names and, if not all are served, the classes.
         seal: called with the path and the finished folder, which is given this name afterwards; see `Workdir.seal`.
 
     Raises:
@@ -222,7 +222,7 @@ def export_generator(
         assets = temporary / "assets"
         assets.mkdir(exist_ok=True)
         (assets / "class_names.txt").write_text("\n".join(served.class_names) + "\n", encoding="utf-8")
-        settings = {**preset, "classes": served.classes}
+        settings = {**preset, "classes": served.classes} if len(served.classes) < len(served.class_names) else preset
         (assets / "preset.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         warmup.write_requests(temporary, example_requests(served, signatures))
         seal(path, temporary)

@@ -1,6 +1,8 @@
 """Attacks by model files: each is refused before Keras makes anything of it, and leaves nothing behind."""
 
+import importlib
 import json
+import pkgutil
 import zipfile
 
 import h5py
@@ -9,7 +11,9 @@ import numpy as np
 import pytest
 from keras import layers
 
+from aigan_tf.classifiers import allow_list
 from aigan_tf.classifiers.loading import load_classifier
+from aigan_tf.classifiers.model_files import load_keras
 from aigan_tf.errors import InputError
 
 SHAPE, CLASSES = (8, 8, 1), 3
@@ -123,6 +127,32 @@ def test_a_model_names_only_what_is_allowed(place, attack, ending, honest, tmp_p
     monkeypatch.setattr(keras.models, "load_model", seen)
     refused(tmp_path / f"model.{ending}")
     assert [path.name for path in tmp_path.iterdir()] == [f"model.{ending}"]
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_what_honest_models_hold_is_taken(ending, tmp_path):
+    inputs = keras.Input((8, 8, 2))
+    # Keras loads no operations from HDF5.
+    x = inputs if ending == "h5" else keras.ops.relu(inputs[:, :, :, 0:2]) * np.ones(1, np.float32)
+    x = layers.Conv2D(
+        2, 1, activation=keras.ops.silu, kernel_regularizer="l2", kernel_constraint="max_norm", dtype="mixed_bfloat16"
+    )(x)
+    x = layers.Dropout(0.1, seed=1)(layers.Activation("gelu")(layers.Reshape((8, 16))(x)))
+    x = layers.Bidirectional(layers.GRU(2, return_sequences=True))(layers.TimeDistributed(layers.Dense(3))(x))
+    x = layers.MultiHeadAttention(1, 2, kernel_initializer=keras.initializers.HeNormal(3))(x, x)
+    model = keras.Model(inputs, layers.Dense(CLASSES, activation=keras.activations.softmax)(layers.Flatten()(x)))
+    model.save(tmp_path / f"model.{ending}")
+    images = np.random.default_rng(0).uniform(size=(2, 8, 8, 2)).astype(np.float32)
+    loaded = load_keras(tmp_path / f"model.{ending}")
+    np.testing.assert_allclose(loaded(images), model(images), atol=1e-2)
+
+
+def test_the_layers_of_keras_applications_are_taken():
+    for module in pkgutil.iter_modules(keras.src.applications.__path__, "keras.src.applications."):
+        if not module.name.endswith("_test"):
+            for name, kind in vars(importlib.import_module(module.name)).items():
+                if isinstance(kind, type) and issubclass(kind, layers.Layer) and kind.__module__ == module.name:
+                    allow_list.checked(instance(module.name, name))
 
 
 @pytest.mark.parametrize("ending", ["keras", "h5"])

@@ -204,7 +204,7 @@ def export(arguments: Sequence[str] | None = None) -> None:
     """
     with exit_status():
         flags = Flags(export.__doc__, ("WORKDIR",))
-        text = "format: a SavedModel for TensorFlow Serving, ONNX (needs the extra [onnx]), or a Keras file"
+        text = "a SavedModel for TensorFlow Serving, ONNX (needs the extra [onnx]) or a Keras file"
         flags.add(str, "format", FORMATS[0], text, choices=FORMATS)
         _add_data_dir(flags)
         _add_export_classifier(flags)

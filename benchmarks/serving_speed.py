@@ -3,7 +3,8 @@
     python benchmarks/serving_speed.py --workdir=pretrained/cifar10 --output=docs/results/performance/serving.json
 
 Run it while nothing else does, after `python -m aigan_tf export WORKDIR --format=onnx`. The C++ runtime is that of
-tests/serving/run_signatures.cc, which needs g++; REST and gRPC are the stand-in server of the tests, on loopback.
+tests/serving/run_signatures.cc, which needs g++; REST and gRPC are the stand-in server of the tests, on loopback. Needs
+requirements-dev.txt.
 """
 
 import os

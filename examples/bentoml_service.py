@@ -1,4 +1,4 @@
-"""Serves a generator by BentoML: pip install bentoml, then
+"""Serves a generator by BentoML: pip install -r examples/requirements.txt, then
 
 GENERATOR=runs/cifar10 bentoml serve examples/bentoml_service.py:AdversarialImages
 

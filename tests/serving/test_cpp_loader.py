@@ -39,7 +39,10 @@ def test_every_signature_and_warm_up_request_gives_what_python_gives(ask, export
         expected = model.run(*request)
         assert expected.keys() == answer.keys(), answer
         for name, value in expected.items():
-            np.testing.assert_array_equal(answer[name], value)
+            if value.dtype == np.float32:  # the whole graph is optimised at once, which rounds otherwise
+                np.testing.assert_allclose(answer[name], value, rtol=0.0, atol=1e-6)
+            else:
+                np.testing.assert_array_equal(answer[name], value)
 
 
 def test_each_bad_request_is_refused_with_its_cause(ask):
@@ -48,5 +51,6 @@ def test_each_bad_request_is_refused_with_its_cause(ask):
     *refusals, answer = ask(requests)
     for (name, _, words), refusal in zip(BAD_REQUESTS, refusals, strict=True):
         assert isinstance(refusal, str), name
-        assert all(word in graph_refusal(refusal) for word in words), refusal
+        assert all(word in refusal for word in words), refusal
+        assert "{{" not in graph_refusal(refusal)  # what the client shows
     assert answer["adversarial_images"].shape == floats().shape

@@ -134,3 +134,11 @@ def test_sigterm_ends_with_143_and_the_handler_is_restored(capsys):
         os.kill(os.getpid(), signal.SIGTERM)
     assert (end.value.code, capsys.readouterr().err) == (143, "\nterminated\n")
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_command_whose_output_is_closed_goes_on(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    with exit_status():
+        assert not sys.stdout.isatty()
+        print("lost")
+    sys.stdout.close()

@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import io
 import json
 import math
 import os
@@ -17,7 +18,7 @@ from aigan_tf.classifiers import allow_list
 from aigan_tf.classifiers.paths import python_file
 from aigan_tf.engine.saved_model import first_line
 from aigan_tf.errors import InputError
-from aigan_tf.files import read_bytes, require_regular_file
+from aigan_tf.files import MAX_TEXT, require_regular_file
 
 HDF5_START = b"\x89HDF\r\n\x1a\n"
 # Written by Keras 2 into layers for which they mean nothing, and refused there by Keras 3.
@@ -43,12 +44,15 @@ def load_keras(path: pathlib.Path) -> keras.Model:
     if not is_hdf5 and not zipfile.is_zipfile(path):
         raise OSError("it is neither a .keras file nor HDF5")
     with tempfile.TemporaryDirectory() as folder:
-        checked = _checked_hdf5 if is_hdf5 else _unpacked
+        checked = _checked_hdf5 if is_hdf5 else _checked_archive
         return keras.models.load_model(checked(path, pathlib.Path(folder)), compile=False, safe_mode=True)
 
 
-def _unpacked(path, folder):
-    """Returns `folder` with the content of a .keras file, checked; Keras reads such a folder as well."""
+def _checked_archive(path, folder):
+    """Returns a link to a .keras file, or a folder with its content if its configuration may not stay as it is.
+
+    Keras reads such a folder as well. A link needs no room on the disk.
+    """
     with zipfile.ZipFile(path) as archive:
         if missing := {"config.json", "model.weights.h5"}.difference(archive.namelist()):
             raise OSError(f"it is neither a .keras file nor HDF5: it lacks {min(missing)}")
@@ -57,11 +61,25 @@ def _unpacked(path, folder):
         if any(each.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for each in members):
             raise ValueError("it is compressed by another method than deflate")
         _refuse_bomb(sum(each.file_size for each in members), path)
-        archive.extractall(folder)  # compares checksums, which Keras ignores
-    _refuse_large_arrays(folder / "model.weights.h5", path)
-    config = folder / "config.json"
-    config.write_text(json.dumps(allow_list.checked(json.loads(read_bytes(config)))))
+        if damaged := archive.testzip():  # Keras ignores checksums
+            raise zipfile.BadZipFile(f"{damaged} in it is damaged")
+        _refuse_large_arrays(io.BytesIO(archive.read("model.weights.h5")), path)
+        if archive.getinfo("config.json").file_size > MAX_TEXT:
+            raise ValueError(f"its configuration is larger than {MAX_TEXT / 2**20:.0f} MiB")
+        written = json.loads(archive.read("config.json"))
+        config = allow_list.checked(written)
+        written.pop("compile_config", None)  # of the whole model Keras leaves it out itself
+        if config == written:
+            return _linked(path, folder / "model.keras")
+        archive.extractall(folder)
+    (folder / "config.json").write_text(json.dumps(config))
     return folder
+
+
+def _linked(path, named):
+    """Returns a link to a file, since Keras goes by the ending of its name."""
+    os.symlink(path.absolute(), named)
+    return named
 
 
 def _refuse_bomb(size, path):
@@ -95,10 +113,9 @@ def _checked_hdf5(path, folder):
         raise OSError("it holds weights without a model")
     config = allow_list.checked(json.loads(written))
     _update(config)
-    named = folder / "model.h5"  # Keras goes by the ending
+    named = folder / "model.h5"
     if config == json.loads(written):
-        os.symlink(path.absolute(), named)
-        return named
+        return _linked(path, named)
     shutil.copyfile(path, named)
     with h5py.File(named, "r+") as file:
         file.attrs["model_config"] = json.dumps(config)

@@ -43,12 +43,12 @@ def test_a_folder_is_small_and_all_its_models_are_sealed(folder):
 
 
 @each_folder
-def test_the_command_of_a_card_has_the_settings_of_its_run(folder, monkeypatch):
+def test_the_command_of_a_card_has_the_settings_of_its_run(folder, monkeypatch, tmp_path):
     """Even after a preset has changed: `python tools/pretrained.py` writes the cards again."""
     given = []
     monkeypatch.setattr(run, "train_and_export", lambda config, *_, **__: given.append(config))
     (command,) = re.findall(r"\| command \| `python train.py (.*)` \|", (folder / "README.md").read_text())
-    assert run_in_process(cli.train, *command.split()) == 0
+    assert run_in_process(cli.train, *command.split(), f"--workdir={tmp_path}") == 0
     saved = config_of(Workdir(folder))
     assert given[0].classifier == f"pretrained/{folder.name}/classifier.keras"
     assert dataclasses.replace(given[0], classifier=saved.classifier) == saved

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 import random
 import warnings
@@ -150,7 +151,7 @@ def trained_generator(config: Config, dataset: ImageDataset, folder: Workdir) ->
     return generator
 
 
-def begin_from(generator: Generator, folder: pathlib.Path) -> None:
+def begin_from(generator: Generator, folder: str | os.PathLike) -> None:
     """Gives a generator the weights of a finished run's, where their shapes agree, and prints how many they are.
 
     Raises:

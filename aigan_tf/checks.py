@@ -27,6 +27,7 @@ def check_new_run(config: Config, workdir: str | os.PathLike, data_dir: str | No
     folder.check(dataclasses.asdict(config), extend=extend)
     refuse_idle_settings(config)
     refuse_missing_files(config)
+    _check_beginning(config)
     _check_data(config, folder.data_dir(data_dir))
     return folder
 
@@ -56,6 +57,17 @@ def check_finished_run(
             refuse_missing_files(config)
     _check_data(config, folder.data_dir(data_dir))
     return folder, config
+
+
+def _check_beginning(config):
+    if config.init_from and not Workdir(config.init_from).weights.is_file():
+        raise InputError(
+            config.init_from,
+            "the work folder of a finished run",
+            "give another, or leave it out",
+            setting="init_from",
+            problem="holds no weights of a generator",
+        )
 
 
 def _check_data(config, data_dir):

@@ -80,17 +80,10 @@ class EvaluationSet:
     def first_correct(self, count: int) -> "EvaluationSet":
         """Returns the set of the first `count` images that the classifier gets right, or of all of them."""
         kept = np.flatnonzero(self.correct)[:count]
-        images, labels = self.images[kept], self.labels[kept]
         return EvaluationSet(
-            self.classifier,
-            images,
-            labels,
-            self.class_names,
-            self.split,
-            self.labelled,
-            self.target_classes,
-            self.max_attacks,
-        )
+            self.classifier, self.images[kept], self.labels[kept], self.class_names, self.split, self.labelled,
+            self.target_classes, self.max_attacks,
+        )  # fmt: skip
 
     def _measure(self, clean, adversarial, budget):
         """The answers, norms and 8-bit images of a batch."""

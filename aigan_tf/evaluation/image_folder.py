@@ -77,14 +77,6 @@ class ImageFolder:
             source = "" if self.sources is None else self.sources[index]
             norms = (f"{batch[norm][i]:.6g}" for norm in ("l2", "linf", "ssim"))
             row = (
-                name,
-                attack,
-                index,
-                source,
-                label,
-                self.class_names[label],
-                *targets,
-                int(batch["answer"][i]),
-                *norms,
-            )
+                name, attack, index, source, label, self.class_names[label], *targets, int(batch["answer"][i]), *norms,
+            )  # fmt: skip
             self._manifest.writerow(map(inert, row))

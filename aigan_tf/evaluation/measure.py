@@ -23,6 +23,11 @@ MAX_VALUES = 10_000 * MANY_TARGETS * 64 * 64 * 3  # of the images of all attacks
 ROUNDING = 1e-6  # float32's error in adding and subtracting pixels
 
 
+def targets_per_image(known: int) -> int:
+    """Returns how many targets an image is attacked towards if there are so many, its label among them or not."""
+    return MANY_TARGETS if known > ALL_TARGETS_UP_TO else known
+
+
 def max_attacks(image_shape: Sequence[int]) -> int:
     """Returns how many attacks on images of `(height, width, channels)` are measured at most; more take an hour."""
     return max(MAX_VALUES // math.prod(image_shape), 1)
@@ -183,7 +188,7 @@ def _images_and_targets(attack, examples, targeted, seed):
     if not targeted:
         return right, labels
     known = attack.target_classes or examples.target_classes
-    count = attack.targets_per_image or (MANY_TARGETS if len(known) > ALL_TARGETS_UP_TO else len(known))
+    count = attack.targets_per_image or targets_per_image(len(known))
     draw = np.random.default_rng(seed).permuted
     if len(known) < num_classes:
         targets = np.tile(np.array(known, np.int32), (len(right), 1))

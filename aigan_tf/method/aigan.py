@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from aigan_tf.engine.keras_state import own_keras_state
@@ -284,9 +285,7 @@ class AIGAN(keras.Model):
         never succeeds teaches little, and to begin with that is most. A class that is always reached is still drawn a
         twentieth as often as one that never is.
         """
-        is_target = tf.reduce_any(
-            tf.one_hot(self.target_classes, self.num_classes, on_value=True, off_value=False), axis=0
-        )
+        is_target = np.isin(range(self.num_classes), self.target_classes)
         weights = tf.ones((tf.size(labels), self.num_classes))
         if self.hard_targets:
             # No label is its own target: on the diagonal the rate stays 1.
@@ -341,12 +340,9 @@ class AIGAN(keras.Model):
         """Moves the rate of each label and target a tenth of the way towards every such attack: 1 if it fails, else 0."""
         pairs = labels * self.num_classes + attack.targets
         failed = tf.cast(~attack.succeeded, self.failure_rates.dtype)
-
-        def sum_by_pair(values):
-            sums = tf.math.unsorted_segment_sum(values, pairs, self.num_classes**2)
-            return tf.reshape(sum_over_replicas(sums), self.failure_rates.shape)
-
-        attacks, failures = sum_by_pair(tf.ones_like(failed)), sum_by_pair(failed)
+        counted = tf.stack([tf.ones_like(failed), failed], axis=-1)
+        sums = sum_over_replicas(tf.math.unsorted_segment_sum(counted, pairs, self.num_classes**2))
+        attacks, failures = tf.unstack(tf.reshape(sums, (*self.failure_rates.shape, 2)), axis=-1)
         moved = (1.0 - 0.9**attacks) * (tf.math.divide_no_nan(failures, attacks) - self.failure_rates)
         self.failure_rates.assign_add(moved)
 

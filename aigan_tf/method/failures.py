@@ -14,10 +14,10 @@ from aigan_tf.method.threat_model import l2_norms
 class QuietFailures(keras.callbacks.Callback):
     """Warns, once each, of ways in which training fails without an error.
 
-    Attacks that succeed no more often than by chance. Perturbations that fade while few attacks succeed: the GAN term and the
-    hinge are satisfied by none at all. A discriminator that has collapsed to certainty: the GAN term then only shrinks perturbations. A discriminator that is
-    stuck at one answer: the GAN term then has no gradient. A generator that ignores its target: it adds the same
-    perturbation for every class.
+    Attacks that succeed no more often than by chance. Perturbations that fade while few attacks succeed: the GAN term and
+    the hinge are satisfied by none at all. A discriminator that has collapsed to certainty: the GAN term then only shrinks
+    perturbations. A discriminator that is stuck at one answer: the GAN term then has no gradient. A generator that ignores
+    its target: it adds the same perturbation for every class.
 
     Args:
         aigan: the model in training, itself or inside another one.

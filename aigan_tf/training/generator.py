@@ -22,8 +22,8 @@ from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.precision import MixedPrecision
 from aigan_tf.engine.time_left import TimeLeft
 from aigan_tf.errors import say, shown_value, warn
-from aigan_tf.evaluation.measure import ALL_TARGETS_UP_TO, MANY_TARGETS, max_attacks
-from aigan_tf.files import atomic_file, user_path
+from aigan_tf.evaluation.measure import max_attacks, targets_per_image
+from aigan_tf.files import atomic_file
 from aigan_tf.method.aigan import AIGAN
 from aigan_tf.method.failures import QuietFailures
 from aigan_tf.method.stages import StageSwitch
@@ -63,7 +63,7 @@ def train_generator(
         restarts = [epochs * steps for epochs in folder.restarts()]
         aigan = build_aigan(config, dataset, attacked, config.epochs * steps, restarts=restarts)
         if config.init_from and not folder.weights.exists():
-            begin_from(aigan.generator, user_path(config.init_from))
+            begin_from(aigan.generator, config.init_from)
 
     def end_stage1():
         if devices.is_chief:
@@ -195,8 +195,8 @@ def time_left_of(config: Config, dataset: ImageDataset, attacks: int = 0) -> Tim
 
 def evaluation_attacks(config: Config, dataset: ImageDataset) -> int:
     """Returns how many attacks the evaluation of a run measures if the classifier gets every test image right."""
-    others = len(target_numbers(config, dataset) or dataset.class_names[1:])
-    targets = (others if others < ALL_TARGETS_UP_TO else MANY_TARGETS) if config.targeted else 1
+    known = len(target_numbers(config, dataset) or dataset.class_names)
+    targets = min(targets_per_image(known), dataset.num_classes - 1) if config.targeted else 1
     return min(targets * len(dataset.test), max_attacks(dataset.image_shape))
 
 

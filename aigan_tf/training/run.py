@@ -30,7 +30,7 @@ from aigan_tf.evaluation.attacks import GENERATOR, ExportedGenerator
 from aigan_tf.evaluation.export_report import measure_export
 from aigan_tf.evaluation.report_files import write_measurement
 from aigan_tf.exported import check_format, latest_version
-from aigan_tf.files import read_bytes, user_path
+from aigan_tf.files import read_bytes
 from aigan_tf.method.networks import Generator
 from aigan_tf.serving.export import ServedGenerator, export_generator
 from aigan_tf.serving.keras_file import write_keras
@@ -275,14 +275,6 @@ def load_inputs(
     """
     _refuse_unfit_devices(config, devices, strategy)
     dataset = load_dataset(config, data_dir)
-    if config.init_from and not Workdir(user_path(config.init_from)).weights.is_file():
-        raise InputError(
-            config.init_from,
-            "the work folder of a finished run",
-            "give another, or leave it out",
-            setting="init_from",
-            problem="holds no weights of a generator",
-        )
     own = _fitting_classifier(config, dataset)
     dataset = dataset if own is None else labelled_by(own, dataset)
     target_numbers(config, dataset)  # refuses what it cannot use

@@ -82,7 +82,7 @@ def state(folder: pathlib.Path) -> dict[str, np.ndarray]:
     found |= {f"samples/{path.name}": np.array(path.read_bytes()) for path in (folder / "samples").iterdir()}
     report = json.loads((folder / "report.json").read_text())
     for name in ("milliseconds_per_image", "id"):
-        report.pop(name)
+        report.pop(name, None)  # runs whose export is not measured have no id
     found["report.json"] = np.array(json.dumps(report))
     found["config.json"] = np.array((folder / "config.json").read_text())
     # Only the names: digests are of bytes that hold the time of writing, as the names of TensorBoard's files do.

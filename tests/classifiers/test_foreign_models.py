@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from aigan_tf.classifiers import allow_list
+from aigan_tf.classifiers import allow_list, limits
 from aigan_tf.classifiers.loading import load_classifier
 from aigan_tf.classifiers.model_files import load_keras
 from aigan_tf.errors import InputError
@@ -168,7 +168,7 @@ def test_what_a_model_was_compiled_with_is_never_read(inner, ending, honest, tmp
 
 
 def test_a_small_file_cannot_ask_for_much_memory(honest, tmp_path, monkeypatch):
-    monkeypatch.setattr("aigan_tf.classifiers.model_files.UNSUSPICIOUS", 2**20)
+    monkeypatch.setattr("aigan_tf.classifiers.limits.UNSUSPICIOUS", 2**20)
     monkeypatch.setattr(keras.models, "load_model", seen)
 
     def with_weights(data, **archive):
@@ -184,6 +184,38 @@ def test_a_small_file_cannot_ask_for_much_memory(honest, tmp_path, monkeypatch):
         file.attrs["model_config"] = "{}"
     assert "memory" in refused(tmp_path / "shape.h5")
     assert "memory" in with_weights((tmp_path / "shape.h5").read_bytes())
+
+
+def layer(kind, name=None, /, **config):
+    return instance("keras.layers", kind, name=name or kind, **config)
+
+
+HUGE = {  # in place of a layer, each a few bytes long
+    "weights": [layer("Dense", units=10**9)],
+    "weights of several layers": [layer("Dense", units=2**12), layer("Dense", "d", units=2**13)],
+    "weights of an inner layer": [layer("TimeDistributed", layer=instance("keras.layers", "Dense", name="d", units=10**9))],
+    "weights of an inner model": [instance("keras", "Sequential", name="m", layers=[layer("Dense", units=10**9)])],
+    "a large image": [layer("UpSampling2D", size=[10**4, 10**4]), layer("GlobalMaxPooling2D", keepdims=True),
+                      layer("UpSampling2D", "u", size=[8, 8])],
+    "a long sequence": [layer("Flatten"), layer("RepeatVector", n=10**9)],
+    "many parts": [layer("Activation", f"a{number}", activation="relu") for number in range(100)],
+    "a constant that is computed at once": [
+        {**instance("keras.src.ops.numpy", "Tile", repeats=[10**9]),
+         "inbound_nodes": [{"args": [{"class_name": "__numpy__", "config": {"value": [0], "dtype": "int8"}}], "kwargs": {}}]}
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("attack", HUGE.values(), ids=HUGE.keys())
+def test_a_configuration_cannot_ask_for_much_memory(attack, honest, tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_PARTS", 100)
+
+    def with_more(config):
+        config["config"]["layers"][1:1] = json.loads(json.dumps(attack))
+
+    rewritten(honest / "model", tmp_path / "model.keras", with_more)
+    problem = refused(tmp_path / "model.keras")
+    assert "asks for" in problem or "values" in problem, problem
 
 
 @pytest.mark.parametrize(

@@ -390,10 +390,20 @@ def usable_gradients(classifier: Callable[[tf.Tensor], tf.Tensor], images: np.nd
         classifier: images in `[0, 1]` to logits.
         images: float32 `(n, height, width, channels)` in `[0, 1]`.
     """
+    _, gradients = _answers_and_gradients(classifier, images)
+    return np.isfinite(gradients).all(axis=-1) & gradients.any(axis=-1)
+
+
+def not_finite(classifier: Callable[[tf.Tensor], tf.Tensor], images: np.ndarray) -> np.ndarray:
+    """Returns on which images a classifier's logits or gradient are NaN or infinite, bool `(n,)`; arguments as above."""
+    return ~np.isfinite(np.concatenate(_answers_and_gradients(classifier, images), axis=-1)).all(axis=-1)
+
+
+def _answers_and_gradients(classifier, images):
+    """Returns logits `(n, num_classes)` and the gradient of the strongest above the mean of all, `(n, values)`."""
     images, classifier = tf.constant(images), GraphClassifier.of(classifier)
     with tf.GradientTape() as tape:
         tape.watch(images)
         logits = classifier(images)
         margin = tf.reduce_max(logits, axis=-1) - tf.reduce_mean(logits, axis=-1)
-    gradient = np.asarray(tape.gradient(margin, images)).reshape(len(images), -1)
-    return np.isfinite(gradient).all(axis=-1) & gradient.any(axis=-1)
+    return np.asarray(logits), np.asarray(tape.gradient(margin, images)).reshape(len(images), -1)

@@ -91,9 +91,11 @@ def checked(config: object) -> object:
     """Returns a model's configuration, as JSON gives it, without what is left out of it.
 
     Raises:
-        ValueError: it names a class or function that is neither allowed nor registered by the user's own Python, or asks
-            for more than `limits` has.
+        ValueError: it is not a dictionary, names a class or function that is neither allowed nor registered by the user's
+            own Python, or asks for more than `limits` has.
     """
+    if not isinstance(config, dict):
+        raise ValueError("its configuration is not that of a model")
     # This package registers its networks, which no classifier needs.
     registry = keras.saving.get_custom_objects()
     return _Check({name for name, kind in registry.items() if not str(kind.__module__).startswith("aigan_tf.")})(config)

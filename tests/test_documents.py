@@ -1,4 +1,4 @@
-"""What the documents promise: links lead somewhere, and the commands, flags, names and code they show are those of the package."""
+"""What the documents promise: the commands, flags, names and code they show are those of the package."""
 
 import ast
 import pathlib
@@ -51,16 +51,6 @@ def each(pages):
 PAGES = {path: path.read_text() for path in files("*.md")} | {path: text_cells(path) for path in files("*.ipynb")}
 
 
-def links(page):
-    return re.findall(r"\]\(([^)]+)\)", re.sub(r"`[^`]*`", "", BLOCK.sub("", page)))
-
-
-def anchors(page):
-    """The anchors that GitHub gives a page's headings, all of which differ."""
-    headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", page), re.MULTILINE)
-    return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
-
-
 def code(page):
     """What a page shows as code: the lines of its blocks, and each piece inside a sentence."""
     lines = [line for _, block in BLOCK.findall(page.replace("\\\n", " ")) for line in block.splitlines()]
@@ -76,16 +66,6 @@ def shown_commands(page):
 
 COMMANDS = {path: shown_commands(page) for path, page in PAGES.items()}
 COMMANDS |= {path: shown_commands(usage(path)) for path in files("*.py")}
-
-
-@each(PAGES)
-def test_links_lead_somewhere(page):
-    for link in links(PAGES[page]):
-        if not link.startswith("https://"):
-            path, _, anchor = link.partition("#")
-            target = (page.parent / path).resolve() if path else page
-            assert target.exists(), link
-            assert not anchor or anchor in anchors(PAGES.get(target, "")), link
 
 
 @each(PAGES)

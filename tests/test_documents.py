@@ -8,7 +8,7 @@ import shlex
 import sys
 from unittest import mock
 
-import aigan_tf  # noqa: F401 isort: skip (before TensorFlow, which reads its settings on import)
+import aigan_tf  # isort: skip (before TensorFlow, which reads its settings on import)
 import commands
 import nbformat
 import numpy as np
@@ -181,3 +181,10 @@ def test_each_warning_of_an_evaluation_is_explained_as_printed():
     page = PAGES[ROOT / "docs" / "caveats.md"]
     for warning in found:
         assert re.sub(r"\d+(\.\d+)?", "N", warning).replace("to N bits", "to 8 bits") in page, warning
+
+
+def test_release_has_one_version():
+    dated = re.search(r"^## \[(.+)\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert dated[1] == aigan_tf.__version__
+    assert f"\nversion: {dated[1]}\ndate-released: {dated[2]}\n" in citation

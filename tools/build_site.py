@@ -89,7 +89,7 @@ def main() -> None:
     while found:
         staged_already |= found
         found = set().union(*map(stage, found)) - staged_already
-    shutil.copy(ROOT / "tools" / "search_without_server.js", STAGED)
+    shutil.copytree(ROOT / "tools" / "site", STAGED, dirs_exist_ok=True)
     command = ["zensical", "build", "--strict", "--clean"]
     built = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     print(built.stdout, end="")

@@ -26,10 +26,10 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework.test_util import IsMklEnabled
 from tensorflow_serving.apis import prediction_log_pb2
 
+from aigan_tf.data.classes import class_number
 from aigan_tf.exported import read_export_info
 from aigan_tf.method.threat_model import apply_perturbation, bounded, quantize
 from aigan_tf.serving.export import ServedGenerator, export_generator
-from aigan_tf.training.advgan import classes_named
 
 CLEAN_PROCESS = """
 import sys
@@ -164,7 +164,7 @@ def test_class_names_become_the_numbers_of_the_other_signatures(model):
     served = ServedGenerator(make_generator(4), SHAPE, names, EPSILON, targeted=False)
     labels = served.signatures()["class_number"](class_name=tf.constant(asked))["label"].numpy().tolist()
     assert labels == [2, 3, 2, 0]
-    assert labels == [classes_named([name], names)[0] for name in asked]
+    assert labels == [class_number(name, names, None) for name in asked]
 
 
 def test_classify_gives_the_classifiers_logits_and_the_success(model):

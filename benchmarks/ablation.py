@@ -6,7 +6,7 @@ Each row trains a generator by the preset of CIFAR-10 or of `--dataset`, with it
 processor's time: as many steps as fit in, by the time of the row's own steps, measured first; rows with a stage 1 spend
 `--stage1_share` of it there. One seed decides weights, batches and targets alike for all rows. It is measured on the
 validation images that the classifier gets right, towards all other classes (ten drawn ones if there are more than
-twenty), after rounding to 8 bits. What the output holds is not run again, so that an interrupted study goes on; `--rows`
+twenty), after rounding to 8 bits. What the output holds is not run again, so that an interrupted study continues; `--rows`
 selects some. What train.py has no setting for is built here.
 """
 

@@ -82,12 +82,15 @@ def link(run: Run) -> str:
     return f"[{run.name}](results/{run.name})"
 
 
-def rate_and_interval(report: Mapping) -> str:
+def rate_and_interval(report: Mapping, bold: bool = False, digits: int = 2) -> str:
+    """Returns a success rate with its interval, in %."""
     low, high = report["success_interval"]
-    return f"{report['success_rate']:.2%} ({100 * low:.2f}-{100 * high:.2f})"
+    rate = f"{report['success_rate']:.{digits}%}"
+    return f"{f'**{rate}**' if bold else rate} ({100 * low:.{digits}f}-{100 * high:.{digits}f})"
 
 
-def _worst(report: Mapping) -> str:
+def worst_target(report: Mapping) -> str:
+    """Returns the target that is reached least often, with its rate."""
     return f"{report['worst_target_success_rate']:.1%} ({report['worst_target']})" if "worst_target" in report else "-"
 
 
@@ -102,23 +105,25 @@ def _classifier_cell(run: Run) -> str:
 
 def main_table() -> str:
     """Returns one row per data set and classifier, beside the paper."""
-    columns = ("data set", "success (95 %)", "L2", "paper", "worst target", "classifier (accuracy)", "minutes", "run")
-    runs, rows = _runs(), []
-    for name, what in MAIN_RUNS.items():
-        run = runs[name]
-        rows.append(
-            [
-                ", ".join(filter(None, (run.data_set, epsilon_text(run.config["epsilon"]), what))),
-                f"**{rate_and_interval(run.report)}**",
-                f"{run.report['mean_l2']:.2f}",
-                _paper_cell(run),
-                _worst(run.report),
-                _classifier_cell(run),
-                f"{minutes(run.epochs)} ({run.report['device'].removeprefix('CPU, ')})",
-                link(run),
-            ]
-        )
+    columns = ("run, epsilon", "success (95 %)", "L2", "paper", "worst target", "classifier (accuracy)", "minutes")
+    runs = _runs()
+    rows = [
+        [
+            ", ".join(filter(None, (link(runs[name]), epsilon_text(runs[name].config["epsilon"]), what))),
+            rate_and_interval(runs[name].report, bold=True),
+            f"{runs[name].report['mean_l2']:.2f}",
+            _paper_cell(runs[name]),
+            worst_target(runs[name].report),
+            _classifier_cell(runs[name]),
+            _minutes_cell(runs[name]),
+        ]
+        for name, what in MAIN_RUNS.items()
+    ]
     return table(columns, rows)
+
+
+def _minutes_cell(run: Run) -> str:
+    return f"{minutes(run.epochs)} ({run.report['device'].removeprefix('CPU, ')})"
 
 
 def _paper_cell(run: Run) -> str:
@@ -147,18 +152,14 @@ def readme_table() -> str:
             name.replace("_", ", "),
             _classifier_cell(runs[name]),
             epsilon_text(runs[name].config["epsilon"]),
-            f"**{runs[name].report['success_rate']:.2%}** ({_interval(runs[name])})",
+            rate_and_interval(runs[name].report, bold=True),
             f"{PAPER[name]:.0%}" if name in PAPER else "-",
             *_cells_beside_pgd(runs[name]),
-            f"{minutes(runs[name].epochs)} ({runs[name].report['device'].removeprefix('CPU, ')})",
+            _minutes_cell(runs[name]),
         ]
         for name in README_RUNS
     ]
     return table(columns, rows)
-
-
-def _interval(run: Run) -> str:
-    return rate_and_interval(run.report).partition("(")[2].removesuffix(")")
 
 
 def _cells_beside_pgd(run: Run) -> list[str]:
@@ -166,11 +167,12 @@ def _cells_beside_pgd(run: Run) -> list[str]:
     file = run.folder / COMPARISON
     attacks = json.loads(file.read_text())["attacks"] if file.exists() else {}
     pgd, ours = attacks.get("pgd"), attacks.get("aigan")
-    times = [_rounded(attack["milliseconds_per_image"]) for attack in (ours, pgd) if attack]
+    times = [rounded(attack["milliseconds_per_image"]) for attack in (ours, pgd) if attack]
     return [f"{pgd['success_rate']:.1%}" if pgd else "-", f"{times[0]} ({times[1]})" if len(times) == 2 else "-"]
 
 
-def _rounded(milliseconds: float) -> str:
+def rounded(milliseconds: float) -> str:
+    """Returns a time with as many digits as say something."""
     return f"{milliseconds:.0f}" if milliseconds >= 10 else f"{milliseconds:.1f}"
 
 
@@ -184,29 +186,18 @@ def readme_output() -> str:
 
 def stages_table() -> str:
     """Returns success and L2 at the end of stage 1, and of stage 2 and of the control."""
-    columns = (
-        "data set, classifier",
-        "at the end of",
-        "success",
-        "L2",
-        "L2 since stage 1",
-        "s/epoch",
-        "test success (95 %)",
-        "run",
-    )
+    columns = ("run", "at the end of", "success", "L2", "L2 since stage 1", "s/epoch", "test success (95 %)")
     runs, rows = _runs(), []
     for name, control_name in STAGES.items():
         run, control = runs[name], runs[control_name]
         shared = len(run.of_stage(1))
         begun = _validation(run.epochs[shared - 1])
-        rows.append([f"{run.data_set}, {_classifier_cell(run).split()[0]}", "stage 1", *_shown(begun), "", "", "", ""])
+        rows.append([f"{run.data_set}, {_classifier_cell(run).split()[0]}", "stage 1", *_shown(begun), "", "", ""])
         for ended, what in ((run, "stage 2"), (control, "the control")):
             last = _validation(ended.epochs[-1])
             seconds = statistics.median(float(epoch["seconds"]) for epoch in ended.epochs[shared:])
             shrunk = f"{last[1] / begun[1] - 1:+.0%}"
-            rows.append(
-                ["", what, *_shown(last), shrunk, f"{seconds:.0f}", rate_and_interval(ended.report), link(ended)]
-            )
+            rows.append([link(ended), what, *_shown(last), shrunk, f"{seconds:.0f}", rate_and_interval(ended.report)])
     return table(columns, rows)
 
 

@@ -233,7 +233,8 @@ def terms_table() -> str:
 
 def _mean_and_spread(values: Sequence[float], form: str) -> str:
     mean = form.format(statistics.mean(values))
-    return f"{mean} ({form.format(min(values))} to {form.format(max(values))})" if len(values) > 1 else mean
+    lowest, highest = (form.format(value).removesuffix("%") for value in (min(values), max(values)))
+    return f"{mean} ({lowest} to {highest})" if len(values) > 1 else mean
 
 
 def epsilon_table() -> str:

@@ -20,6 +20,9 @@ from aigan_tf.serving.onnx_file import OPSET, write_onnx
 MAPS = dict(class_maps=2, gain_maps=True, map_size=8)  # smaller than the images: they are enlarged in the graph
 
 
+CLASSES = (4, 0, 2)  # that are served
+
+
 @dataclasses.dataclass
 class Formats:
     """A generator's files, and what they should compute."""
@@ -35,7 +38,8 @@ def formats(tmp_path_factory):
     """A generator with every part, in both formats; one file serves every batch size."""
     pytest.importorskip("tf2onnx")
     folder = tmp_path_factory.mktemp("formats")
-    network = make_generator(budget_input=True, class_maps=2, gain_maps=True, map_size=8)  # smaller than the images
+    maps = dict(class_maps=2, gain_maps=True, map_size=8)  # smaller than the images
+    network = make_generator(len(CLASSES), budget_input=True, classes=CLASSES, **maps)
     served = ServedGenerator(network, SHAPE, NAMES, EPSILON, True, variable_epsilon=True)
     inputs = [make_inputs(count) for count in (1, 5)]
     pictures = [served.attack(*given.values()).numpy() for given in inputs]
@@ -46,7 +50,7 @@ def make_inputs(count):
     images = floats(count)
     images[0, 0], images[0, 1] = 0.0, 1.0
     epsilons = np.linspace(0.2, 1.0, count, dtype=np.float32) * np.float32(EPSILON)
-    return {"images": images, "target_class": np.arange(count, dtype=np.int32), "epsilon": epsilons}
+    return {"images": images, "target_class": np.resize(CLASSES, count).astype(np.int32), "epsilon": epsilons}
 
 
 def run_onnxruntime(path, inputs):

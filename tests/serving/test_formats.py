@@ -55,8 +55,8 @@ def make_inputs(count):
 
 def run_onnxruntime(path, inputs):
     session = pytest.importorskip("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
-    found = {one.name: one.shape[1:] for one in session.get_inputs()}
-    assert found == {"images": list(SHAPE), "target_class": [], "epsilon": []}
+    found = {one.name: one.shape for one in session.get_inputs()}
+    assert found == {"images": ["batch", *SHAPE], "target_class": ["batch"], "epsilon": ["batch"]}
     (pictures,) = session.run(["adversarial_images"], inputs)
     return pictures
 

@@ -313,7 +313,7 @@ def test_nan_in_training_says_what_broke_it(classifier, word, loss, weights, dig
     split = Split((images * 255).astype(np.uint8), np.zeros(4, np.int32))
     aigan = types.SimpleNamespace(classifier=lambda x: classifier(x, weights), epsilon=0.3)
     dataset = dataclasses.replace(digits, train=split, validation=split)
-    _, fix = _why_not_finite(aigan, dataset, lambda step: iter([(images, None)] * 2), 1, [loss])
+    _, fix = _why_not_finite(aigan, None, dataset, lambda step: iter([(images, None)] * 2), 1, [loss])
     assert word in fix
 
 

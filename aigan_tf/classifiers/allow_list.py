@@ -118,7 +118,9 @@ class _Check:
             return value
         if "class_name" in value:
             self._check_part(value)
-        left_out = LEFT_OUT | (LEFT_OUT_OF_RECURRENT if "return_sequences" in value else set())
+        left_out = LEFT_OUT
+        if "return_sequences" in value:
+            left_out = LEFT_OUT | {key for key in LEFT_OUT_OF_RECURRENT if value.get(key)}
         return {key: self(each, key) for key, each in value.items() if key not in left_out}
 
     def _check_part(self, part):

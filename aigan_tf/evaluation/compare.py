@@ -210,5 +210,6 @@ def _csv_rows(result):
     for name, row in (result["attacks"] | result["transfer"]).items():
         low, high = row["success_interval"]
         flat = {key: value for key, value in row.items() if not isinstance(value, dict | list)}
-        rows.append({"name": name, **flat, "success_interval_low": low, "success_interval_high": high})
+        interval = {"success_interval_low": low, "success_interval_high": high}
+        rows.append({"name": name, **flat, **interval, "id": result["id"]})
     return rows

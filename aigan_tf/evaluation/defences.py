@@ -117,7 +117,7 @@ def _row(path, config, result):
         "warnings": list(result["warnings"]),
         **{
             name: result[name]
-            for name in ("date", "command", "device", "processor", "batch_size", "versions", "commit")
+            for name in ("id", "date", "command", "device", "processor", "batch_size", "versions", "commit")
         },
     }
     # A classifier trained here without a defence claims none; a model file may have one.

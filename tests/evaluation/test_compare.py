@@ -31,6 +31,7 @@ def test_exported_generator_is_measured_as_the_trained_one_was(finished, tmp_pat
     assert json.loads((output / "report.json").read_text()) == again
     page = (output / "report.html").read_text()
     assert again["id"] in page
+    assert again["id"] in (output / "report.csv").read_text()
     assert again["id"] != result["id"]
     assert str(folder) not in page + json.dumps(again)
     measured = untimed(again["attacks"]["aigan"])

@@ -27,7 +27,7 @@ _LEFTOVERS = {
     "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information", "lost+found",
 }  # fmt: skip
 _NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}  # of a file system that knows no fsync
-_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP}  # for ENOSYS filelock itself does the same
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}  # of a file system that knows no flock
 _FULL = 2**20  # bytes; a disk with less free is full
 MAX_TEXT = 2**25  # bytes of a file of settings, names or metrics; parsed, JSON takes twenty times as much
 MAX_PICTURE = 2**28  # bytes of an image file
@@ -289,22 +289,35 @@ def locked(path: pathlib.Path, wait: bool):
 
     if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
         raise InputError(f"{path} is not a file", "a lock file, or nothing", "remove it")
-    lock = filelock.FileLock(path)
+    if _has_locks(path.parent):
+        lock = filelock.FileLock(path)
+    else:
+        say(f"{path.parent} is on a file system without locks: a file stands in for one.")
+        lock = filelock.SoftFileLock(path.with_name(f"{path.name}.pid"))
     try:
-        try:
-            lock.acquire(blocking=wait)
-        except OSError as error:
-            if isinstance(error, filelock.Timeout) or error.errno not in _NO_LOCKS:
-                raise
-            say(f"{path.parent} is on a file system without locks: a file stands in for one.")
-            lock = filelock.SoftFileLock(path.with_name(f"{path.name}.pid"))
-            lock.acquire(blocking=wait)
+        lock.acquire(blocking=wait)
     except filelock.Timeout as error:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path)) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def _has_locks(folder):
+    """Whether files in a folder can be locked. Asked first: without flock, two of filelock's own locks can both be held."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return False
+            raise
+    return True
 
 
 def write_bytes(path: pathlib.Path, data: bytes) -> None:

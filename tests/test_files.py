@@ -79,7 +79,7 @@ def test_a_file_system_without_fsync_is_written(number, tmp_path, monkeypatch):
     assert (tmp_path / "data").read_bytes() == b"whole"
 
 
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL])
 def test_a_file_system_without_locks_has_one_run_at_a_time_as_well(number, tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", lambda *_: system_refusal(number))
     lock = tmp_path / ".lock"

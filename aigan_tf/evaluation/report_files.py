@@ -15,6 +15,7 @@ from aigan_tf.files import (
     csv_bytes,
     json_bytes,
     locked,
+    read_bytes,
     unfinished_name,
     user_path,
     with_numbers,
@@ -96,7 +97,7 @@ def write_report(
 def latest_report(parent: pathlib.Path, name: str = "report") -> pathlib.Path | None:
     """Returns the newest report's JSON file, or that of an earlier version, which wrote it into `parent` itself."""
     with contextlib.suppress(OSError, ValueError):
-        newest = parent / (parent / LATEST).read_text().strip() / f"{name}.json"
+        newest = parent / read_bytes(parent / LATEST).decode().strip() / f"{name}.json"
         if newest.is_file():
             return newest
     earlier = parent / f"{name}.json"

@@ -151,5 +151,5 @@ def _as_text(name: str, value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
-        return ",".join(f"{part:g}" for part in value)
+        return ",".join(part if isinstance(part, str) else f"{part:g}" for part in value)
     return f"{value:.12g}" if isinstance(value, float) else str(value)

@@ -4,7 +4,7 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"  # pyproject.toml reads it here
+__version__ = "0.2.0"  # pyproject.toml reads it here
 
 # The training steps are written in TensorFlow, so the backend in keras.json or the environment is not used.
 os.environ["KERAS_BACKEND"] = "tensorflow"

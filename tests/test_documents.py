@@ -1,4 +1,4 @@
-"""What the documents promise: links lead somewhere, and the commands, flags, names and code they show are those of the package."""
+"""What the documents promise: the commands, flags, names and code they show are those of the package."""
 
 import ast
 import pathlib
@@ -8,7 +8,7 @@ import shlex
 import sys
 from unittest import mock
 
-import aigan_tf  # noqa: F401 isort: skip (before TensorFlow, which reads its settings on import)
+import aigan_tf  # isort: skip (before TensorFlow, which reads its settings on import)
 import commands
 import nbformat
 import numpy as np
@@ -51,16 +51,6 @@ def each(pages):
 PAGES = {path: path.read_text() for path in files("*.md")} | {path: text_cells(path) for path in files("*.ipynb")}
 
 
-def links(page):
-    return re.findall(r"\]\(([^)]+)\)", re.sub(r"`[^`]*`", "", BLOCK.sub("", page)))
-
-
-def anchors(page):
-    """The anchors that GitHub gives a page's headings, all of which differ."""
-    headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", page), re.MULTILINE)
-    return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
-
-
 def code(page):
     """What a page shows as code: the lines of its blocks, and each piece inside a sentence."""
     lines = [line for _, block in BLOCK.findall(page.replace("\\\n", " ")) for line in block.splitlines()]
@@ -76,16 +66,6 @@ def shown_commands(page):
 
 COMMANDS = {path: shown_commands(page) for path, page in PAGES.items()}
 COMMANDS |= {path: shown_commands(usage(path)) for path in files("*.py")}
-
-
-@each(PAGES)
-def test_links_lead_somewhere(page):
-    for link in links(PAGES[page]):
-        if not link.startswith("https://"):
-            path, _, anchor = link.partition("#")
-            target = (page.parent / path).resolve() if path else page
-            assert target.exists(), link
-            assert not anchor or anchor in anchors(PAGES.get(target, "")), link
 
 
 @each(PAGES)
@@ -202,3 +182,10 @@ def test_each_warning_of_an_evaluation_is_explained_as_printed():
     page = PAGES[ROOT / "docs" / "caveats.md"]
     for warning in found:
         assert re.sub(r"\d+(\.\d+)?", "N", warning).replace("to N bits", "to 8 bits") in page, warning
+
+
+def test_release_has_one_version():
+    dated = re.search(r"^## \[(.+)\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert dated[1] == aigan_tf.__version__
+    assert f"\nversion: {dated[1]}\ndate-released: {dated[2]}\n" in citation

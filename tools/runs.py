@@ -15,6 +15,7 @@ from aigan_tf.files import read_csv
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 ARCHIVE = RESULTS / "archive"
+COMPARISON = "evaluation/report.json"
 FILES = ("config.json", "report.json", "metrics.csv", "classifier_metrics.csv")
 
 # What a setting was in runs older than the setting itself; the first ones in runs whose config.json names its format too.

@@ -10,7 +10,7 @@ from aigan_tf.errors import InputError
 MAX_LISTED_CLASSES = 20  # names in an error
 
 
-def class_numbers(given: Sequence[str], names: Sequence[str], setting: str) -> tuple[int, ...]:
+def class_numbers(given: Sequence[str], names: Sequence[str], setting: str | None) -> tuple[int, ...]:
     """Returns the numbers of different classes, each as for `class_number`.
 
     Raises:

@@ -120,6 +120,26 @@ def picture_grid(rows: Mapping[str, np.ndarray], captions: Sequence[str], headin
     return _file(figure, "png")
 
 
+def attack_grid(
+    images: np.ndarray, adversarial_images: np.ndarray, epsilon: float, captions: Sequence[str], heading: str
+) -> bytes:
+    """Draws clean images, what was added to them, and the results, one column per image.
+
+    Args:
+        images, adversarial_images, epsilon: as in `magnified`.
+        captions, heading: as in `picture_grid`.
+
+    Returns:
+        A PNG file.
+    """
+    rows = {
+        "clean": images,
+        "perturbation,\nmagnified": magnified(images, adversarial_images, epsilon),
+        "adversarial": adversarial_images,
+    }
+    return picture_grid(rows, captions, heading)
+
+
 @_styled
 def success_by_target(rates: Mapping[str, Mapping[str, float | None]]) -> bytes:
     """Draws the success rates of target classes, from the hardest to the easiest, one line per attack.

@@ -10,7 +10,7 @@ from aigan_tf.build import build_advgan, steps_per_epoch
 from aigan_tf.checks import check_advgan_run
 from aigan_tf.classifiers.accuracy import labelled_by
 from aigan_tf.classifiers.training import existing_classifier
-from aigan_tf.data.classes import class_number
+from aigan_tf.data.classes import class_numbers
 from aigan_tf.data.datasets import load_dataset
 from aigan_tf.engine.time_left import TimeLeft
 from aigan_tf.errors import InputError, say
@@ -50,7 +50,7 @@ def train_advgan(
     dataset = load_dataset(config, run.data_dir(data_dir))
     if not dataset.has_labels:  # then the classifier names the classes
         dataset = labelled_by(existing_classifier(config, dataset, run), dataset)
-    targets = classes_named(target_classes, dataset.class_names)
+    targets = class_numbers(target_classes, dataset.class_names, None) or range(dataset.num_classes)
     for target in targets:
         _refuse_large_batches(config, dataset, target)
     with open_run(config, workdir, data_dir, strategy) as (folder, dataset, classifier, devices):
@@ -87,13 +87,3 @@ def _refuse_large_batches(config, dataset, target):
             "choose another class, or another run",
             setting="batch_size",
         )
-
-
-def classes_named(given: Sequence[str], class_names: Sequence[str]) -> list[int]:
-    """Returns the numbers of classes given by name or number; all of them if none is given.
-
-    Raises:
-        InputError: there is no such class.
-    """
-    numbers = [class_number(name, class_names, None) for name in given] or range(len(class_names))
-    return list(dict.fromkeys(numbers))

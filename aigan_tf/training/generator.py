@@ -3,14 +3,17 @@
 import contextlib
 import functools
 import io
+import itertools
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
+import numpy as np
 
 from aigan_tf.build import begin_from, build_aigan, load_weights, steps_per_epoch, target_numbers
 from aigan_tf.classifiers.black_box import BlackBox, DynamicDistillation, train_surrogate
+from aigan_tf.classifiers.loading import not_finite
 from aigan_tf.config import Config
 from aigan_tf.data.batches import evaluation_batches, training_batches
 from aigan_tf.data.datasets import ImageDataset
@@ -159,7 +162,9 @@ def fit(
                 precision,
                 _progress(aigan, time_left, None if devices.distributed else batches_from),
                 *distillation,
-                StopNotFinite(checkpoint.checkpoint_hint, "train again with a lower `learning_rate`"),
+                StopNotFinite(
+                    checkpoint.checkpoint_hint, functools.partial(_why_not_finite, aigan, dataset, batches_from)
+                ),
                 QuietFailures(aigan, dataset.validation.take(slice(0, 16)).as_float(), warn),
                 *callbacks,
                 *([history, checkpoint] if devices.is_chief else []),
@@ -168,6 +173,31 @@ def fit(
     stopped = f", until a callback stopped it after step {aigan.steps_done}" if aigan.stop_training else ""
     say(f"Trained for {time.perf_counter() - began:.0f} s{stopped}.")
     return True
+
+
+def _why_not_finite(aigan, dataset, batches_from, step, losses):
+    """Returns whether the classifier or the training broke the losses of a step, and what to do about it."""
+    if any(name.startswith("val_") for name in losses):
+        images = dataset.validation.as_float()
+    else:  # a gradient that is not finite shows in the losses of the next step
+        images = np.concatenate([images for images, _ in itertools.islice(batches_from(max(step - 2, 0)), 2)])
+    signs = np.random.default_rng(step).choice(np.float32([-1, 1]), images.shape)
+    attacked = np.clip(images + aigan.epsilon * signs, 0, 1)
+    size = images_per_call(dataset.image_shape)
+    broken = [
+        not_finite(aigan.classifier, images[start : start + size])
+        | not_finite(aigan.classifier, attacked[start : start + size])
+        for start in range(0, len(images), size)
+    ]
+    if count := np.count_nonzero(np.concatenate(broken)):
+        return (
+            f"the classifier's logits or gradients are NaN or infinite on {count} of the last {len(images)} images",
+            "repair the classifier, in layers that divide or take roots or logarithms, or remove these images",
+        )
+    return (
+        "the classifier is finite on the last images, so the training diverged",
+        "train again with a lower `learning_rate`",
+    )
 
 
 def _restored(aigan, folder, devices, steps_per_epoch, epochs, saved):

@@ -29,12 +29,7 @@ def write_samples(aigan: AIGAN, dataset: ImageDataset, folder: Workdir) -> None:
     heading = (
         f"{figures.drawable(dataset.name, 'images')}, end of stage {aigan.stage}: epsilon {shown_value(aigan.epsilon)}"
     )
-    rows = {
-        "clean": images,
-        "perturbation,\nmagnified": figures.magnified(images, adversarial_images, aigan.epsilon),
-        "adversarial": adversarial_images,
-    }
-    png = figures.picture_grid(rows, captions, heading)
+    png = figures.attack_grid(images, adversarial_images, aigan.epsilon, captions, heading)
     write_bytes(folder.samples / f"stage{aigan.stage}.png", png)
     events = fresh_event_writer(folder.logs / "samples", f".stage{aigan.stage}")
     with events.as_default():

@@ -26,10 +26,10 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework.test_util import IsMklEnabled
 from tensorflow_serving.apis import prediction_log_pb2
 
+from aigan_tf.data.classes import class_number
 from aigan_tf.exported import read_export_info
 from aigan_tf.method.threat_model import apply_perturbation, bounded, quantize
 from aigan_tf.serving.export import ServedGenerator, export_generator
-from aigan_tf.training.advgan import classes_named
 
 CLEAN_PROCESS = """
 import sys
@@ -180,7 +180,7 @@ def test_class_names_become_the_numbers_of_the_other_signatures(model, signature
     asked = ["10", "3", "2", "0"]
     labels = signatures["class_number"](class_name=tf.constant(asked))["label"].numpy().tolist()
     assert labels == [2, 3, 2, 0]
-    assert labels == [classes_named([name], DIGITS)[0] for name in asked]  # as in training
+    assert labels == [class_number(name, DIGITS, None) for name in asked]  # as in training
 
 
 def test_classify_gives_the_classifiers_logits_and_the_success(model, signatures):

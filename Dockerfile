@@ -1,5 +1,6 @@
 # Trains and evaluates; has not been built yet.
 #   docker build -t aigan .
+#   mkdir -p runs
 #   docker run --user "$(id -u):$(id -g)" -v "$PWD/runs:/aigan/runs" aigan
 # Any other command: docker run ... aigan python -m aigan_tf attack photo.png --target=cat
 FROM python:3.12-slim

@@ -27,7 +27,8 @@ from aigan_tf.data.splits import Split, hold_out
 from aigan_tf.engine import saved_model
 from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.saved_model import first_line
-from aigan_tf.errors import InputError, graph_refusal, quiet, say, shown_value
+from aigan_tf.errors import InputError, graph_refusal, quiet, say, shown_value, warn
+from aigan_tf.evaluation.caveats import nan_warnings
 from aigan_tf.evaluation.evaluation_set import EvaluationSet
 from aigan_tf.evaluation.measure import measure_attacks
 from aigan_tf.evaluation.refinement import RefinedGenerator
@@ -425,6 +426,8 @@ def evaluate(
         )
     labels = arrays.checked_labels(labels, len(images), len(names))
     examples = EvaluationSet(measured, images, labels, names, target_classes=served)
+    for warning in nan_warnings(examples):
+        warn(f"WARNING: {warning}")
     results = measure_attacks(attacks, examples, epsilon, targeted, seed, progress=progress)
     return {name: result.to_dict() for name, result in results.items()}
 

@@ -6,7 +6,7 @@ Each row trains a generator by the preset of CIFAR-10 or of `--dataset`, with it
 processor's time: as many steps as fit in, by the time of the row's own steps, measured first; rows with a stage 1 spend
 `--stage1_share` of it there. One seed decides weights, batches and targets alike for all rows. It is measured on the
 validation images that the classifier gets right, towards all other classes (ten drawn ones if there are more than
-twenty), after rounding to 8 bits. What the output holds is not run again, so that an interrupted study goes on; `--rows`
+twenty), after rounding to 8 bits. What the output holds is not run again, so that an interrupted study continues; `--rows`
 selects some. What train.py has no setting for is built here.
 """
 
@@ -21,7 +21,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import aigan_tf  # noqa: F401 isort: skip (before TensorFlow: it sets oneDNN)
 import keras
-import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
@@ -40,7 +39,7 @@ from aigan_tf.method.metrics import successes
 from aigan_tf.method.networks import Discriminator, Generator
 from aigan_tf.method.pgd import pgd_attack
 from aigan_tf.provenance import device_name, processor_name
-from tools.markdown import table
+from tools.ablation import BASE, study_table
 
 _CLASSIFIER = flags.DEFINE_string("classifier", "pretrained/cifar10/classifier.keras", "the classifier under attack")
 _DATASET = flags.DEFINE_string("dataset", "cifar10", "data set, whose preset is the base row")
@@ -50,8 +49,6 @@ _SECONDS = flags.DEFINE_float("seconds", 600, "training of one row, in seconds o
 _STAGE1_SHARE = flags.DEFINE_float("stage1_share", 0.1, "of that time for stage 1, where a row has both stages", 0, 1)
 _SEEDS = flags.DEFINE_list("seeds", ["0"], "seeds, by comma; the table has the mean of all that the output holds")
 _ROWS = flags.DEFINE_list("rows", [], "names of the rows to run, by semicolon or comma; empty: all")
-
-BASE = "the preset"
 
 
 class Imitation(AIGAN):
@@ -286,36 +283,6 @@ class Study:
             "seconds": seconds,
             "parameters": aigan.generator.count_params(),
         }
-
-
-def study_table(rows: dict[str, dict[str, dict]]) -> str:
-    """Returns the study as a Markdown table, best first.
-
-    A number is bold if its seeds lie all above, or all below, those of the base.
-    """
-    columns = ("change", "success", "spread", "worst target", "mean L2", "steps 1 + 2", "seeds")
-
-    def shown(seeds, name, form):
-        values, base = ([run[name] for run in each.values()] for each in (seeds, rows.get(BASE, seeds)))
-        apart = len(values) > 1 and len(base) > 1 and (min(values) > max(base) or max(values) < min(base))
-        return ("**{}**" if apart else "{}").format(form.format(statistics.mean(values)))
-
-    lines = []
-    for name, seeds in sorted(rows.items(), key=lambda item: -np.mean([r["success_rate"] for r in item[1].values()])):
-        successes_ = [run["success_rate"] for run in seeds.values()]
-        steps = next(iter(seeds.values()))["steps"]
-        lines.append(
-            (
-                name,
-                shown(seeds, "success_rate", "{:.1%}"),
-                f"{min(successes_):.1%} to {max(successes_):.1%}" if len(seeds) > 1 else "-",
-                shown(seeds, "worst_target_success_rate", "{:.1%}"),
-                shown(seeds, "mean_l2", "{:.2f}"),
-                f"{steps.get('1', 0)} + {steps.get('2', 0)}",
-                str(len(seeds)),
-            )
-        )
-    return table(columns, lines)
 
 
 def read_study(output: pathlib.Path, settings: dict) -> dict:

@@ -7,21 +7,34 @@ import matplotlib
 import pytest
 
 from aigan_tf.config import FORMAT, make_config
-from tools import figures, pretrained, runs, tables
+from tools import ablation, figures, pretrained, runs, tables
 from tools.markdown import section
 
-EACH_SECTION = [(page, name) for name, pages in tables.SECTIONS.items() for page in pages]
-EACH_FILE = {path: make for made in tables.WHOLE_FILES.values() for path, make in made.items()}
+EACH_SECTION = [(page, name) for page, sections in tables.SECTIONS.items() for name in sections]
 
 
 @pytest.mark.parametrize(("page", "name"), EACH_SECTION)
 def test_table_is_what_tables_py_writes(page, name):
-    assert section((runs.ROOT / page).read_text(), name) == tables.SECTIONS[name][page]()
+    assert section((runs.ROOT / page).read_text(), name) == tables.SECTIONS[page][name]()
 
 
-@pytest.mark.parametrize("path", EACH_FILE)
+@pytest.mark.parametrize("path", tables.WHOLE_FILES)
 def test_file_is_what_tables_py_writes(path):
-    assert (runs.ROOT / path).read_text() == EACH_FILE[path]()
+    assert (runs.ROOT / path).read_text() == tables.WHOLE_FILES[path]()
+
+
+def test_ablation_marks_what_lies_beyond_the_seeds_of_the_base():
+    def row(*rates):
+        return {
+            str(seed): dict(success_rate=rate, worst_target_success_rate=0.5, mean_l2=1.0, steps={"1": 2, "2": 8})
+            for seed, rate in enumerate(rates)
+        }
+
+    rows = {ablation.BASE: row(0.6, 0.7), "better": row(0.8, 0.9), "alike": row(0.65, 0.9), "one seed": row(0.99)}
+    shown = ablation.study_table(rows).splitlines()[2:]
+    assert [line.split(" | ")[:2] for line in shown] == [
+        ["| one seed", "99.0%"], ["| better", "**85.0%**"], ["| alike", "77.5%"], [f"| {ablation.BASE}", "65.0%"]
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("folder", [path.parent for path in runs.ROOT.glob("pretrained/*/config.json")], ids=str)

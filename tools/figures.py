@@ -3,12 +3,12 @@
     python tools/figures.py  # all of them, into docs/images
     python tools/figures.py curves docs/images/curves.svg docs/results/cifar10 docs/results/cifar100
     python tools/figures.py epsilon docs/images/epsilon.svg docs/results/digits_variable_epsilon
-    python tools/figures.py stages docs/images/stages_mnist.svg docs/results/mnist_B docs/results/mnist_B_control
+    python tools/figures.py stages docs/images/stages.svg docs/results/mnist_B docs/results/mnist_B_control
     python tools/figures.py pictures docs/images/cifar10.png pretrained/cifar10
 
 curves: success against minutes of training, one line per run, on a logit axis, which shows 97 and 99 % as far apart as
 50 and 75 %. epsilon: success against epsilon, one line per generator trained with --variable_epsilon. stages: success
-against L2 of each epoch, of a run and of a control that keeps the attacker. Curves and stages are measured on the
+against L2 of each epoch, a panel for each run and the control after it, which keeps the attacker. Curves and stages are measured on the
 validation split after every epoch, epsilon on the test split. pictures: test images of some classes, attacked by a
 generator of pretrained/.
 """
@@ -20,10 +20,12 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
 from aigan_tf.evaluation.figures import LINES, PALETTE
+from tools.run_tables import STAGES
 from tools.runs import RESULTS, ROOT, Run, classifier_name, epsilon_text, read_run
 
 IMAGES = ROOT / "docs" / "images"
@@ -41,9 +43,7 @@ COMMITTED = {
             "cifar10_variable_epsilon",
         ),
     ),
-    "stages_mnist.svg": ("stages", ("mnist_B", "mnist_B_control")),
-    "stages_cifar10.svg": ("stages", ("cifar10_two_stages", "cifar10_control")),
-    "stages_cifar100.svg": ("stages", ("cifar100_two_stages", "cifar100_control")),
+    "stages.svg": ("stages", [name for pair in STAGES.items() for name in pair]),
 }
 
 
@@ -103,34 +103,37 @@ def epsilon(*runs: Run) -> Figure:
     return figure
 
 
-def stages(run: Run, control: Run) -> Figure:
-    """Draws both stages of a run, and the control, which must have the same first epochs and no stage 2."""
+def stages(*runs: Run) -> Figure:
+    """Draws both stages of runs, a panel each; after each run comes its control, which has no stage 2."""
+    pairs = list(zip(runs[::2], runs[1::2], strict=True))
+    figure = Figure(figsize=(3.2 * len(pairs) + 0.6, 3.7), layout="constrained")
+    axes = figure.subplots(1, len(pairs), squeeze=False)[0]
+    for axis, (run, control) in zip(axes, pairs, strict=True):
+        _draw_stages(axis, run, control)
+    axes[0].set_ylabel("targeted success, %")
+    figure.supxlabel("mean L2 of the perturbations, one point per epoch, validation images", fontsize=10)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    return figure
+
+
+def _draw_stages(axis: Axes, run: Run, control: Run) -> None:
     stage1, stage2, kept = _over_l2(run, 1), _over_l2(run, 2), _over_l2(control, 1)
     shared = len(stage1[0])
     if [values[:shared] for values in kept] != stage1:
         sys.exit(f"error: {control.folder} does not begin as {run.folder}; expected the same settings up to stage 2")
     stage2 = [[*before[-1:], *after] for before, after in zip(stage1, stage2, strict=True)]
     kept = [values[shared - 1 :] for values in kept]
-    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
-    axis = figure.subplots()
     for (l2, success), line, color, what in (
         (stage1, "^-", "0.4", "stage 1, with the attacker"),
         (stage2, "o-", PALETTE[0], "stage 2, without it"),
         (kept, "s--", PALETTE[1], "control: the attacker stays"),
     ):
-        label = f"{what}; ends at {success[-1]:.1f} %, {l2[-1]:.2f}"
-        axis.plot(l2, success, line, color=color, markersize=4, label=label)
+        axis.plot(l2, success, line, color=color, markersize=4, label=what)
         axis.plot(l2[-1], success[-1], line[0], color=color, markersize=9)
-    axis.set_xlabel("mean L2 of the perturbations (pixels in [0, 1])")
-    axis.set_ylabel("targeted success, %")
-    axis.set_title(
-        f"{run.data_set}, epsilon {epsilon_text(run.config['epsilon'])}: one point per epoch, validation images",
-        fontsize=11,
-    )
-    axis.margins(x=0.08, y=0.14)
+    axis.set_title(f"{run.data_set}, epsilon {epsilon_text(run.config['epsilon'])}", fontsize=11)
+    axis.locator_params(axis="x", nbins=5)
+    axis.margins(x=0.08, y=0.1)
     axis.grid(alpha=0.3)
-    axis.legend(frameon=False, fontsize=9)
-    return figure
 
 
 def _over_l2(run: Run, stage: int) -> list[list[float]]:
@@ -192,17 +195,14 @@ def main() -> None:
     for kind in (*KINDS, "pictures"):
         own = kinds.add_parser(kind)
         own.add_argument("output", type=pathlib.Path, help="file to write, .svg or .png")
-        own.add_argument("run", type=pathlib.Path, nargs=1 if kind == "stages" else "+", help="folder of a run")
-        if kind == "stages":
-            own.add_argument("control", type=pathlib.Path, nargs=1, help="folder of the run that keeps the attacker")
+        own.add_argument("run", type=pathlib.Path, nargs="+", help="folder of a run")
     given = parser.parse_args()
     if given.kind is None:
         draw_committed(IMAGES)
     elif given.kind == "pictures":
         given.output.write_bytes(pictures(*given.run))
     else:
-        folders = [*given.run, *getattr(given, "control", [])]
-        save(KINDS[given.kind](*map(read_run, folders)), given.output)
+        save(KINDS[given.kind](*map(read_run, given.run)), given.output)
 
 
 if __name__ == "__main__":

@@ -9,24 +9,24 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (columns, ["---"] * len(columns), *rows))
 
 
-def section(page: str, name: str) -> str:
-    """Returns the text between the two markers of a section."""
-    return _split(page, name)[1]
+def section(page: str, name: str, script: str = "tools/tables.py") -> str:
+    """Returns the text between the two markers of a section, which name the script that writes it."""
+    return _split(page, name, script)[1]
 
 
-def replace_section(path: pathlib.Path, name: str, text: str) -> None:
+def replace_section(path: pathlib.Path, name: str, text: str, script: str = "tools/tables.py") -> None:
     """Replaces the text between the two markers of a section of a page."""
-    before, _, after = _split(path.read_text(), name)
-    begin, end = _markers(name)
+    before, _, after = _split(path.read_text(), name, script)
+    begin, end = _markers(name, script)
     path.write_text(f"{before}{begin}{text}{end}{after}")
 
 
-def _markers(name: str) -> tuple[str, str]:
-    return f"<!-- {name}: written by tools/tables.py -->\n", f"<!-- end of {name} -->"
+def _markers(name: str, script: str) -> tuple[str, str]:
+    return f"<!-- {name}: written by {script} -->\n", f"<!-- end of {name} -->"
 
 
-def _split(page: str, name: str) -> tuple[str, str, str]:
-    begin, end = _markers(name)
+def _split(page: str, name: str, script: str) -> tuple[str, str, str]:
+    begin, end = _markers(name, script)
     before, rest = page.split(begin)
     text, after = rest.split(end)
     return before, text, after

@@ -1,7 +1,7 @@
-"""The page of docs/results/performance and the table of speed in docs/results.md, from the benchmarks' JSON files.
+"""The page of docs/results/performance, from the benchmarks' JSON files.
 
-Each section is a function from a benchmark's result to the section's text and its rows in docs/results.md: what was
-measured, and the value.
+Each section is a function from a benchmark's result to the section's text and its rows in the summary: what was measured,
+and the value.
 """
 
 import json
@@ -228,7 +228,8 @@ def page() -> str:
     """Returns docs/results/performance/README.md."""
     parts = [
         "# Performance\n\nOne section per benchmark, each run with nothing else on the machine. Peak MiB is the most "
-        "that tensors take at once, beyond those held before (of PyTorch, by how much the process grows).\n"
+        "that tensors take at once, beyond those held before (of PyTorch, by how much the process grows).\n",
+        f"\n## In short\n\n{summary_table()}",
     ]
     for name, (title, section) in SECTIONS.items():
         result = _result(name)
@@ -237,6 +238,6 @@ def page() -> str:
 
 
 def summary_table() -> str:
-    """Returns the table of speed in docs/results.md."""
+    """Returns the numbers that sum up each section."""
     rows = [row for name, (_, section) in SECTIONS.items() for row in section(_result(name))[1]]
     return table(("what", "measured"), rows)

@@ -15,6 +15,7 @@ from aigan_tf.files import read_csv
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 ARCHIVE = RESULTS / "archive"
+COMPARISON = "evaluation/report.json"
 FILES = ("config.json", "report.json", "metrics.csv", "classifier_metrics.csv")
 
 # What a setting was in runs older than the setting itself; the first ones in runs whose config.json names its format too.
@@ -150,5 +151,5 @@ def _as_text(name: str, value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
-        return ",".join(f"{part:g}" for part in value)
+        return ",".join(part if isinstance(part, str) else f"{part:g}" for part in value)
     return f"{value:.12g}" if isinstance(value, float) else str(value)

@@ -1,57 +1,30 @@
-"""Writes the tables of README and docs/results.md, docs/results/runs.csv and the page of a comparison.
+"""Writes the tables of README and docs/, docs/results/runs.csv and the page of a comparison. No number is typed by hand.
 
-    python tools/tables.py  # everything, from docs/results
-    python tools/tables.py results runs/digits runs/cifar10  # copies these runs' measurements to docs/results first
-    python tools/tables.py output
-    python tools/tables.py comparison
-    python tools/tables.py defences
+    python tools/tables.py  # all of them, from docs/results
+    python tools/tables.py results runs/digits runs/cifar10  # copies what these runs measured to docs/results first
     python tools/tables.py classifiers runs/mnist runs/cifar10 --data_dir=data  # measures their classifiers first
-    python tools/tables.py performance
-    python tools/tables.py runs
-    python tools/tables.py page docs/results/cifar10 --output=cifar10.html
+    python tools/tables.py page docs/results/cifar10 --output=cifar10.html  # the page of a comparison, without images
 
-results: the runs. output: what training on the digits prints at its end. comparison: attacks on the same images, as evaluate.py measured them. defences: each
-docs/results/*/defenses.json, which is put there by hand. classifiers: docs/results/classifiers.json; other entries are
-kept. performance: what the benchmarks measured. runs: docs/results/runs.csv, one row per run, the archived ones
-included. page: the HTML page of a run's committed comparison, without images. No number is typed by hand.
-
-README shows the runs of README_RUNS; docs/results.md shows all but the archived runs, and all comparisons.
+`run_tables.py` says which runs the pages show; docs/results/runs.csv has all of them, the archived ones included.
+docs/results/*/defenses.json and docs/results/ablation.json are put there by hand.
 """
 
 import argparse
-import csv
-import io
 import json
 import pathlib
+import re
 import shutil
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from aigan_tf.evaluation.report_files import latest_report
-from aigan_tf.evaluation.tables import comparison_rows, defence_rows, success_table
-from tools import performance
+from tools import ablation, attack_tables, performance, run_tables
 from tools.markdown import replace_section, table
-from tools.runs import (
-    FILES,
-    RESULTS,
-    ROOT,
-    Run,
-    archived_runs,
-    classifier_name,
-    command,
-    current_runs,
-    epsilon_text,
-    flags,
-    minutes,
-    superseded_by,
-)
+from tools.runs import COMPARISON, FILES, RESULTS, ROOT
 
-README, PAGE, RUNS = "README.md", "docs/results.md", "docs/results/runs.csv"
-COMPARISON = "evaluation/report.json"
+README, PAGE, METHOD = "README.md", "docs/results.md", "docs/method.md"
 CLASSIFIERS = RESULTS / "classifiers.json"
-# README's rows, each with the targeted success that the paper reports for its data set.
-README_RUNS = {"digits": "-", "digits_untargeted": "-", "mnist": "99%", "cifar10": "95%", "cifar100": "90%"}
 
 
 # Runs
@@ -73,202 +46,21 @@ def collect(workdirs: list[pathlib.Path]) -> None:
                 target.unlink(missing_ok=True)
 
 
-def _main_cells(run: Run) -> list[str]:
-    """Returns the cells that begin a run's row."""
-    report = run.report
-    worst = (
-        f" ({report['worst_target']}: {report['worst_target_success_rate']:.1%})" if "worst_target" in report else ""
-    )
-    untargeted = ", untargeted" if report["attack"] == "untargeted" else ""
-    return [
-        f"{run.data_set}, {epsilon_text(run.config['epsilon'])}{untargeted}",
-        f"**{report['success_rate']:.2%}**{worst}",
-        f"{report['mean_l2']:.2f}",
-    ]
-
-
-def _classifier_cell(run: Run) -> str:
-    name = classifier_name(run.config["classifier"]).removeprefix(f"{run.data_set}_")
-    return f"{name} ({run.report['clean_accuracy']:.2%})"
-
-
-def _minutes_cell(run: Run) -> str:
-    return f"{minutes(run.classifier_epochs) or '-'}, {minutes(run.epochs)}"
-
-
-def _stage1_cell(run: Run) -> str:
-    """Returns success and L2 of the validation attacks at the end of stage 1."""
-    last = run.of_stage(1)[-1]
-    success = float(last[f"val_{run.report['attack']}_success_rate"])
-    return f"{success:.1%}, {float(last['val_perturbation_l2']):.2f}"
-
-
-def results_table() -> str:
-    """Returns the runs that are not archived, one per row."""
-    columns = (
-        "data set, epsilon",
-        "success (worst target)",
-        "mean L2",
-        "after stage 1 (validation)",
-        "epochs",
-        "minutes: classifier, generator",
-        "classifier (accuracy)",
-        "run",
-        "settings",
-    )
-    rows = [
-        [
-            *_main_cells(run),
-            _stage1_cell(run),
-            f"{len(run.of_stage(1))} + {len(run.of_stage(2))}",
-            f"{_minutes_cell(run)} ({run.report['device']})",
-            _classifier_cell(run),
-            f"[{run.name}](results/{run.name})",
-            f"`{' '.join(changed)}`" if (changed := flags(run.config)) else "the preset",
-        ]
-        for run in current_runs()
-    ]
-    return table(columns, rows)
-
-
-def readme_results() -> str:
-    """Returns README's table: one run per row, beside the paper and PGD with 40 steps."""
-    columns = (
-        "data set",
-        "classifier (accuracy)",
-        "epsilon",
-        "success (95 %)",
-        "paper",
-        "PGD-40",
-        "ms/image, PGD's",
-        "minutes to train",
-    )
-    runs = {run.name: run for run in current_runs()}
-    rows = [
-        [
-            name.replace("_", ", "),
-            _classifier_cell(runs[name]),
-            epsilon_text(runs[name].config["epsilon"]),
-            _success_cell(runs[name]),
-            paper,
-            *_cells_beside_pgd(runs[name]),
-            f"{minutes(runs[name].epochs)} ({runs[name].report['device'].removeprefix('CPU, ')})",
-        ]
-        for name, paper in README_RUNS.items()
-    ]
-    return table(columns, rows)
-
-
-def readme_output() -> str:
-    """Returns what `python train.py` printed of the run on the digits."""
-    (digits,) = (run for run in current_runs() if run.name == "digits")
-    return f"```\n{success_table(digits.report)}\n```\n"
-
-
-def _success_cell(run: Run) -> str:
-    low, high = run.report["success_interval"]
-    return f"**{run.report['success_rate']:.2%}** ({100 * low:.2f}-{100 * high:.2f})"
-
-
-def _cells_beside_pgd(run: Run) -> list[str]:
-    """Returns PGD's success and both attacks' times, from the run's comparison; dashes if it has none."""
-    attacks = _comparison(run)["attacks"] if (run.folder / COMPARISON).exists() else {}
-    if not {"aigan", "pgd"} <= attacks.keys():
-        return ["-", "-"]
-    ours, pgd = (attacks[name]["milliseconds_per_image"] for name in ("aigan", "pgd"))
-    return [f"{attacks['pgd']['success_rate']:.1%}", f"{ours:.2f}, {pgd:.0f}"]
-
-
-def runs_csv() -> str:
-    """Returns docs/results/runs.csv: all runs, the archived ones with the name of the run that supersedes them."""
-    superseding = superseded_by()
-    rows = [_csv_row(run, "") for run in current_runs()]
-    rows += [_csv_row(run, superseding[run.name]) for run in archived_runs()]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _csv_row(run: Run, superseding: str) -> dict[str, object]:
-    """Returns a run as a row of runs.csv. Rates are shares; a cell is empty if the report does not hold its value."""
-    config, report = run.config, run.report
-    low, high = (f"{bound:.4f}" for bound in report["success_interval"]) if "success_interval" in report else ("", "")
-    targeted = "worst_target" in report
-    return {
-        "run": run.name,
-        "data_set": run.data_set,
-        "classifier": config["classifier"],
-        "classifier_accuracy": f"{report['clean_accuracy']:.4f}",
-        "attack": report["attack"],
-        "epsilon": epsilon_text(config["epsilon"]),
-        "success": f"{report['success_rate']:.4f}",
-        "interval_low": low,
-        "interval_high": high,
-        "worst_target": report["worst_target"] if targeted else "",
-        "worst_target_success": f"{report['worst_target_success_rate']:.4f}" if targeted else "",
-        "mean_l2": f"{report['mean_l2']:.3f}",
-        "attacks": report["num_attacks"],
-        "seed": config["seed"],
-        "device": report["device"],
-        "classifier_minutes": minutes(run.classifier_epochs),
-        "generator_minutes": minutes(run.epochs),
-        "stage1_epochs": len(run.of_stage(1)),
-        "stage2_epochs": len(run.of_stage(2)),
-        "commit": config["commit"],
-        "command": command(config, run.name),
-        "superseded_by": superseding,
-    }
-
-
-# Comparisons and defences
-
-
-def _compared_runs() -> list[Run]:
-    return [run for run in current_runs() if (run.folder / COMPARISON).exists()]
-
-
-def _comparison(run: Run) -> dict:
-    return json.loads((run.folder / COMPARISON).read_text())
-
-
-def comparison_table() -> str:
-    """Returns the comparisons of all runs as one table, without the columns for clean accuracy and Linf."""
-    rows = []
-    for run in _compared_runs():
-        result = _comparison(run)
-        header, *cells = comparison_rows(result["attacks"])
-        kept = [i for i, name in enumerate(header) if name not in ("clean", "Linf")]
-        rows += [[f"{run.name}, {result['classifier']}", *(row[i] for i in kept)] for row in cells]
-    return table(["run, classifier", *(header[i] for i in kept)], rows)
-
-
-def defences_table() -> str:
-    """Returns what evaluate.py measured on several work folders, one file after the other."""
-    rows = []
-    for file in sorted(RESULTS.glob("*/defenses.json")):
-        header, *cells = defence_rows(json.loads(file.read_text())["runs"])
-        rows += [[pathlib.Path(folder).name, *row] for folder, *row in cells]
-    return table(header, rows)
-
-
 # Classifiers
 
 
 def classifiers_table() -> str:
     """Returns the classifiers trained here, by data set and name."""
-    columns = ("data set", "classifier", "parameters", "epochs", "accuracy (test images)", "minutes", "device")
+    columns = ("data set", "classifier", "accuracy (test images)", "parameters", "epochs", "minutes")
     results = json.loads(CLASSIFIERS.read_text()).values()
     rows = [
         (
             row["dataset"],
             row["classifier"],
+            f"{row['accuracy']:.2%} ({row['num_examples']:,})",
             f"{row['parameters']:,}",
             str(row["epochs"]),
-            f"**{row['accuracy']:.2%}** ({row['num_examples']:,})",
             f"{row['training_seconds'] / 60:.1f}" if row["training_seconds"] else "-",
-            row["device"],
         )
         for row in sorted(results, key=lambda row: (row["dataset"], row["classifier"].lower()))
     ]
@@ -326,54 +118,69 @@ def write_page(folder: pathlib.Path, output: pathlib.Path) -> None:
     output.write_text(comparison_page(result))
 
 
-# What each command writes: sections of pages, between their markers, and whole files.
+# Effects in sentences
+
+EFFECT = re.compile(r"(<!-- effect: (.+?) -->).*?(<!-- end -->)")
+
+
+def method_page() -> str:
+    """Returns docs/method.md with the effect of each row of the ablation that it names."""
+    text = (ROOT / METHOD).read_text()
+    return EFFECT.sub(lambda found: f"{found[1]}{ablation.effect(found[2])}{found[3]}", text)
+
+
+# What is written: sections of pages, between their markers, and whole files.
 SECTIONS = {
-    "results": {PAGE: results_table, README: readme_results},
-    "output": {README: readme_output},
-    "comparison": {PAGE: comparison_table},
-    "defences": {PAGE: defences_table},
-    "classifiers": {PAGE: classifiers_table},
-    "performance": {PAGE: performance.summary_table},
+    README: {"results": run_tables.readme_table, "output": run_tables.readme_output},
+    PAGE: {
+        "results": run_tables.main_table,
+        "comparison": attack_tables.comparison_table,
+        "advgan": attack_tables.advgan_table,
+        "stages": run_tables.stages_table,
+        "ablation": ablation.ablation_table,
+        "terms": run_tables.terms_table,
+        "epsilon": run_tables.epsilon_table,
+        "defences": attack_tables.defences_table,
+        "classifiers": classifiers_table,
+        "presets": run_tables.presets_0_1,
+        "commands": run_tables.commands_table,
+    },
 }
 WHOLE_FILES = {
-    "performance": {"docs/results/performance/README.md": performance.page},
-    "runs": {RUNS: runs_csv},
+    METHOD: method_page,
+    "docs/results/performance/README.md": performance.page,
+    "docs/results/runs.csv": run_tables.runs_csv,
 }
 
 
-def write(name: str) -> None:
-    """Writes the tables of one command."""
-    for page, make in SECTIONS.get(name, {}).items():
-        replace_section(ROOT / page, name, make())
-    for path, make in WHOLE_FILES.get(name, {}).items():
+def write_all() -> None:
+    """Writes every table."""
+    for page, sections in SECTIONS.items():
+        for name, make in sections.items():
+            replace_section(ROOT / page, name, make())
+    for path, make in WHOLE_FILES.items():
         (ROOT / path).write_text(make())
 
 
-def parser() -> argparse.ArgumentParser:
-    """Returns the parser of the command line."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = made.add_subparsers(dest="command", metavar="COMMAND", help="see above; left out: all tables")
-    own = {name: commands.add_parser(name) for name in SECTIONS | WHOLE_FILES}
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", help="see above; left out: write all tables")
     for name in ("results", "classifiers"):
-        own[name].add_argument("workdirs", type=pathlib.Path, nargs="*", help="work folders of finished runs")
-    own["classifiers"].add_argument("--data_dir", help="folder of TFDS data sets (default: TFDS's own)")
+        own = commands.add_parser(name)
+        own.add_argument("workdirs", type=pathlib.Path, nargs="+", help="work folders of finished runs")
+        own.add_argument("--data_dir", help="folder of TFDS data sets (default: TFDS's own)")
     page = commands.add_parser("page")
     page.add_argument("folder", type=pathlib.Path, help="folder of a run that evaluate.py has measured")
     page.add_argument("--output", type=pathlib.Path, required=True, help="the HTML file to write")
-    return made
-
-
-def main() -> None:
-    given = parser().parse_args()
+    given = parser.parse_args()
     if given.command == "page":
         write_page(given.folder, given.output)
         return
     if given.command == "results":
         collect(given.workdirs)
-    elif given.command == "classifiers" and given.workdirs:
+    elif given.command == "classifiers":
         measure_classifiers(given.workdirs, given.data_dir)
-    for name in [given.command] if given.command else SECTIONS | WHOLE_FILES:
-        write(name)
+    write_all()
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def check_accuracy(
     advice = f"{order}: {'list them so in class_names' if class_names else 'renumber the labels'}"
     say(f"Classifier accuracy on {len(split)} {kind}: {measured:.2%}.")
     if lost := np.count_nonzero(answers == NO_CLASS):
-        say(f"WARNING: the classifier answers NaN on {lost} of them, which counts as wrong.")
+        warn(f"WARNING: the classifier answers NaN on {lost} of them, which counts as wrong.")
     if measured == 0:
         raise InputError(
             f"the classifier gets none of {len(split)} {kind} right",

@@ -9,6 +9,8 @@ import importlib
 
 import keras
 
+from aigan_tf.classifiers import limits
+
 
 def _names(text):
     return {*text.split()}
@@ -64,8 +66,9 @@ CLASSES = {  # by the module that a configuration names
     "keras.src.ops.core": _CORE_OPERATIONS,
 }  # fmt: skip
 CLASSES[None] = set.union(*CLASSES.values())  # Keras 2 wrote no module
-# Of these modules every operation.
+# Of these modules every operation, but those that take a function, or whose output is as large as a value says.
 OPERATIONS = {f"keras.src.ops.{name}" for name in ("einops", "image", "linalg", "math", "nn", "numpy")}
+NO_OPERATIONS = {"Arange", "Bincount", "JVP"}
 FUNCTION_MODULES = {None, "builtins", "keras.activations", "keras.ops", "keras.ops.nn"}
 FUNCTIONS = _names(
     "celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu linear log_sigmoid "
@@ -77,29 +80,71 @@ VALUES = {
 }  # fmt: skip
 
 
+LEFT_OUT = {"compile_config"}
+LEFT_OUT_OF_RECURRENT = {
+    "stateful",
+    "unroll",
+}  # remembers the last batch; writes each step of a sequence into the graph
+
+
 def checked(config: object) -> object:
-    """Returns a model's configuration, as JSON gives it, without what its parts were compiled with.
+    """Returns a model's configuration, as JSON gives it, without what is left out of it.
 
     Raises:
-        ValueError: it names a class or function that is neither allowed nor registered by the user's own Python.
+        ValueError: it is not a dictionary, names a class or function that is neither allowed nor registered by the user's
+            own Python, or asks for more than `limits` has.
     """
+    if not isinstance(config, dict):
+        raise ValueError("its configuration is not that of a model")
     # This package registers its networks, which no classifier needs.
     registry = keras.saving.get_custom_objects()
-    return _checked(
-        config, {name for name, kind in registry.items() if not str(kind.__module__).startswith("aigan_tf.")}
-    )
+    return _Check({name for name, kind in registry.items() if not str(kind.__module__).startswith("aigan_tf.")})(config)
 
 
-def _checked(value, registered):
-    if isinstance(value, list):
-        return [_checked(each, registered) for each in value]
-    if not isinstance(value, dict):
-        return value
-    if "class_name" in value and not _is_allowed(value, registered):
-        name = value.get("config") if value["class_name"] == "function" else value["class_name"]
-        full = f"{value['module']}.{name}" if value.get("module") else name
-        raise ValueError(f"it names {full}, which is neither registered nor one of the parts of Keras that are loaded")
-    return {key: _checked(each, registered) for key, each in value.items() if key != "compile_config"}
+class _Check:
+    """Checks a configuration, part by part."""
+
+    def __init__(self, registered: set[str]):
+        self.registered = registered
+        self.parts = 0
+
+    def __call__(self, value, key=None):
+        """Returns a part, found under `key`, without what is left out."""
+        if isinstance(value, list):
+            return [self(each, key) for each in value]
+        if key in limits.COUNTS and isinstance(value, int) and abs(value) > limits.MAX_COUNT:
+            raise ValueError(f"it asks for {key}={value}, above {limits.MAX_COUNT:,}")
+        if not isinstance(value, dict):
+            return value
+        if "class_name" in value:
+            self._check_part(value)
+        left_out = LEFT_OUT
+        if "return_sequences" in value:
+            left_out = LEFT_OUT | {key for key in LEFT_OUT_OF_RECURRENT if value.get(key)}
+        return {key: self(each, key) for key, each in value.items() if key not in left_out}
+
+    def _check_part(self, part):
+        self.parts += 1
+        if self.parts > limits.MAX_PARTS:
+            raise ValueError(f"it asks for more than {limits.MAX_PARTS:,} parts")
+        if not _is_allowed(part, self.registered):
+            name = part.get("config") if part["class_name"] == "function" else part["class_name"]
+            full = f"{part['module']}.{name}" if part.get("module") else name
+            raise ValueError(
+                f"it names {full}, which is neither registered nor one of the parts of Keras that are loaded"
+            )
+        nodes = part.get("inbound_nodes", ())
+        if any(isinstance(node, dict) and not _has_tensor([*node.values()]) for node in nodes):
+            raise ValueError(f"it asks for {part['class_name']} of constants, which is computed while it is loaded")
+
+
+def _has_tensor(value):
+    """Whether arguments of a layer hold a tensor of the model, where Keras looks for one."""
+    if isinstance(value, dict):
+        return value.get("class_name") == "__keras_tensor__" or (
+            "class_name" not in value and _has_tensor([*value.values()])
+        )
+    return isinstance(value, list) and any(map(_has_tensor, value))
 
 
 def _is_allowed(named, registered):
@@ -116,5 +161,7 @@ def _is_allowed(named, registered):
 
 
 def _is_operation(module, name):
+    if name in NO_OPERATIONS:
+        return False
     kind = getattr(importlib.import_module(module), name, None)
     return isinstance(kind, type) and issubclass(kind, keras.Operation) and kind.__module__ == module

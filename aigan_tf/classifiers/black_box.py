@@ -45,11 +45,21 @@ class BlackBox:
 
         Returns:
             Probabilities float32 `(n, num_classes)`, without a gradient.
+
+        Raises:
+            InputError: it answers NaN.
         """
         self.queries.assign(int(self.queries) + len(images))
         batch_size = images_per_call(images.shape[1:], batch_size)
         starts = range(0, len(images), batch_size)
-        return np.concatenate([self._answer(images[start : start + batch_size]).numpy() for start in starts])
+        answers = np.concatenate([self._answer(images[start : start + batch_size]).numpy() for start in starts])
+        if lost := np.count_nonzero(np.isnan(answers).any(axis=-1)):
+            raise InputError(
+                f"the classifier answers NaN to {lost} of {len(images)} images",
+                "probabilities, which a surrogate can learn",
+                "repair it, or remove these images",
+            )
+        return answers
 
     def answers_on(self, split: Split) -> np.ndarray:
         """Queries the classifier once per image of a split, which need not fit into memory; returns as `__call__`."""

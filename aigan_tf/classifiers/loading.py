@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf.classifiers import calling
+from aigan_tf.classifiers import calling, limits
 from aigan_tf.classifiers.architectures import frozen
 from aigan_tf.classifiers.model_files import load_keras, run_python
 from aigan_tf.classifiers.outputs import (
@@ -23,7 +23,7 @@ from aigan_tf.classifiers.preprocessing import UNCHANGED, Preprocessing
 from aigan_tf.engine import saved_model
 from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.saved_model import first_line
-from aigan_tf.engine.traced_graph import GraphClassifier, ends_in_a_call, with_calls_expanded
+from aigan_tf.engine.traced_graph import GraphClassifier, ends_in_a_call, largest_tensor, with_calls_expanded
 from aigan_tf.errors import InputError, say
 
 TOLERANCE = (
@@ -110,7 +110,9 @@ def load_classifier(
     say(f"Loading the classifier {path}.")
     if not source.is_dir():
         model = _load_model_file(source, refusal)
-        return _checked(model, refusal, example_images, num_classes, preprocessing, output, needs_gradient)
+        return _checked(
+            model, refusal, example_images, num_classes, preprocessing, output, needs_gradient, is_foreign=True
+        )
     loaded = _load_saved_model(source, refusal)
     with refusal.of_misfits():
         run, inputs = calling.signature_of(loaded)
@@ -208,6 +210,7 @@ _STEPS = {  # by what an error names
     "Lambda": "use a registered layer instead, or give the folder that model.export writes",
     "weights without a model": "save the model itself, with model.save",
     "neither a .keras file": "save the model with model.save",
+    "asks for": "choose another classifier",
 }
 
 
@@ -235,14 +238,36 @@ def _load_saved_model(source, refusal):
         ) from error
 
 
-def _checked(model, refusal, example_images, num_classes, preprocessing, output, needs_gradient, inputs=None):
-    """Returns a model as images in `[0, 1]` to logits, after checking all that is asked of it on some images."""
+def _refuse_large_tensors(called, inputs, image_shape, refusal):
+    """Refuses a model, before it computes anything, whose layers make far more of an image than there is.
+
+    Args:
+        called: from pixels to what it puts out.
+        inputs: what it takes, by name.
+    """
+    batch_size = next((spec.shape[0] for spec in inputs.values() if spec.shape.rank), None)
+    one_image, most = tf.TensorSpec((1, *image_shape), tf.float32), limits.max_values(image_shape, batch_size)
+    with refusal.of_failures(image_shape):
+        size = largest_tensor(tf.function(called).get_concrete_function(one_image))
+    if size > most:
+        raise refusal(f"makes a tensor of {size:,} values", f"at most {most:,}", "choose a smaller classifier")
+
+
+def _checked(
+    model, refusal, example_images, num_classes, preprocessing, output, needs_gradient, inputs=None, is_foreign=False
+):
+    """Returns a model as images in `[0, 1]` to logits, after checking all that is asked of it on some images.
+
+    Of the size of its tensors it is checked only if it is the foreign one of a file.
+    """
     image_shape, examples = tuple(example_images.shape[1:]), tf.constant(example_images)
     preprocessing.check(image_shape[-1])
     inputs = calling.inputs_of(model) if inputs is None else inputs
     run = frozen(model) if isinstance(model, keras.Model) else calling.in_inference_mode(model)
     with refusal.of_misfits():
         called = calling.called_with_images(run, inputs, image_shape)
+    if is_foreign:
+        _refuse_large_tensors(lambda images: called(preprocessing(images)), inputs, image_shape, refusal)
     with refusal.of_failures(image_shape):
         first = called(preprocessing(examples))
     with refusal.of_misfits():
@@ -365,10 +390,20 @@ def usable_gradients(classifier: Callable[[tf.Tensor], tf.Tensor], images: np.nd
         classifier: images in `[0, 1]` to logits.
         images: float32 `(n, height, width, channels)` in `[0, 1]`.
     """
+    _, gradients = _answers_and_gradients(classifier, images)
+    return np.isfinite(gradients).all(axis=-1) & gradients.any(axis=-1)
+
+
+def not_finite(classifier: Callable[[tf.Tensor], tf.Tensor], images: np.ndarray) -> np.ndarray:
+    """Returns on which images a classifier's logits or gradient are NaN or infinite, bool `(n,)`; arguments as above."""
+    return ~np.isfinite(np.concatenate(_answers_and_gradients(classifier, images), axis=-1)).all(axis=-1)
+
+
+def _answers_and_gradients(classifier, images):
+    """Returns logits `(n, num_classes)` and the gradient of the strongest above the mean of all, `(n, values)`."""
     images, classifier = tf.constant(images), GraphClassifier.of(classifier)
     with tf.GradientTape() as tape:
         tape.watch(images)
         logits = classifier(images)
         margin = tf.reduce_max(logits, axis=-1) - tf.reduce_mean(logits, axis=-1)
-    gradient = np.asarray(tape.gradient(margin, images)).reshape(len(images), -1)
-    return np.isfinite(gradient).all(axis=-1) & gradient.any(axis=-1)
+    return np.asarray(logits), np.asarray(tape.gradient(margin, images)).reshape(len(images), -1)

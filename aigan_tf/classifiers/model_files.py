@@ -14,11 +14,12 @@ import zipfile
 import h5py
 import keras
 
-from aigan_tf.classifiers import allow_list
+from aigan_tf.classifiers import allow_list, limits
 from aigan_tf.classifiers.paths import python_file
+from aigan_tf.engine.keras_weights import at_most_weights
 from aigan_tf.engine.saved_model import first_line
 from aigan_tf.errors import InputError
-from aigan_tf.files import MAX_TEXT, require_regular_file
+from aigan_tf.files import require_regular_file
 
 HDF5_START = b"\x89HDF\r\n\x1a\n"
 # Written by Keras 2 into layers for which they mean nothing, and refused there by Keras 3.
@@ -27,8 +28,6 @@ OBSOLETE = {
     "value_shape", "softmax_robust_masking",
 }  # fmt: skip
 SHAPE_KEYS = ("batch_input_shape", "batch_shape")
-MAX_EXPANSION = 100  # times a file's size that its content may take
-UNSUSPICIOUS = 2**26  # bytes that the content of any file may take
 
 
 def load_keras(path: pathlib.Path) -> keras.Model:
@@ -36,7 +35,7 @@ def load_keras(path: pathlib.Path) -> keras.Model:
 
     Raises:
         Exception: anything that Keras or HDF5 raises; OSError or `zipfile.BadZipFile` if the file is neither, or damaged;
-            ValueError if it names what `allow_list` lacks, or unpacks to far more than it holds.
+            ValueError if it names what `allow_list` lacks, or asks for more than `limits` has.
     """
     require_regular_file(path)
     with open(path, "rb") as file:
@@ -44,14 +43,15 @@ def load_keras(path: pathlib.Path) -> keras.Model:
     if not is_hdf5 and not zipfile.is_zipfile(path):
         raise OSError("it is neither a .keras file nor HDF5")
     with tempfile.TemporaryDirectory() as folder:
-        checked = _checked_hdf5 if is_hdf5 else _checked_archive
-        return keras.models.load_model(checked(path, pathlib.Path(folder)), compile=False, safe_mode=True)
+        checked, stored = (_checked_hdf5 if is_hdf5 else _checked_archive)(path, pathlib.Path(folder))
+        with at_most_weights(stored + limits.MAX_EXTRA_WEIGHTS):
+            return keras.models.load_model(checked, compile=False, safe_mode=True)
 
 
 def _checked_archive(path, folder):
     """Returns a link to a .keras file, or a folder with its content if its configuration may not stay as it is.
 
-    Keras reads such a folder as well. A link needs no room on the disk.
+    Keras reads such a folder as well. A link needs no room on the disk. Also returns how many weights are stored.
     """
     with zipfile.ZipFile(path) as archive:
         if missing := {"config.json", "model.weights.h5"}.difference(archive.namelist()):
@@ -60,20 +60,26 @@ def _checked_archive(path, folder):
         # Of other methods Python decompresses a whole block, whatever size the member has.
         if any(each.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for each in members):
             raise ValueError("it is compressed by another method than deflate")
+        if len(members) > limits.MAX_MEMBERS:
+            raise ValueError(f"it asks for {len(members):,} files")
         _refuse_bomb(sum(each.file_size for each in members), path)
         if damaged := archive.testzip():  # Keras ignores checksums
             raise zipfile.BadZipFile(f"{damaged} in it is damaged")
-        _refuse_large_arrays(io.BytesIO(archive.read("model.weights.h5")), path)
-        if archive.getinfo("config.json").file_size > MAX_TEXT:
-            raise ValueError(f"its configuration is larger than {MAX_TEXT / 2**20:.0f} MiB")
+        stored = _stored_weights(io.BytesIO(archive.read("model.weights.h5")), path)
+        _refuse_large_config(archive.getinfo("config.json").file_size)
         written = json.loads(archive.read("config.json"))
         config = allow_list.checked(written)
         written.pop("compile_config", None)  # of the whole model Keras leaves it out itself
         if config == written:
-            return _linked(path, folder / "model.keras")
+            return _linked(path, folder / "model.keras"), stored
         archive.extractall(folder)
     (folder / "config.json").write_text(json.dumps(config))
-    return folder
+    return folder, stored
+
+
+def _refuse_large_config(size):
+    if size > limits.MAX_CONFIG:
+        raise ValueError(f"it asks for a configuration of {size:,} bytes")
 
 
 def _linked(path, named):
@@ -84,42 +90,47 @@ def _linked(path, named):
 
 def _refuse_bomb(size, path):
     """Refuses content of `size` bytes if the file that holds it is far smaller."""
-    if size > max(UNSUSPICIOUS, MAX_EXPANSION * path.stat().st_size):
+    if size > max(limits.UNSUSPICIOUS, limits.MAX_EXPANSION * path.stat().st_size):
         raise ValueError(f"a file of {path.stat().st_size:,} bytes asks for {size:,} bytes of memory")
 
 
-def _refuse_large_arrays(hdf5, path):
-    """Refuses an HDF5 file whose arrays are far larger than the file at `path` that holds it, perhaps compressed.
+def _stored_weights(hdf5, path):
+    """Returns how many numbers an HDF5 file stores; refuses one whose arrays are far larger than the file at `path`.
 
-    Keras does from 4 GiB on, and refuses links.
+    The file may lie in an archive at `path`. Keras refuses large arrays from 4 GiB on, and links.
     """
-    sizes = []
+    arrays = []
 
-    def measure(name, found):
+    def keep(name, found):
         if isinstance(found, h5py.Dataset):
-            sizes.append(math.prod(found.shape or ()) * found.dtype.itemsize)
+            arrays.append((math.prod(found.shape or ()), found.dtype.itemsize))
 
     with h5py.File(hdf5) as file:
-        file.visititems(measure)
-    _refuse_bomb(sum(sizes), path)
+        file.visititems(keep)
+    _refuse_bomb(sum(count * size for count, size in arrays), path)
+    return sum(count for count, _ in arrays)
 
 
 def _checked_hdf5(path, folder):
-    """Returns a link to an HDF5 file, or a copy if Keras 3 does not understand its configuration as it is."""
-    _refuse_large_arrays(path, path)
+    """Returns a link to an HDF5 file, or a copy if Keras 3 does not understand its configuration as it is.
+
+    Also returns how many weights are stored.
+    """
+    stored = _stored_weights(path, path)
     with h5py.File(path) as file:
         written = file.attrs.get("model_config")
     if written is None:
         raise OSError("it holds weights without a model")
+    _refuse_large_config(len(written))
     config = allow_list.checked(json.loads(written))
     _update(config)
     named = folder / "model.h5"
     if config == json.loads(written):
-        return _linked(path, named)
+        return _linked(path, named), stored
     shutil.copyfile(path, named)
     with h5py.File(named, "r+") as file:
         file.attrs["model_config"] = json.dumps(config)
-    return named
+    return named, stored
 
 
 def _update(layer):

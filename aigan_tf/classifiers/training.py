@@ -108,7 +108,10 @@ def _train(trainee, recipe, doing, config, dataset, folder, callbacks):
             validation_data=evaluation_batches(dataset.validation, images_per_call(dataset.image_shape)),
             callbacks=[
                 Progress(PROGRESS, time_left),
-                StopNotFinite(checkpoint.checkpoint_hint, "train again with another `seed`, in another `workdir`"),
+                StopNotFinite(
+                    checkpoint.checkpoint_hint,
+                    lambda *_: ("its training diverged", "train again with another `seed`, in another `workdir`"),
+                ),
                 *warnings,
                 *callbacks,
                 history,

@@ -5,7 +5,7 @@ import pathlib
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import keras
 import tensorflow as tf
@@ -226,16 +226,16 @@ class StopNotFinite(keras.callbacks.Callback):
 
     Args:
         checkpoint_hint: returns what there is to go back to, for the message.
-        fix: what to do about it, for the message.
+        explain: given the step and the names of the losses, returns the cause as a phrase, and what to do about it.
 
     Raises:
         DivergedError: from `fit`, naming the step, the losses and the checkpoint.
     """
 
-    def __init__(self, checkpoint_hint: Callable[[], str], fix: str):
+    def __init__(self, checkpoint_hint: Callable[[], str], explain: Callable[[int, Collection[str]], tuple[str, str]]):
         super().__init__()
         self.checkpoint_hint = checkpoint_hint
-        self.fix = fix
+        self.explain = explain
 
     def on_train_batch_end(self, batch, logs=None):
         self._check(logs)
@@ -251,4 +251,5 @@ class StopNotFinite(keras.callbacks.Callback):
             bad.pop("generator_loss", None)  # the sum of others
         step = int(tf.convert_to_tensor(self.model.optimizer.iterations.value))  # replicas make it no plain number
         losses = ", ".join(f"{name} is {value}" for name, value in bad.items())
-        raise DivergedError(f"{losses} at step {step}", "finite losses", f"{self.fix}; {self.checkpoint_hint()}")
+        cause, fix = self.explain(step, bad)
+        raise DivergedError(f"{losses} at step {step}: {cause}", "finite losses", f"{fix}; {self.checkpoint_hint()}")

@@ -1,5 +1,7 @@
 """The graph into which TensorFlow traces a classifier: what its last operation takes, and gradients in it."""
 
+import itertools
+import math
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -56,6 +58,17 @@ def with_calls_expanded(traced: tf.types.experimental.ConcreteFunction) -> Calla
         return tf.graph_util.import_graph_def(definition, {source: inputs}, [result], name="classifier")[0]
 
     return expanded
+
+
+def largest_tensor(traced: tf.types.experimental.ConcreteFunction) -> int:
+    """Returns how many values the largest tensor of a graph has, also in functions that it calls.
+
+    A dimension that is not known counts as 1.
+    """
+    definition = traced.graph.as_graph_def(add_shapes=True)
+    nodes = itertools.chain(definition.node, *(function.node_def for function in definition.library.function))
+    shapes = (shape for node in nodes for shape in node.attr["_output_shapes"].list.shape)
+    return max(math.prod(abs(dim.size) for dim in shape.dim) for shape in shapes)
 
 
 class GraphClassifier:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from aigan_tf.classifiers.accuracy import NO_CLASS
 from aigan_tf.engine.memory import images_per_call
 from aigan_tf.evaluation.evaluation_set import EvaluationSet
 from aigan_tf.method.targets import spread_targets
@@ -57,6 +58,14 @@ def comparison_warnings(rows: Mapping[str, Mapping]) -> list[str]:
                 "so close to the decision boundary that rounding undoes them."
             )
     return found
+
+
+def nan_warnings(examples: EvaluationSet) -> list[str]:
+    """Returns a warning if the classifier answers NaN to some of the images."""
+    count = int((examples.answers == NO_CLASS).sum())
+    if not count:
+        return []
+    return [f"the classifier answers NaN on {count} of {len(examples.images)} images, which counts as wrong."]
 
 
 def gradient_masking_warnings(examples: EvaluationSet, targeted: bool) -> list[str]:

@@ -177,7 +177,7 @@ def compare(
 
 def _warnings(run, rows, follow_gradient, untargeted_too):
     config = run.config
-    found = caveats.comparison_warnings(rows)
+    found = caveats.nan_warnings(run.examples) + caveats.comparison_warnings(rows)
     # The gradient of a black box matters only if an attack here follows it.
     if not config.black_box or follow_gradient:
         found += caveats.gradient_masking_warnings(run.examples, config.targeted)

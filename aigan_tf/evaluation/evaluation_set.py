@@ -55,6 +55,11 @@ class EvaluationSet:
         self.measure = tf.function(self._measure, reduce_retracing=True)
 
     @functools.cached_property
+    def answers(self) -> np.ndarray:
+        """What the classifier answers to the images, int32 `(n,)`; `NO_CLASS` for NaN."""
+        return predictions(self.classifier, self.images)
+
+    @functools.cached_property
     def correct(self) -> np.ndarray:
         """Which images the classifier gets right, bool `(n,)`.
 
@@ -68,7 +73,7 @@ class EvaluationSet:
                 f"logits (1, {len(self.class_names)}), one per class",
                 "give as many `class_names` as it has logits",
             )
-        correct = predictions(self.classifier, self.images) == self.labels
+        correct = self.answers == self.labels
         if not correct.any():
             raise InputError(
                 f"the classifier gets none of {len(correct)} images right",

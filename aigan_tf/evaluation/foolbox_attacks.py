@@ -4,6 +4,7 @@ The generator is compared with them, so they are not our own code.
 """
 
 import functools
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -42,6 +43,7 @@ def foolbox_attack(
         A callable from images float32 `(batch, height, width, channels)` and targets int32 `(batch,)` (labels if
         untargeted) to adversarial images; the clean image if an attack gives up.
     """
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # foolbox imports GitPython, which fails where git is missing
     import foolbox  # here: it takes seconds to import, and training does without
 
     kind, steps = attack_kind(name)

@@ -215,7 +215,8 @@ class Generator(keras.Model):
             float32 `(batch, height, width, channels)`, in units of the budget, unbounded.
         """
         if self.settings["classes"] is not None:  # embedding and maps have a row for each of these
-            targets = tf.argmax(targets[:, tf.newaxis] == tf.constant(self.settings["classes"]), axis=-1)
+            known = targets[:, tf.newaxis] == tf.constant(self.settings["classes"])
+            targets = tf.argmax(tf.cast(known, tf.int32), axis=-1)  # ONNX knows none of booleans
         condition = self.embedding(targets)
         if self.budget_embedding is not None:
             condition += self.budget_embedding(budgets[:, tf.newaxis])

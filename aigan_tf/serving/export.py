@@ -144,7 +144,7 @@ class ServedGenerator(tf.Module):
             outputs = outputs_of(*(inputs[name] for name in names))
             return {name: tf.identity(value, name=name) for name, value in outputs.items()}
 
-        return tf.function(signature).get_concrete_function(**dict(zip(names, specs, strict=True)))
+        return tf.function(signature, autograph=False).get_concrete_function(**dict(zip(names, specs, strict=True)))
 
     def _serve(self, images, targets, epsilons=None):
         fed_images, fed_targets = map(request_checks.as_fed, (images, targets))

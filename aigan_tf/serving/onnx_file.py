@@ -33,6 +33,8 @@ def write_onnx(folder: pathlib.Path, served: ServedGenerator, preset: Mapping) -
     specs = served.input_specs()
     logging.getLogger("tf2onnx").setLevel(logging.WARNING)
     model, _ = tf2onnx.convert.from_function(tf.function(attack), specs, opset=OPSET)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
     properties = {
         "preset": json.dumps({**preset, "classes": served.classes}),
         "class_names": json.dumps(served.class_names),

@@ -51,7 +51,7 @@ def test_a_continued_run_sees_the_tail_of_the_uninterrupted_one(first_step):
         np.testing.assert_array_equal(actual, expected)
 
 
-def test_images_are_shifted_every_way_over_black_and_half_of_them_mirrored_anew_each_pass():
+def test_images_are_shifted_every_way_over_black_and_half_of_them_mirrored_in_each_pass():
     split, found = make_split(), collections.defaultdict(list)
     places = list(itertools.product(range(3), range(3), (1, -1)))
     for images, labels in take(split, 40, max_shift=1, flip=True):

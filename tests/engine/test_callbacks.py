@@ -35,7 +35,7 @@ def test_loss_that_is_not_finite_ends_training_and_is_named(tmp_path):
     checkpoint.steps_done = 2
     checkpoint.on_epoch_end(0)
     batches = tf.data.Dataset.from_tensors(tf.zeros((1, 1))).repeat()
-    stop = StopNotFinite(checkpoint.checkpoint_hint, "lower `learning_rate`")
+    stop = StopNotFinite(checkpoint.checkpoint_hint, lambda step, names: ("too fast", "lower `learning_rate`"))
     with pytest.raises(DivergedError) as error:
         Broken().fit(batches, steps_per_epoch=9, verbose=0, callbacks=[stop])
     message = str(error.value)
@@ -48,7 +48,7 @@ def test_loss_that_is_not_finite_ends_training_and_is_named(tmp_path):
 
 
 def test_infinite_validation_loss_is_caught_before_the_epoch_is_saved():
-    stop = StopNotFinite(lambda: "no checkpoint", "lower `learning_rate`")
+    stop = StopNotFinite(lambda: "no checkpoint", lambda step, names: (f"see {[*names]}", "lower `learning_rate`"))
     stop.set_model(Broken())
     stop.on_epoch_end(0, {"generator_loss": 1.0, "val_generator_loss": 2.0})
     with pytest.raises(DivergedError, match="val_generator_loss is inf"):

@@ -33,29 +33,34 @@ def compile_program(folder: pathlib.Path) -> pathlib.Path:
     return path
 
 
+def write_request(path: pathlib.Path, signature: str, inputs: Mapping) -> pathlib.Path:
+    """Writes a request into a file, and returns its path."""
+    request = NameAttrList(name=signature)
+    for name, value in inputs.items():
+        request.attr[name].tensor.CopyFrom(tf.make_tensor_proto(value, _DTYPES.get(name, tf.string)))
+    path.write_bytes(request.SerializeToString())
+    return path
+
+
+def run(program: pathlib.Path, export: pathlib.Path, requests: Sequence[pathlib.Path]) -> list[float]:
+    """Runs requests in one process, and returns the seconds of each; the answers lie beside the requests."""
+    environment = os.environ | {"TF_ENABLE_ONEDNN_OPTS": str(int(IsMklEnabled()))}  # Python's kernels
+    done = subprocess.run([program, export, *requests], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [float(line) for line in done.stdout.split()]
+
+
 def ask(
     program: pathlib.Path, export: pathlib.Path, requests: Sequence[tuple[str, Mapping]], folder: pathlib.Path
-) -> tuple[list[dict | str], list[float]]:
-    """Runs requests, each a signature and its inputs, in one process.
-
-    Returns:
-        For each the outputs, or the message of the refusal; and the seconds it took.
-    """
-    paths = [folder / str(number) for number in range(len(requests))]
-    for path, (signature, inputs) in zip(paths, requests, strict=True):
-        request = NameAttrList(name=signature)
-        for name, value in inputs.items():
-            request.attr[name].tensor.CopyFrom(tf.make_tensor_proto(value, _DTYPES.get(name, tf.string)))
-        path.write_bytes(request.SerializeToString())
-    environment = os.environ | {"TF_ENABLE_ONEDNN_OPTS": str(int(IsMklEnabled()))}  # Python's kernels
-    done = subprocess.run([program, export, *paths], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+) -> list[dict | str]:
+    """Returns for each request, a signature and its inputs, the outputs or the message of the refusal."""
+    paths = [write_request(folder / str(number), *request) for number, request in enumerate(requests)]
+    run(program, export, paths)
     answers = [NameAttrList.FromString(path.with_suffix(".answer").read_bytes()) for path in paths]
-    outputs = [
+    return [
         answer.name or {name: tf.make_ndarray(value.tensor) for name, value in answer.attr.items()}
         for answer in answers
     ]
-    return outputs, [float(line) for line in done.stdout.split()]
 
 
-_DTYPES = {"images": tf.float32, "epsilon": tf.float32, "target_class": tf.int32}
+_DTYPES = {"images": tf.float32, "epsilon": tf.float32, "target_class": tf.int32, "label": tf.int32}

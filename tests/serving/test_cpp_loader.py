@@ -21,7 +21,7 @@ def program(tmp_path_factory):
 
 @pytest.fixture
 def ask(program, exported, tmp_path):
-    return lambda requests: cpp_loader.ask(program, exported, requests, tmp_path)[0]
+    return lambda requests: cpp_loader.ask(program, exported, requests, tmp_path)
 
 
 def test_every_signature_and_warm_up_request_gives_what_python_gives(ask, exported, model):

@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from aigan_tf.errors import DivergedError, InputError, say
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {
     errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY,
+    errno.ELOOP, errno.ENAMETOOLONG,
 }  # fmt: skip
 _LEFTOVERS = {
     "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information", "lost+found",
@@ -280,10 +282,13 @@ def locked(path: pathlib.Path, wait: bool):
 
     Raises:
         BlockingIOError: another process holds it, without `wait`.
+        InputError: a link or something else that is not a file has its name.
         OSError: the file cannot be written.
     """
     import filelock  # here: it takes long to import, and a run's folder is checked first
 
+    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+        raise InputError(f"{path} is not a file", "a lock file, or nothing", "remove it")
     lock = filelock.FileLock(path)
     try:
         try:

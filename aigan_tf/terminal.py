@@ -67,8 +67,9 @@ def exit_status():
         print(line, file=sys.stderr)
         sys.exit(status)
 
-    if sys.stdout is None:  # it was closed; no other file shall get its number
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed; no other file shall get its number
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     before = signal.signal(signal.SIGTERM, terminate)  # Python's own handler would leave half-written files behind
     try:
         with other_lines_hidden(), _slow_imports_announced():

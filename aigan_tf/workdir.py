@@ -96,7 +96,7 @@ class Workdir:
                 return False
         except BlockingIOError:
             return True
-        except OSError:
+        except (OSError, InputError):
             return False  # of another user, say
 
     def _remove_unfinished(self):

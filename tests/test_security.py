@@ -3,10 +3,12 @@
 Each is refused in one line before it costs anything, or is said; no number is silently wrong and nothing measured is lost.
 """
 
+import contextlib
 import dataclasses
 import functools
 import importlib
 import json
+import os
 import pkgutil
 import types
 import zipfile
@@ -19,6 +21,7 @@ import tensorflow as tf
 from keras import layers
 
 import aigan_tf
+from aigan_tf import files
 from aigan_tf.classifiers import allow_list, limits
 from aigan_tf.classifiers.loading import as_classifier, load_classifier
 from aigan_tf.classifiers.model_files import load_keras
@@ -26,7 +29,10 @@ from aigan_tf.data.splits import Split
 from aigan_tf.errors import DivergedError, InputError
 from aigan_tf.evaluation.caveats import nan_warnings
 from aigan_tf.evaluation.evaluation_set import EvaluationSet
+from aigan_tf.evaluation.image_folder import ImageFolder
+from aigan_tf.evaluation.report_files import write_report
 from aigan_tf.training.generator import _why_not_finite
+from aigan_tf.workdir import Workdir
 
 SHAPE, CLASSES = (8, 8, 1), 3
 
@@ -307,7 +313,7 @@ def test_nan_in_training_says_what_broke_it(classifier, word, loss, weights, dig
     split = Split((images * 255).astype(np.uint8), np.zeros(4, np.int32))
     aigan = types.SimpleNamespace(classifier=lambda x: classifier(x, weights), epsilon=0.3)
     dataset = dataclasses.replace(digits, train=split, validation=split)
-    _, fix = _why_not_finite(aigan, dataset, lambda step: iter([(images, None)] * 2), 1, [loss])
+    _, fix = _why_not_finite(aigan, None, dataset, lambda step: iter([(images, None)] * 2), 1, [loss])
     assert word in fix
 
 
@@ -328,3 +334,38 @@ def test_a_training_that_a_classifier_broke_names_it(weights):
                 **small,
             )
         assert word in error.value.fix
+
+
+@pytest.fixture
+def victim(tmp_path):
+    """A file that a planted link leads to; it must stay as it is."""
+    path = tmp_path / "victim"
+    path.write_text("precious")
+    yield path
+    assert path.read_text() == "precious"
+
+
+REPORT = {"report.json": b"{}", "report.html": b""}
+WRITES = {  # the name of a planted link, and what is written where it lies
+    ".lock": lambda folder: Workdir(folder).locked().__enter__(),
+    ".lock ": lambda folder: write_report(folder, None, REPORT),
+    "latest": lambda folder: write_report(folder, None, REPORT),
+    "metrics.csv": lambda folder: files.write_csv(folder / "metrics.csv", [{"a": 1}]),
+    "images": lambda folder: ImageFolder(folder / "images", "ab", True).__enter__(),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize("plant", [os.symlink, lambda _, path: os.mkfifo(path)], ids=["link", "fifo"])
+def test_what_is_planted_is_not_followed(plant, name, victim, tmp_path):
+    (tmp_path / "run").mkdir()
+    plant(victim, tmp_path / "run" / name.strip())
+    with contextlib.suppress(InputError):  # or it is replaced
+        WRITES[name](tmp_path / "run")
+
+
+def test_what_killed_reports_left_is_removed_by_the_next(tmp_path):
+    for name in ("2026-01-01T00-00-00", "latest"):
+        (tmp_path / f".{name}.abcd1234" / name).mkdir(parents=True)
+    write_report(tmp_path, None, REPORT)
+    assert not [*tmp_path.glob(".*.*")]

@@ -137,8 +137,12 @@ def test_sigterm_ends_with_143_and_the_handler_is_restored(capsys):
 
 
 def test_a_command_whose_output_is_closed_goes_on(monkeypatch):
-    monkeypatch.setattr(sys, "stdout", None)
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
     with exit_status():
-        assert not sys.stdout.isatty()
-        print("lost")
-    sys.stdout.close()
+        streams = sys.stdout, sys.stderr
+        for stream in streams:
+            assert not stream.isatty()
+            print("lost", file=stream)
+    for stream in streams:
+        stream.close()

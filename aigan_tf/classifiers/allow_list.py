@@ -91,9 +91,11 @@ def checked(config: object) -> object:
     """Returns a model's configuration, as JSON gives it, without what is left out of it.
 
     Raises:
-        ValueError: it names a class or function that is neither allowed nor registered by the user's own Python, or asks
-            for more than `limits` has.
+        ValueError: it is not a dictionary, names a class or function that is neither allowed nor registered by the user's
+            own Python, or asks for more than `limits` has.
     """
+    if not isinstance(config, dict):
+        raise ValueError("its configuration is not that of a model")
     # This package registers its networks, which no classifier needs.
     registry = keras.saving.get_custom_objects()
     return _Check({name for name, kind in registry.items() if not str(kind.__module__).startswith("aigan_tf.")})(config)
@@ -116,7 +118,9 @@ class _Check:
             return value
         if "class_name" in value:
             self._check_part(value)
-        left_out = LEFT_OUT | (LEFT_OUT_OF_RECURRENT if "return_sequences" in value else set())
+        left_out = LEFT_OUT
+        if "return_sequences" in value:
+            left_out = LEFT_OUT | {key for key in LEFT_OUT_OF_RECURRENT if value.get(key)}
         return {key: self(each, key) for key, each in value.items() if key not in left_out}
 
     def _check_part(self, part):

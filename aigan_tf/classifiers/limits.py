@@ -6,9 +6,11 @@ from collections.abc import Sequence
 # Of a file.
 MAX_EXPANSION = 100  # times a file's size that its content may take
 UNSUSPICIOUS = 2**26  # bytes that the content of any file may take
+MAX_MEMBERS = 2**10  # files in an archive; Keras writes three and those of the layers' own
 MAX_EXTRA_WEIGHTS = 2**24  # numbers that layers may hold beyond those stored, such as the factors of LoRA
 # Of a configuration.
-MAX_PARTS = 2**16  # layers, initializers, tensors between layers...; EfficientNetB7 has 9,000
+MAX_CONFIG = 2**23  # bytes; EfficientNetB7 has 0.8 million
+MAX_PARTS = 2**16  # layers, initializers, tensors between layers...; EfficientNetB7 has 4,000
 MAX_COUNT = 2**12  # of what Keras does in loops of Python or with NumPy, by the arguments that count it
 COUNTS = {"fft_length", "frame_length", "indices_or_sections", "k", "n", "num", "num_mel_bins", "sequence_length"}
 # Of a computation.

@@ -19,7 +19,7 @@ from aigan_tf.classifiers.paths import python_file
 from aigan_tf.engine.keras_weights import at_most_weights
 from aigan_tf.engine.saved_model import first_line
 from aigan_tf.errors import InputError
-from aigan_tf.files import MAX_TEXT, require_regular_file
+from aigan_tf.files import require_regular_file
 
 HDF5_START = b"\x89HDF\r\n\x1a\n"
 # Written by Keras 2 into layers for which they mean nothing, and refused there by Keras 3.
@@ -60,12 +60,13 @@ def _checked_archive(path, folder):
         # Of other methods Python decompresses a whole block, whatever size the member has.
         if any(each.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for each in members):
             raise ValueError("it is compressed by another method than deflate")
+        if len(members) > limits.MAX_MEMBERS:
+            raise ValueError(f"it asks for {len(members):,} files")
         _refuse_bomb(sum(each.file_size for each in members), path)
         if damaged := archive.testzip():  # Keras ignores checksums
             raise zipfile.BadZipFile(f"{damaged} in it is damaged")
         stored = _stored_weights(io.BytesIO(archive.read("model.weights.h5")), path)
-        if archive.getinfo("config.json").file_size > MAX_TEXT:
-            raise ValueError(f"its configuration is larger than {MAX_TEXT / 2**20:.0f} MiB")
+        _refuse_large_config(archive.getinfo("config.json").file_size)
         written = json.loads(archive.read("config.json"))
         config = allow_list.checked(written)
         written.pop("compile_config", None)  # of the whole model Keras leaves it out itself
@@ -74,6 +75,11 @@ def _checked_archive(path, folder):
         archive.extractall(folder)
     (folder / "config.json").write_text(json.dumps(config))
     return folder, stored
+
+
+def _refuse_large_config(size):
+    if size > limits.MAX_CONFIG:
+        raise ValueError(f"it asks for a configuration of {size:,} bytes")
 
 
 def _linked(path, named):
@@ -115,8 +121,7 @@ def _checked_hdf5(path, folder):
         written = file.attrs.get("model_config")
     if written is None:
         raise OSError("it holds weights without a model")
-    if len(written) > MAX_TEXT:
-        raise ValueError(f"its configuration is larger than {MAX_TEXT / 2**20:.0f} MiB")
+    _refuse_large_config(len(written))
     config = allow_list.checked(json.loads(written))
     _update(config)
     named = folder / "model.h5"

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import keras
 
@@ -20,16 +20,16 @@ def at_most_weights(limit: int) -> Iterator[None]:
     Raises:
         ValueError: from the layer that asks for more.
     """
-    add_weight, left = keras.Layer.add_weight, limit
-
-    def counted(self, shape=None, *args, **kwargs):
-        nonlocal left
-        left -= math.prod(shape or ()) if isinstance(shape, tuple | list) else 1
-        if left < 0:
-            raise ValueError(f"it asks for more than {limit:,} weights, which the file does not store")
-        return add_weight(self, shape, *args, **kwargs)
-
     with _one_at_a_time:
+        add_weight, left = keras.Layer.add_weight, limit
+
+        def counted(self, shape=None, *args, **kwargs):
+            nonlocal left
+            left -= math.prod(side or 0 for side in shape) if isinstance(shape, Iterable) else 1
+            if left < 0:
+                raise ValueError(f"it asks for more than {limit:,} weights, which the file does not store")
+            return add_weight(self, shape, *args, **kwargs)
+
         keras.Layer.add_weight = counted
         try:
             yield

@@ -124,7 +124,7 @@ def _write_folder(path, parts):
 
 
 def _remove_unfinished(parent):
-    """Removes unfinished folders of reports that are named by the time."""
+    """Removes unfinished folders of reports that are named by the time, and unfinished names of the latest."""
     for entry in parent.glob(".*"):
-        if re.fullmatch(r"\d{4}-\d\d-\d\dT.+", unfinished_name(entry) or ""):
+        if re.fullmatch(rf"\d{{4}}-\d\d-\d\dT.+|{LATEST}", unfinished_name(entry) or ""):
             shutil.rmtree(entry, ignore_errors=True)

@@ -24,6 +24,7 @@ from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.precision import MixedPrecision
 from aigan_tf.engine.time_left import TimeLeft
+from aigan_tf.engine.traced_graph import GraphClassifier
 from aigan_tf.errors import say, shown_value, warn
 from aigan_tf.evaluation.measure import max_attacks, targets_per_image
 from aigan_tf.files import atomic_file
@@ -163,7 +164,8 @@ def fit(
                 _progress(aigan, time_left, None if devices.distributed else batches_from),
                 *distillation,
                 StopNotFinite(
-                    checkpoint.checkpoint_hint, functools.partial(_why_not_finite, aigan, dataset, batches_from)
+                    checkpoint.checkpoint_hint,
+                    functools.partial(_why_not_finite, aigan, config.black_box, dataset, batches_from),
                 ),
                 QuietFailures(aigan, dataset.validation.take(slice(0, 16)).as_float(), warn),
                 *callbacks,
@@ -175,28 +177,30 @@ def fit(
     return True
 
 
-def _why_not_finite(aigan, dataset, batches_from, step, losses):
+def _why_not_finite(aigan, black_box, dataset, batches_from, step, losses):
     """Returns whether the classifier or the training broke the losses of a step, and what to do about it."""
     if any(name.startswith("val_") for name in losses):
         images = dataset.validation.as_float()
     else:  # a gradient that is not finite shows in the losses of the next step
         images = np.concatenate([images for images, _ in itertools.islice(batches_from(max(step - 2, 0)), 2)])
     signs = np.random.default_rng(step).choice(np.float32([-1, 1]), images.shape)
-    attacked = np.clip(images + aigan.epsilon * signs, 0, 1)
-    size = images_per_call(dataset.image_shape)
-    broken = [
-        not_finite(aigan.classifier, images[start : start + size])
-        | not_finite(aigan.classifier, attacked[start : start + size])
-        for start in range(0, len(images), size)
-    ]
-    if count := np.count_nonzero(np.concatenate(broken)):
+    tried = np.concatenate([images, np.clip(images + aigan.epsilon * signs, 0, 1)])
+    classifier, size = GraphClassifier.of(aigan.classifier), images_per_call(dataset.image_shape)
+    broken = np.concatenate(
+        [not_finite(classifier, tried[start : start + size]) for start in range(0, len(tried), size)]
+    )
+    if not broken.any():
         return (
-            f"the classifier's logits or gradients are NaN or infinite on {count} of the last {len(images)} images",
-            "repair the classifier, in layers that divide or take roots or logarithms, or remove these images",
+            "the classifier is finite on the last images: training diverged",
+            "train again with a lower `learning_rate`",
         )
+    count = np.count_nonzero(broken.reshape(2, -1).any(axis=0))
+    where = f"on {count} of the last {len(images)} images"
+    if black_box:
+        return f"the surrogate model is NaN or infinite {where}", "train again with another `black_box` or `seed`"
     return (
-        "the classifier is finite on the last images, so the training diverged",
-        "train again with a lower `learning_rate`",
+        f"the classifier's logits or gradients are NaN or infinite {where}",
+        "repair the classifier, in layers that divide or take roots or logarithms, or remove these images",
     )
 
 

@@ -1,7 +1,7 @@
 """Times a generator as it is served: by the engines that run its formats, in TensorFlow's C++ runtime, over REST and gRPC.
 
     taskset -c 0,1 python benchmarks/serving_speed.py --output=docs/results/performance/serving.json
-    python benchmarks/serving_speed.py --seconds=0 --batches=1,8  # tries everything, for numbers that mean nothing
+    python benchmarks/serving_speed.py --seconds=0 --batches 1 8  # tries everything, for numbers that mean nothing
     python benchmarks/serving_speed.py --page  # writes the tables of docs/serving.md from that file
 
 Run it while nothing else does; it takes a few minutes and uses the cores that it is given. It exports `--workdir` itself. The
@@ -9,6 +9,7 @@ C++ runtime is that of tests/serving/run_signatures.cc, which needs g++; REST an
 tests, on loopback, asked by one client, one request after the other. Needs requirements-dev.txt.
 """
 
+import argparse
 import json
 import os
 import pathlib
@@ -22,16 +23,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests" / "serving"))
 
 import numpy as np
-from absl import app, flags
 
 from tools.markdown import replace_section, table
 from tools.runs import ROOT
-
-_WORKDIR = flags.DEFINE_string("workdir", "pretrained/cifar10", "folder of a finished run")
-_OUTPUT = flags.DEFINE_string("output", "", "file for the JSON; empty: only print")
-_BATCHES = flags.DEFINE_list("batches", ["1", "8", "64", "256"], "batch sizes; servers are asked for those up to 64")
-_SECONDS = flags.DEFINE_float("seconds", 3.0, "how long each of about thirty measurements lasts")
-_PAGE = flags.DEFINE_bool("page", False, "only write the tables of docs/serving.md")
 
 RESULT, PAGE, SECTION = ROOT / "docs/results/performance/serving.json", ROOT / "docs/serving.md", "speed"
 SCRIPT = "benchmarks/serving_speed.py"
@@ -191,11 +185,23 @@ def tables(result: dict) -> str:
     versions = ", ".join(f"{name} {machine[name]}" for name in ("tensorflow", "onnxruntime", "openvino"))
     return (
         f"`{result['workdir']}`, images of {height} x {width} x {channels}, float32; {machine['device']} "
-        f"({machine['processor']}), {versions}. Medians: milliseconds per call, and images per second; the fastest is bold.\n\n"
-        f"{_table('engine', result['engines'], _images_per_second, bold=True)}\n"
-        "The signature `encoded`, PNG files in and out, one client: milliseconds per request, and requests per second.\n\n"
-        f"{_table('server', result['servers'], _requests_per_second)}"
+        f"({machine['processor']}), {versions}. {_fastest(result['engines'])} Milliseconds per call (median), and images "
+        f"per second:\n\n{_table('engine', result['engines'], _images_per_second)}\n"
+        "The signature `encoded`, PNG files in and out, one client, one request after the other. Milliseconds per request "
+        f"(median), and requests per second:\n\n{_table('server', result['servers'], _requests_per_second)}"
     )
+
+
+def _fastest(times: dict[str, Timing]) -> str:
+    """Returns a sentence with the fastest engine at each batch size."""
+    winners = {}
+    for count in next(iter(times.values())):
+        winners.setdefault(min(times, key=lambda name, count=count: times[name][count]), []).append(str(count))
+    return f"Fastest: {'; '.join(f'{name} at batch {_listed(counts)}' for name, counts in winners.items())}."
+
+
+def _listed(counts: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(counts[:-1]), counts[-1])))
 
 
 def _images_per_second(count: int, seconds: float) -> str:
@@ -206,15 +212,9 @@ def _requests_per_second(count: int, seconds: float) -> str:
     return f"{1000 * seconds:.1f}, {1 / seconds:,.0f}"
 
 
-def _table(name, times, cell, bold=False):
-    batches = list(next(iter(times.values())))
-    fastest = {count: min(row[count] for row in times.values()) for count in batches}
-    rows = []
-    for row, found in times.items():
-        cells = [cell(int(count), found[count]) for count in batches]
-        marks = ["**" if bold and found[count] == fastest[count] else "" for count in batches]
-        rows.append([row, *(f"{mark}{text}{mark}" for mark, text in zip(marks, cells, strict=True))])
-    return table([name, *(f"batch {count}" for count in batches)], rows)
+def _table(first_column: str, times: dict[str, Timing], cell: Callable[[int, float], str]) -> str:
+    rows = [(name, *(cell(int(count), seconds) for count, seconds in row.items())) for name, row in times.items()]
+    return table((first_column, *(f"batch {count}" for count in next(iter(times.values())))), rows)
 
 
 def section() -> str:
@@ -222,17 +222,25 @@ def section() -> str:
     return tables(json.loads(RESULT.read_text())) if RESULT.exists() else "It has not been measured yet.\n"
 
 
-def main(_):
-    if not _PAGE.value:
-        result = measure_all(_WORKDIR.value, [int(count) for count in _BATCHES.value], _SECONDS.value)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", default="pretrained/cifar10", help="folder of a finished run")
+    parser.add_argument("--output", default="", help="file for the JSON; left out: only print")
+    sizes = "batch sizes; servers are asked for those up to 64"
+    parser.add_argument("--batches", type=int, nargs="*", default=[1, 8, 64, 256], help=sizes)
+    parser.add_argument("--seconds", type=float, default=3.0, help="how long each of about thirty measurements lasts")
+    parser.add_argument("--page", action="store_true", help="only write the section of docs/serving.md")
+    given = parser.parse_args()
+    if not given.page:
+        result = measure_all(given.workdir, given.batches, given.seconds)
         print(tables(result))
-        if not _OUTPUT.value:
+        if not given.output:
             return
         import timing
 
-        timing.save(result, _OUTPUT.value)
+        timing.save(result, given.output)
     replace_section(PAGE, SECTION, section(), SCRIPT)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

@@ -6,6 +6,7 @@ import pathlib
 import re
 import shutil
 
+import numpy as np
 import pytest
 
 from tools import pretrained
@@ -58,3 +59,14 @@ def test_the_hub_reads_a_card(folder):
     (code,) = re.findall("```python\n(.*?)```", card.text, re.DOTALL)
     ast.parse(code)
     assert "/home" not in card.text.replace("--dataset=/home/me/images", "")  # but for the command
+
+
+@pytest.mark.long
+def test_a_finished_run_becomes_a_folder_whose_card_works(finished, tmp_path):
+    pretrained.ship(finished[0], tmp_path / "hub" / "mine")
+    page, made = (tmp_path / "hub" / "mine" / "README.md").read_text(), {}
+    (code,) = re.findall("```python\n(.*?)```", page, re.DOTALL)
+    exec(code, made)
+    assert made["images"].max() == 255  # whatever the data set calls full intensity
+    change = np.abs(made["adversarial"] - made["images"] / 255).max()
+    assert 0 < change <= json.loads((finished[0] / "config.json").read_text())["epsilon"] + 1e-6

@@ -148,9 +148,10 @@ def test_flags_in_sentences_exist_and_take_their_values(page, parsed_only, monke
 
 
 # The wrappers of classifiers.md, which are of the reader's own models, are run in classifiers/test_calling.py, the cards'
-# code in test_pretrained.py, the adapters in adapters/test_adapters.py.
+# code in test_pretrained.py, the adapters in adapters/test_adapters.py, a Keras file in serving/test_formats.py.
 RUN_ELSEWHERE = {
     ROOT / "docs" / "classifiers.md",
+    ROOT / "docs" / "serving.md",
     ROOT / "docs" / "guide" / "other_libraries.md",
     *ROOT.glob("pretrained/*/README.md"),
 }

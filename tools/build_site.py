@@ -66,12 +66,14 @@ def stage(path: pathlib.Path) -> set[pathlib.Path]:
 
     def relinked(match):
         target = pathlib.Path(os.path.normpath(folder / match[0]))
-        if match[0].startswith("`") or (place.parent / match[0]).exists():  # code, or a notebook's picture
+        if match[0].startswith("`"):
             return match[0]
-        if not target.exists():
-            sys.exit(f"{path.relative_to(ROOT)} links to {match[0]}, which does not exist")
-        linked.add(target)
-        return os.path.relpath(staged(target), place.parent)
+        if target.exists():
+            linked.add(target)
+            return os.path.relpath(staged(target), place.parent)
+        if (place.parent / match[0]).exists():  # a notebook's picture
+            return match[0]
+        sys.exit(f"{path.relative_to(ROOT)} links to {match[0]}, which does not exist")
 
     place.parent.mkdir(parents=True, exist_ok=True)
     page = page_of(path)

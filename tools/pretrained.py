@@ -99,7 +99,8 @@ def write_pictures(folder: pathlib.Path, data_dir: str | None, custom_objects: S
 
     dataset = load_dataset(config_of(Workdir(folder)), data_dir)
     count = dataset.num_classes
-    images = dataset.test.images[[np.flatnonzero(dataset.test.labels == number)[0] for number in range(count)]]
+    first = dataset.test.take([np.flatnonzero(dataset.test.labels == number)[0] for number in range(count)])
+    images = (255 * first.as_float()).round().astype(np.uint8)
     write_bytes(folder / "samples" / "test_images.png", as_png(np.concatenate(images, axis=1)))
 
     chosen, info = np.unique(np.arange(COLUMNS) * count // COLUMNS), read_export_info(folder, "path")

@@ -35,7 +35,7 @@ class GeneratorAttack(FixedEpsilonAttack):
         self.generator = generator if callable(generator) else load_generator(generator)
 
     def run(self, model: Model, inputs, criterion: Criterion, *, epsilon: float, **kwargs):
-        """Returns adversarial images, as foolbox asks for them.
+        """Returns adversarial images, as foolbox asks for them: of the type and shape of `inputs`, and in the model's bounds.
 
         Raises:
             InputError: images, classes or the criterion do not fit the generator.

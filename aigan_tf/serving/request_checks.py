@@ -102,8 +102,8 @@ def range_checks(class_input: str, targets: tf.Tensor, classes: Sequence[int]) -
     return [
         (
             lambda: tf.reduce_all(known),
-            f"{class_input} must {allowed}; received from and to",
-            lambda: tf.stack([tf.reduce_min(targets), tf.reduce_max(targets)]),
+            f"{class_input} must {allowed}; received",
+            lambda: tf.boolean_mask(tf.reshape(targets, [-1]), tf.reshape(~known, [-1])),
         )
     ]
 

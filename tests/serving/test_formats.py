@@ -2,6 +2,8 @@
 
 import dataclasses
 import pathlib
+import re
+import shutil
 import subprocess
 import sys
 
@@ -20,6 +22,7 @@ from aigan_tf.serving.onnx_file import OPSET, write_onnx
 MAPS = dict(class_maps=2, gain_maps=True, map_size=8)  # smaller than the images: they are enlarged in the graph
 
 
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "serving.md"
 CLASSES = (4, 0, 2)  # that are served
 
 
@@ -88,6 +91,17 @@ def test_a_keras_file_gives_the_same_pictures(formats):
     for inputs, expected in zip(formats.inputs, formats.pictures, strict=True):
         pictures = perturb(network, *inputs.values(), EPSILON)[1]
         np.testing.assert_allclose(pictures, expected, atol=1e-5)
+
+
+def test_the_code_of_the_page_makes_pictures_of_a_keras_file(formats, tmp_path, monkeypatch):
+    (tmp_path / "runs" / "cifar10").mkdir(parents=True)
+    shutil.copy(formats.keras, tmp_path / "runs" / "cifar10" / "model.keras")
+    monkeypatch.chdir(tmp_path)
+    inputs = dict(formats.inputs[0])  # one image
+    (code,) = re.findall("```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    exec(code, inputs)
+    change = np.abs(inputs["adversarial_images"] - inputs["images"]).max()
+    assert 0.5 * EPSILON < change <= EPSILON + 1e-7
 
 
 LOAD = """

@@ -393,15 +393,7 @@ def evaluate(
         InputError: the classifier, the images or an attack cannot be used.
     """
     if not isinstance(attacks, Mapping):
-        if callable(attacks) and not isinstance(attacks, TrainedGenerator):
-            fix = "give the generator first, then the classifier"
-            raise InputError(
-                type(attacks).__name__,
-                "a generator, the folder of one, or a dict of attacks",
-                fix if isinstance(attacks, keras.Model) else 'name your own attack: {"mine": attack}',
-                setting="attacks",
-            )
-        generator = _generator(attacks)
+        generator = _single_generator(attacks)
         attacks, targeted = {"aigan": generator}, generator.targeted
     elif refine_steps:
         raise InputError(
@@ -547,6 +539,19 @@ def _generator(given):
             "give what fit_generator returned",
         )
     return load_generator(given)
+
+
+def _single_generator(attacks):
+    """Returns the generator that is given in place of attacks by name."""
+    if callable(attacks) and not isinstance(attacks, TrainedGenerator):
+        fix = "give the generator first, then the classifier"
+        raise InputError(
+            type(attacks).__name__,
+            "a generator, the folder of one, or a dict of attacks",
+            fix if isinstance(attacks, keras.Model) else 'name your own attack: {"mine": attack}',
+            setting="attacks",
+        )
+    return _generator(attacks)
 
 
 def _at_budget(name, given, epsilon, targeted):

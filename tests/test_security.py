@@ -1,6 +1,6 @@
 """Attacks on the program and odd worlds around it, as a list: model files, classifiers, files and answers of others.
 
-Each is refused in one line before it costs anything, or is said; no number is silently wrong and nothing measured is lost.
+Each is refused in one line before it costs anything, or is reported; no number is silently wrong and nothing measured is lost.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ LAYERS = {  # in place of a layer
     "a program's loop": instance("keras.src.ops.core", "WhileLoop", cond=function("keras.ops", "any"), body="relu"),
     "a module of Keras that is imported": instance("keras.src.export.export_lib", "ExportArchive"),
     "a layer by the name of an operation": instance("keras.src.ops.numpy", "TFSMLayer", filepath="{folder}/saved"),
-    "a class that is no name": {**instance("keras.layers", "Dense"), "class_name": ["Dense"]},
+    "a class that is not a name": {**instance("keras.layers", "Dense"), "class_name": ["Dense"]},
 }
 FUNCTIONS = {  # in place of a layer's activation
     "training is cut short": function("keras.config", "set_max_epochs"),

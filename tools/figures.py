@@ -154,7 +154,7 @@ def pictures(folder: pathlib.Path) -> bytes:
     import numpy as np
     from PIL import Image
 
-    from aigan_tf.evaluation.figures import picture_grid
+    from aigan_tf.evaluation.figures import attack_grid
     from aigan_tf.exported import read_export_info
     from aigan_tf.photo_attack import PictureAttacker
 
@@ -163,15 +163,13 @@ def pictures(folder: pathlib.Path) -> bytes:
     strip = np.asarray(Image.open(folder / "samples" / "test_images.png"))
     labels = np.arange(0, count, 2)
     attacked = PictureAttacker(export)(np.stack(np.split(strip, count, axis=1))[labels], (labels + 1) % count)
-    rows = {
-        "clean": [each.clean / 255 for each in attacked],
-        "perturbation,\nmagnified": [each.magnified for each in attacked],
-        "adversarial": [each.adversarial / 255 for each in attacked],
-    }
+    clean = np.float32([each.clean for each in attacked]) / 255
+    adversarial = np.float32([each.adversarial for each in attacked]) / 255
     captions = [
         f"{each.answer(each.clean_answers)}\n\u2192 {each.answer(each.adversarial_answers)}" for each in attacked
     ]
-    return picture_grid(rows, captions, f"epsilon {epsilon_text(attacked[0].epsilon)}")
+    epsilon = attacked[0].epsilon
+    return attack_grid(clean, adversarial, epsilon, captions, f"epsilon {epsilon_text(epsilon)}")
 
 
 def save(figure: Figure, output: pathlib.Path) -> None:

@@ -106,15 +106,12 @@ def write_pictures(folder: pathlib.Path, data_dir: str | None, custom_objects: S
     chosen, info = np.unique(np.arange(COLUMNS) * count // COLUMNS), read_export_info(folder, "path")
     classes = [_next_class(info, label) if info.targeted else label for label in chosen.tolist()]
     attacked = PictureAttacker(info, custom_objects)(images[chosen], classes)
-    rows = {
-        "clean": [each.clean / 255 for each in attacked],
-        "perturbation,\nmagnified": [each.magnified for each in attacked],
-        "adversarial": [each.adversarial / 255 for each in attacked],
-    }
-    names = dataset.class_names
+    clean = np.float32([each.clean for each in attacked]) / 255
+    adversarial = np.float32([each.adversarial for each in attacked]) / 255
+    names, epsilon = dataset.class_names, attacked[0].epsilon
     captions = [_caption(names, label, each) for label, each in zip(chosen, attacked, strict=True)]
-    heading = f"epsilon {epsilon_text(attacked[0].epsilon)}"
-    write_bytes(folder / "samples" / "attacked.png", figures.picture_grid(rows, captions, heading))
+    png = figures.attack_grid(clean, adversarial, epsilon, captions, f"epsilon {epsilon_text(epsilon)}")
+    write_bytes(folder / "samples" / "attacked.png", png)
 
 
 def _caption(names: Sequence[str], label: int, attacked) -> str:

@@ -78,13 +78,9 @@ FUNCTIONS = _names(
 VALUES = {
     "TensorShape", "__bytes__", "__ellipsis__", "__keras_tensor__", "__numpy__", "__slice__", "__tensor__", "__tuple__",
 }  # fmt: skip
-
-
 LEFT_OUT = {"compile_config"}
-LEFT_OUT_OF_RECURRENT = {
-    "stateful",
-    "unroll",
-}  # remembers the last batch; writes each step of a sequence into the graph
+# A layer with a state remembers the last batch; an unrolled one writes each step of a sequence into the graph.
+LEFT_OUT_OF_RECURRENT = {"stateful", "unroll"}
 
 
 def checked(config: object) -> object:

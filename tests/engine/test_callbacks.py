@@ -59,7 +59,7 @@ METRICS = {"targeted_success_rate": "success {:.1%}", "perturbation_l2": "L2 {:.
 
 
 class Terminal(io.StringIO):
-    """Keeps what a terminal would show: a carriage return begins the line anew."""
+    """Keeps what a terminal would show: a carriage return begins the line again."""
 
     def isatty(self):
         return True

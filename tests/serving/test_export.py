@@ -121,7 +121,7 @@ def test_an_export_computes_its_kernels_once_and_registers_no_gradients(untarget
     operations = {node.op for function in library.function for node in function.node_def}
     assert "Conv2DBackpropInput" in operations  # the decoder
     assert not operations & {"AddN", "Pad"}  # what makes its kernels
-    assert not library.registered_gradients  # each load would register them anew, for good
+    assert not library.registered_gradients  # each load would register them again, for good
 
 
 def test_range_and_epsilon_are_kept_in_any_batch_and_the_class_matters(model):

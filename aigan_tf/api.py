@@ -14,8 +14,10 @@ import numpy as np
 import tensorflow as tf
 from PIL.Image import Image
 
+from aigan_tf.build import num_halvings
 from aigan_tf.classifiers.accuracy import check_accuracy, predictions
 from aigan_tf.classifiers.calling import inputs_of
+from aigan_tf.classifiers.features import features_of
 from aigan_tf.classifiers.loading import as_classifier
 from aigan_tf.classifiers.preprocessing import Preprocessing
 from aigan_tf.config import Config, attack_kind
@@ -63,10 +65,12 @@ class Settings(TypedDict, total=False):
     generator_blocks: int
     class_maps: int
     gain_maps: bool
+    classifier_features: bool
     discriminator_width: int
     init_from: str | None
     steps_per_epoch: int
     batch_size: int
+    epsilon_start: float
     learning_rate: float
     discriminator_learning_rate: float
     mixed_precision: bool
@@ -284,7 +288,8 @@ def fit_generator(
     )
     with quiet(not verbose), tempfile.TemporaryDirectory() as folder:
         dataset = _dataset(_labelled(attacked, images, labels, len(names)), names, config)
-        trained = train_generator(config, dataset, attacked, Workdir(folder), callbacks=callbacks)
+        features = _features(classifier, config, dataset, preprocessing)
+        trained = train_generator(config, dataset, attacked, Workdir(folder), callbacks=callbacks, features=features)
     served = ServedGenerator(
         trained.generator, dataset.image_shape, names, config.epsilon, config.targeted, config.variable_epsilon
     )
@@ -294,6 +299,13 @@ def fit_generator(
     return TrainedGenerator(
         served.signatures(), names, served, preset, dataset.image_shape, config.epsilon, classes=served.classes
     )
+
+
+def _features(classifier, config, dataset, preprocessing):
+    """Returns what the generator will see of a classifier in memory; None if it sees nothing of it."""
+    if not config.classifier_features:
+        return None
+    return features_of(classifier, dataset.image_shape, num_halvings(dataset.image_shape), preprocessing)
 
 
 def _dataset(split, names, config):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import random
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from aigan_tf.config import Config
 from aigan_tf.data.classes import class_numbers
@@ -37,20 +39,31 @@ def target_numbers(config: Config, dataset: ImageDataset) -> tuple[int, ...] | N
     return class_numbers(config.target_classes, dataset.class_names, "target_classes")
 
 
-def build_generator(config: Config, dataset: ImageDataset, num_classes: int | None = None) -> Generator:
-    """Returns a generator with fresh weights, for all targets of a run unless a number of classes is given."""
+def num_halvings(image_shape: tuple[int, int, int]) -> int:
+    """Returns how often a generator halves images."""
+    return 2 if min(image_shape[:2]) >= 16 else 1  # below 4 x 4 a map says little
+
+
+def build_generator(
+    config: Config, dataset: ImageDataset, num_classes: int | None = None, features: keras.Model | None = None
+) -> Generator:
+    """Returns a generator with fresh weights, for all targets of a run unless a number of classes is given.
+
+    `features`: what it sees of the classifier with `classifier_features`; see `classifiers.features`.
+    """
     classes = None if num_classes else target_numbers(config, dataset)
     return Generator(
         num_classes or (len(classes) if classes else dataset.num_classes),
         dataset.image_shape[-1],
         config.generator_width,
-        halvings=2 if min(dataset.image_shape[:2]) >= 16 else 1,  # below 4 x 4 a map says little
+        halvings=num_halvings(dataset.image_shape),
         num_blocks=config.generator_blocks,
         class_maps=config.class_maps,
         gain_maps=config.gain_maps,
         map_size=min(32, max(dataset.image_shape[:2])),  # of a thousand classes and 8 channels that is 32 MB
         budget_input=config.variable_epsilon,
         classes=classes,
+        features=features if config.classifier_features else None,
     )
 
 
@@ -72,6 +85,7 @@ def build_aigan(
     total_steps: int,
     model: type[AIGAN] = AIGAN,
     restarts: Sequence[int] = (),
+    features: keras.Model | None = None,
 ) -> AIGAN:
     """Returns the model of a run, compiled, with fresh weights.
 
@@ -80,9 +94,10 @@ def build_aigan(
         total_steps: at which the learning rate reaches zero.
         model: the class of the model.
         restarts: steps at which it reached zero before the run was given more epochs, and rises again.
+        features: as in `build_generator`.
     """
     with seeded_initializers(config.seed):
-        generator = build_generator(config, dataset)
+        generator = build_generator(config, dataset, features=features)
         discriminator = Discriminator(dataset.image_shape[-1], config.discriminator_width)
         aigan = model(generator, discriminator, classifier, dataset.num_classes, config.attack, config.seed)
 
@@ -96,6 +111,7 @@ def build_aigan(
     aigan.compile(
         attacker=attacker,
         variable_epsilon=config.variable_epsilon,
+        epsilon_factor=functools.partial(epsilon_factor, config.epsilon_start, (*restarts, total_steps)[0] / 2),
         hard_targets=config.hard_targets,
         target_classes=target_numbers(config, dataset),
         **objective(config, dataset, total_steps, restarts),
@@ -103,10 +119,28 @@ def build_aigan(
     return aigan
 
 
-def build_advgan(config: Config, dataset: ImageDataset, classifier: Callable, target_class: int, epochs: int) -> AdvGAN:
+def epsilon_factor(start: float, steps: float, step: tf.Tensor) -> tf.Tensor:
+    """Returns by what the budget is multiplied at a step, float32 scalar: from `start` down to 1 within `steps`, evenly.
+
+    What fails within epsilon often succeeds within more, and only what nearly succeeds teaches much; so a larger budget
+    gives the first steps more to learn from (docs/notebook.md).
+    """
+    done = tf.minimum(tf.cast(step, tf.float32) / steps, 1.0)
+    return 1.0 + (start - 1.0) * (1.0 - done)
+
+
+def build_advgan(
+    config: Config,
+    dataset: ImageDataset,
+    classifier: Callable,
+    target_class: int,
+    epochs: int,
+    features: keras.Model | None = None,
+) -> AdvGAN:
     """Returns the model of AdvGAN for one target class, compiled, with fresh weights."""
     with seeded_initializers(config.seed):
-        generator = build_generator(dataclasses.replace(config, variable_epsilon=False), dataset, num_classes=1)
+        one_budget = dataclasses.replace(config, variable_epsilon=False)
+        generator = build_generator(one_budget, dataset, 1, features)
         discriminator = Discriminator(dataset.image_shape[-1], config.discriminator_width)
     advgan = AdvGAN(generator, discriminator, classifier, dataset.num_classes, target_class, config.seed)
     advgan.compile(**objective(config, dataset, epochs * steps_per_epoch(config, dataset)))
@@ -140,13 +174,15 @@ def steps_per_epoch(config: Config, dataset: ImageDataset) -> int:
     return config.steps_per_epoch or len(dataset.train) // config.batch_size
 
 
-def trained_generator(config: Config, dataset: ImageDataset, folder: Workdir) -> Generator:
-    """Returns the generator of a finished run.
+def trained_generator(
+    config: Config, dataset: ImageDataset, folder: Workdir, features: keras.Model | None = None
+) -> Generator:
+    """Returns the generator of a finished run; `features` as in `build_generator`.
 
     Raises:
         InputError: its weights are missing or cannot be loaded.
     """
-    generator = build_generator(config, dataset)
+    generator = build_generator(config, dataset, features=features)
     load_weights(generator, folder.weights, "the weights of a finished run", "finish it with train.py")
     return generator
 

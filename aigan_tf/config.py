@@ -193,6 +193,12 @@ class Config:
         "networks",
         "learn a map of gains per target class, of up to 32 x 32 pixels, for the features before the generator's output",
     )
+    classifier_features: bool = _setting(
+        False,
+        "networks",
+        "let the generator see what the classifier's layers make of the clean image; for a classifier that is a Keras model "
+        "of layers",
+    )
     discriminator_width: int = _setting(
         16,
         "networks",
@@ -212,6 +218,13 @@ class Config:
     )
     batch_size: int = _setting(
         128, "training", "images per step; fewer for large images, whose maps take memory", low=1
+    )
+    epsilon_start: float = _setting(
+        1.0,
+        "training",
+        "budget of the first training step, as a multiple of `epsilon`, to which it falls in the first half of the steps",
+        low=1,
+        high=255,
     )
     learning_rate: float = _setting(
         1e-2,
@@ -465,6 +478,8 @@ def refuse_idle_settings(config: Config) -> None:
         refuse("classifier_epochs", "a classifier trained here, or with `defense`")
     if not config.targeted:
         refuse("target_classes", "a targeted attack")
+    if config.black_box:
+        refuse("classifier_features", "a classifier whose layers are known, so without `black_box`")
     if not config.black_box:
         refuse("queries_per_epoch", "`black_box`")
     elif not is_built_in(config.black_box):

@@ -46,6 +46,7 @@ class Workdir:
         self.config = self.path / "config.json"
         self.digests = self.path / "digests.json"
         self.classifier = self.path / "classifier.keras"
+        self.features = self.path / "features.keras"
         self.classifier_metrics = self.path / "classifier_metrics.csv"
         self.checkpoints = self.path / "checkpoints"
         self.stage1_weights = self.path / "generator_stage1.weights.h5"

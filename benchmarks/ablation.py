@@ -24,8 +24,9 @@ import keras
 import tensorflow as tf
 from absl import app, flags
 
-from aigan_tf.build import build_aigan, objective
+from aigan_tf.build import build_aigan, num_halvings, objective
 from aigan_tf.classifiers import architectures
+from aigan_tf.classifiers.features import features_of
 from aigan_tf.config import Config, make_config
 from aigan_tf.data.batches import training_batches
 from aigan_tf.data.datasets import ImageDataset, load
@@ -180,7 +181,14 @@ class Row:
 
 
 RECIPE_0_1 = dict(  # the presets of version 0.1, where they differ
-    batch_size=128, learning_rate=1e-2, generator_width=32, generator_blocks=4, gain_maps=False, hard_targets=False
+    batch_size=128,
+    learning_rate=1e-2,
+    generator_width=32,
+    generator_blocks=4,
+    gain_maps=False,
+    hard_targets=False,
+    epsilon_start=1.0,
+    classifier_features=False,
 )
 
 ROWS = {
@@ -202,12 +210,14 @@ ROWS = {
     # The generator
     "class at the input only": Row(model=ClassAtInput),
     "no class maps": Row(dict(class_maps=0, gain_maps=False)),
+    "no classifier features": Row(dict(classifier_features=False)),
     "no gain maps": Row(dict(gain_maps=False)),
     "four residual blocks": Row(dict(generator_blocks=4)),
     "16 channels": Row(dict(generator_width=16)),
     "32 channels": Row(dict(generator_width=32)),
     "tanh for the projection": Row(model=Tanh),
     # How it learns
+    "epsilon from the start": Row(dict(epsilon_start=1.0)),
     "batches of 128": Row(dict(batch_size=128, learning_rate=1e-2)),
     "one rate for all": Row(adam_lr_ratio=1.0),
     "Adam throughout": Row(dict(learning_rate=5e-3), adam=True),  # half of Muon's rate, which suits it better
@@ -221,17 +231,23 @@ class Study:
         dataset: has a validation split.
         examples: what is attacked.
         seconds, stage1_share: of each row's training.
+        features: what the generator sees of the classifier, in rows where it does.
     """
 
-    def __init__(self, dataset: ImageDataset, examples: EvaluationSet, seconds: float, stage1_share: float):
+    def __init__(
+        self, dataset: ImageDataset, examples: EvaluationSet, seconds: float, stage1_share: float, features: keras.Model
+    ):
         self.dataset = dataset
         self.examples = examples
         self.seconds = seconds
         self.stage1_share = stage1_share
+        self.features = features
 
     def build(self, row: Row, config: Config, total_steps: int) -> AIGAN:
         """Returns the compiled model of a row, with fresh weights; `config` holds the row's changes."""
-        aigan = build_aigan(config, self.dataset, self.examples.classifier, total_steps, row.model)
+        aigan = build_aigan(
+            config, self.dataset, self.examples.classifier, total_steps, row.model, features=self.features
+        )
         if row.adam_lr_ratio:
             aigan.generator_optimizer.adam_lr_ratio = row.adam_lr_ratio
         if row.adam:
@@ -301,7 +317,8 @@ def main(_):
     if unknown:
         sys.exit(f"error: --rows has {min(unknown)!r}: expected some of {'; '.join(ROWS)}; correct it")
     dataset = load(_DATASET.value, _DATA_DIR.value)
-    classifier = architectures.frozen(keras.models.load_model(_CLASSIFIER.value, compile=False))
+    model = keras.models.load_model(_CLASSIFIER.value, compile=False)
+    classifier = architectures.frozen(model)
     validation = dataset.validation
     examples = EvaluationSet(
         classifier, validation.as_float(), validation.labels, dataset.class_names, split="validation"
@@ -318,7 +335,8 @@ def main(_):
         "base": dataclasses.asdict(config),
     }
     output = pathlib.Path(_OUTPUT.value)
-    study = Study(dataset, examples, _SECONDS.value, _STAGE1_SHARE.value)
+    features = features_of(model, dataset.image_shape, num_halvings(dataset.image_shape))
+    study = Study(dataset, examples, _SECONDS.value, _STAGE1_SHARE.value, features)
     for seed in _SEEDS.value:
         for name in names:
             if seed in read_study(output, settings)["rows"].get(name, {}):

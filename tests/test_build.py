@@ -67,6 +67,25 @@ def test_objective_and_networks_follow_the_settings(dataset):
     assert aigan.discriminator.convs[-1].filters == 24
 
 
+def test_the_budget_of_training_falls_to_epsilon_in_half_of_the_steps_and_is_the_attacker_s_too(dataset):
+    aigan = build(dataset, epsilon_start=3.0, stage1_epochs=1)
+    aigan.generator.head.bias.assign([9.0] * 3)  # beyond the bound: every perturbation is as long as its budget lets it
+    images, labels = tf.fill((8, 32, 32, 3), 0.5), tf.constant(dataset.train.labels)
+    attack, attacked = aigan.attacker, []
+    aigan.attacker = lambda *args, **kwargs: attacked.append(attack(*args, **kwargs)) or attacked[-1]
+    for step, factor in [(0, 3.0), (25, 2.0), (49, 1.04), (50, 1.0), (99, 1.0)]:  # of 100
+        aigan.generator_optimizer.iterations.assign(step)
+        aigan.reset_metrics()
+        aigan.train_step((images, labels))
+        assert float(aigan.perturbation_linf.result()) == pytest.approx(factor * 8 / 255, rel=1e-4)
+        assert np.abs(attacked[-1] - images).max() == pytest.approx(factor * 8 / 255, rel=1e-4)
+    aigan.reset_metrics()
+    aigan.generator_optimizer.iterations.assign(0)
+    aigan.test_step((images, labels))
+    assert float(aigan.perturbation_linf.result()) == pytest.approx(8 / 255, rel=1e-4)
+    assert np.abs(aigan(images, labels) - images).max() == pytest.approx(8 / 255, rel=1e-4)
+
+
 def test_weights_depend_on_the_seed_alone(dataset):
     random.seed(1)
     first = build(dataset, seed=3).generator.get_weights()

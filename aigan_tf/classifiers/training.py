@@ -123,7 +123,8 @@ def _train(trainee, recipe, doing, config, dataset, folder, callbacks):
 def _learner(trainee, config, dataset, folder, total_steps):
     """Returns the model that trains the classifier, its opponent's state for the checkpoint, and callbacks that warn."""
     if config.defense == "aigan":
-        aigan = build_aigan(config, dataset, functools.partial(trainee, training=False), total_steps)
+        within = dataclasses.replace(config, epsilon_start=1.0, classifier_features=False)  # its layers change
+        aigan = build_aigan(within, dataset, functools.partial(trainee, training=False), total_steps)
         warnings = [QuietFailures(aigan, dataset.validation.take(slice(0, 16)).as_float(), warn)]
         return GeneratorTraining(trainee, aigan, config.seed), state_of(aigan), warnings
     if config.defense:

@@ -34,3 +34,32 @@ def all_layers(network: keras.Model) -> list[keras.Layer]:
     Private in Keras: `_flatten_layers`; public are only the layers of the first depth.
     """
     return list(network._flatten_layers())
+
+
+def flattened(model: keras.Model) -> keras.Model:
+    """Returns a copy of a graph of layers, weights included, that holds the layers of the graphs in it, and no graph.
+
+    Its layers have one place in the graph each, unless they are shared.
+    """
+
+    def copy_layer(layer):
+        if not is_layer_graph(layer):
+            return layer
+        inner = flattened(layer)
+        copy = keras.models.clone_model(inner, clone_function=lambda each: _copied(each, f"{layer.name}_{each.name}"))
+        copy.set_weights(inner.get_weights())
+        return copy
+
+    def call_layer(layer, *args, **kwargs):
+        return layer.call(*args) if is_layer_graph(layer) else layer(*args, **kwargs)
+
+    if any(map(is_layer_graph, model.layers)):
+        model = keras.models.clone_model(model, None, copy_layer, call_layer)
+    inputs = model.inputs[0] if len(model.inputs) == 1 else model.inputs  # as a list, Keras would warn at every call
+    copy = keras.models.clone_model(keras.Model(inputs, model.outputs), clone_function=_copied)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _copied(layer, name=None):
+    return type(layer).from_config(layer.get_config() | ({"name": name} if name else {}))

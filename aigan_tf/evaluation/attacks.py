@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from aigan_tf import build
+from aigan_tf.classifiers.features import load_features
 from aigan_tf.config import Config, attack_kind
 from aigan_tf.engine import saved_model
 from aigan_tf.engine.saved_model import first_line
@@ -138,7 +139,8 @@ def _stage1(run):
             setting="attacks",
             problem=f"needs {weights}, which is missing",
         )
-    network = build.build_generator(run.config, run.dataset)
+    features = load_features(run.config, run.folder)
+    network = build.build_generator(run.config, run.dataset, features=features)
     attack = _network_attack(network, weights, run, run.config.variable_epsilon)
     return Attack(attack, GENERATOR_ATTACKS[STAGE1])
 
@@ -163,8 +165,9 @@ def _advgan(run):
             "remove it",
         )
     one_budget = dataclasses.replace(run.config, variable_epsilon=False)
+    features = load_features(run.config, run.folder)
     generators = {
-        target: _network_attack(build.build_generator(one_budget, run.dataset, 1), weights, run, False)
+        target: _network_attack(build.build_generator(one_budget, run.dataset, 1, features), weights, run, False)
         for target, weights in found.items()
     }
     efforts = (f"{run.dataset.class_names[target]} ({_training_effort(run.folder, target)})" for target in found)

@@ -139,6 +139,7 @@ class AIGAN(keras.Model):
         hinge_weight: float = 1.0,
         hinge_threshold: float = 0.0,
         variable_epsilon: bool = False,
+        epsilon_factor: Callable[[tf.Tensor], tf.Tensor] | None = None,
         hard_targets: bool = False,
         target_classes: Sequence[int] | None = None,
         **kwargs,
@@ -156,6 +157,8 @@ class AIGAN(keras.Model):
                 smaller budgets lower it in proportion.
             variable_epsilon: whether each image is trained with a budget of its own up to `epsilon`, which the generator
                 is told, so that one generator serves all of them.
+            epsilon_factor: by what the budget is multiplied in training, float32 scalar, given the number of updates so far;
+                None for 1.
             hard_targets: whether a target is drawn the more often for a label the more attacks from that on it fail,
                 rather than uniformly.
             target_classes: numbers of the only classes that are targets; None for all.
@@ -175,6 +178,7 @@ class AIGAN(keras.Model):
         self.hinge_weight = hinge_weight
         self.hinge_threshold = hinge_threshold
         self.variable_epsilon = variable_epsilon
+        self.epsilon_factor = epsilon_factor or (lambda step: 1.0)
         self.hard_targets = hard_targets and self.targeted
         self.target_classes = tuple(range(self.num_classes) if target_classes is None else target_classes)
 
@@ -183,9 +187,7 @@ class AIGAN(keras.Model):
         images, labels = data
         target_seed, attacker_seed, epsilon_seed = self.step_seeds()
         targets = self.choose_targets(labels, target_seed)
-        epsilons = self.max_epsilons(images)
-        if self.variable_epsilon:
-            epsilons = draw_epsilons(tf.shape(images)[0], self.epsilon, epsilon_seed)
+        epsilons = self.training_epsilons(images, epsilon_seed)
 
         # What the discriminator takes for real: the attacker's images in stage 1, the clean images in stage 2.
         real_images = tf.cond(
@@ -299,6 +301,13 @@ class AIGAN(keras.Model):
         step = self.generator_optimizer.iterations.value
         targets, attacker = tf.unstack(tf.random.split(tf.stack([tf.constant(self.seed, tf.int64), step])))
         return targets, attacker, tf.random.fold_in(targets, 1)
+
+    def training_epsilons(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Returns each image's budget in this step, float `(batch,)`; the seed is two integers."""
+        epsilons = self.max_epsilons(images)
+        if self.variable_epsilon:
+            epsilons = draw_epsilons(tf.shape(images)[0], self.epsilon, seed)
+        return epsilons * self.epsilon_factor(self.generator_optimizer.iterations.value)
 
     def max_epsilons(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the largest budget for each image, float `(batch,)`."""

@@ -127,6 +127,24 @@ class ConditionalResidualBlock(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("aigan_tf")
+class Projection(layers.Layer):
+    """Brings a map of the classifier's to the generator's channels: batch normalisation and a 1 x 1 convolution.
+
+    Args:
+        filters: output channels.
+    """
+
+    def __init__(self, filters: int, **kwargs):
+        super().__init__(**kwargs)
+        self.norm = FusedBatchNormalization(momentum=0.9, epsilon=1e-5, center=False, scale=False)
+        self.conv = layers.Conv2D(filters, 1, use_bias=False, kernel_initializer="he_normal")
+
+    def call(self, features, training=None):
+        """Features `(batch, height, width, any)` to `(batch, height, width, filters)`."""
+        return self.conv(self.norm(features, training=training))
+
+
+@keras.saving.register_keras_serializable("aigan_tf")
 class Generator(keras.Model):
     """G: a clean image and a class to a direction, which `bounded` turns into a perturbation.
 
@@ -148,6 +166,8 @@ class Generator(keras.Model):
         map_size: height and width of these maps, which are enlarged or cut to the size of the image.
         budget_input: whether the budget is an input, so that one generator serves every epsilon.
         classes: their numbers; None for 0 to `num_classes` - 1. The generator serves no other.
+        features: from images to the classifier's maps of them, one of each size from the image's to the smallest, which are
+            added to the encoder's; see `features_of`. None for none. It is not trained.
     """
 
     @own_keras_state()
@@ -164,6 +184,7 @@ class Generator(keras.Model):
         map_size: int = 32,
         budget_input: bool = False,
         classes: Sequence[int] | None = None,
+        features: keras.Model | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -188,6 +209,8 @@ class Generator(keras.Model):
             self.budget_embedding = keras.Sequential(
                 [layers.Dense(embedding_dim, activation="silu"), layers.Dense(embedding_dim)]
             )
+        self.features = features
+        self.projections = [Projection(width * 2**i) for i in range(halvings + 1)] if features else []
         self.stem = ConditionalBlock(width)
         self.downs = [ConditionalBlock(width * 2**i, strides=2) for i in range(1, halvings + 1)]
         self.blocks = [ConditionalResidualBlock(width * 2**halvings) for _ in range(num_blocks)]
@@ -195,11 +218,17 @@ class Generator(keras.Model):
         # Starts near a zero perturbation, far from the bound.
         small = keras.initializers.RandomNormal(0.0, 0.02)
         self.head = layers.Conv2D(channels, 3, padding="same", kernel_initializer=small)
-        # Creates all variables, so that weights can be loaded; none depends on the size of the image.
-        self(tf.zeros((1, 8, 8, channels)), tf.zeros((1,), tf.int32), tf.ones((1,)) if budget_input else None)
+        # Creates all variables, so that weights can be loaded; the size of the image matters to the classifier's layers alone.
+        size = features.input_shape[1:3] if features else (8, 8)
+        self(tf.zeros((1, *size, channels)), tf.zeros((1,), tf.int32), tf.ones((1,)) if budget_input else None)
 
     def get_config(self):
-        return {**super().get_config(), **self.settings}
+        features = keras.saving.serialize_keras_object(self.features) if self.features else None
+        return {**super().get_config(), **self.settings, "features": features}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config | {"features": keras.saving.deserialize_keras_object(config["features"])})
 
     def call(self, images, targets, budgets=None, training=None):
         """Maps images and targets to directions.
@@ -224,11 +253,12 @@ class Generator(keras.Model):
         if self.maps is not None:
             maps = self.class_map(self.maps, targets, images)
             inputs = tf.concat([inputs, tf.cast(maps, inputs.dtype)], axis=-1)
-        features = self.stem(inputs, condition, training=training)
-        skips = []
-        for down in self.downs:
+        features, skips = inputs, []
+        for block, view in zip((self.stem, *self.downs), self._views(images, training), strict=True):
+            features = block(features, condition, training=training)
+            features = features if view is None else features + view
             skips.append(features)
-            features = down(features, condition, training=training)
+        skips.pop()
         for block in self.blocks:
             features = block(features, condition, training=training)
         for up, skip in zip(self.ups, reversed(skips), strict=True):
@@ -236,13 +266,20 @@ class Generator(keras.Model):
             features = up(features, condition, skip, gains, training=training)
         return tf.cast(self.head(features), self.variable_dtype)
 
+    def _views(self, images, training):
+        """Returns what the encoder's blocks get of the classifier's maps, a map or None each."""
+        if not self.features:
+            return [None] * (1 + len(self.downs))
+        maps = self.features(images, training=False)
+        return [project(each, training=training) for project, each in zip(self.projections, maps, strict=True)]
+
     def for_inference(self, dtype: str = "float32") -> "Generator":
         """Returns a faster copy for inference alone, with the weights of this moment; see `ConditionalBlock.fold`.
 
         Args:
             dtype: in which it computes: "float32" or "bfloat16". Weights and directions are float32 in any case.
         """
-        copy = type(self).from_config(self.get_config())
+        copy = type(self)(**self.settings, features=self.features)
         copy.set_weights(self.get_weights())
         for block in copy._conditional_blocks():
             block.fold()

@@ -9,6 +9,7 @@ import numpy as np
 from aigan_tf.build import build_advgan, steps_per_epoch
 from aigan_tf.checks import check_advgan_run
 from aigan_tf.classifiers.accuracy import labelled_by
+from aigan_tf.classifiers.features import load_features
 from aigan_tf.classifiers.training import existing_classifier
 from aigan_tf.data.classes import class_numbers
 from aigan_tf.data.datasets import load_dataset
@@ -60,7 +61,7 @@ def train_advgan(
             say(f"AdvGAN for target class {dataset.class_names[target]}, {epochs} epochs, in {own.path}.")
             images = _without_class(dataset, target)
             with devices.strategy.scope():
-                model = build_advgan(config, images, classifier, target, epochs)
+                model = build_advgan(config, images, classifier, target, epochs, load_features(config, folder))
             time_left = TimeLeft(
                 epochs, steps_per_epoch(config, images), batch_size=config.batch_size,
                 validation_images=len(images.validation), trainings=len(targets) - number,

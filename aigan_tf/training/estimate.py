@@ -16,6 +16,7 @@ from aigan_tf.build import trained_generator
 from aigan_tf.checks import check_new_run
 from aigan_tf.classifiers.accuracy import check_accuracy, predictions
 from aigan_tf.classifiers.architectures import ARCHITECTURES
+from aigan_tf.classifiers.features import features_for, load_features
 from aigan_tf.classifiers.training import (
     HARDENING,
     existing_classifier,
@@ -207,7 +208,8 @@ def measure_pace(config: Config, folder: Workdir, data_dir: str | None, strategy
         if trained_here:
             classifier = _try_classifiers(config, dataset, temporary, classifiers)
         attacked = _try_surrogate(config, dataset, temporary, classifiers) if config.black_box else classifier
-        generator = _try_generator(config, dataset, attacked, Workdir(temporary / "run"), devices)
+        features = features_for(config, dataset, Workdir(temporary / "classifier") if trained_here else folder)
+        generator = _try_generator(config, dataset, attacked, Workdir(temporary / "run"), devices, features)
     if config.black_box:  # after each epoch it learns the answers on as many clean and adversarial images
         steps = 2 * config.queries_per_epoch / CLASSIFIER_BATCH
         generator.saving.value += steps * classifiers[SURROGATE].step_seconds[2]
@@ -259,7 +261,7 @@ def _trying(name: str, time_left: TimeLeft, steps: int, epochs: dict[int, int]) 
     time_left.start = max(time.perf_counter() - began - paced, 0.0)
 
 
-def _try_generator(config, dataset, classifier, folder, devices):
+def _try_generator(config, dataset, classifier, folder, devices, features):
     """Returns the `TimeLeft` of both stages and the evaluation, measured on short epochs."""
     time_left = time_left_of(config, dataset, evaluation_attacks(config, dataset))
     steps = min(STEPS, time_left.steps)
@@ -270,7 +272,7 @@ def _try_generator(config, dataset, classifier, folder, devices):
         black_box=None, queries_per_epoch=Config.queries_per_epoch,
     )  # fmt: skip
     with _trying("the generator", time_left, steps, stages):
-        train_generator(short, dataset, classifier, folder, devices, [Stopwatch(time_left)])
+        train_generator(short, dataset, classifier, folder, devices, [Stopwatch(time_left)], features=features)
     time_left.afterwards, time_left.attack_seconds = _try_evaluation(
         short, dataset, classifier, folder, time_left.attacks
     )
@@ -287,7 +289,7 @@ def _try_evaluation(config, dataset, classifier, folder, attacks):
     test = dataclasses.replace(test, labels=np.maximum(predictions(classifier, test.as_float()), 0))
     dataset = dataclasses.replace(dataset, test=test)
     with quiet():
-        export(trained_generator(config, dataset, folder), config, dataset, folder, None)
+        export(trained_generator(config, dataset, folder, load_features(config, folder)), config, dataset, folder, None)
         measure_export(folder, config, dataset, classifier)
     once = time.perf_counter() - began
     run = FinishedRun(folder, config, dataset, classifier)

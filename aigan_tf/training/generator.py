@@ -13,6 +13,7 @@ import numpy as np
 
 from aigan_tf.build import begin_from, build_aigan, load_weights, steps_per_epoch, target_numbers
 from aigan_tf.classifiers.black_box import BlackBox, DynamicDistillation, train_surrogate
+from aigan_tf.classifiers.features import save_features
 from aigan_tf.classifiers.loading import not_finite
 from aigan_tf.config import Config
 from aigan_tf.data.batches import evaluation_batches, training_batches
@@ -43,6 +44,7 @@ def train_generator(
     devices: Devices | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     attacks: int = 0,
+    features: keras.Model | None = None,
 ) -> AIGAN:
     """Runs both stages, or what is left of them, and returns the trained model.
 
@@ -53,6 +55,7 @@ def train_generator(
         devices: None for one device.
         callbacks: called after those of the package. `stop_training` ends training, in whichever stage.
         attacks: how many attacks will be measured afterwards, for the estimate of the time left.
+        features: what the generator sees of the classifier, as `features_for` returns it.
 
     Raises:
         InputError: the folder's files cannot be used.
@@ -62,10 +65,12 @@ def train_generator(
     attacked, distillation, saved = classifier, [], {}
     if config.black_box:
         attacked, distillation, saved = _surrogate(config, dataset, classifier, folder)
+    if features and devices.is_chief and not folder.features.exists():
+        save_features(features, folder)
     with devices.strategy.scope():
         steps = steps_per_epoch(config, dataset)
         restarts = [epochs * steps for epochs in folder.restarts()]
-        aigan = build_aigan(config, dataset, attacked, config.epochs * steps, restarts=restarts)
+        aigan = build_aigan(config, dataset, attacked, config.epochs * steps, restarts=restarts, features=features)
         if config.init_from and not folder.weights.exists():
             begin_from(aigan.generator, config.init_from)
 

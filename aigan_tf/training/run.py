@@ -12,6 +12,7 @@ from aigan_tf.build import build_generator, target_numbers, trained_generator
 from aigan_tf.checks import check_finished_run, check_new_run
 from aigan_tf.classifiers.accuracy import check_accuracy, labelled_by
 from aigan_tf.classifiers.architectures import fitting_architecture
+from aigan_tf.classifiers.features import features_for, load_features
 from aigan_tf.classifiers.paths import refuse_unnamed_python
 from aigan_tf.classifiers.training import (
     existing_classifier,
@@ -74,9 +75,13 @@ def train_and_export(
             _require_exported_classifier(folder, config, dataset)
         if exported is None or not folder.is_trained:
             attacks = evaluation_attacks(config, dataset)
-            generator = train_generator(config, dataset, classifier, folder, devices, attacks=attacks).generator
+            features = features_for(config, dataset, folder)
+            trained = train_generator(config, dataset, classifier, folder, devices, attacks=attacks, features=features)
+            generator = trained.generator
             if devices.distributed:  # a copy outside the strategy, whose variables cannot be exported
-                generator = trained_generator(config, dataset, folder) if devices.is_chief else None
+                generator = None
+                if devices.is_chief:
+                    generator = trained_generator(config, dataset, folder, load_features(config, folder))
         if not devices.is_chief:
             return None
         exported = exported or export(generator, config, dataset, folder, classifier if export_classifier else None)
@@ -162,12 +167,13 @@ def export_run(
         dataset = labelled_by(classifier, dataset, splits=())
     if bfloat16 and not has_bfloat16():
         say("This CPU has no bfloat16 instructions: the export is for one that has, and here several times slower.")
-    weights_of = None
+    weights_of, features = None, load_features(config, folder)
     if folder.is_trained and not folder.weights.exists():  # shipped: its export alone has them
-        generator, weights_of = build_generator(config, dataset), latest_version(folder.exports)
+        generator = build_generator(config, dataset, features=features)
+        weights_of = latest_version(folder.exports)
         folder.verify(weights_of)
     else:
-        generator = trained_generator(config, dataset, folder)
+        generator = trained_generator(config, dataset, folder, features)
     classifier = classifier if export_classifier else None
     with folder.locked():
         exported = export(generator, config, dataset, folder, classifier, bfloat16, weights_of, file_format)

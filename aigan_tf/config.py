@@ -396,6 +396,7 @@ _CIFAR = dict(
     class_maps=8,
     gain_maps=True,
     hard_targets=True,
+    epsilon_start=2.0,
 )
 
 # Only what differs from the defaults above.
@@ -425,7 +426,14 @@ PRESETS = {
         "stage2_epochs": 18,
     },
     "cifar10": _CIFAR,
-    "cifar100": {**_CIFAR, "classifier": "resnet20", "class_maps": 16, "stage1_epochs": 3, "stage2_epochs": 67},
+    "cifar100": {
+        **_CIFAR,
+        "classifier": "resnet20",
+        "class_maps": 16,
+        "classifier_features": True,
+        "stage1_epochs": 3,
+        "stage2_epochs": 67,
+    },
 }
 
 

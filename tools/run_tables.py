@@ -71,6 +71,8 @@ RECIPE_0_1 = (
     "--learning_rate=0.01",
     "--gain_maps=false",
     "--hard_targets=false",
+    "--epsilon_start=1",
+    "--classifier_features=false",  # which those on CIFAR-10 need not say
 )
 
 
@@ -262,7 +264,7 @@ def commands_table() -> str:
             continue
         seeds = [run, *(runs[other] for other in (f"{name}_seed{seed}" for seed in range(1, 10)) if other in runs)]
         settings = flags(run.config)
-        if set(RECIPE_0_1) <= set(settings):
+        if set(RECIPE_0_1[:-1]) <= set(settings):
             settings = [setting for setting in settings if setting not in RECIPE_0_1]
         data_set = [f"--dataset={run.data_set}"] if run.data_set != "digits" else []
         given = " ".join(["python train.py", *data_set, *settings])

@@ -307,7 +307,7 @@ class AIGAN(keras.Model):
         epsilons = self.max_epsilons(images)
         if self.variable_epsilon:
             epsilons = draw_epsilons(tf.shape(images)[0], self.epsilon, seed)
-        return epsilons * self.epsilon_factor(self.generator_optimizer.iterations.value)
+        return epsilons * tf.cast(self.epsilon_factor(self.generator_optimizer.iterations.value), epsilons.dtype)
 
     def max_epsilons(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the largest budget for each image, float `(batch,)`."""

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from aigan_tf.classifiers import architectures
+from aigan_tf.classifiers.features import features_of
 from aigan_tf.data import datasets
 from aigan_tf.data.batches import evaluation_batches, training_batches
 from aigan_tf.engine import keras_state
@@ -42,13 +43,17 @@ def trained(devices, digits, dtype, stage, steps, epochs, scaled=True, last=1.0)
     """
     keras_state.DTYPE = dtype  # the networks do not follow keras.config
     keras.utils.set_random_seed(0)
-    classifier = architectures.frozen(architectures.build("small", (8, 8, 1), 10))
+    model = architectures.build("small", (8, 8, 1), 10)
+    classifier, features = architectures.frozen(model), features_of(model, (8, 8, 1), 1)
     with devices.strategy.scope():
-        aigan = AIGAN(Generator(10, 1, 8, halvings=1, num_blocks=0), Discriminator(1, 8), classifier, 10)
+        generator = Generator(10, 1, 8, halvings=1, num_blocks=0, features=features)
+        aigan = AIGAN(generator, Discriminator(1, 8), classifier, 10)
         optimizers = keras.optimizers.SGD(0.05), keras.optimizers.SGD(0.05)
         if scaled:
             optimizers = LossScaling(ConvolutionMuon(0.05)), LossScaling(optimizers[1])
-        weights = dict(gan_weight=0.1, hinge_weight=0.1, hinge_threshold=0.5, hard_targets=True)
+        weights = dict(
+            gan_weight=0.1, hinge_weight=0.1, hinge_threshold=0.5, hard_targets=True, epsilon_factor=lambda step: 1.5
+        )
         aigan.compile(*optimizers, 0.3, attacker, **weights)
         aigan.stage = stage
 

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from PIL.Image import Image
 
-from aigan_tf.build import num_halvings
+from aigan_tf.build import map_sizes
 from aigan_tf.classifiers.accuracy import check_accuracy, predictions
 from aigan_tf.classifiers.calling import inputs_of
 from aigan_tf.classifiers.features import features_of
@@ -62,6 +62,7 @@ class Settings(TypedDict, total=False):
     attack_steps: int
     attack_step_size: float | None
     generator_width: int
+    generator_patch: int
     generator_blocks: int
     class_maps: int
     gain_maps: bool
@@ -305,7 +306,7 @@ def _features(classifier, config, dataset, preprocessing):
     """Returns what the generator will see of a classifier in memory; None if it sees nothing of it."""
     if not config.classifier_features:
         return None
-    return features_of(classifier, dataset.image_shape, num_halvings(dataset.image_shape), preprocessing)
+    return features_of(classifier, dataset.image_shape, map_sizes(config, dataset.image_shape), preprocessing)
 
 
 def _dataset(split, names, config):

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import math
 import os
 import pathlib
 import random
@@ -39,9 +40,11 @@ def target_numbers(config: Config, dataset: ImageDataset) -> tuple[int, ...] | N
     return class_numbers(config.target_classes, dataset.class_names, "target_classes")
 
 
-def num_halvings(image_shape: tuple[int, int, int]) -> int:
-    """Returns how often a generator halves images."""
-    return 2 if min(image_shape[:2]) >= 16 else 1  # below 4 x 4 a map says little
+def map_sizes(config: Config, image_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
+    """Returns height and width of the generator's maps, from its full size to the smallest."""
+    full = [math.ceil(side / config.generator_patch) for side in image_shape[:2]]
+    halvings = 2 if min(full) >= 16 else 1  # below 4 x 4 a map says little
+    return [tuple(math.ceil(side / 2**i) for side in full) for i in range(halvings + 1)]
 
 
 def build_generator(
@@ -52,15 +55,17 @@ def build_generator(
     `features`: what it sees of the classifier with `classifier_features`; see `classifiers.features`.
     """
     classes = None if num_classes else target_numbers(config, dataset)
+    sizes = map_sizes(config, dataset.image_shape)
     return Generator(
         num_classes or (len(classes) if classes else dataset.num_classes),
         dataset.image_shape[-1],
         config.generator_width,
-        halvings=num_halvings(dataset.image_shape),
+        patch=config.generator_patch,
+        halvings=len(sizes) - 1,
         num_blocks=config.generator_blocks,
         class_maps=config.class_maps,
         gain_maps=config.gain_maps,
-        map_size=min(32, max(dataset.image_shape[:2])),  # of a thousand classes and 8 channels that is 32 MB
+        map_size=min(32, max(sizes[0])),  # of a thousand classes and 8 channels that is 32 MB
         budget_input=config.variable_epsilon,
         classes=classes,
         features=features if config.classifier_features else None,

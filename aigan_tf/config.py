@@ -180,6 +180,13 @@ class Config:
     )
 
     generator_width: int = _setting(16, "networks", "channels of the generator at full size", low=1, high=1024)
+    generator_patch: int = _setting(
+        1,
+        "networks",
+        "side in pixels of the squares that the generator works on; 4 suits photographs and takes far less time than 1",
+        low=1,
+        high=16,
+    )
     generator_blocks: int = _setting(4, "networks", "residual blocks of the generator", low=0, high=100)
     class_maps: int = _setting(
         0,

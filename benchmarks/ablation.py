@@ -24,7 +24,7 @@ import keras
 import tensorflow as tf
 from absl import app, flags
 
-from aigan_tf.build import build_aigan, num_halvings, objective
+from aigan_tf.build import build_aigan, map_sizes, objective
 from aigan_tf.classifiers import architectures
 from aigan_tf.classifiers.features import features_of
 from aigan_tf.config import Config, make_config
@@ -335,7 +335,7 @@ def main(_):
         "base": dataclasses.asdict(config),
     }
     output = pathlib.Path(_OUTPUT.value)
-    features = features_of(model, dataset.image_shape, num_halvings(dataset.image_shape))
+    features = features_of(model, dataset.image_shape, map_sizes(config, dataset.image_shape))
     study = Study(dataset, examples, _SECONDS.value, _STAGE1_SHARE.value, features)
     for seed in _SEEDS.value:
         for name in names:

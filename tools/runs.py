@@ -19,7 +19,13 @@ COMPARISON = "evaluation/report.json"
 FILES = ("config.json", "report.json", "metrics.csv", "classifier_metrics.csv")
 
 # What a setting was in runs older than the setting itself; the first ones in runs whose config.json names its format too.
-ADDED = {"gain_maps": False, "hard_targets": False, "epsilon_start": 1.0, "classifier_features": False}
+ADDED = {
+    "gain_maps": False,
+    "hard_targets": False,
+    "epsilon_start": 1.0,
+    "classifier_features": False,
+    "generator_patch": 1,
+}
 BEFORE = ADDED | {
     "bound": "tanh",
     "optimizer": "adam",

@@ -1,11 +1,12 @@
 """What a classifier makes of a clean image on the way to its answer: the maps that its layers put out."""
 
 import math
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
-from aigan_tf.build import num_halvings
+from aigan_tf.build import map_sizes
 from aigan_tf.classifiers.model_files import load_keras
 from aigan_tf.classifiers.paths import model_path
 from aigan_tf.classifiers.preprocessing import UNCHANGED, Preprocessing
@@ -27,7 +28,7 @@ FIX = "leave it out, or attack a Keras model that is functional or Sequential"
 def features_of(
     model: keras.Model,
     image_shape: tuple[int, int, int],
-    halvings: int,
+    sizes: Sequence[tuple[int, int]],
     preprocessing: Preprocessing = UNCHANGED,
 ) -> keras.Model:
     """Returns the part of a classifier up to its last map of each of the generator's sizes, in inference mode.
@@ -35,13 +36,13 @@ def features_of(
     Args:
         model: the classifier; it is not changed, and what is returned has the weights of this moment.
         image_shape: `(height, width, channels)`.
-        halvings: how often the generator halves an image's size.
+        sizes: height and width of each of the generator's maps.
         preprocessing: from images in `[0, 1]` to what the classifier takes.
 
     Returns:
-        A model from float32 images `(batch, height, width, channels)` in `[0, 1]` to a list of `halvings` + 1 maps, float32
-        `(batch, height / 2 ** i, width / 2 ** i, any)`, rounded up. Where the classifier has none of exactly such a size,
-        the last of the nearest size is resized.
+        A model from float32 images `(batch, height, width, channels)` in `[0, 1]` to a list of maps, float32
+        `(batch, height, width, any)`, of those sizes. Where the classifier has none of a size, the last of the nearest size
+        is resized.
 
     Raises:
         InputError: the classifier is not a graph of layers, or has no maps.
@@ -52,7 +53,6 @@ def features_of(
     layers = [each for each in model.layers if not isinstance(each, keras.layers.InputLayer)]
     maps = [layer.output for layer in layers if is_called_once(layer)]
     maps = [each for each in maps if len(getattr(each, "shape", ())) == 4 and None not in each.shape[1:]]
-    sizes = [tuple(math.ceil(side / 2**i) for side in image_shape[:2]) for i in range(halvings + 1)]
     chosen = [_nearest(maps, size) for size in sizes]
     images = keras.Input(image_shape)
     seen = with_folded_batch_norm(keras.Model(model.inputs[0], chosen))(_pixels(images, preprocessing))
@@ -112,7 +112,7 @@ def features_for(config: Config, dataset: ImageDataset, folder: Workdir) -> kera
     if path.is_dir():
         raise _unusable("is not to be had of a SavedModel, which has no layers")
     model = load_keras(path)  # a second time: the first became a function
-    return features_of(model, dataset.image_shape, num_halvings(dataset.image_shape), Preprocessing.of(config))
+    return features_of(model, dataset.image_shape, map_sizes(config, dataset.image_shape), Preprocessing.of(config))
 
 
 def save_features(features: keras.Model, folder: Workdir) -> None:

@@ -158,6 +158,8 @@ class Generator(keras.Model):
         num_classes: number of classes.
         channels: channels of the images.
         width: channels at full size; twice as many after each halving.
+        patch: side of the squares of pixels that are folded into channels on the way in and unfolded on the way out, so
+            that "full size" is that part of the image's.
         halvings: number of times the encoder halves the map.
         num_blocks: residual blocks on the smallest map.
         embedding_dim: length of a class's learned embedding.
@@ -176,6 +178,7 @@ class Generator(keras.Model):
         num_classes: int,
         channels: int,
         width: int = 16,
+        patch: int = 1,
         halvings: int = 2,
         num_blocks: int = 4,
         embedding_dim: int = 64,
@@ -192,6 +195,7 @@ class Generator(keras.Model):
             "num_classes": num_classes,
             "channels": channels,
             "width": width,
+            "patch": patch,
             "halvings": halvings,
             "num_blocks": num_blocks,
             "embedding_dim": embedding_dim,
@@ -217,9 +221,9 @@ class Generator(keras.Model):
         self.ups = [ConditionalBlock(width * 2**i, upsample=True) for i in reversed(range(halvings))]
         # Starts near a zero perturbation, far from the bound.
         small = keras.initializers.RandomNormal(0.0, 0.02)
-        self.head = layers.Conv2D(channels, 3, padding="same", kernel_initializer=small)
+        self.head = layers.Conv2D(channels * patch**2, 3, padding="same", kernel_initializer=small)
         # Creates all variables, so that weights can be loaded; the size of the image matters to the classifier's layers alone.
-        size = features.input_shape[1:3] if features else (8, 8)
+        size = features.input_shape[1:3] if features else (8 * patch, 8 * patch)
         self(tf.zeros((1, *size, channels)), tf.zeros((1,), tf.int32), tf.ones((1,)) if budget_input else None)
 
     def get_config(self):
@@ -249,9 +253,9 @@ class Generator(keras.Model):
         condition = self.embedding(targets)
         if self.budget_embedding is not None:
             condition += self.budget_embedding(budgets[:, tf.newaxis])
-        inputs = 2.0 * images - 1.0
+        inputs = folded = self._folded(2.0 * images - 1.0)
         if self.maps is not None:
-            maps = self.class_map(self.maps, targets, images)
+            maps = self.class_map(self.maps, targets, folded)
             inputs = tf.concat([inputs, tf.cast(maps, inputs.dtype)], axis=-1)
         features, skips = inputs, []
         for block, view in zip((self.stem, *self.downs), self._views(images, training), strict=True):
@@ -262,9 +266,22 @@ class Generator(keras.Model):
         for block in self.blocks:
             features = block(features, condition, training=training)
         for up, skip in zip(self.ups, reversed(skips), strict=True):
-            gains = self.class_map(self.gains, targets, images) if self.gains and up is self.ups[-1] else None
+            gains = self.class_map(self.gains, targets, folded) if self.gains and up is self.ups[-1] else None
             features = up(features, condition, skip, gains, training=training)
-        return tf.cast(self.head(features), self.variable_dtype)
+        directions = tf.cast(self.head(features), self.variable_dtype)
+        if self.settings["patch"] == 1:
+            return directions
+        height, width = tf.unstack(tf.shape(images)[1:3])
+        return tf.nn.depth_to_space(directions, self.settings["patch"])[:, :height, :width]
+
+    def _folded(self, images):
+        """Returns squares of pixels as channels; at the right and at the bottom, the image is mirrored to whole squares."""
+        patch = self.settings["patch"]
+        if patch == 1:
+            return images
+        down, right = tf.unstack((patch - tf.shape(images)[1:3] % patch) % patch)
+        whole = tf.pad(images, [[0, 0], [0, down], [0, right], [0, 0]], "SYMMETRIC")
+        return tf.nn.space_to_depth(whole, patch)
 
     def _views(self, images, training):
         """Returns what the encoder's blocks get of the classifier's maps, a map or None each."""
@@ -298,7 +315,7 @@ class Generator(keras.Model):
         return [layer for layer in all_layers(self) if isinstance(layer, ConditionalBlock)]
 
     def class_map(self, table, targets, images):
-        """The learned maps of int32 `(batch,)` targets, float `(batch, height, width, channels)`, of the images' size."""
+        """The learned maps of int32 `(batch,)` targets, float `(batch, height, width, channels)`, of the size of `images`."""
         size = self.settings["map_size"]
         height, width = tf.unstack(tf.shape(images)[1:3])
         maps = tf.reshape(table(targets), (-1, size, size, table.output_dim // size**2))

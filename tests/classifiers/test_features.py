@@ -15,6 +15,7 @@ from aigan_tf.errors import InputError
 from aigan_tf.workdir import Workdir
 
 SHAPE = (20, 24, 3)
+SIZES = [(20, 24), (10, 12), (5, 6)]
 IMAGES = np.random.default_rng(0).random((4, *SHAPE)).astype(np.float32)
 
 
@@ -56,7 +57,7 @@ def maps(model, pixels):
 
 def test_they_are_the_last_maps_of_each_size_of_a_backbone_within_too():
     model = nested()
-    features = features_of(model, SHAPE, 2)
+    features = features_of(model, SHAPE, SIZES)
     found = features(IMAGES)
     assert [tuple(each.shape) for each in found] == [(4, 20, 24, 4), (4, 10, 12, 6), (4, 5, 6, 7)]
     for each, expected in zip(found, maps(model, IMAGES), strict=True):
@@ -71,7 +72,7 @@ def test_they_are_the_last_maps_of_each_size_of_a_backbone_within_too():
 
 
 def test_maps_without_padding_are_resized():
-    found = features_of(nested("valid"), SHAPE, 2)(IMAGES)
+    found = features_of(nested("valid"), SHAPE, SIZES)(IMAGES)
     assert [tuple(each.shape) for each in found] == [(4, 20, 24, 4), (4, 10, 12, 6), (4, 5, 6, 7)]
 
 
@@ -84,7 +85,7 @@ def test_maps_without_padding_are_resized():
 )
 def test_the_classifier_gets_its_pixels_from_a_file_too(preprocessing, tmp_path):
     model, folder = nested(), Workdir(tmp_path)
-    save_features(features_of(model, SHAPE, 2, preprocessing), folder)
+    save_features(features_of(model, SHAPE, SIZES, preprocessing), folder)
     config = make_config(classifier_features=True)
     loaded = load_features(config, folder)
     for found, expected in zip(loaded(IMAGES), maps(model, preprocessing(IMAGES)), strict=True):
@@ -108,7 +109,7 @@ def test_a_classifier_whose_layers_cannot_be_seen_is_refused(tmp_path):
         (flat, "puts out no maps before its answer"),
     ]:
         with pytest.raises(InputError, match=problem) as caught:
-            features_of(model, SHAPE, 2)
+            features_of(model, SHAPE, SIZES)
         assert caught.value.setting == "classifier_features"
     tf.saved_model.save(tf.Module(), tmp_path / "saved")
     config = make_config(classifier=str(tmp_path / "saved"), classifier_features=True)
@@ -124,7 +125,7 @@ def make_dataset():
 def test_the_generator_adds_them_to_its_encoder_and_serves_them():
     model = nested()
     config = make_config(generator_width=4, generator_blocks=1, classifier_features=True)
-    generator = build_generator(config, make_dataset(), features=features_of(model, SHAPE, 2))
+    generator = build_generator(config, make_dataset(), features=features_of(model, SHAPE, SIZES))
     targets = tf.constant([1, 2, 3, 4])
     generator.head.kernel.assign(tf.random.stateless_normal(generator.head.kernel.shape, (0, 1)))
     directions = generator(IMAGES, targets)

@@ -44,7 +44,7 @@ def trained(devices, digits, dtype, stage, steps, epochs, scaled=True, last=1.0)
     keras_state.DTYPE = dtype  # the networks do not follow keras.config
     keras.utils.set_random_seed(0)
     model = architectures.build("small", (8, 8, 1), 10)
-    classifier, features = architectures.frozen(model), features_of(model, (8, 8, 1), 1)
+    classifier, features = architectures.frozen(model), features_of(model, (8, 8, 1), [(8, 8), (4, 4)])
     with devices.strategy.scope():
         generator = Generator(10, 1, 8, halvings=1, num_blocks=0, features=features)
         aigan = AIGAN(generator, Discriminator(1, 8), classifier, 10)

@@ -19,9 +19,9 @@ SETTINGS = {
 }
 
 
-def make_generator(channels=1):
+def make_generator(channels=1, patch=1):
     keras.utils.set_random_seed(0)
-    return Generator(channels=channels, **SETTINGS)
+    return Generator(channels=channels, patch=patch, **SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +32,9 @@ def images():
 TARGETS = np.arange(5, dtype=np.int32)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_every_pixel_of_any_size_from_8_is_perturbed_and_seen_in_a_graph_too(channels):
-    generator, discriminator = make_generator(channels), Discriminator(channels, width=4)
+@pytest.mark.parametrize(("channels", "patch"), [(1, 1), (3, 1), (3, 4)])
+def test_every_pixel_of_any_size_from_8_is_perturbed_and_seen_in_a_graph_too(channels, patch):
+    generator, discriminator = make_generator(channels, patch), Discriminator(channels, width=4)
     unknown = tf.TensorSpec((None, None, None, channels)), tf.TensorSpec((None,), tf.int32)
     in_graph = tf.function(generator, input_signature=unknown)
     targets = tf.constant([0, 4])

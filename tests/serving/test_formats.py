@@ -19,7 +19,7 @@ from aigan_tf.serving.export import ServedGenerator
 from aigan_tf.serving.keras_file import write_keras
 from aigan_tf.serving.onnx_file import OPSET, write_onnx
 
-MAPS = dict(class_maps=2, gain_maps=True, map_size=8)  # smaller than the images: they are enlarged in the graph
+)  # smaller than the images: they are enlarged in the graph
 
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "serving.md"
@@ -41,7 +41,7 @@ def formats(tmp_path_factory):
     """A generator with every part, in both formats; one file serves every batch size."""
     pytest.importorskip("tf2onnx")
     folder = tmp_path_factory.mktemp("formats")
-    maps = dict(class_maps=2, gain_maps=True, map_size=8)  # smaller than the images
+    maps = dict(class_maps=2, gain_maps=True, map_size=8, patch=3)  # smaller than the images
     network = make_generator(len(CLASSES), budget_input=True, classes=CLASSES, **maps)
     served = ServedGenerator(network, SHAPE, NAMES, EPSILON, True, variable_epsilon=True)
     inputs = [make_inputs(count) for count in (1, 5)]

@@ -19,9 +19,6 @@ from aigan_tf.serving.export import ServedGenerator
 from aigan_tf.serving.keras_file import write_keras
 from aigan_tf.serving.onnx_file import OPSET, write_onnx
 
-)  # smaller than the images: they are enlarged in the graph
-
-
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "serving.md"
 CLASSES = (4, 0, 2)  # that are served
 

@@ -147,10 +147,8 @@ def fit(
         training_batches, dataset.train, config.batch_size, config.seed, max_shift=config.max_shift, flip=config.flip
     )
     attacks = epochs * steps * config.batch_size
-    epsilon = shown_value(config.epsilon)
-    say(
-        f"Training the generator: {config.attack}, epsilon {epsilon}, {steps} steps per epoch, {attacks:,} attacks in all."
-    )
+    each = f", {attacks // len(aigan.target_classes):,} for each target class" if aigan.targeted else ""
+    say(f"Training the generator: {config.attack}, epsilon {shown_value(config.epsilon)}, {attacks:,} attacks{each}.")
     began = time.perf_counter()
     with (
         MixedPrecision(config.mixed_precision, (aigan.generator, aigan.discriminator)) as precision,

@@ -93,21 +93,22 @@ def _nearest(maps, size):
     return [each for each in maps if distance(each) == least][-1]
 
 
-def features_for(config: Config, dataset: ImageDataset, folder: Workdir) -> keras.Model | None:
+def features_for(config: Config, dataset: ImageDataset, folder: Workdir | None = None) -> keras.Model | None:
     """Returns what the generator of a run will see, made of the run's classifier; None if it sees nothing of it.
 
     Args:
         config, dataset: of the run.
-        folder: holds the classifier that was trained or hardened here, or what was seen of it, if training began before.
+        folder: holds the classifier that was trained or hardened here, or what was seen of it, if training began before; None
+            for the user's own classifier.
 
     Raises:
         InputError: the classifier's layers cannot be seen.
     """
     if not config.classifier_features:
         return None
-    if folder.features.exists():
+    if folder and folder.features.exists():
         return load_features(config, folder)
-    trained_here = is_built_in(config.classifier) or config.defense
+    trained_here = folder and (is_built_in(config.classifier) or config.defense)
     path = folder.classifier if trained_here else model_path(config.classifier)
     if path.is_dir():
         raise _unusable("is not to be had of a SavedModel, which has no layers")

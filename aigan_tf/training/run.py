@@ -333,6 +333,8 @@ def _fitting_classifier(config, dataset):
     classifier = own_classifier(config, dataset)
     if config.defense:
         own_trainable_classifier(config, dataset)
+    else:
+        features_for(config, dataset)  # refuses what cannot be seen
     if dataset.has_labels:
         check_accuracy(classifier, dataset.test, dataset.num_classes, class_names=dataset.class_names)
     return classifier

@@ -114,7 +114,7 @@ def test_a_classifier_whose_layers_cannot_be_seen_is_refused(tmp_path):
     tf.saved_model.save(tf.Module(), tmp_path / "saved")
     config = make_config(classifier=str(tmp_path / "saved"), classifier_features=True)
     with pytest.raises(InputError, match="SavedModel"):
-        features_for(config, make_dataset(), Workdir(tmp_path / "run"))
+        features_for(config, make_dataset())  # before there is a folder
 
 
 def make_dataset():

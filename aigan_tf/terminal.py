@@ -64,13 +64,16 @@ def exit_status():
         raise Terminated
 
     def end(line, status):
+        for number in before:  # Ctrl-C twice shall not show where in this line it came
+            signal.signal(number, signal.SIG_IGN)
         print(line, file=sys.stderr)
         sys.exit(status)
 
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed; no other file shall get its number
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-    before = signal.signal(signal.SIGTERM, terminate)  # Python's own handler would leave half-written files behind
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, terminate)  # Python's own handler would leave half-written files behind
     try:
         with other_lines_hidden(), _slow_imports_announced():
             try:
@@ -84,7 +87,8 @@ def exit_status():
             except KeyboardInterrupt:
                 end(f"\ninterrupted{interruption.hint()}", 130)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _as_flag(setting):

@@ -136,6 +136,20 @@ def test_sigterm_ends_with_143_and_the_handler_is_restored(capsys):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_second_signal_does_not_interrupt_the_last_line(second, monkeypatch, capsys):
+    forget = terminal._forget
+
+    def interrupted():
+        os.kill(os.getpid(), second)
+        forget()
+
+    monkeypatch.setattr(terminal, "_forget", interrupted)
+    with pytest.raises(SystemExit) as end, exit_status():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert (end.value.code, capsys.readouterr().err) == (143, "\nterminated\n")
+
+
 def test_a_command_whose_output_is_closed_goes_on(monkeypatch):
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, None)

@@ -53,7 +53,7 @@ class Settings(TypedDict, total=False):
     variable_epsilon: bool
     target_classes: Sequence[int | str] | None
     gan_weight: float
-    hinge_weight: float
+    hinge_weight: float | None
     hinge_threshold: float | None
     hard_targets: bool
     stage1_epochs: int
@@ -61,8 +61,8 @@ class Settings(TypedDict, total=False):
     switch_success: float
     attack_steps: int
     attack_step_size: float | None
-    generator_width: int
-    generator_patch: int
+    generator_width: int | None
+    generator_patch: int | None
     generator_blocks: int
     class_maps: int
     gain_maps: bool
@@ -70,9 +70,9 @@ class Settings(TypedDict, total=False):
     discriminator_width: int
     init_from: str | None
     steps_per_epoch: int
-    batch_size: int
+    batch_size: int | None
     epsilon_start: float
-    learning_rate: float
+    learning_rate: float | None
     discriminator_learning_rate: float
     mixed_precision: bool
     seed: int
@@ -288,7 +288,7 @@ def fit_generator(
         classifier, class_names, images[:16].astype(np.float32) / 255, preprocessing, classifier_output
     )
     with quiet(not verbose), tempfile.TemporaryDirectory() as folder:
-        dataset = _dataset(_labelled(attacked, images, labels, len(names)), names, config)
+        dataset, config = _fitted(_labelled(attacked, images, labels, len(names)), names, config)
         features = _features(classifier, config, dataset, preprocessing)
         trained = train_generator(config, dataset, attacked, Workdir(folder), callbacks=callbacks, features=features)
     served = ServedGenerator(
@@ -309,9 +309,10 @@ def _features(classifier, config, dataset, preprocessing):
     return features_of(classifier, dataset.image_shape, map_sizes(config, dataset.image_shape), preprocessing)
 
 
-def _dataset(split, names, config):
-    """Returns a data set of the images, part of them held out, and prints what training does with it."""
+def _fitted(split, names, config):
+    """Returns a data set of the images, part of them held out, and the settings that fit it; prints what training does."""
     train, validation = hold_out(split)
+    config = config.fitted(train.images.shape[1:], len(train))
     if config.batch_size > len(train):
         raise InputError(
             config.batch_size, f"at most the {len(train)} training images", "lower it", setting="batch_size"
@@ -320,7 +321,7 @@ def _dataset(split, names, config):
         f"{len(train)} training and {len(validation)} validation images, {len(names)} classes; {config.epochs} epochs, of "
         f"which stage 1 takes at most {config.stage1_epochs}."
     )
-    return ImageDataset("images", names, train, validation, test=validation)
+    return ImageDataset("images", names, train, validation, test=validation), config
 
 
 def load_generator(path: str | os.PathLike) -> TrainedGenerator:

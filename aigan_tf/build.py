@@ -55,9 +55,10 @@ def build_generator(
     `features`: what it sees of the classifier with `classifier_features`; see `classifiers.features`.
     """
     classes = None if num_classes else target_numbers(config, dataset)
+    count = num_classes or (len(classes) if classes else dataset.num_classes)
     sizes = map_sizes(config, dataset.image_shape)
     return Generator(
-        num_classes or (len(classes) if classes else dataset.num_classes),
+        count,
         dataset.image_shape[-1],
         config.generator_width,
         patch=config.generator_patch,
@@ -65,7 +66,8 @@ def build_generator(
         num_blocks=config.generator_blocks,
         class_maps=config.class_maps,
         gain_maps=config.gain_maps,
-        map_size=min(32, max(sizes[0])),  # of a thousand classes and 8 channels that is 32 MB
+        # The maps of many classes are smaller: at full size those of a thousand would take 160 MB with 32 channels.
+        map_size=min(32, max(sizes[0]), math.isqrt(250_000 // count) or 1),
         budget_input=config.variable_epsilon,
         classes=classes,
         features=features if config.classifier_features else None,

@@ -15,6 +15,7 @@ ARCHITECTURES = ("small", "a", "b", "c", "resnet20", "resnet32", "wrn34_10")
 ATTACKS = ("aigan", "aigan+N", "aigan_stage1", "advgan", "fgsm", "pgd-N", "pgd", "cw")
 GROUPS = ("data", "classifier", "threat model", "objective", "stages", "networks", "training", "output")
 MAX_INT = 2**31 - 1
+FITTED = ("generator_width", "generator_patch", "hinge_weight", "batch_size", "learning_rate")  # by `Config.fitted`
 FORMAT = 1  # of config.json and report.json; raised when a reader of an earlier one, or the default of a new setting, would go wrong
 
 
@@ -147,8 +148,15 @@ class Config:
         if_none="all",
     )
 
-    gan_weight: float = _setting(0.02, "objective", "lambda, the weight of the generator's GAN term", low=0, high=1e9)
-    hinge_weight: float = _setting(0.1, "objective", "gamma, the weight of the hinge term", low=0, high=1e9)
+    gan_weight: float = _setting(0.005, "objective", "lambda, the weight of the generator's GAN term", low=0, high=1e9)
+    hinge_weight: float | None = _setting(
+        None,
+        "objective",
+        "gamma, the weight of the hinge term",
+        low=0,
+        high=1e9,
+        if_none="0.035 / the largest L2 norm within epsilon",
+    )
     hinge_threshold: float | None = _setting(
         None,
         "objective",
@@ -157,7 +165,7 @@ class Config:
         if_none="half of the largest within epsilon",
     )
     hard_targets: bool = _setting(
-        False, "objective", "in training draw the targets more often that attacks from an image's class fail to reach"
+        True, "objective", "in training draw the targets more often that attacks from an image's class fail to reach"
     )
 
     stage1_epochs: int = _setting(2, "stages", "epochs with the attacker, at most; 0 skips stage 1", low=0)
@@ -169,34 +177,42 @@ class Config:
         above=0,
         high=1,
     )
-    attack_steps: int = _setting(10, "stages", "gradient steps of the PGD attacker of stage 1", low=1)
+    attack_steps: int = _setting(3, "stages", "gradient steps of the PGD attacker of stage 1", low=1)
     attack_step_size: float | None = _setting(
         None,
         "stages",
         "step size of the PGD attacker, as a fraction of the pixel range",
         above=0,
         high=1,
-        if_none="epsilon / 4",
+        if_none="epsilon / 4, or as much more as lets all steps together go 1.5 epsilon",
     )
 
-    generator_width: int = _setting(16, "networks", "channels of the generator at full size", low=1, high=1024)
-    generator_patch: int = _setting(
-        1,
+    generator_width: int | None = _setting(
+        None,
         "networks",
-        "side in pixels of the squares that the generator works on; 4 suits photographs and takes far less time than 1",
+        "channels of the generator at full size",
+        low=1,
+        high=1024,
+        if_none="16, 32 above 64 pixels",
+    )
+    generator_patch: int | None = _setting(
+        None,
+        "networks",
+        "side in pixels of the squares that the generator works on; 4 takes far less time than 1",
         low=1,
         high=16,
+        if_none="1, above 64 pixels as many as leave 64 squares or fewer",
     )
-    generator_blocks: int = _setting(4, "networks", "residual blocks of the generator", low=0, high=100)
+    generator_blocks: int = _setting(1, "networks", "residual blocks of the generator", low=0, high=100)
     class_maps: int = _setting(
-        0,
+        8,
         "networks",
         "channels of a learned map per target class, of up to 32 x 32 pixels, seen beside the image; 0: none",
         low=0,
         high=64,
     )
     gain_maps: bool = _setting(
-        False,
+        True,
         "networks",
         "learn a map of gains per target class, of up to 32 x 32 pixels, for the features before the generator's output",
     )
@@ -223,21 +239,26 @@ class Config:
     steps_per_epoch: int = _setting(
         100, "training", "training steps per epoch; 0: one pass over the training images", low=0
     )
-    batch_size: int = _setting(
-        128, "training", "images per step; fewer for large images, whose maps take memory", low=1
+    batch_size: int | None = _setting(
+        None,
+        "training",
+        "images per step",
+        low=1,
+        if_none="64, 16 above 64 pixels, or all there are",
     )
     epsilon_start: float = _setting(
-        1.0,
+        2.0,
         "training",
         "budget of the first training step, as a multiple of `epsilon`, to which it falls in the first half of the steps",
         low=1,
         high=255,
     )
-    learning_rate: float = _setting(
-        1e-2,
+    learning_rate: float | None = _setting(
+        None,
         "training",
         "initial learning rate of the generator, on a cosine schedule (Muon for kernels, Adam for the rest)",
         above=0,
+        if_none="0.007, 0.002 above 64 pixels",
     )
     discriminator_learning_rate: float = _setting(
         2e-4, "training", "learning rate of the discriminator (Adam)", above=0
@@ -279,13 +300,37 @@ class Config:
     @property
     def step_size(self) -> float:
         """Length of one step of the attacker, as a fraction of the pixel range."""
-        return self.epsilon / 4 if self.attack_step_size is None else self.attack_step_size
+        if self.attack_step_size is None:
+            return self.epsilon * max(1 / 4, 1.5 / self.attack_steps)
+        return self.attack_step_size
 
     def hinge_limit(self, image_shape: tuple[int, int, int]) -> float:
         """Returns c for images of `(height, width, channels)`; None is half of epsilon * sqrt(number of values)."""
         if self.hinge_threshold is None:
             return 0.5 * self.epsilon * math.sqrt(math.prod(image_shape))
         return self.hinge_threshold
+
+    def fitted(self, image_shape: tuple[int, int, int], num_images: int) -> "Config":
+        """Returns the settings with a value for all that the images decide and that were not given.
+
+        Up to 64 pixels as measured on CIFAR-10 and CIFAR-100. Larger images are folded into squares of pixels, which saves
+        most of the time. There are fewer in a batch, so that a step is not the slower, and 0.007 as the learning rate made the
+        perturbations fade at 160 pixels (docs/notebook.md). The hinge's weight is such that the term at the edge of epsilon is
+        the same for every size and epsilon.
+
+        Args:
+            image_shape: `(height, width, channels)`.
+            num_images: number of training images.
+        """
+        side, large = max(image_shape[:2]), max(image_shape[:2]) > 64
+        values = dict(
+            generator_width=32 if large else 16,
+            generator_patch=min(2 ** math.ceil(math.log2(side / 64)), 16) if large else 1,
+            hinge_weight=0.035 / (self.epsilon * math.sqrt(math.prod(image_shape))),
+            batch_size=min(16 if large else 64, num_images),
+            learning_rate=2e-3 if large else 7e-3,
+        )
+        return dataclasses.replace(self, **{name: values[name] for name in FITTED if getattr(self, name) is None})
 
     @property
     def epochs(self) -> int:
@@ -373,24 +418,26 @@ _MNIST = dict(
     epsilon=0.3,
     gan_weight=0.002,
     hinge_weight=0.006,
-    attack_steps=3,
+    hard_targets=False,
     attack_step_size=0.15,
     switch_success=0.9,
     mixed_precision=True,
     generator_width=32,
-    class_maps=8,
+    generator_patch=1,
+    generator_blocks=4,
+    gain_maps=False,
     max_shift=2,
-    steps_per_epoch=100,
+    batch_size=128,
+    epsilon_start=1.0,
+    learning_rate=1e-2,
     stage1_epochs=4,
     stage2_epochs=32,
 )
 
 _CIFAR = dict(
     classifier="resnet32",
-    gan_weight=0.005,
     hinge_weight=0.02,
     flip=True,
-    attack_steps=3,  # together they take half to all of the time of a step of stage 2
     attack_step_size=0.0157,  # half of epsilon
     mixed_precision=True,
     batch_size=64,  # twice the steps in the same time teach more than batches of twice the size
@@ -399,11 +446,7 @@ _CIFAR = dict(
     stage1_epochs=2,
     stage2_epochs=36,
     generator_width=32,
-    generator_blocks=1,
-    class_maps=8,
-    gain_maps=True,
-    hard_targets=True,
-    epsilon_start=2.0,
+    generator_patch=1,
 )
 
 # Only what differs from the defaults above.
@@ -411,11 +454,20 @@ PRESETS = {
     "digits": dict(
         classifier="small",
         epsilon=0.3,
+        gan_weight=0.02,
         hinge_weight=0.03,
+        hard_targets=False,
         switch_success=0.85,
+        attack_steps=10,
         generator_width=32,
+        generator_patch=1,
+        generator_blocks=4,
+        class_maps=0,
+        gain_maps=False,
         max_shift=1,
         batch_size=64,
+        epsilon_start=1.0,
+        learning_rate=1e-2,
         steps_per_epoch=60,  # an epoch's end costs a second: validation, checkpoint, TensorBoard
         stage1_epochs=4,
         stage2_epochs=21,

@@ -10,7 +10,7 @@ import pathlib
 import shutil
 from collections.abc import Collection
 
-from aigan_tf.config import FORMAT, Config, is_built_in, refuse_idle_settings
+from aigan_tf.config import FITTED, FORMAT, Config, is_built_in, refuse_idle_settings
 from aigan_tf.errors import InputError, shown_value
 from aigan_tf.files import (
     locked,
@@ -133,7 +133,8 @@ class Workdir:
             changed = {
                 name: f"{name}={_as_saved(before.get(name))} (not {_as_saved(value)})"
                 for name, value in settings.items()
-                if json.dumps(before.get(name)) != json.dumps(value)  # in Python True == 1 and 0.0 == 0
+                if not (value is None and name in FITTED)  # it then stays what the images decided
+                and json.dumps(before.get(name)) != json.dumps(value)  # in Python True == 1 and 0.0 == 0
             }
             if extend and settings["stage2_epochs"] > config_of(self).stage2_epochs:
                 self._require_checkpoints(settings["stage2_epochs"])

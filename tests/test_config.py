@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from aigan_tf.config import MAX_INT, PRESETS, Config, kind_of, make_config, refuse_idle_settings
+from aigan_tf.config import FITTED, MAX_INT, PRESETS, Config, kind_of, make_config, refuse_idle_settings
 from aigan_tf.errors import InputError
 
 FIELDS = dataclasses.fields(Config)
@@ -36,6 +36,28 @@ def test_derived_values_follow_from_the_settings():
     assert config.hinge_limit((4, 5, 5)) == pytest.approx(0.5 * 0.2 * 10)
     assert make_config(hinge_threshold=1.5).hinge_limit((4, 5, 5)) == 1.5
     assert make_config(hinge_threshold=0).hinge_limit((4, 5, 5)) == 0
+
+
+def test_what_the_images_decide_is_chosen_unless_given():
+    def chosen(*shape, num_images=1000, **given):
+        config = make_config(dataset="some/folder", **given).fitted((*shape, 3), num_images)
+        return tuple(getattr(config, name) for name in FITTED)
+
+    assert chosen(64, 30) == (16, 1, pytest.approx(0.035 / (8 / 255 * math.sqrt(64 * 30 * 3))), 64, 7e-3)
+    assert chosen(65, 10)[:2] == (32, 2)
+    assert [chosen(8, side)[1] for side in (64, 128, 129, 160, 256, 257, 4000)] == [1, 2, 4, 4, 4, 8, 16]
+    assert chosen(160, 160)[3:] == (16, 2e-3)
+    assert chosen(32, 32, num_images=5)[3] == 5
+    given = dict(zip(FITTED, (3, 5, 0.0, 7, 0.5), strict=True))
+    assert chosen(160, 160, **given) == tuple(given.values())
+    assert make_config(epsilon=0.3).fitted((8, 8, 1), 100) == make_config(epsilon=0.3)  # the digits' preset says all
+
+
+def test_steps_of_the_attacker_go_half_as_far_again_as_epsilon():
+    own = dict(dataset="some/folder", epsilon=0.2)
+    assert [make_config(**own, attack_steps=steps).step_size for steps in (1, 3, 6, 10)] == pytest.approx(
+        [0.3, 0.1, 0.05, 0.05]
+    )
 
 
 def beyond_bounds():

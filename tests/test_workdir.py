@@ -64,6 +64,15 @@ def test_all_settings_that_differ_are_named_at_once(folder):
     assert "seed" not in error.value.problem
 
 
+def test_what_the_images_decided_need_not_be_given_again(folder):
+    given = Config(dataset="images", classifier="mine.keras")
+    folder.open(dataclasses.asdict(given.fitted((160, 160, 3), 100)), {})
+    assert folder.check(dataclasses.asdict(given))
+    assert folder.check(dataclasses.asdict(dataclasses.replace(given, batch_size=16)))
+    with pytest.raises(InputError, match="batch_size=16"):
+        folder.check(dataclasses.asdict(dataclasses.replace(given, batch_size=32)))
+
+
 def test_more_epochs_are_recorded_and_the_finished_weights_are_kept(folder):
     before, after = (dataclasses.asdict(Config(stage1_epochs=1, stage2_epochs=epochs)) for epochs in (2, 5))
     folder.open(before, {})

@@ -54,7 +54,7 @@ def train_advgan(
     targets = class_numbers(target_classes, dataset.class_names, None) or range(dataset.num_classes)
     for target in targets:
         _refuse_large_batches(config, dataset, target)
-    with open_run(config, workdir, data_dir, strategy) as (folder, dataset, classifier, devices):
+    with open_run(config, workdir, data_dir, strategy) as (config, folder, dataset, classifier, devices):
         for number, target in enumerate(targets):
             own = Workdir(folder.advgan / str(target))
             own.open({"target_class": target, "epochs": epochs}, {})

@@ -196,7 +196,7 @@ def measure_pace(config: Config, folder: Workdir, data_dir: str | None, strategy
     began = time.perf_counter()
     devices = Devices(strategy)
     with quiet(is_quiet() or not report):
-        dataset, classifier = load_inputs(config, folder.data_dir(data_dir), devices, strategy)
+        config, dataset, classifier = load_inputs(config, folder.data_dir(data_dir), devices, strategy)
         say(describe(dataset))
         if folder.classifier.exists():
             classifier = existing_classifier(config, dataset, folder)

@@ -21,7 +21,7 @@ from aigan_tf.classifiers.training import (
     own_trainable_classifier,
     trained_classifier,
 )
-from aigan_tf.config import FORMAT, Config, is_built_in
+from aigan_tf.config import FITTED, FORMAT, Config, is_built_in
 from aigan_tf.data.batches import refuse_too_long_shifts
 from aigan_tf.data.datasets import ImageDataset, existing_dataset, load_dataset, own_folder
 from aigan_tf.engine.distribution import Devices
@@ -69,7 +69,7 @@ def train_and_export(
         InputError: something the user gave cannot be used.
         DivergedError: a loss became NaN or infinite.
     """
-    with open_run(config, workdir, data_dir, strategy, extend) as (folder, dataset, classifier, devices):
+    with open_run(config, workdir, data_dir, strategy, extend) as (config, folder, dataset, classifier, devices):
         exported = _finished_export(folder, config)
         if export_classifier and exported:
             _require_exported_classifier(folder, config, dataset)
@@ -229,8 +229,9 @@ def export(
 @contextlib.contextmanager
 def open_run(
     config: Config, workdir: str | os.PathLike, data_dir: str | None, strategy: str = "none", extend: bool = False
-) -> Iterator[tuple[Workdir, ImageDataset, Callable, Devices]]:
-    """Claims the folder for these settings; yields it, the data set, the classifier (trained if necessary) and the devices.
+) -> Iterator[tuple[Config, Workdir, ImageDataset, Callable, Devices]]:
+    """Claims the folder for a run; yields its settings, fitted to the images, the folder, the data set, the classifier
+    (trained if necessary) and the devices.
 
     No other run can use the folder while the block lasts. Of several processes the chief prepares the folder; the others
     see the same one and read it once the chief is ready. All leave the block together.
@@ -244,14 +245,15 @@ def open_run(
         say(f"Waiting for the first process, which prepares {folder.path}.")
         with devices.synchronized():
             dataset = load_dataset(config, folder.data_dir(data_dir))
+            config = config.fitted(dataset.image_shape, len(dataset.train))
             classifier = existing_classifier(config, dataset, folder)
-            yield folder, labelled_by(classifier, dataset), classifier, devices
+            yield config, folder, labelled_by(classifier, dataset), classifier, devices
         return
     folder = check_new_run(config, workdir, data_dir, extend)
     # The user's own files are part of the run: if they change, it is another run. Before they are read: a change after
     # that is seen by the next command.
     digests = digests_of(config, ["class_names", "classifier", "custom_objects", "init_from", *own_folder(config)])
-    dataset, own = load_inputs(config, folder.data_dir(data_dir), devices, strategy)
+    config, dataset, own = load_inputs(config, folder.data_dir(data_dir), devices, strategy)
     with folder.locked():
         restarts = folder.restarts()
         continued = folder.open(dataclasses.asdict(config), digests, data_dir, extend)
@@ -268,23 +270,34 @@ def open_run(
         if devices.distributed:
             say(f"The generator is trained on {devices.replicas} devices ({strategy}).")
         with devices.synchronized():
-            yield folder, dataset, classifier, devices
+            yield config, folder, dataset, classifier, devices
 
 
 def load_inputs(
     config: Config, data_dir: str | None, devices: Devices, strategy: str
-) -> tuple[ImageDataset, Callable | None]:
-    """Returns the data set, and the user's own classifier if there is one, after checking that all settings fit them.
+) -> tuple[Config, ImageDataset, Callable | None]:
+    """Returns the settings, fitted to the images, the data set, and the user's own classifier if there is one, after checking
+    that all settings fit them.
 
     Raises:
         InputError: something does not fit.
     """
-    _refuse_unfit_devices(config, devices, strategy)
     dataset = load_dataset(config, data_dir)
+    config = _fitted(config, dataset)
+    _refuse_unfit_devices(config, devices, strategy)
     own = _fitting_classifier(config, dataset)
     dataset = dataset if own is None else labelled_by(own, dataset)
     target_numbers(config, dataset)  # refuses what it cannot use
-    return dataset, own
+    return config, dataset, own
+
+
+def _fitted(config, dataset):
+    """Returns the settings fitted to the images, and prints what these decide."""
+    fitted = config.fitted(dataset.image_shape, len(dataset.train))
+    values = {name: getattr(fitted, name) for name in FITTED if getattr(config, name) is None}
+    if values:
+        say(f"For images of this size: {' '.join(f'--{name}={value:.3g}' for name, value in values.items())}")
+    return fitted
 
 
 def describe(dataset: ImageDataset) -> str:

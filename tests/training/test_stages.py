@@ -85,7 +85,7 @@ def test_mixed_precision_trains_in_bfloat16_and_measures_in_float32(finished, tm
     def option():
         return tf.config.optimizer.get_experimental_options().get("auto_mixed_precision_onednn_bfloat16", False)
 
-    with run.open_run(config, tmp_path / "run", None) as (folder, dataset, classifier, devices):
+    with run.open_run(config, tmp_path / "run", None) as (config, folder, dataset, classifier, devices):
         aigan = build.build_aigan(config, dataset, classifier, 3)
         generator.fit(aigan, config, dataset, folder, TimeLeft(1, 3), devices, [Watch()])
     assert seen == {("train", True), ("test", False)}

@@ -21,6 +21,7 @@ PAGES = (
     "docs/*.md",
     "docs/api/*.md",
     "docs/guide/*.md",
+    "docs/results/README.md",
     "docs/results/*/*.md",
     "pretrained/*/*.md",
     "notebooks/*.ipynb",
@@ -61,6 +62,8 @@ def page_of(path: pathlib.Path) -> str | None:
 
 def stage(path: pathlib.Path) -> set[pathlib.Path]:
     """Writes a file or folder to its place on the site, and returns what it links to."""
+    if path.is_dir() and (path / "README.md").exists():
+        return {path / "README.md"}
     place, linked = staged(path), set()
     folder = path if path.is_dir() else path.parent
 

@@ -188,29 +188,33 @@ def readme_output() -> str:
 
 
 def stages_table() -> str:
-    """Returns success and L2 at the end of stage 1, and of stage 2 and of the control."""
-    columns = ("run", "at the end of", "success", "L2", "L2 since stage 1", "s/epoch", "test success (95 %)")
+    """Returns success and L2 of each run at the end of stage 1, which its control shares, and at the end of both."""
+    columns = ("run", "attacker", "success", "L2", "L2 since stage 1", "s/epoch", "test success (95 %)")
     runs, rows = _runs(), []
     for name, control_name in STAGES.items():
         run, control = runs[name], runs[control_name]
         shared = len(run.of_stage(1))
         begun = _validation(run.epochs[shared - 1])
-        rows.append([f"{run.data_set}, {_classifier_cell(run).split()[0]}", "stage 1", *_shown(begun), "", "", ""])
-        for ended, what in ((run, "stage 2"), (control, "the control")):
+        for ended, attacker in ((run, "removed"), (control, "stays")):
             last = _validation(ended.epochs[-1])
             seconds = statistics.median(float(epoch["seconds"]) for epoch in ended.epochs[shared:])
-            shrunk = f"{last[1] / begun[1] - 1:+.0%}"
-            rows.append([link(ended), what, *_shown(last), shrunk, f"{seconds:.0f}", rate_and_interval(ended.report)])
+            rows.append(
+                [
+                    link(ended),
+                    attacker,
+                    f"{begun[0]:.1%} to {last[0]:.1%}",
+                    f"{begun[1]:.2f} to {last[1]:.2f}",
+                    f"{last[1] / begun[1] - 1:+.0%}",
+                    f"{seconds:.0f}",
+                    rate_and_interval(ended.report),
+                ]
+            )
     return table(columns, rows)
 
 
 def _validation(epoch: Mapping[str, str], attack: str = "targeted") -> tuple[float, float]:
     """Returns success and mean L2 of an epoch's validation attacks."""
     return float(epoch[f"val_{attack}_success_rate"]), float(epoch["val_perturbation_l2"])
-
-
-def _shown(validation: tuple[float, float]) -> list[str]:
-    return [f"{validation[0]:.1%}", f"{validation[1]:.2f}"]
 
 
 def terms_table() -> str:
@@ -269,7 +273,7 @@ def commands_table() -> str:
         data_set = [f"--dataset={run.data_set}"] if run.data_set != "digits" else []
         given = " ".join(["python train.py", *data_set, *settings])
         numbers = ", ".join(str(each.config["seed"]) for each in seeds)
-        rows.append([link(run), "0.2" if "format" in run.config else "0.1", numbers, f"`{given}`"])
+        rows.append([f"[{name}]({name})", "0.2" if "format" in run.config else "0.1", numbers, f"`{given}`"])
     return table(columns, rows)
 
 

@@ -23,7 +23,7 @@ from tools import ablation, attack_tables, performance, run_tables
 from tools.markdown import replace_section, table
 from tools.runs import COMPARISON, FILES, RESULTS, ROOT
 
-README, PAGE, METHOD = "README.md", "docs/results.md", "docs/method.md"
+README, PAGE, RUNS, METHOD = "README.md", "docs/results.md", "docs/results/README.md", "docs/method.md"
 CLASSIFIERS = RESULTS / "classifiers.json"
 
 
@@ -139,9 +139,11 @@ SECTIONS = {
         "stages": run_tables.stages_table,
         "ablation": ablation.ablation_table,
         "terms": run_tables.terms_table,
-        "epsilon": run_tables.epsilon_table,
         "defences": attack_tables.defences_table,
+    },
+    RUNS: {
         "classifiers": classifiers_table,
+        "epsilon": run_tables.epsilon_table,
         "presets": run_tables.presets_0_1,
         "commands": run_tables.commands_table,
     },

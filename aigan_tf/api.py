@@ -386,7 +386,8 @@ def evaluate(
 
     Args:
         attacks: a generator, the folder of one, or name to any callable from images and classes to adversarial images (a
-            generator, an attack of your own). A generator trained with `variable_epsilon` is measured at `epsilon`.
+            generator, an attack of your own). A generator trained with `variable_epsilon` is measured at `epsilon`, and
+            those of a few target classes on the ones that all of them serve.
         classifier, input_range, input_mean, input_std, input_channels, classifier_output: as in `fit_generator`; a
             gradient is only needed for `refine_steps`.
         images: `(n, height, width, channels)`, float in `[0, 1]` or uint8 in `[0, 255]`.
@@ -414,7 +415,7 @@ def evaluate(
             refine_steps, "a single generator, whose images are refined", "measure it by itself", setting="refine_steps"
         )
     refined = _refinement_name(refine_steps)
-    served = next((each.classes for each in attacks.values() if getattr(each, "classes", None)), None)
+    served = _common_targets(attacks)
     attacks = {name: _at_budget(name, given, epsilon, targeted) for name, given in attacks.items()}
     preprocessing = _preprocessing(input_range, input_mean, input_std, input_channels)
     _require_callable(classifier)
@@ -436,6 +437,18 @@ def evaluate(
         warn(f"WARNING: {warning}")
     results = measure_attacks(attacks, examples, epsilon, targeted, seed, progress=progress)
     return {name: result.to_dict() for name, result in results.items()}
+
+
+def _common_targets(attacks):
+    """Returns the classes that all of the attacks serve, on which they are measured; None for all."""
+    served = {name: set(each.classes) for name, each in attacks.items() if getattr(each, "classes", None)}
+    if not served:
+        return None
+    common = sorted(set.intersection(*served.values()))
+    if not common:
+        shown = "; ".join(f"{name} serves {', '.join(map(str, sorted(classes)))}" for name, classes in served.items())
+        raise InputError(shown, "a target class that all of them serve", "measure them one by one", setting="attacks")
+    return common
 
 
 def _refinement_name(steps):

@@ -171,3 +171,22 @@ def test_a_dataset_is_attacked_by_map(generator, images):
         np.testing.assert_allclose(made, expected, atol=1e-6)
     with pytest.raises(tf.errors.InvalidArgumentError):
         list(dataset.map(lambda image, label: generator(image, label + 10)))
+
+
+def test_generators_of_few_classes_are_measured_on_those_that_all_serve(digit_classifier, digits):
+    class Few:
+        def __init__(self, *classes):
+            self.classes, self.asked = classes, set()
+
+        def __call__(self, images, targets):
+            self.asked |= set(np.asarray(targets).tolist())
+            return images
+
+    def evaluate(**attacks):
+        split = digits.test.take(slice(0, 20))
+        return aigan_tf.evaluate(attacks, digit_classifier, split.as_float(), split.labels, 0.3)
+
+    one, other = Few(1, 2, 3), Few(3, 2, 5)
+    evaluate(one=one, other=other, all=lambda images, targets: images)
+    assert one.asked == other.asked == {2, 3}
+    assert "third serves 7" in str(refused("attacks", evaluate, one=one, third=Few(7)))

@@ -1,0 +1,110 @@
+"""Times a pair of image and target in stage 2 at several image sizes, the classifier's own share, and measures the memory.
+
+    python benchmarks/image_sizes.py --output=docs/results/performance/image_sizes.json
+
+Run it while nothing else does. The settings are those that data of one's own gets at that size, the classifier is
+MobileNetV2 (Keras, 3.5 million weights); weights and pixels are random, which does not change the time. Every number is the
+median after a warm-up, blocked on the result, each size in a process of its own, computed as `--mixed_precision` does. The
+classifier's share is one pass through it and back to the images, without which no gradient tells what to change.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+import timing  # isort: skip (before TensorFlow: the package sets oneDNN)
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+from peak_memory import tensors_mib
+
+from aigan_tf.build import build_aigan, map_sizes
+from aigan_tf.classifiers import architectures
+from aigan_tf.classifiers.features import features_of
+from aigan_tf.config import make_config
+from aigan_tf.data.datasets import ImageDataset
+from aigan_tf.data.splits import Split
+from aigan_tf.engine.precision import MixedPrecision
+from tools.markdown import table
+
+_OUTPUT = flags.DEFINE_string("output", "", "file for the JSON; empty: only print")
+_STEPS = flags.DEFINE_integer("steps", 10, "timed repetitions of each", lower_bound=1)
+_SIZES = flags.DEFINE_list("sizes", ["32", "64", "128", "160", "224"], "heights and widths in pixels, by comma")
+_CLASSES = flags.DEFINE_integer("classes", 100, "number of classes", lower_bound=2)
+_FEATURES = flags.DEFINE_bool(
+    "features", False, "let the generator see the classifier's maps (`--classifier_features`)"
+)
+_ONLY = flags.DEFINE_integer("only", 0, "measure this size in this process", lower_bound=0)
+
+
+def measured(side: int) -> dict[str, float]:
+    """Returns the seconds of a pair, of the classifier's part of it, and the peak memory of a step in MiB."""
+    config = make_config(dataset="images", mixed_precision=True, classifier_features=_FEATURES.value)
+    config = config.fitted((side, side, 3), 10**6)
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (config.batch_size, side, side, 3), dtype=np.uint8)
+    split = Split(pixels, generator.integers(0, _CLASSES.value, config.batch_size, dtype=np.int32))
+    dataset = ImageDataset("random", tuple(map(str, range(_CLASSES.value))), split, split, split)
+    keras.utils.set_random_seed(0)
+    model = keras.applications.MobileNetV2(
+        (side, side, 3), weights=None, classes=_CLASSES.value, classifier_activation=None
+    )
+    classifier = architectures.frozen(model)
+    sizes = map_sizes(config, dataset.image_shape)
+    features = features_of(model, dataset.image_shape, sizes) if config.classifier_features else None
+    aigan = build_aigan(config, dataset, classifier, 10_000, features=features)
+    aigan.stage = 2
+    batch = tf.constant(split.as_float()), tf.constant(split.labels)
+    step = tf.function(aigan.train_step)
+
+    @tf.function
+    def classify(images):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            loss = tf.reduce_logsumexp(classifier(images))
+        return tape.gradient(loss, images)
+
+    with MixedPrecision(True, (aigan.generator, aigan.discriminator)):
+        seconds = timing.median_seconds(lambda: step(batch)["generator_loss"].numpy(), _STEPS.value)
+        peak = tensors_mib(lambda: step(batch)["generator_loss"].numpy())
+        own = timing.median_seconds(lambda: classify(batch[0]).numpy(), _STEPS.value)
+    return {
+        "batch_size": config.batch_size,
+        "patch": config.generator_patch,
+        "seconds": seconds / config.batch_size,
+        "classifier_seconds": own / config.batch_size,
+        "peak_mib": peak / config.batch_size,
+    }
+
+
+def main(_):
+    if _ONLY.value:
+        print(json.dumps(measured(_ONLY.value)))
+        return
+    sizes = {}
+    for side in _SIZES.value:
+        own_process = subprocess.run([sys.executable, *sys.argv, f"--only={side}"], capture_output=True, text=True)
+        if own_process.returncode:
+            sys.exit(own_process.stderr)
+        sizes[side] = json.loads(own_process.stdout.splitlines()[-1])
+    rows = [
+        (
+            f"{side} x {side}",
+            str(row["patch"]),
+            str(row["batch_size"]),
+            f"{1000 * row['seconds']:.1f}",
+            f"{1000 * row['classifier_seconds']:.1f}",
+            f"{row['peak_mib']:.0f}",
+        )
+        for side, row in sizes.items()
+    ]
+    print(table(("pixels", "patch", "batch", "ms a pair", "classifier's", "MiB a pair"), rows))
+    timing.save({"classes": _CLASSES.value, "features": _FEATURES.value, "sizes": sizes}, _OUTPUT.value)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -29,6 +29,10 @@ from aigan_tf.method.pgd import pgd_attack
 from aigan_tf.workdir import Workdir
 
 
+# With more of them a long run learns attacks that need the larger budget (docs/notebook.md).
+LARGER_BUDGET_STEPS = 1000
+
+
 def target_numbers(config: Config, dataset: ImageDataset) -> tuple[int, ...] | None:
     """Returns the numbers of the only classes that are targets; None if all are.
 
@@ -118,7 +122,9 @@ def build_aigan(
     aigan.compile(
         attacker=attacker,
         variable_epsilon=config.variable_epsilon,
-        epsilon_factor=functools.partial(epsilon_factor, config.epsilon_start, (*restarts, total_steps)[0] / 2),
+        epsilon_factor=functools.partial(
+            epsilon_factor, config.epsilon_start, min((*restarts, total_steps)[0] / 2, LARGER_BUDGET_STEPS)
+        ),
         hard_targets=config.hard_targets,
         target_classes=target_numbers(config, dataset),
         **objective(config, dataset, total_steps, restarts),

@@ -249,7 +249,7 @@ class Config:
     epsilon_start: float = _setting(
         2.0,
         "training",
-        "budget of the first training step, as a multiple of `epsilon`, to which it falls in the first half of the steps",
+        "budget of the first training step, as a multiple of `epsilon`, to which it falls in the first 1,000 steps, or half of them",
         low=1,
         high=255,
     )

@@ -28,7 +28,6 @@ from aigan_tf.method.networks import Discriminator, Generator
 from aigan_tf.method.pgd import pgd_attack
 from aigan_tf.workdir import Workdir
 
-
 # With more of them a long run learns attacks that need the larger budget (docs/notebook.md).
 LARGER_BUDGET_STEPS = 1000
 

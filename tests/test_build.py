@@ -28,9 +28,9 @@ def classifier(images):
     return tf.reshape(images, (-1, 32 * 32 * 3)) @ KERNEL
 
 
-def build(dataset, **settings):
+def build(dataset, total_steps=100, **settings):
     config = make_config(**dict(dataset="cifar10", generator_width=4, generator_blocks=1) | settings)
-    return build_aigan(config, dataset, classifier, 100)
+    return build_aigan(config, dataset, classifier, total_steps)
 
 
 @pytest.mark.parametrize("attack", ["targeted", "untargeted"])
@@ -84,6 +84,12 @@ def test_the_budget_of_training_falls_to_epsilon_in_half_of_the_steps_and_is_the
     aigan.test_step((images, labels))
     assert float(aigan.perturbation_linf.result()) == pytest.approx(8 / 255, rel=1e-4)
     assert np.abs(aigan(images, labels) - images).max() == pytest.approx(8 / 255, rel=1e-4)
+
+
+def test_the_larger_budget_lasts_a_thousand_steps_at_most(dataset):
+    aigan = build(dataset, total_steps=50_000, epsilon_start=2.0)
+    factors = [float(aigan.epsilon_factor(tf.constant(step))) for step in (0, 500, 1000, 25_000)]
+    assert factors == pytest.approx([2.0, 1.5, 1.0, 1.0])
 
 
 def test_weights_depend_on_the_seed_alone(dataset):

@@ -17,10 +17,10 @@ import tensorflow as tf
 from aigan_tf.config import Config
 from aigan_tf.data.classes import class_numbers
 from aigan_tf.data.datasets import ImageDataset
+from aigan_tf.engine import saved_model
 from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.optimizers import ConvolutionMuon, WarmRestarts
 from aigan_tf.engine.precision import with_loss_scaling
-from aigan_tf.engine.saved_model import first_line
 from aigan_tf.errors import InputError, say
 from aigan_tf.method.advgan import AdvGAN
 from aigan_tf.method.aigan import AIGAN
@@ -202,14 +202,23 @@ def trained_generator(
 def begin_from(generator: Generator, folder: str | os.PathLike) -> None:
     """Gives a generator the weights of a finished run's, where their shapes agree, and prints how many they are.
 
+    A folder without its weights, such as those of pretrained/, has them in its export: then all shapes must agree. What the
+    generator sees of the classifier stays.
+
     Raises:
         InputError: the run has no weights, they cannot be loaded, or none fits.
     """
     before = [variable.numpy() for variable in generator.trainable_variables]
-    expected = "a work folder whose generator was trained in it"
-    fix = "give another, or leave it out"
-    with warnings.catch_warnings(action="ignore"):  # one for each layer of another shape
-        load_weights(generator, Workdir(folder).weights, expected, fix, skip_mismatch=True)
+    seen = generator.features.get_weights() if generator.features else []
+    source, fix = Workdir(folder), "give another, or leave it out"
+    if source.generator not in (None, source.weights):
+        _unfold(generator, source)
+    else:
+        expected = "a work folder whose generator was trained in it"
+        with warnings.catch_warnings(action="ignore"):  # one for each layer of another shape
+            load_weights(generator, source.weights, expected, fix, skip_mismatch=True)
+    if seen:
+        generator.features.set_weights(seen)
     pairs = zip(before, generator.trainable_variables, strict=True)
     taken = sum(old.size for old, new in pairs if not np.array_equal(old, new))
     if not taken:
@@ -218,6 +227,23 @@ def begin_from(generator: Generator, folder: str | os.PathLike) -> None:
         )
     share = taken / sum(old.size for old in before)
     say(f"Beginning with the weights of {folder}: {share:.1%} of the generator's.")
+
+
+def _unfold(generator, source):
+    """Sets a generator's weights to those of a folder's export."""
+    source.verify(source.generator)
+    served = generator.for_inference()
+    try:
+        saved_model.restore(source.generator, generator_variables=served.inference_variables)
+    except Exception as error:  # TensorFlow raises many kinds
+        raise InputError(
+            source.path,
+            "an export of a generator with the same classes and network settings",
+            f"give the settings in {source.config}, or another folder",
+            setting="init_from",
+            problem=f"does not fit ({saved_model.first_line(error)})",
+        ) from error
+    generator.unfold(served)
 
 
 def load_weights(
@@ -240,4 +266,4 @@ def load_weights(
     try:
         network.load_weights(path, skip_mismatch=skip_mismatch)
     except Exception as error:  # for a damaged file HDF5 raises half a dozen kinds
-        raise InputError(f"{path} cannot be loaded ({first_line(error)})", expected, fix) from error
+        raise InputError(f"{path} cannot be loaded ({saved_model.first_line(error)})", expected, fix) from error

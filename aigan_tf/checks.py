@@ -60,13 +60,13 @@ def check_finished_run(
 
 
 def _check_beginning(config):
-    if config.init_from and not Workdir(config.init_from).weights.is_file():
+    if config.init_from and Workdir(config.init_from).generator is None:
         raise InputError(
             config.init_from,
-            "the work folder of a finished run",
+            "the work folder of a finished run, or one of pretrained/",
             "give another, or leave it out",
             setting="init_from",
-            problem="holds no weights of a generator",
+            problem="holds no generator",
         )
 
 

@@ -233,7 +233,8 @@ class Config:
     init_from: str | None = _setting(
         None,
         "training",
-        "work folder of a finished run, with whose generator's weights this one begins where their shapes agree",
+        "work folder of a finished run, or one of pretrained/, with whose generator's weights this one begins where their "
+        "shapes agree",
         if_none="fresh weights",
     )
     steps_per_epoch: int = _setting(

@@ -12,6 +12,7 @@ from collections.abc import Collection
 
 from aigan_tf.config import FITTED, FORMAT, Config, is_built_in, refuse_idle_settings
 from aigan_tf.errors import InputError, shown_value
+from aigan_tf.exported import latest_version
 from aigan_tf.files import (
     locked,
     read_bytes,
@@ -65,6 +66,11 @@ class Workdir:
     def is_trained(self) -> bool:
         """Whether training is over: its weights are there, or its export alone, as in a folder under pretrained/."""
         return self.weights.exists() or (self.exports.is_dir() and not self.checkpoints.exists())
+
+    @property
+    def generator(self) -> pathlib.Path | None:
+        """The generator's weights or, in a folder without them such as those of pretrained/, its newest export; or None."""
+        return self.weights if self.weights.is_file() else latest_version(self.exports)
 
     @contextlib.contextmanager
     def locked(self):
@@ -446,7 +452,7 @@ def digests_of(config: Config, names: Collection[str]) -> dict[str, str]:
     Args:
         config: the settings.
         names: the settings: "dataset" (only if it is a folder of images), "class_names", "classifier", "custom_objects",
-            "init_from", of which the generator's weights count.
+            "init_from", of which the generator counts.
 
     Raises:
         InputError: a file cannot be read.
@@ -456,5 +462,5 @@ def digests_of(config: Config, names: Collection[str]) -> dict[str, str]:
         del own["classifier"]
     paths = {name: user_path(value) for name, value in own.items() if value}
     if "init_from" in paths:
-        paths["init_from"] = Workdir(paths["init_from"]).weights
-    return {name: digest_of(path) for name, path in paths.items() if path.is_file() or path.is_dir()}
+        paths["init_from"] = Workdir(paths["init_from"]).generator
+    return {name: digest_of(path) for name, path in paths.items() if path and (path.is_file() or path.is_dir())}

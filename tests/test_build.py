@@ -7,11 +7,14 @@ import pytest
 import tensorflow as tf
 
 from aigan_tf.build import begin_from, build_aigan, build_generator, seeded_initializers
+from aigan_tf.classifiers import architectures
+from aigan_tf.classifiers.features import features_of
 from aigan_tf.config import make_config
 from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.data.splits import Split
 from aigan_tf.errors import InputError
 from aigan_tf.method.pgd import pgd_attack
+from aigan_tf.serving.export import ServedGenerator, export_generator
 from aigan_tf.workdir import Workdir
 
 KERNEL = tf.random.stateless_normal((32 * 32 * 3, 10), (0, 0))
@@ -124,6 +127,37 @@ def test_a_generator_begins_with_the_weights_of_another_that_fit(dataset, tmp_pa
     assert "Beginning with the weights of" in capsys.readouterr().out
     with pytest.raises(InputError, match="no weights that fit") as caught:
         begin_from(generator(4, generator_width=5, target_classes=("7", "2")), tmp_path)
+    assert caught.value.setting == "init_from"
+
+
+def test_a_generator_begins_with_an_export(dataset, tmp_path):
+    """Folded kernels and biases become weights from which training goes on; what it sees of the classifier stays."""
+    image_shape, names = dataset.image_shape, dataset.class_names
+    settings = dict(dataset="cifar10", generator_width=4, class_maps=2, classifier_features=True)
+
+    def generator(seed, **changed):
+        with seeded_initializers(seed):
+            model = architectures.build("small", image_shape, 10)
+            features = features_of(model, image_shape, [(32, 32), (16, 16), (8, 8)])
+            return build_generator(make_config(**settings | changed), dataset, features=features)
+
+    def directions(network, training=False):
+        return network(dataset.train.as_float(), dataset.train.labels, training=training).numpy()
+
+    trained, other = generator(1), generator(2)
+    directions(trained, training=True)  # moves the statistics of the batch normalisation
+    other_features = other.features.get_weights()
+    served = ServedGenerator(trained, image_shape, names, 0.1, targeted=True)
+    export_generator(Workdir(tmp_path).exports, served, {})
+    begin_from(other, tmp_path)
+    for now, before in zip(other.features.get_weights(), other_features, strict=True):
+        np.testing.assert_array_equal(now, before)
+    other.features.set_weights(trained.features.get_weights())
+    np.testing.assert_allclose(directions(other), directions(trained), atol=1e-4)
+    # In training the normalisation takes the batch's statistics, which scales of kernels do not change.
+    np.testing.assert_allclose(directions(other, training=True), directions(trained, training=True), atol=1e-3)
+    with pytest.raises(InputError, match="does not fit") as caught:
+        begin_from(generator(3, class_maps=3), tmp_path)
     assert caught.value.setting == "init_from"
 
 

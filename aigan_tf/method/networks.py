@@ -44,6 +44,14 @@ class UpsampledConvolution(layers.Conv2D):
         padded = [tf.pad(flipped, [[y, 1 - y], [x, 1 - x], [0, 0], [0, 0]]) for y in (0, 1) for x in (0, 1)]
         return tf.add_n(padded), kept
 
+    def kernel_of(self, four_by_four: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
+        """Returns the kernel that `kernels` takes apart."""
+        for axis in (0, 1):  # along each, taps a, b, c became a, a + b, b + c, c
+            a, a_and_b, _, c = tf.unstack(four_by_four, axis=axis)
+            four_by_four = tf.stack([a, a_and_b - a, c], axis=axis)
+        upsampled = tf.reverse(tf.transpose(four_by_four, [0, 1, 3, 2]), [0, 1])
+        return tf.concat([upsampled, kept], axis=2)
+
 
 @keras.saving.register_keras_serializable("aigan_tf")
 class ConditionalBlock(layers.Layer):
@@ -99,6 +107,14 @@ class ConditionalBlock(layers.Layer):
         else:
             kernels = [self.conv.kernel * scale]
         self.folded = [tf.Variable(part, trainable=False) for part in (*kernels, shift)]
+
+    def unfold(self, folded: Sequence[tf.Variable]):
+        """Takes kernels and bias that `fold` computed; statistics of the normalisation stand for the bias."""
+        *kernels, bias = (tf.convert_to_tensor(part) for part in folded)
+        upsampled = isinstance(self.conv, UpsampledConvolution)
+        self.conv.kernel.assign(self.conv.kernel_of(*kernels) if upsampled else kernels[0])
+        self.norm.moving_mean.assign(-bias)
+        self.norm.moving_variance.assign(tf.ones_like(bias) - self.norm.epsilon)
 
     def _convolve_folded(self, features, skip):
         *kernels, bias = (tf.cast(part, features.dtype) for part in self.folded)
@@ -306,10 +322,24 @@ class Generator(keras.Model):
     @property
     def inference_variables(self) -> list[tf.Variable]:
         """What a generator `for_inference` reads, in an order that depends on its settings alone."""
+        replaced = self._replaced_by_folding()
+        return [part for variable in self.variables for part in replaced.get(id(variable), [variable.value])]
+
+    def unfold(self, served: "Generator") -> None:
+        """Takes the weights of a generator `for_inference` of the same settings, from which training can go on."""
+        replaced = self._replaced_by_folding()
+        for own, other in zip(self.variables, served.variables, strict=True):
+            if id(own) not in replaced:
+                own.assign(other)
+        for own, other in zip(self._conditional_blocks(), served._conditional_blocks(), strict=True):
+            own.unfold(other.folded)
+
+    def _replaced_by_folding(self):
+        """Returns what `fold` puts in the place of variables, by their identity."""
         replaced = {}
         for block in self._conditional_blocks():
             replaced |= {id(variable): [] for variable in block.norm.variables} | {id(block.conv.kernel): block.folded}
-        return [part for variable in self.variables for part in replaced.get(id(variable), [variable.value])]
+        return replaced
 
     def _conditional_blocks(self):
         return [layer for layer in all_layers(self) if isinstance(layer, ConditionalBlock)]

@@ -16,6 +16,14 @@ ATTACKS = ("aigan", "aigan+N", "aigan_stage1", "advgan", "fgsm", "pgd-N", "pgd",
 GROUPS = ("data", "classifier", "threat model", "objective", "stages", "networks", "training", "output")
 MAX_INT = 2**31 - 1
 FITTED = ("generator_width", "generator_patch", "hinge_weight", "batch_size", "learning_rate")  # by `Config.fitted`
+# What a setting was in runs that are older than it, where its default or a preset says another value.
+ADDED = {
+    "hard_targets": False,
+    "gain_maps": False,
+    "classifier_features": False,
+    "epsilon_start": 1.0,
+    "generator_patch": 1,
+}
 FORMAT = 1  # of config.json and report.json; raised when a reader of an earlier one, or the default of a new setting, would go wrong
 
 

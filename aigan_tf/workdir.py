@@ -10,11 +10,11 @@ import pathlib
 import shutil
 from collections.abc import Collection
 
-from aigan_tf.config import FITTED, FORMAT, Config, is_built_in, refuse_idle_settings
+from aigan_tf.config import ADDED, FITTED, FORMAT, Config, is_built_in, refuse_idle_settings
 from aigan_tf.errors import InputError, shown_value
-from aigan_tf.exported import latest_version
 from aigan_tf.files import (
     locked,
+    numbered,
     read_bytes,
     read_csv,
     unfinished_name,
@@ -70,7 +70,7 @@ class Workdir:
     @property
     def generator(self) -> pathlib.Path | None:
         """The generator's weights or, in a folder without them such as those of pretrained/, its newest export; or None."""
-        return self.weights if self.weights.is_file() else latest_version(self.exports)
+        return self.weights if self.weights.is_file() else next(reversed(numbered(self.exports)), None)
 
     @contextlib.contextmanager
     def locked(self):
@@ -285,7 +285,7 @@ class Workdir:
         return data_dir
 
     def read_config(self) -> dict:
-        """Returns config.json. A setting that came after it has its default, which is what runs before it did.
+        """Returns config.json. A setting that came after it has the value that stands for what runs before it did.
 
         Raises:
             InputError: there is none, or it is not JSON of this format.
@@ -312,7 +312,7 @@ class Workdir:
                 setting="format",
                 place=str(self.config),
             )
-        return {field.name: field.default for field in dataclasses.fields(Config)} | config
+        return {field.name: field.default for field in dataclasses.fields(Config)} | ADDED | config
 
     def seal(self, path: pathlib.Path, temporary: pathlib.Path) -> None:
         """Records the SHA-256 digest of a file, or of each file of a folder, in digests.json.

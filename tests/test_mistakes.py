@@ -127,7 +127,7 @@ def test_a_class_in_another_case(generator, digits):
 @pytest.mark.parametrize(
     ("argument", "expected"),
     [
-        ("--generator_width=abc", "e.g. 16"), ("--epsilon=0,03", "0.03"), ("--epsilon=8", "8/255"),
+        ("--class_maps=abc", "e.g. 8"), ("--epsilon=0,03", "0.03"), ("--epsilon=8", "8/255"),
         ("--input_range=0-255", "0,255"), ("--strategy=mirrored", "leave it out"), ("--classifier=Resnet-20.", "resnet20"), ("--classifier=C:\\models\\c.keras", "path"),
         ("--classifier=~/models", "~/models/a.keras"), ("--classifier=~/lambda.keras", "registered layer"),
         ("--classifier=~/text.keras", "model.save"),

@@ -9,7 +9,7 @@ import json
 import pathlib
 from collections.abc import Iterable
 
-from aigan_tf.config import make_config
+from aigan_tf.config import ADDED, make_config
 from aigan_tf.files import read_csv
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -18,14 +18,7 @@ ARCHIVE = RESULTS / "archive"
 COMPARISON = "evaluation/report.json"
 FILES = ("config.json", "report.json", "metrics.csv", "classifier_metrics.csv")
 
-# What a setting was in runs older than the setting itself; the first ones in runs whose config.json names its format too.
-ADDED = {
-    "gain_maps": False,
-    "hard_targets": False,
-    "epsilon_start": 1.0,
-    "classifier_features": False,
-    "generator_patch": 1,
-}
+# The same for runs whose config.json names no format.
 BEFORE = ADDED | {
     "bound": "tanh",
     "optimizer": "adam",

@@ -36,7 +36,7 @@ def attacker(classifier, images, targets, epsilon, seed):
 
 
 def trained(devices, digits, dtype, stage, steps, epochs, scaled=True, last=1.0):
-    """Returns the weights of both networks before and after, and the last epoch's logs.
+    """Returns the weights and running statistics of both networks before and after, and the last epoch's logs.
 
     With Muon and loss scales as on a GPU, or by plain gradient descent. The last image of each batch, in the second half,
     is multiplied by `last`.
@@ -61,7 +61,9 @@ def trained(devices, digits, dtype, stage, steps, epochs, scaled=True, last=1.0)
         images = tf.cast(images, dtype)
         return tf.concat([images[:-1], images[-1:] * last], axis=0), labels
 
-    variables = [*aigan.generator.variables, *aigan.discriminator.variables, aigan.failure_rates]
+    variables = [*aigan.generator.trainable_variables, *aigan.discriminator.trainable_variables]
+    if np.isfinite(last):  # else the running statistics of the batches, which hold what is not a number, are left out
+        variables += [*aigan.generator.non_trainable_variables, aigan.failure_rates]
     before, logs = [variable.numpy() for variable in variables], {}
     watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, values: logs.update(values))
 
@@ -75,7 +77,7 @@ def trained(devices, digits, dtype, stage, steps, epochs, scaled=True, last=1.0)
 
 
 def distance(one, other):
-    return max(float(np.abs(a - b).max()) for a, b in zip(one, other, strict=True))
+    return float(np.max([np.abs(a - b).max() for a, b in zip(one, other, strict=True)]))  # NaN if one is
 
 
 def main():
@@ -91,7 +93,7 @@ def main():
         "metrics": {name: [value, other_logs[name]] for name, value in logs.items()},
     }
     before, after, _ = trained(two, digits, "float32", 2, 1, 1, last=np.nan)
-    result["overflow_weights"] = distance(before[:-1], after[:-1])  # the last are the failure rates
+    result["overflow_weights"] = distance(before, after)
     steps = [trained(devices, digits, "float32", 1, 1, 1, scaled=False) for devices in (one, two)]
     # Of one step of gradient descent, so that the difference is the gradient; relative to each variable's largest. Smaller
     # differences are not compared: of weights near 0.5 float32 resolves them to 3e-8.

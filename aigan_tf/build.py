@@ -235,13 +235,13 @@ def _unfold(generator, source):
     served = generator.for_inference()
     try:
         saved_model.restore(source.generator, generator_variables=served.inference_variables)
-    except Exception as error:  # TensorFlow raises many kinds
+    except Exception as error:  # TensorFlow raises many kinds for other shapes
         raise InputError(
             source.path,
             "an export of a generator with the same classes and network settings",
             f"give the settings in {source.config}, or another folder",
             setting="init_from",
-            problem=f"does not fit ({saved_model.first_line(error)})",
+            problem="does not fit",
         ) from error
     generator.unfold(served)
 

@@ -331,7 +331,8 @@ class Config:
             image_shape: `(height, width, channels)`.
             num_images: number of training images.
         """
-        side, large = max(image_shape[:2]), max(image_shape[:2]) > 64
+        side = max(image_shape[:2])
+        large = side > 64
         values = dict(
             generator_width=32 if large else 16,
             generator_patch=min(2 ** math.ceil(math.log2(side / 64)), 16) if large else 1,

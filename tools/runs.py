@@ -18,7 +18,7 @@ ARCHIVE = RESULTS / "archive"
 COMPARISON = "evaluation/report.json"
 FILES = ("config.json", "report.json", "metrics.csv", "classifier_metrics.csv")
 
-# The same for runs whose config.json names no format.
+# What a setting was in runs that are older than it and whose config.json names no format.
 BEFORE = ADDED | {
     "bound": "tanh",
     "optimizer": "adam",

@@ -7,7 +7,7 @@ import os
 import pathlib
 
 from aigan_tf.errors import InputError
-from aigan_tf.files import numbered, read_bytes, user_path
+from aigan_tf.files import latest_version, read_bytes, user_path
 
 FORMATS = ("savedmodel", "onnx", "keras")
 
@@ -52,11 +52,6 @@ def check_format(file_format: str, export_classifier: bool, bfloat16: bool) -> N
     if file_format == "onnx" and importlib.util.find_spec("tf2onnx") is None:
         expected, fix = "the packages of the extra [onnx]", "run pip install tf2onnx"
         raise InputError(file_format, expected, fix, setting="format", problem="needs tf2onnx, which is not installed")
-
-
-def latest_version(folder: pathlib.Path) -> pathlib.Path | None:
-    """Returns the newest exported version, `folder/N` with the largest N; None if there is none."""
-    return next(reversed(numbered(folder)), None)
 
 
 def exported_version(path: pathlib.Path) -> pathlib.Path | None:

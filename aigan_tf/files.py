@@ -139,6 +139,11 @@ def numbered(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(named, key=lambda path: int(path.name))
 
 
+def latest_version(folder: pathlib.Path) -> pathlib.Path | None:
+    """Returns the newest exported version, `folder/N` with the largest N; None if there is none."""
+    return next(reversed(numbered(folder)), None)
+
+
 @contextlib.contextmanager
 def writing(path: pathlib.Path, folder: pathlib.Path, setting: str | None = None):
     """Creates `folder`, and turns a full disk and missing permission within the block into an InputError.

@@ -13,8 +13,8 @@ from collections.abc import Collection
 from aigan_tf.config import ADDED, FITTED, FORMAT, Config, is_built_in, refuse_idle_settings
 from aigan_tf.errors import InputError, shown_value
 from aigan_tf.files import (
+    latest_version,
     locked,
-    numbered,
     read_bytes,
     read_csv,
     unfinished_name,
@@ -70,7 +70,7 @@ class Workdir:
     @property
     def generator(self) -> pathlib.Path | None:
         """The generator's weights or, in a folder without them such as those of pretrained/, its newest export; or None."""
-        return self.weights if self.weights.is_file() else next(reversed(numbered(self.exports)), None)
+        return self.weights if self.weights.is_file() else latest_version(self.exports)
 
     @contextlib.contextmanager
     def locked(self):

@@ -31,6 +31,7 @@ from aigan_tf.config import Config, make_config
 from aigan_tf.data.batches import training_batches
 from aigan_tf.data.datasets import ImageDataset, load
 from aigan_tf.engine.optimizers import CosineDecay
+from aigan_tf.engine.precision import MixedPrecision
 from aigan_tf.evaluation.evaluation_set import EvaluationSet
 from aigan_tf.evaluation.measure import measure_attack
 from aigan_tf.files import write_bytes, write_json
@@ -266,16 +267,17 @@ class Study:
     def steps(self, row: Row, config: Config) -> dict[int, int]:
         """Returns how many steps of each of the row's stages fit into the time."""
         aigan, batches, steps = self.build(row, config, 1), iter(self.batches(config)), {}
-        aigan.make_train_function()
         shares = {1: self.stage1_share, 2: 1 - self.stage1_share} if len(row.stages) == 2 else {row.stages[0]: 1.0}
-        for stage, share in shares.items():
-            aigan.stage = stage
-            times = []
-            for _ in range(8):
-                began = time.process_time()
-                float(aigan.train_function(batches)["generator_loss"])  # waits for the step
-                times.append(time.process_time() - began)
-            steps[stage] = round(share * self.seconds / statistics.median(times[2:]))
+        with precision(config, aigan):
+            aigan.make_train_function()
+            for stage, share in shares.items():
+                aigan.stage = stage
+                times = []
+                for _ in range(8):
+                    began = time.process_time()
+                    float(aigan.train_function(batches)["generator_loss"])  # waits for the step
+                    times.append(time.process_time() - began)
+                steps[stage] = round(share * self.seconds / statistics.median(times[2:]))
         return steps
 
     def run(self, row: Row, config: Config) -> dict:
@@ -287,7 +289,8 @@ class Study:
         for stage, count in steps.items():
             aigan.stage = stage
             batches = self.batches(config, done)
-            history = aigan.fit(batches, steps_per_epoch=count, shuffle=False, verbose=0).history
+            with precision(config, aigan):
+                history = aigan.fit(batches, steps_per_epoch=count, shuffle=False, verbose=0).history
             done += count
         seconds = round(time.process_time() - began)
         attack = tf.function(aigan.call, reduce_retracing=True)
@@ -299,6 +302,11 @@ class Study:
             "seconds": seconds,
             "parameters": aigan.generator.count_params(),
         }
+
+
+def precision(config: Config, aigan: AIGAN) -> MixedPrecision:
+    """Returns a block within which a model trains as in train.py."""
+    return MixedPrecision(config.mixed_precision, (aigan.generator, aigan.discriminator))
 
 
 def read_study(output: pathlib.Path, settings: dict) -> dict:
@@ -323,7 +331,7 @@ def main(_):
     examples = EvaluationSet(
         classifier, validation.as_float(), validation.labels, dataset.class_names, split="validation"
     )
-    config = dataclasses.replace(make_config(dataset=_DATASET.value), mixed_precision=False)
+    config = make_config(dataset=_DATASET.value)
     settings = {
         "dataset": _DATASET.value,
         "device": device_name(),

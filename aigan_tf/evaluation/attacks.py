@@ -16,8 +16,8 @@ from aigan_tf.evaluation import foolbox_attacks
 from aigan_tf.evaluation.finished_run import FinishedRun
 from aigan_tf.evaluation.measure import Attack
 from aigan_tf.evaluation.refinement import RefinedGenerator
-from aigan_tf.exported import latest_version, read_export_info
-from aigan_tf.files import numbered, read_csv
+from aigan_tf.exported import read_export_info
+from aigan_tf.files import latest_version, numbered, read_csv
 from aigan_tf.serving.export import ServedGenerator
 from aigan_tf.workdir import Workdir
 

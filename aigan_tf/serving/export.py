@@ -9,8 +9,7 @@ import tensorflow as tf
 
 from aigan_tf.engine import saved_model
 from aigan_tf.errors import InputError
-from aigan_tf.exported import latest_version
-from aigan_tf.files import atomic_folder
+from aigan_tf.files import atomic_folder, latest_version
 from aigan_tf.method.networks import Generator
 from aigan_tf.method.threat_model import perturb, quantize
 from aigan_tf.serving import request_checks, warmup

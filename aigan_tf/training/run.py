@@ -30,8 +30,8 @@ from aigan_tf.errors import InputError, say
 from aigan_tf.evaluation.attacks import GENERATOR, ExportedGenerator
 from aigan_tf.evaluation.export_report import measure_export
 from aigan_tf.evaluation.report_files import write_measurement
-from aigan_tf.exported import check_format, latest_version
-from aigan_tf.files import read_bytes
+from aigan_tf.exported import check_format
+from aigan_tf.files import latest_version, read_bytes
 from aigan_tf.method.networks import Generator
 from aigan_tf.serving.export import ServedGenerator, export_generator
 from aigan_tf.serving.keras_file import write_keras

@@ -23,8 +23,7 @@ import tensorflow as tf
 
 from aigan_tf.data import datasets
 from aigan_tf.engine import saved_model
-from aigan_tf.exported import latest_version
-from aigan_tf.files import write_json
+from aigan_tf.files import latest_version, write_json
 from aigan_tf.method.networks import Generator
 from aigan_tf.method.threat_model import apply_perturbation, bounded, quantize
 from aigan_tf.provenance import package_versions

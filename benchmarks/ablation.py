@@ -71,6 +71,35 @@ class Imitation(AIGAN):
         return tf.reduce_mean(tf.square((attack.adversarial_images - taught) / self.epsilon))
 
 
+class HeadStart(AIGAN):
+    """Stage 1 trains one perturbation for each class and all images, without generator or attacker; then G adds to it."""
+
+    def __init__(self, generator, discriminator, classifier, num_classes, *arguments):
+        super().__init__(WithUniversal(generator), discriminator, classifier, num_classes, *arguments)
+        self.generator.stage = self.stage_variable
+
+    def compile(self, attacker, **settings):
+        super().compile(attacker=lambda classifier, images, targets, epsilon, seed: images, **settings)
+
+
+class WithUniversal(keras.Model):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+        size = inner.settings["map_size"]
+        self.shape = size, size, inner.settings["channels"]
+        self.universal = self.add_weight(shape=(inner.settings["num_classes"], *self.shape), initializer="zeros")
+        self.built = True
+
+    def call(self, images, targets, budgets=None, training=None):
+        universal = tf.gather(self.universal, targets)
+        return tf.cond(
+            self.stage == 1,
+            lambda: universal,
+            lambda: universal + self.inner(images, targets, budgets, training=training),
+        )
+
+
 class OwnStart(AIGAN):
     """The attacker takes one step from the generator's own images, in place of several from noise."""
 
@@ -199,6 +228,7 @@ ROWS = {
     "no stage 1": Row(stages=(2,)),
     "stage 1 to the end": Row(stages=(1,)),
     "stage 1: imitation": Row(model=Imitation),
+    "stage 1: universal perturbations": Row(model=HeadStart),
     "stage 1: one step from G's images": Row(model=OwnStart),
     "stage 1: the attacker where G fails": Row(model=WhereItFails),
     "D sees the target": Row(model=TargetAware),

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from aigan_tf.config import is_built_in
-from aigan_tf.exported import ExportInfo, latest_version, read_export_info
-from aigan_tf.files import write_bytes, write_json
+from aigan_tf.exported import ExportInfo, read_export_info
+from aigan_tf.files import latest_version, write_bytes, write_json
 from tools.markdown import table
 from tools.runs import ROOT, Run, classifier_name, command, epsilon_text, minutes, read_run
 

@@ -164,8 +164,7 @@ def objective(config: Config, dataset: ImageDataset, total_steps: int, restarts:
     """Returns what both methods are compiled with: the optimizers, the budget and the weights of the terms."""
     schedule = WarmRestarts(config.learning_rate, (*restarts, total_steps))
     # beta_1 = 0.5, as is usual for GANs: the other network moves, so old gradients mislead.
-    # A class's embedding and maps learn from the few images of a batch that have it as their target, so they move further.
-    generator_optimizer = ConvolutionMuon(schedule, adam_lr_ratio=3.0, adam_beta_1=0.5)
+    generator_optimizer = ConvolutionMuon(schedule, adam_beta_1=0.5)
     discriminator_optimizer = keras.optimizers.Adam(config.discriminator_learning_rate, beta_1=0.5)
     if config.mixed_precision:
         generator_optimizer, discriminator_optimizer = map(

@@ -494,7 +494,7 @@ PRESETS = {
         "stage1_epochs": 2,
         "stage2_epochs": 18,
     },
-    "cifar10": _CIFAR,
+    "cifar10": {**_CIFAR, "stage2_epochs": 58},
     "cifar100": {
         **_CIFAR,
         "classifier": "resnet20",

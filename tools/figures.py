@@ -4,16 +4,20 @@
     python tools/figures.py curves docs/images/curves.svg docs/results/cifar10 docs/results/cifar100
     python tools/figures.py epsilon docs/images/epsilon.svg docs/results/digits_variable_epsilon
     python tools/figures.py stages docs/images/stages.svg docs/results/mnist_B docs/results/mnist_B_control
+    python tools/figures.py recipes docs/images/recipes.svg docs/results/cifar10 docs/results/archive/cifar10_0_1
     python tools/figures.py pictures docs/images/cifar10.png pretrained/cifar10
 
 curves: success against minutes of training, one line per run, on a logit axis, which shows 97 and 99 % as far apart as
 50 and 75 %. epsilon: success against epsilon, one line per generator trained with --variable_epsilon. stages: success
-against L2 of each epoch, a panel for each run and the control after it, which keeps the attacker. Curves and stages are measured on the
-validation split after every epoch, epsilon on the test split. pictures: test images of some classes, attacked by a
+against L2 of each epoch, a panel for each run and the control after it, which keeps the attacker. recipes: success against
+minutes of training steps as one machine takes them, which benchmarks/run_steps.py has timed for each of the runs. Curves,
+stages and recipes are measured on the validation split after every epoch, epsilon on the test split. pictures: test images of some classes, attacked by a
 generator of pretrained/.
 """
 
 import argparse
+import itertools
+import json
 import pathlib
 import sys
 
@@ -29,6 +33,7 @@ from tools.run_tables import STAGES
 from tools.runs import RESULTS, ROOT, Run, classifier_name, epsilon_text, read_run
 
 IMAGES = ROOT / "docs" / "images"
+STEPS = RESULTS / "performance" / "run_steps.json"  # by benchmarks/run_steps.py
 TICKS = (0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
 
 # The figures of docs/images that are drawn here: kind, and the runs in docs/results.
@@ -57,14 +62,9 @@ def curves(*runs: Run) -> Figure:
         classifier = f"{classifier_name(run.config['classifier'])} ({run.report['clean_accuracy']:.1%})"
         label = f"{run.name}: {classifier}, {run.report['device']}; ends at {success[-1]:.1%}"
         axis.plot(minutes, success, marker="", linewidth=1.6, label=label)
-    axis.set_yscale("logit")
-    axis.yaxis.set_major_locator(FixedLocator(TICKS))
-    axis.yaxis.set_minor_locator(NullLocator())
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}"))
-    axis.set_xlim(left=0)
+    _logit(axis)
     axis.set_xlabel("minutes of the generator's training")
     axis.set_ylabel("targeted success, % of validation attacks")
-    axis.grid(alpha=0.3)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", frameon=False, fontsize=9)
     return figure
 
@@ -77,6 +77,39 @@ def _over_time(run: Run) -> tuple[list[float], list[float]]:
         minutes.append(seconds / 60)
         success.append(float(epoch["val_targeted_success_rate"]))
     return minutes, success
+
+
+def recipes(*runs: Run) -> Figure:
+    """Draws the presets of two versions, each data set in a panel, against minutes of training steps on one machine."""
+    steps = json.loads(STEPS.read_text())["runs"]
+    data_sets = list(dict.fromkeys(run.data_set for run in runs))
+    figure = Figure(figsize=(3.7 * len(data_sets) + 0.6, 3.7), layout="constrained")
+    axes = figure.subplots(1, len(data_sets), squeeze=False)[0]
+    for axis, data_set in zip(axes, data_sets, strict=True):
+        axis.set_prop_cycle(LINES)
+        for run in (run for run in runs if run.data_set == data_set):
+            minutes = itertools.accumulate(
+                run.config["steps_per_epoch"] * steps[run.name][epoch["stage"]] / 60 for epoch in run.epochs
+            )
+            success = [float(epoch["val_targeted_success_rate"]) for epoch in run.epochs]
+            version = "0.2" if "format" in run.config else "0.1"
+            axis.plot(list(minutes), success, marker="", linewidth=1.6, label=f"{version}: {success[-1]:.1%}")
+        _logit(axis)
+        axis.set_title(f"{data_set}, epsilon {epsilon_text(runs[0].config['epsilon'])}", fontsize=11)
+        axis.legend(title="version, and where it ends", loc="lower right", frameon=False)
+    axes[0].set_ylabel("targeted success, % of validation attacks")
+    figure.supxlabel("minutes of training steps, both versions timed on the same machine", fontsize=10)
+    return figure
+
+
+def _logit(axis: Axes) -> None:
+    """Sets a logit axis for success, and one from zero for the time."""
+    axis.set_yscale("logit")
+    axis.yaxis.set_major_locator(FixedLocator(TICKS))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}"))
+    axis.set_xlim(left=0)
+    axis.grid(alpha=0.3)
 
 
 def epsilon(*runs: Run) -> Figure:
@@ -145,7 +178,7 @@ def _over_l2(run: Run, stage: int) -> list[list[float]]:
     ]
 
 
-KINDS = {"curves": curves, "epsilon": epsilon, "stages": stages}
+KINDS = {"curves": curves, "epsilon": epsilon, "stages": stages, "recipes": recipes}
 
 
 def pictures(folder: pathlib.Path) -> bytes:

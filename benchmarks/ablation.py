@@ -200,14 +200,14 @@ class Row:
         model: the class that is trained.
         stages: the stages that are run.
         adam: whether the generator's kernels learn by Adam too, in place of Muon.
-        adam_lr_ratio: the rate of all but kernels, in that of kernels, where it is not the preset's.
+        adam_lr_ratio: the rate of all but kernels, in that of kernels.
     """
 
     changes: dict = dataclasses.field(default_factory=dict)
     model: type[AIGAN] = AIGAN
     stages: tuple[int, ...] = (1, 2)
     adam: bool = False
-    adam_lr_ratio: float | None = None
+    adam_lr_ratio: float = 1.0
 
 
 RECIPE_0_1 = dict(  # the presets of version 0.1, where they differ
@@ -223,7 +223,7 @@ RECIPE_0_1 = dict(  # the presets of version 0.1, where they differ
 
 ROWS = {
     BASE: Row(),
-    "the preset of version 0.1": Row(RECIPE_0_1, ConstantWeights, adam_lr_ratio=1.0),
+    "the preset of version 0.1": Row(RECIPE_0_1, ConstantWeights),
     # Stage 1
     "no stage 1": Row(stages=(2,)),
     "stage 1 to the end": Row(stages=(1,)),
@@ -250,7 +250,7 @@ ROWS = {
     # How it learns
     "epsilon from the start": Row(dict(epsilon_start=1.0)),
     "batches of 128": Row(dict(batch_size=128, learning_rate=1e-2)),
-    "one rate for all": Row(adam_lr_ratio=1.0),
+    "three times the rate for all but kernels": Row(adam_lr_ratio=3.0),
     "Adam throughout": Row(dict(learning_rate=5e-3), adam=True),  # half of Muon's rate, which suits it better
 }
 
@@ -279,8 +279,7 @@ class Study:
         aigan = build_aigan(
             config, self.dataset, self.examples.classifier, total_steps, row.model, features=self.features
         )
-        if row.adam_lr_ratio:
-            aigan.generator_optimizer.adam_lr_ratio = row.adam_lr_ratio
+        aigan.generator_optimizer.adam_lr_ratio = row.adam_lr_ratio
         if row.adam:
             settings = objective(config, self.dataset, total_steps)
             schedule = CosineDecay(config.learning_rate, total_steps)

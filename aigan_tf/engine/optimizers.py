@@ -74,17 +74,15 @@ class ConvolutionMuon(keras.optimizers.Muon):
     Private in Keras: `_get_variable_index`, the index of a variable's momentum; without it, `momentums` must be searched.
 
     Args:
-        learning_rate: float or schedule, for kernels. Keras scales Muon's steps so that they change a weight as much as
-            Adam's do, on average (https://arxiv.org/abs/2502.16982).
-        adam_lr_ratio: the rate of everything else, in that of kernels.
+        learning_rate: float or schedule. Keras scales Muon's steps so that they change a weight as much as Adam's do, on
+            average (https://arxiv.org/abs/2502.16982).
         adam_beta_1: decay of the mean of gradients in Adam.
         name: the optimizer's.
     """
 
-    def __init__(self, learning_rate=1e-2, adam_lr_ratio=1.0, adam_beta_1=0.9, name="convolution_muon"):
+    def __init__(self, learning_rate=1e-2, adam_beta_1=0.9, name="convolution_muon"):
         super().__init__(
             learning_rate,
-            adam_lr_ratio=adam_lr_ratio,
             adam_beta_1=adam_beta_1,
             weight_decay=None,
             adam_weight_decay=None,
@@ -94,7 +92,7 @@ class ConvolutionMuon(keras.optimizers.Muon):
 
     def get_config(self):
         config = super().get_config()
-        return {name: config[name] for name in ("learning_rate", "adam_lr_ratio", "adam_beta_1", "name")}
+        return {name: config[name] for name in ("learning_rate", "adam_beta_1", "name")}
 
     @own_keras_state()  # Keras's iteration takes its constants as `floatx`
     def update_step(self, gradient, variable, learning_rate):

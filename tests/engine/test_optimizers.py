@@ -47,7 +47,7 @@ def test_mixed_precision_leaves_a_step_its_length():
 
 def test_everything_but_kernels_moves_as_by_adam():
     shapes = ((10, 8), (8,), (), (2, 3, 4))
-    ours, adam = ConvolutionMuon(0.01, adam_lr_ratio=3.0, adam_beta_1=0.5), keras.optimizers.Adam(0.03, beta_1=0.5)
+    ours, adam = ConvolutionMuon(0.01, adam_beta_1=0.5), keras.optimizers.Adam(0.01, beta_1=0.5)
     moved = {optimizer: [keras.Variable(np.ones(shape, np.float32)) for shape in shapes] for optimizer in (ours, adam)}
     for step in range(4):
         gradients = [np.float32(step + 1) * gradients_of(shape, 4)[step] for shape in shapes]

@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Imported on first use: TensorFlow takes seconds to import, and a mistyped flag should be answered at once.
 _MODULE_OF = {
     "fit_generator": "api",
-    "load_generator": "api",
+    "load_generator": "trained_generator",
     "attack": "api",
     "evaluate": "api",
     "AIGAN": "method.aigan",
@@ -26,8 +26,9 @@ _MODULE_OF = {
 __all__ = ["AIGAN", "attack", "evaluate", "fit_generator", "load_generator"]
 
 if TYPE_CHECKING:  # for type checkers and editors
-    from aigan_tf.api import attack, evaluate, fit_generator, load_generator
+    from aigan_tf.api import attack, evaluate, fit_generator
     from aigan_tf.method.aigan import AIGAN
+    from aigan_tf.trained_generator import load_generator
 else:
 
     def __getattr__(name):

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf.api import load_generator
 from aigan_tf.attack_plan import AttackPlan
 from aigan_tf.classifiers.paths import refuse_unnamed_python
 from aigan_tf.classifiers.training import existing_classifier
@@ -22,6 +21,7 @@ from aigan_tf.exported import ExportInfo
 from aigan_tf.files import atomic_folder, write_bytes
 from aigan_tf.flags import WIDTH
 from aigan_tf.method.threat_model import quantize
+from aigan_tf.trained_generator import load_generator
 from aigan_tf.workdir import Workdir, config_of
 
 MAX_COLUMNS = 20  # of a figure

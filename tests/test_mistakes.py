@@ -9,8 +9,8 @@ from keras import layers
 
 import aigan_tf
 from aigan_tf import cli
-from aigan_tf.api import TrainedGenerator
 from aigan_tf.errors import InputError
+from aigan_tf.trained_generator import TrainedGenerator
 
 
 @pytest.fixture(scope="module")

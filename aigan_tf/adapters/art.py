@@ -5,8 +5,8 @@ import os
 import numpy as np
 
 from aigan_tf.adapters.scaling import attack_between
-from aigan_tf.api import TrainedGenerator, load_generator
 from aigan_tf.errors import InputError
+from aigan_tf.trained_generator import TrainedGenerator, load_generator
 
 try:
     from art.attacks import EvasionAttack

@@ -9,8 +9,8 @@ from foolbox.distances import linf
 from foolbox.models import Model
 
 from aigan_tf.adapters.scaling import attack_between
-from aigan_tf.api import TrainedGenerator, load_generator
 from aigan_tf.errors import InputError
+from aigan_tf.trained_generator import TrainedGenerator, load_generator
 
 
 class GeneratorAttack(FixedEpsilonAttack):

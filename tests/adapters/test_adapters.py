@@ -8,9 +8,9 @@ from served_example import EPSILON, NAMES, SHAPE, classifier, floats, make_gener
 
 from aigan_tf.adapters import art as art_adapter
 from aigan_tf.adapters.foolbox import GeneratorAttack
-from aigan_tf.api import TrainedGenerator
 from aigan_tf.errors import InputError
 from aigan_tf.serving.export import ServedGenerator
+from aigan_tf.trained_generator import TrainedGenerator
 
 TARGETS = np.array([4, 0, 2])
 

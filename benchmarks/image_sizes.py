@@ -4,8 +4,9 @@
 
 Run it while nothing else does. The settings are those that data of one's own gets at that size, the classifier is
 MobileNetV2 (Keras, 3.5 million weights); weights and pixels are random, which does not change the time. Every number is the
-median after a warm-up, blocked on the result, each size in a process of its own, computed as `--mixed_precision` does. The
-classifier's share is one pass through it and back to the images, without which no gradient tells what to change.
+median after a warm-up, blocked on the result, each size in two processes of its own, without and with
+`--classifier_features`, computed as `--mixed_precision` does. The classifier's share is one pass through it and back to the
+images, without which no gradient tells what to change.
 """
 
 import json
@@ -29,16 +30,14 @@ from aigan_tf.config import make_config
 from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.data.splits import Split
 from aigan_tf.engine.precision import MixedPrecision
-from tools.markdown import table
+from tools.performance import image_sizes_table
 
 _OUTPUT = flags.DEFINE_string("output", "", "file for the JSON; empty: only print")
 _STEPS = flags.DEFINE_integer("steps", 10, "timed repetitions of each", lower_bound=1)
 _SIZES = flags.DEFINE_list("sizes", ["32", "64", "128", "160", "224"], "heights and widths in pixels, by comma")
 _CLASSES = flags.DEFINE_integer("classes", 100, "number of classes", lower_bound=2)
-_FEATURES = flags.DEFINE_bool(
-    "features", False, "let the generator see the classifier's maps (`--classifier_features`)"
-)
 _ONLY = flags.DEFINE_integer("only", 0, "measure this size in this process", lower_bound=0)
+_FEATURES = flags.DEFINE_bool("features", False, "with `--only`: let the generator see the classifier's maps")
 
 
 def measured(side: int) -> dict[str, float]:
@@ -87,23 +86,16 @@ def main(_):
         return
     sizes = {}
     for side in _SIZES.value:
-        own_process = subprocess.run([sys.executable, *sys.argv, f"--only={side}"], capture_output=True, text=True)
-        if own_process.returncode:
-            sys.exit(own_process.stderr)
-        sizes[side] = json.loads(own_process.stdout.splitlines()[-1])
-    rows = [
-        (
-            f"{side} x {side}",
-            str(row["patch"]),
-            str(row["batch_size"]),
-            f"{1000 * row['seconds']:.1f}",
-            f"{1000 * row['classifier_seconds']:.1f}",
-            f"{row['peak_mib']:.0f}",
-        )
-        for side, row in sizes.items()
-    ]
-    print(table(("pixels", "patch", "batch", "ms a pair", "classifier's", "MiB a pair"), rows))
-    timing.save({"classes": _CLASSES.value, "features": _FEATURES.value, "sizes": sizes}, _OUTPUT.value)
+        sizes[side] = {}
+        for name, features in (("plain", "--nofeatures"), ("with_features", "--features")):
+            own_process = subprocess.run(
+                [sys.executable, *sys.argv, f"--only={side}", features], capture_output=True, text=True
+            )
+            if own_process.returncode:
+                sys.exit(own_process.stderr)
+            sizes[side][name] = json.loads(own_process.stdout.splitlines()[-1])
+    print(image_sizes_table(sizes))
+    timing.save({"classes": _CLASSES.value, "sizes": sizes}, _OUTPUT.value)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from aigan_tf.config import make_config
 from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.data.splits import Split
 from aigan_tf.engine.precision import MixedPrecision
-from tools.markdown import table
+from tools.performance import run_steps_table
 from tools.runs import BEFORE, Run, changed_settings, read_run
 
 _OUTPUT = flags.DEFINE_string("output", "", "file for the JSON; empty: only print")
@@ -71,8 +71,7 @@ def main(arguments):
         if own_process.returncode:
             sys.exit(own_process.stderr)
         runs[pathlib.Path(folder).name] = json.loads(own_process.stdout.splitlines()[-1])
-    rows = [(name, *(f"{1000 * row[stage]:.0f}" for stage in ("1", "2"))) for name, row in runs.items()]
-    print(table(("run", "step of stage 1, ms", "of stage 2"), rows))
+    print(run_steps_table(runs))
     timing.save({"runs": runs}, _OUTPUT.value)
 
 

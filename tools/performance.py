@@ -199,6 +199,28 @@ def streaming(result: dict) -> tuple[str, Rows]:
     return text + table(("", "own MiB", "pages of files, MiB", "images per second"), rows), []
 
 
+def image_sizes_table(sizes: dict) -> str:
+    """Returns what image_sizes.py measured."""
+    columns = ("pixels", "squares", "batch", "ms", "its classifier's", "MiB", "ms, features seen", "MiB")
+    rows = []
+    for side, forms in sizes.items():
+        plain, seen = forms["plain"], forms["with_features"]
+        cells = [
+            f"{1000 * plain['seconds']:.1f}",
+            f"{1000 * plain['classifier_seconds']:.1f}",
+            f"{plain['peak_mib']:.0f}",
+        ]
+        cells += [f"{1000 * seen['seconds']:.1f}", f"{seen['peak_mib']:.0f}"]
+        rows.append((f"{side} x {side}", str(plain["patch"]), str(plain["batch_size"]), *cells))
+    return table(columns, rows)
+
+
+def run_steps_table(runs: dict) -> str:
+    """Returns what run_steps.py measured."""
+    rows = [(name, *(f"{1000 * row[stage]:.0f}" for stage in ("1", "2"))) for name, row in runs.items()]
+    return table(("run", "step of stage 1, ms", "step of stage 2, ms"), rows)
+
+
 SECTIONS = {
     "training": ("Training steps and their floor", training),
     "choices": ("What each choice is worth", choices),

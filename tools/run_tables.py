@@ -35,7 +35,7 @@ MAIN_RUNS = {
     "mnist_B": "",
     "mnist_one_block": "shipped",
     "cifar10": "",
-    "cifar10_w28": "shipped",
+    "cifar10_one_block": "shipped",
     "cifar100": "",
 }
 # Runs with both stages, and the control of each, whose attacker stays.

@@ -215,6 +215,16 @@ def image_sizes_table(sizes: dict) -> str:
     return table(columns, rows)
 
 
+def image_sizes(result: dict) -> tuple[str, Rows]:
+    """What one image with its target costs in stage 2, by the image's size."""
+    text = (
+        "One image with its target in a stage 2 step, mixed precision: the default settings of each size, MobileNetV2 with "
+        f"{result['classes']} classes. The classifier's part is a pass through it and back. The last two columns are with "
+        "`--classifier_features`.\n\n"
+    )
+    return text + image_sizes_table(result["sizes"]), []
+
+
 def run_steps_table(runs: dict) -> str:
     """Returns what run_steps.py measured."""
     rows = [(name, *(f"{1000 * row[stage]:.0f}" for stage in ("1", "2"))) for name, row in runs.items()]
@@ -229,6 +239,7 @@ SECTIONS = {
     "pytorch": ("A training step beside PyTorch", pytorch),
     "scaling": ("Cost and memory against sizes", scaling),
     "streaming": ("Data larger than memory", streaming),
+    "image_sizes": ("Images of other sizes", image_sizes),
 }
 
 

@@ -87,8 +87,8 @@ class WithUniversal(keras.Model):
         super().__init__()
         self.inner = inner
         size = inner.settings["map_size"]
-        self.shape = size, size, inner.settings["channels"]
-        self.universal = self.add_weight(shape=(inner.settings["num_classes"], *self.shape), initializer="zeros")
+        shape = (inner.settings["num_classes"], size, size, inner.settings["channels"])
+        self.universal = self.add_weight(shape=shape, initializer="zeros")
         self.built = True
 
     def call(self, images, targets, budgets=None, training=None):

@@ -11,24 +11,18 @@ images, without which no gradient tells what to change.
 
 import json
 import pathlib
-import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import timing  # isort: skip (before TensorFlow: the package sets oneDNN)
 import keras
-import numpy as np
 import tensorflow as tf
 from absl import app, flags
 from peak_memory import tensors_mib
+from random_data import random_aigan
 
-from aigan_tf.build import build_aigan, map_sizes
-from aigan_tf.classifiers import architectures
-from aigan_tf.classifiers.features import features_of
 from aigan_tf.config import make_config
-from aigan_tf.data.datasets import ImageDataset
-from aigan_tf.data.splits import Split
 from aigan_tf.engine.precision import MixedPrecision
 from tools.performance import image_sizes_table
 
@@ -44,18 +38,11 @@ def measured(side: int) -> dict[str, float]:
     """Returns the seconds of a pair, of the classifier's part of it, and the peak memory of a step in MiB."""
     config = make_config(dataset="images", mixed_precision=True, classifier_features=_FEATURES.value)
     config = config.fitted((side, side, 3), 10**6)
-    generator = np.random.default_rng(0)
-    pixels = generator.integers(0, 256, (config.batch_size, side, side, 3), dtype=np.uint8)
-    split = Split(pixels, generator.integers(0, _CLASSES.value, config.batch_size, dtype=np.int32))
-    dataset = ImageDataset("random", tuple(map(str, range(_CLASSES.value))), split, split, split)
     keras.utils.set_random_seed(0)
     model = keras.applications.MobileNetV2(
         (side, side, 3), weights=None, classes=_CLASSES.value, classifier_activation=None
     )
-    classifier = architectures.frozen(model)
-    sizes = map_sizes(config, dataset.image_shape)
-    features = features_of(model, dataset.image_shape, sizes) if config.classifier_features else None
-    aigan = build_aigan(config, dataset, classifier, 10_000, features=features)
+    aigan, split = random_aigan(config, model, (side, side, 3), _CLASSES.value)
     aigan.stage = 2
     batch = tf.constant(split.as_float()), tf.constant(split.labels)
     step = tf.function(aigan.train_step)
@@ -64,7 +51,7 @@ def measured(side: int) -> dict[str, float]:
     def classify(images):
         with tf.GradientTape() as tape:
             tape.watch(images)
-            loss = tf.reduce_logsumexp(classifier(images))
+            loss = tf.reduce_logsumexp(aigan.classifier(images))
         return tape.gradient(loss, images)
 
     with MixedPrecision(True, (aigan.generator, aigan.discriminator)):
@@ -88,12 +75,7 @@ def main(_):
     for side in _SIZES.value:
         sizes[side] = {}
         for name, features in (("plain", "--nofeatures"), ("with_features", "--features")):
-            own_process = subprocess.run(
-                [sys.executable, *sys.argv, f"--only={side}", features], capture_output=True, text=True
-            )
-            if own_process.returncode:
-                sys.exit(own_process.stderr)
-            sizes[side][name] = json.loads(own_process.stdout.splitlines()[-1])
+            sizes[side][name] = timing.in_its_own_process(*sys.argv[1:], f"--only={side}", features)
     print(image_sizes_table(sizes))
     timing.save({"classes": _CLASSES.value, "sizes": sizes}, _OUTPUT.value)
 

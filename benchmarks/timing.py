@@ -1,11 +1,13 @@
 """Median times of repeated runs, and a benchmark's result as JSON, with the machine it was measured on."""
 
+import json
 import os
 import pathlib
 import platform
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")  # counts the tensors, at no cost in time
 import aigan_tf  # noqa: F401 isort: skip (before TensorFlow: it sets oneDNN)
@@ -25,6 +27,18 @@ def median_seconds(run: Callable[[], object], repetitions: int, warm_up: int = 2
         run()
         times.append(time.perf_counter() - began)
     return float(np.median(times[warm_up:]))
+
+
+def in_its_own_process(*arguments: str, environment: Mapping[str, str] | None = None):
+    """Returns what this script prints last with these arguments, from JSON."""
+    ran = subprocess.run(
+        [sys.executable, sys.argv[0], *arguments],
+        env=os.environ | (environment or {}),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(ran.stdout.splitlines()[-1])
 
 
 def machine() -> dict[str, str]:

@@ -14,27 +14,24 @@ from the start, with the best of several thread settings (each tried in a proces
 import dataclasses
 import itertools
 import json
-import os
 import pathlib
-import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import timing  # isort: skip (before TensorFlow: the package sets oneDNN)
 import keras
-import numpy as np
 import tensorflow as tf
 from absl import app, flags
 from convolutions import Convolution, convolutions_of
 from peak_memory import tensors_mib
+from random_data import random_split
 
 from aigan_tf.build import build_aigan
 from aigan_tf.classifiers import architectures
 from aigan_tf.config import make_config
 from aigan_tf.data.batches import training_batches
 from aigan_tf.data.datasets import ImageDataset
-from aigan_tf.data.splits import Split
 from aigan_tf.engine.precision import MixedPrecision
 from tools.markdown import table
 
@@ -53,13 +50,6 @@ STAGE_1, STAGE_2 = "stage 1 step", "stage 2 step"
 GOALS = {STAGE_2: 0.2, STAGE_1: 0.9}  # seconds, on two cores
 FLOOR_GOAL = 1.3  # times the convolutions alone
 THREADS = ((1, 2), (2, 1), (2, 2))  # within an operation, between operations
-
-
-def random_split(count: int) -> Split:
-    """Returns `count` random CIFAR-sized images."""
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-    return Split(images, generator.integers(0, 10, count, dtype=np.int32))
 
 
 def passes_of(aigan, images, attack_steps: int) -> dict[str, list[tuple[Convolution, str]]]:
@@ -126,11 +116,9 @@ def floor(passes, dtype) -> float:
     return timing.median_seconds(lambda: run().numpy(), _STEPS.value)
 
 
-def in_its_own_process(what: str, environment: dict[str, str] | None = None):
+def only(what: str, environment: dict[str, str] | None = None):
     """Returns what this script prints with `--only`."""
-    command = [sys.executable, __file__, f"--only={what}", f"--steps={_STEPS.value}"]
-    ran = subprocess.run(command, env=os.environ | (environment or {}), capture_output=True, text=True, check=True)
-    return json.loads(ran.stdout.splitlines()[-1])
+    return timing.in_its_own_process(f"--only={what}", f"--steps={_STEPS.value}", environment=environment)
 
 
 def best_floor() -> dict:
@@ -138,7 +126,7 @@ def best_floor() -> dict:
     best = {}
     for within, between in THREADS:
         threads = {"TF_NUM_INTRAOP_THREADS": str(within), "TF_NUM_INTEROP_THREADS": str(between)}
-        for name, seconds in in_its_own_process("floor", threads).items():
+        for name, seconds in only("floor", threads).items():
             if name not in best or seconds < best[name]["seconds"]:
                 best[name] = {"seconds": seconds, "threads": [within, between]}
     return best
@@ -261,7 +249,7 @@ def main(_):
     floors = best_floor()
     seconds, peaks = {}, {}
     for name in PRECISIONS:
-        seconds[name], peaks[name] = in_its_own_process(name)
+        seconds[name], peaks[name] = only(name)
     input_seconds = timing.median_seconds(lambda: next(batches)[0].numpy(), 50)
     result = {
         "batch_size": config.batch_size,

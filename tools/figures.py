@@ -4,7 +4,7 @@
     python tools/figures.py curves docs/images/curves.svg docs/results/cifar10 docs/results/cifar100
     python tools/figures.py epsilon docs/images/epsilon.svg docs/results/digits_variable_epsilon
     python tools/figures.py stages docs/images/stages.svg docs/results/mnist_B docs/results/mnist_B_control
-    python tools/figures.py recipes docs/images/recipes.svg docs/results/cifar10 docs/results/archive/cifar10_0_1
+    python tools/figures.py recipes docs/images/recipes.svg docs/results/cifar10 docs/results/cifar10_one_block
     python tools/figures.py pictures docs/images/cifar10.png pretrained/cifar10
 
 curves: success against minutes of training, one line per run, on a logit axis, which shows 97 and 99 % as far apart as
@@ -20,6 +20,7 @@ import itertools
 import json
 import pathlib
 import sys
+from collections.abc import Mapping
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
@@ -69,14 +70,14 @@ def curves(*runs: Run) -> Figure:
     return figure
 
 
-def _over_time(run: Run) -> tuple[list[float], list[float]]:
-    """Returns minutes and success at the end of each epoch."""
-    minutes, success, seconds = [], [], 0.0
-    for epoch in run.epochs:
-        seconds += float(epoch["seconds"])
-        minutes.append(seconds / 60)
-        success.append(float(epoch["val_targeted_success_rate"]))
-    return minutes, success
+def _over_time(run: Run, step_seconds: Mapping[str, float] | None = None) -> tuple[list[float], list[float]]:
+    """Returns minutes and success at the end of each epoch; given the time of a step of each stage, minutes of steps."""
+    seconds = [
+        run.config["steps_per_epoch"] * step_seconds[epoch["stage"]] if step_seconds else float(epoch["seconds"])
+        for epoch in run.epochs
+    ]
+    minutes = [total / 60 for total in itertools.accumulate(seconds)]
+    return minutes, [float(epoch["val_targeted_success_rate"]) for epoch in run.epochs]
 
 
 def recipes(*runs: Run) -> Figure:
@@ -88,17 +89,14 @@ def recipes(*runs: Run) -> Figure:
     for axis, data_set in zip(axes, data_sets, strict=True):
         axis.set_prop_cycle(LINES)
         for run in (run for run in runs if run.data_set == data_set):
-            minutes = itertools.accumulate(
-                run.config["steps_per_epoch"] * steps[run.name][epoch["stage"]] / 60 for epoch in run.epochs
-            )
-            success = [float(epoch["val_targeted_success_rate"]) for epoch in run.epochs]
+            minutes, success = _over_time(run, steps[run.name])
             version = "0.2" if "format" in run.config else "0.1"
-            axis.plot(list(minutes), success, marker="", linewidth=1.6, label=f"{version}: {success[-1]:.1%}")
+            axis.plot(minutes, success, marker="", linewidth=1.6, label=f"{version}: {success[-1]:.1%}")
         _logit(axis)
-        axis.set_title(f"{data_set}, epsilon {epsilon_text(runs[0].config['epsilon'])}", fontsize=11)
+        axis.set_title(f"{data_set}, epsilon {epsilon_text(run.config['epsilon'])}", fontsize=11)
         axis.legend(title="version, and where it ends", loc="lower right", frameon=False)
     axes[0].set_ylabel("targeted success, % of validation attacks")
-    figure.supxlabel("minutes of training steps, both versions timed on the same machine", fontsize=10)
+    figure.supxlabel("minutes of training steps on one machine", fontsize=10)
     return figure
 
 

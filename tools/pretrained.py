@@ -24,7 +24,7 @@ from aigan_tf.config import is_built_in
 from aigan_tf.exported import ExportInfo, read_export_info
 from aigan_tf.files import latest_version, write_bytes, write_json
 from tools.markdown import table
-from tools.runs import ROOT, Run, classifier_name, command, epsilon_text, minutes, read_run
+from tools.runs import ROOT, Run, classifier_name, command, epsilon_text, minutes, published_settings, read_run
 
 SEALED = ("classifier.keras", "generator")
 SHIPPED = ("classifier.keras", "metrics.csv", "report.json")
@@ -51,8 +51,7 @@ def ship(
             if (source / name).exists():
                 shutil.copy(source / name, folder / name)
         shutil.copytree(latest_version(source / "generator"), folder / "generator" / "1")
-        config = json.loads((source / "config.json").read_text())
-        config.pop("data_dir", None)  # of this machine
+        config = published_settings(source)
         _bring_classifier(config, folder)
         write_json(folder / "config.json", config)
         seal(folder)

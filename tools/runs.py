@@ -67,6 +67,13 @@ def read_run(folder: pathlib.Path) -> Run:
     return Run(folder, config, report, *(read_csv(folder / name) for name in FILES[2:]))
 
 
+def published_settings(folder: pathlib.Path) -> dict:
+    """Returns the settings of a run, as in its config.json, without the machine's folder of data sets."""
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("data_dir", None)
+    return config
+
+
 def current_runs() -> list[Run]:
     """Returns the runs that no other one supersedes, by data set and name."""
     return _runs_in(RESULTS)

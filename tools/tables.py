@@ -19,9 +19,10 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from aigan_tf.evaluation.report_files import latest_report
+from aigan_tf.files import write_json
 from tools import ablation, attack_tables, performance, run_tables
 from tools.markdown import replace_section, table
-from tools.runs import COMPARISON, FILES, RESULTS, ROOT
+from tools.runs import COMPARISON, FILES, RESULTS, ROOT, published_settings
 
 README, PAGE, RUNS, METHOD = "README.md", "docs/results.md", "docs/results/README.md", "docs/method.md"
 CLASSIFIERS = RESULTS / "classifiers.json"
@@ -36,7 +37,7 @@ def collect(workdirs: list[pathlib.Path]) -> None:
     What an earlier run of that name left is removed.
     """
     for workdir in workdirs:
-        sources = {name: workdir / name for name in FILES} | {COMPARISON: latest_report(workdir / "evaluation")}
+        sources = {name: workdir / name for name in FILES[1:]} | {COMPARISON: latest_report(workdir / "evaluation")}
         for name, source in sources.items():
             target = RESULTS / workdir.resolve().name / name
             if source and source.exists():
@@ -44,6 +45,7 @@ def collect(workdirs: list[pathlib.Path]) -> None:
                 shutil.copy(source, target)
             else:
                 target.unlink(missing_ok=True)
+        write_json(RESULTS / workdir.resolve().name / "config.json", published_settings(workdir))
 
 
 # Classifiers

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
-from keras import ops
 
 from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.replicas import replica
@@ -59,7 +58,7 @@ class WarmRestarts(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step):
         rate = self.cosines[0](step)
         for start, cosine in zip(self.starts[1:], self.cosines[1:], strict=True):
-            rate = ops.where(step < start, rate, cosine(step - start))
+            rate = tf.where(step < start, rate, cosine(step - start))
         return rate
 
 
@@ -97,13 +96,31 @@ class ConvolutionMuon(keras.optimizers.Muon):
     @own_keras_state()  # Keras's iteration takes its constants as `floatx`
     def update_step(self, gradient, variable, learning_rate):
         """One step of one variable; kernels are those of four axes."""
+        gradient = tf.convert_to_tensor(gradient)  # that of an embedding is given by rows, one for each use
+        index = self._get_variable_index(variable)
+        momentum = self.momentums[index].value
         if len(variable.shape) != 4:
-            super().update_step(gradient, variable, learning_rate)
+            self._adam_step(gradient, variable, momentum, self.adam_velocities[index].value, learning_rate)
             return
-        momentum = self.momentums[self._get_variable_index(variable)]
-        self.assign(momentum, ops.add(gradient, self.momentum * momentum))
-        matrix = ops.reshape(ops.add(gradient, self.momentum * momentum), (-1, variable.shape[-1]))  # Nesterov's
+        self.assign(momentum, gradient + self.momentum * momentum)
+        matrix = tf.reshape(gradient + self.momentum * momentum, (-1, variable.shape[-1]))  # Nesterov's
         # Keras's form, not the Gram matrix alone, though that multiplies less: under mixed precision it is bfloat16, whose
         # errors would grow in the iteration to steps of ten times the length.
         direction = self.lr_adjust(self.zeropower_via_newtonschulz5(matrix, self.ns_steps))
-        self.assign_sub(variable, ops.reshape(learning_rate * direction, variable.shape))
+        self.assign_sub(variable, tf.reshape(learning_rate * direction, variable.shape))
+
+    def _adam_step(self, gradient, variable, momentum, velocity, learning_rate):
+        """Keras's Adam as TensorFlow's one operation, which reads and writes the large maps of the classes once."""
+        step = tf.cast(self.iterations.value + 1, variable.dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=momentum.handle,
+            v=velocity.handle,
+            beta1_power=self.adam_beta_1**step,
+            beta2_power=self.adam_beta_2**step,
+            lr=tf.cast(learning_rate, variable.dtype),
+            beta1=self.adam_beta_1,
+            beta2=self.adam_beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )

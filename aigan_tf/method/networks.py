@@ -347,8 +347,10 @@ class Generator(keras.Model):
     def class_map(self, table, targets, images):
         """The learned maps of int32 `(batch,)` targets, float `(batch, height, width, channels)`, of the size of `images`."""
         size = self.settings["map_size"]
-        height, width = tf.unstack(tf.shape(images)[1:3])
         maps = tf.reshape(table(targets), (-1, size, size, table.output_dim // size**2))
+        if images.shape[1:3] == (size, size):  # spares two copies, and their gradients
+            return maps
+        height, width = tf.unstack(tf.shape(images)[1:3])
         times = (tf.maximum(height, width) + size - 1) // size  # of no negative number, which ONNX rounds up
         return tf.repeat(tf.repeat(maps, times, axis=1), times, axis=2)[:, :height, :width]
 

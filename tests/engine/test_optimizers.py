@@ -58,6 +58,19 @@ def test_everything_but_kernels_moves_as_by_adam():
         assert np.all(our.numpy() != 1.0)
 
 
+def test_rows_of_an_embedding_that_are_used_twice_move_as_by_the_whole_gradient():
+    rows = tf.IndexedSlices(tf.constant([[1.0], [-3.0], [2.0]]), tf.constant([1, 1, 0]), tf.constant([3, 1]))
+    whole = tf.constant([[2.0], [-2.0], [0.0]])
+    moved = []
+    for gradient in (rows, whole):
+        optimizer, table = ConvolutionMuon(0.1), keras.Variable(np.ones((3, 1), np.float32))
+        for _ in range(3):
+            optimizer.apply([gradient], [table])
+        moved.append(table.numpy())
+    np.testing.assert_array_equal(*moved)
+    assert moved[0][0] < 1.0 < moved[0][1]
+
+
 def test_warm_restarts_are_cosines_one_after_the_other():
     schedule, first = WarmRestarts(0.01, (4, 10, 15)), CosineDecay(0.01, 4)
     rates = [float(schedule(tf.constant(step, tf.int64))) for step in range(16)]

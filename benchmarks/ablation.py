@@ -200,24 +200,19 @@ class Row:
         model: the class that is trained.
         stages: the stages that are run.
         adam: whether the generator's kernels learn by Adam too, in place of Muon.
-        adam_lr_ratio: the rate of all but kernels, in that of kernels.
     """
 
     changes: dict = dataclasses.field(default_factory=dict)
     model: type[AIGAN] = AIGAN
     stages: tuple[int, ...] = (1, 2)
     adam: bool = False
-    adam_lr_ratio: float = 1.0
 
 
 RECIPE_0_1 = dict(  # the presets of version 0.1, where they differ
-    batch_size=128,
-    learning_rate=1e-2,
-    generator_width=32,
-    generator_blocks=4,
-    gain_maps=False,
+    gan_weight=0.005,
+    hinge_weight=0.02,
     hard_targets=False,
-    epsilon_start=1.0,
+    max_shift=0,
     classifier_features=False,
 )
 
@@ -237,20 +232,21 @@ ROWS = {
     "no hinge": Row(dict(hinge_weight=0.0)),
     "constant weights": Row(model=ConstantWeights),
     "constant weights of 1": Row(dict(gan_weight=1.0, hinge_weight=1.0), ConstantWeights),
+    "three times the weights": Row(dict(gan_weight=0.0045, hinge_weight=0.018)),
     "uniform targets": Row(dict(hard_targets=False)),
     # The generator
     "class at the input only": Row(model=ClassAtInput),
-    "no class maps": Row(dict(class_maps=0, gain_maps=False)),
+    "no class maps": Row(dict(class_maps=0)),
     "no classifier features": Row(dict(classifier_features=False)),
-    "no gain maps": Row(dict(gain_maps=False)),
-    "four residual blocks": Row(dict(generator_blocks=4)),
+    "gain maps": Row(dict(gain_maps=True)),
+    "one residual block": Row(dict(generator_blocks=1)),
     "16 channels": Row(dict(generator_width=16)),
-    "32 channels": Row(dict(generator_width=32)),
+    "48 channels": Row(dict(generator_width=48)),
     "tanh for the projection": Row(model=Tanh),
     # How it learns
-    "epsilon from the start": Row(dict(epsilon_start=1.0)),
-    "batches of 128": Row(dict(batch_size=128, learning_rate=1e-2)),
-    "three times the rate for all but kernels": Row(adam_lr_ratio=3.0),
+    "images not shifted": Row(dict(max_shift=0)),
+    "twice epsilon at first": Row(dict(epsilon_start=2.0)),
+    "batches of 64": Row(dict(batch_size=64, learning_rate=7e-3)),
     "Adam throughout": Row(dict(learning_rate=5e-3), adam=True),  # half of Muon's rate, which suits it better
 }
 
@@ -279,7 +275,6 @@ class Study:
         aigan = build_aigan(
             config, self.dataset, self.examples.classifier, total_steps, row.model, features=self.features
         )
-        aigan.generator_optimizer.adam_lr_ratio = row.adam_lr_ratio
         if row.adam:
             settings = objective(config, self.dataset, total_steps)
             schedule = CosineDecay(config.learning_rate, total_steps)
@@ -291,7 +286,9 @@ class Study:
         return aigan
 
     def batches(self, config: Config, first_step: int = 0) -> tf.data.Dataset:
-        return training_batches(self.dataset.train, config.batch_size, config.seed, first_step, flip=config.flip)
+        return training_batches(
+            self.dataset.train, config.batch_size, config.seed, first_step, config.max_shift, config.flip
+        )
 
     def steps(self, row: Row, config: Config) -> dict[int, int]:
         """Returns how many steps of each of the row's stages fit into the time."""

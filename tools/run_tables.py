@@ -34,8 +34,7 @@ MAIN_RUNS = {
     "mnist_A": "",
     "mnist_B": "",
     "mnist_one_block": "shipped",
-    "cifar10": "",
-    "cifar10_one_block": "shipped",
+    "cifar10": "shipped",
     "cifar100": "",
 }
 # Runs with both stages, and the control of each, whose attacker stays.
@@ -66,12 +65,10 @@ EVERY_EPSILON = {
 }
 # Settings of CIFAR's presets of version 0.1 that all of its runs have; a command leaves them out.
 RECIPE_0_1 = (
-    "--steps_per_epoch=250",
-    "--batch_size=128",
-    "--learning_rate=0.01",
-    "--gain_maps=false",
+    "--gan_weight=0.005",
+    "--hinge_weight=0.02",
     "--hard_targets=false",
-    "--epsilon_start=1",
+    "--max_shift=0",
     "--classifier_features=false",  # which those on CIFAR-10 need not say
 )
 

@@ -147,7 +147,8 @@ def fit(
         training_batches, dataset.train, config.batch_size, config.seed, max_shift=config.max_shift, flip=config.flip
     )
     attacks = epochs * steps * config.batch_size
-    each = f", {attacks // len(aigan.target_classes):,} for each target class" if aigan.targeted else ""
+    targets = len(aigan.target_classes)
+    each = f", {attacks // targets:,} for each target class" if aigan.targeted and targets > 1 else ""
     say(f"Training the generator: {config.attack}, epsilon {shown_value(config.epsilon)}, {attacks:,} attacks{each}.")
     began = time.perf_counter()
     with (

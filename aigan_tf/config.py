@@ -322,7 +322,7 @@ class Config:
     def fitted(self, image_shape: tuple[int, int, int], num_images: int) -> "Config":
         """Returns the settings with a value for all that the images decide and that were not given.
 
-        Up to 64 pixels as measured on CIFAR-10 and CIFAR-100. Larger images are folded into squares of pixels, which saves
+        Up to 64 pixels as measured in short runs on CIFAR-10 and CIFAR-100. Larger images are folded into squares of pixels, which saves
         most of the time. There are fewer in a batch, so that a step is not the slower, and 0.007 as the learning rate made the
         perturbations fade at 160 pixels (docs/notebook.md). The hinge's weight is such that the term at the edge of epsilon is
         the same for every size and epsilon.
@@ -507,7 +507,7 @@ PRESETS = {
         "class_maps": 16,
         "classifier_features": True,
         "stage1_epochs": 3,
-        "stage2_epochs": 129,
+        "stage2_epochs": 103,
     },
 }
 

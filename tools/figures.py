@@ -4,7 +4,7 @@
     python tools/figures.py curves docs/images/curves.svg docs/results/cifar10 docs/results/cifar100
     python tools/figures.py epsilon docs/images/epsilon.svg docs/results/digits_variable_epsilon
     python tools/figures.py stages docs/images/stages.svg docs/results/mnist_B docs/results/mnist_B_control
-    python tools/figures.py recipes docs/images/recipes.svg docs/results/cifar10 docs/results/cifar10_one_block
+    python tools/figures.py recipes docs/images/recipes.svg docs/results/archive/cifar10_0_1 docs/results/cifar10
     python tools/figures.py pictures docs/images/cifar10.png pretrained/cifar10
 
 curves: success against minutes of training, one line per run, on a logit axis, which shows 97 and 99 % as far apart as

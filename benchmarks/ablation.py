@@ -42,6 +42,7 @@ from aigan_tf.method.networks import Discriminator, Generator
 from aigan_tf.method.pgd import pgd_attack
 from aigan_tf.provenance import device_name, processor_name
 from tools.ablation import BASE, study_table
+from tools.runs import RECIPE_0_1
 
 _CLASSIFIER = flags.DEFINE_string("classifier", "pretrained/cifar10/classifier.keras", "the classifier under attack")
 _DATASET = flags.DEFINE_string("dataset", "cifar10", "data set, whose preset is the base row")
@@ -207,14 +208,6 @@ class Row:
     stages: tuple[int, ...] = (1, 2)
     adam: bool = False
 
-
-RECIPE_0_1 = dict(  # the presets of version 0.1, where they differ
-    gan_weight=0.005,
-    hinge_weight=0.02,
-    hard_targets=False,
-    max_shift=0,
-    classifier_features=False,
-)
 
 ROWS = {
     BASE: Row(),

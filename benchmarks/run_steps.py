@@ -1,6 +1,6 @@
 """Times a training step of each stage with the settings of runs, so that runs of different machines can be compared.
 
-    python benchmarks/run_steps.py docs/results/archive/cifar10_0_1 docs/results/cifar10 \\
+    python benchmarks/run_steps.py docs/results/archive/cifar10_{0_1,one_block} docs/results/cifar10 \\
       --output=docs/results/performance/run_steps.json
 
 Run it while nothing else does. Pixels and weights are random, which does not change the time. Every number is the median

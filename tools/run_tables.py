@@ -10,6 +10,7 @@ from aigan_tf.evaluation.tables import success_table
 from tools.markdown import table
 from tools.runs import (
     COMPARISON,
+    RECIPE_0_1,
     Run,
     archived_runs,
     classifier_name,
@@ -18,6 +19,7 @@ from tools.runs import (
     epsilon_text,
     flags,
     minutes,
+    setting_text,
     superseded_by,
 )
 
@@ -63,14 +65,7 @@ EVERY_EPSILON = {
     "digits_variable_epsilon_seed2": "digits_0_1_seed2",
     "cifar10_variable_epsilon": "cifar10_two_stages",
 }
-# Settings of CIFAR's presets of version 0.1 that all of its runs have; a command leaves them out.
-RECIPE_0_1 = (
-    "--gan_weight=0.005",
-    "--hinge_weight=0.02",
-    "--hard_targets=false",
-    "--max_shift=0",
-    "--classifier_features=false",  # which those on CIFAR-10 need not say
-)
+FLAGS_0_1 = tuple(f"--{name}={setting_text(name, value)}" for name, value in RECIPE_0_1.items())
 
 
 def _runs() -> dict[str, Run]:
@@ -265,8 +260,8 @@ def commands_table() -> str:
             continue
         seeds = [run, *(runs[other] for other in (f"{name}_seed{seed}" for seed in range(1, 10)) if other in runs)]
         settings = flags(run.config)
-        if set(RECIPE_0_1[:-1]) <= set(settings):
-            settings = [setting for setting in settings if setting not in RECIPE_0_1]
+        if set(FLAGS_0_1[:-1]) <= set(settings):
+            settings = [setting for setting in settings if setting not in FLAGS_0_1]
         data_set = [f"--dataset={run.data_set}"] if run.data_set != "digits" else []
         given = " ".join(["python train.py", *data_set, *settings])
         numbers = ", ".join(str(each.config["seed"]) for each in seeds)
@@ -276,7 +271,7 @@ def commands_table() -> str:
 
 def presets_0_1() -> str:
     """Returns what CIFAR's rows of version 0.1 leave out, as a block."""
-    return f"```\n{' '.join(RECIPE_0_1)}\n```\n"
+    return f"```\n{' '.join(FLAGS_0_1)}\n```\n"
 
 
 def runs_csv() -> str:

@@ -29,6 +29,15 @@ BEFORE = ADDED | {
 # Settings of earlier versions, with the value that stands for what train.py does today.
 GONE = {"bound": "projection", "optimizer": "muon"}
 
+# Where CIFAR's presets of version 0.1 differ from today's; all of its runs have these settings.
+RECIPE_0_1 = {
+    "gan_weight": 0.005,
+    "hinge_weight": 0.02,
+    "hard_targets": False,
+    "max_shift": 0,
+    "classifier_features": False,  # last: those on CIFAR-10 need not say it
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -121,7 +130,7 @@ def changed_settings(config: dict) -> dict[str, str]:
         settings["switch_success"] = 1.0
     compared = preset.keys() - {"dataset", "switch"}
     return {
-        name: _as_text(name, value)
+        name: setting_text(name, value)
         for name, value in settings.items()
         if name in compared and not _is_same(name, value, preset[name])
     }
@@ -146,10 +155,11 @@ def command(config: dict, name: str) -> str:
 
 def _is_same(name: str, value: object, preset: object) -> bool:
     """Whether a run has the preset's value; 0 and the empty text, in early runs, are None."""
-    return _as_text(name, value) == _as_text(name, preset) or (preset is None and not value)
+    return setting_text(name, value) == setting_text(name, preset) or (preset is None and not value)
 
 
-def _as_text(name: str, value: object) -> str:
+def setting_text(name: str, value: object) -> str:
+    """Returns the value of a setting as its flag takes it."""
     if name == "epsilon":
         return epsilon_text(value)
     if value is None:

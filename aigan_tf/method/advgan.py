@@ -36,8 +36,12 @@ class AdvGAN(AIGAN):
 
     def compile(self, *arguments, **kwargs):
         """As `AIGAN.compile`, without an attacker."""
-        clean = lambda classifier, images, targets, **budget: images  # noqa: E731
-        super().compile(*arguments, attacker=clean, target_classes=[self.target_class], **kwargs)
+        super().compile(
+            *arguments,
+            attacker=lambda classifier, images, targets, **budget: images,
+            target_classes=[self.target_class],
+            **kwargs,
+        )
 
     def choose_targets(self, labels: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
         """Returns the target class for every image, int32 `(batch,)`."""

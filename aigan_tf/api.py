@@ -19,11 +19,11 @@ from aigan_tf.api_inputs import (
     require_callbacks,
     require_trainable_shape,
 )
-from aigan_tf.build import map_sizes
+from aigan_tf.build import map_sizes, only_target
 from aigan_tf.classifiers.features import features_of
-from aigan_tf.config import Config, attack_kind
+from aigan_tf.config import Config, attack_kind, refuse_idle_settings
 from aigan_tf.data import arrays
-from aigan_tf.data.batches import refuse_too_long_shifts
+from aigan_tf.data.batches import refuse_large_batches, refuse_too_long_shifts
 from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.data.splits import hold_out
 from aigan_tf.errors import InputError, quiet, say, warn
@@ -144,7 +144,8 @@ def fit_generator(
     served = ServedGenerator(
         trained.generator, dataset.image_shape, names, config.epsilon, config.targeted, config.variable_epsilon
     )
-    preset = {name: getattr(config, name) for name in ("epsilon", *SETTINGS)} | {"image_shape": dataset.image_shape}
+    kept = ("epsilon", *(name for name in SETTINGS if name != "init_from"))  # that is a path of this machine
+    preset = {name: getattr(config, name) for name in kept} | {"image_shape": dataset.image_shape}
     if trained.stop_training:
         preset["stopped_after_steps"] = trained.steps_done
     return TrainedGenerator(
@@ -166,7 +167,9 @@ def _config(epsilon, settings):
         )
     if settings.get("target_classes") is not None:
         settings["target_classes"] = tuple(map(str, np.atleast_1d(settings["target_classes"])))
-    return Config(epsilon=epsilon, **settings)
+    config = Config(epsilon=epsilon, **settings)
+    refuse_idle_settings(config)
+    return config
 
 
 def _features(classifier, config, dataset, preprocessing):
@@ -180,15 +183,13 @@ def _fitted(split, names, config):
     """Returns a data set of the images, part of them held out, and the settings that fit it; prints what training does."""
     train, validation = hold_out(split)
     config = config.fitted(train.images.shape[1:], len(train))
-    if config.batch_size > len(train):
-        raise InputError(
-            config.batch_size, f"at most the {len(train)} training images", "lower it", setting="batch_size"
-        )
+    dataset = ImageDataset("images", names, train, validation, test=validation)
+    refuse_large_batches(config, train, only_target(config, dataset))
     say(
         f"{len(train)} training and {len(validation)} validation images, {len(names)} classes; {config.epochs} epochs, of "
         f"which stage 1 takes at most {config.stage1_epochs}."
     )
-    return ImageDataset("images", names, train, validation, test=validation), config
+    return dataset, config
 
 
 def attack(

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf.classifiers.accuracy import check_accuracy, predictions
+from aigan_tf.classifiers.accuracy import as_labels, check_accuracy, predictions
 from aigan_tf.classifiers.calling import inputs_of
 from aigan_tf.classifiers.loading import as_classifier
 from aigan_tf.classifiers.preprocessing import Preprocessing
@@ -32,7 +32,7 @@ def require_trainable_shape(shape: tuple[int, ...], classifier: Callable) -> Non
 def labelled(classifier: Callable, images: np.ndarray, labels: np.ndarray | None, num_classes: int) -> Split:
     """Returns uint8 images and their labels, after a check of the accuracy; without labels, the classifier's predictions."""
     if labels is None:
-        return Split(images, predictions(classifier, images.astype(np.float32) / 255))
+        return Split(images, as_labels(predictions(classifier, images.astype(np.float32) / 255), "the data set"))
     split = Split(images, arrays.checked_labels(labels, len(images), num_classes))
     step = -(-len(images) // MAX_ACCURACY_IMAGES)  # spread over all images, which may be sorted by class
     check_accuracy(classifier, split.take(slice(None, None, step)), num_classes, "images")

@@ -1,7 +1,6 @@
 """The networks and models of a run, built from its settings."""
 
 import contextlib
-import dataclasses
 import functools
 import math
 import os
@@ -43,6 +42,12 @@ def target_numbers(config: Config, dataset: ImageDataset) -> tuple[int, ...] | N
     return class_numbers(config.target_classes, dataset.class_names, "target_classes")
 
 
+def only_target(config: Config, dataset: ImageDataset) -> int | None:
+    """Returns the target class of a run that has a single one; None for several, or an untargeted attack."""
+    targets = target_numbers(config, dataset)
+    return targets[0] if targets and len(targets) == 1 else None
+
+
 def map_sizes(config: Config, image_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
     """Returns height and width of the generator's maps, from its full size to the smallest."""
     full = [math.ceil(side / config.generator_patch) for side in image_shape[:2]]
@@ -50,15 +55,22 @@ def map_sizes(config: Config, image_shape: tuple[int, int, int]) -> list[tuple[i
     return [tuple(math.ceil(side / 2**i) for side in full) for i in range(halvings + 1)]
 
 
-def build_generator(
-    config: Config, dataset: ImageDataset, num_classes: int | None = None, features: keras.Model | None = None
-) -> Generator:
-    """Returns a generator with fresh weights, for all targets of a run unless a number of classes is given.
+def build_generator(config: Config, dataset: ImageDataset, features: keras.Model | None = None) -> Generator:
+    """Returns a generator with fresh weights for all targets of a run.
 
     `features`: what it sees of the classifier with `classifier_features`; see `classifiers.features`.
     """
-    classes = None if num_classes else target_numbers(config, dataset)
-    count = num_classes or (len(classes) if classes else dataset.num_classes)
+    classes = target_numbers(config, dataset)
+    count = len(classes) if classes else dataset.num_classes
+    return _generator(config, dataset, features, count, classes=classes, budget_input=config.variable_epsilon)
+
+
+def build_advgan_generator(config: Config, dataset: ImageDataset, features: keras.Model | None = None) -> Generator:
+    """Returns AdvGAN's generator for a target class, with fresh weights; `features` as in `build_generator`."""
+    return _generator(config, dataset, features, 1)
+
+
+def _generator(config, dataset, features, count, **settings):
     sizes = map_sizes(config, dataset.image_shape)
     return Generator(
         count,
@@ -71,9 +83,8 @@ def build_generator(
         gain_maps=config.gain_maps,
         # The maps of many classes are smaller: at full size those of a thousand would take 160 MB with 32 channels.
         map_size=min(32, max(sizes[0]), math.isqrt(250_000 // count) or 1),
-        budget_input=config.variable_epsilon,
-        classes=classes,
         features=features if config.classifier_features else None,
+        **settings,
     )
 
 
@@ -107,7 +118,7 @@ def build_aigan(
         features: as in `build_generator`.
     """
     with seeded_initializers(config.seed):
-        generator = build_generator(config, dataset, features=features)
+        generator = build_generator(config, dataset, features)
         discriminator = Discriminator(dataset.image_shape[-1], config.discriminator_width)
         aigan = model(generator, discriminator, classifier, dataset.num_classes, config.attack, config.seed)
 
@@ -121,9 +132,6 @@ def build_aigan(
     aigan.compile(
         attacker=attacker,
         variable_epsilon=config.variable_epsilon,
-        epsilon_factor=functools.partial(
-            epsilon_factor, config.epsilon_start, min((*restarts, total_steps)[0] / 2, LARGER_BUDGET_STEPS)
-        ),
         hard_targets=config.hard_targets,
         target_classes=target_numbers(config, dataset),
         **objective(config, dataset, total_steps, restarts),
@@ -151,8 +159,7 @@ def build_advgan(
 ) -> AdvGAN:
     """Returns the model of AdvGAN for one target class, compiled, with fresh weights."""
     with seeded_initializers(config.seed):
-        one_budget = dataclasses.replace(config, variable_epsilon=False)
-        generator = build_generator(one_budget, dataset, 1, features)
+        generator = build_advgan_generator(config, dataset, features)
         discriminator = Discriminator(dataset.image_shape[-1], config.discriminator_width)
     advgan = AdvGAN(generator, discriminator, classifier, dataset.num_classes, target_class, config.seed)
     advgan.compile(**objective(config, dataset, epochs * steps_per_epoch(config, dataset)))
@@ -162,7 +169,9 @@ def build_advgan(
 @own_keras_state()
 def objective(config: Config, dataset: ImageDataset, total_steps: int, restarts: Sequence[int] = ()) -> dict:
     """Returns what both methods are compiled with: the optimizers, the budget and the weights of the terms."""
-    schedule = WarmRestarts(config.learning_rate, (*restarts, total_steps))
+    ends = (*restarts, total_steps)
+    schedule = WarmRestarts(config.learning_rate, ends)
+    larger = functools.partial(epsilon_factor, config.epsilon_start, min(ends[0] / 2, LARGER_BUDGET_STEPS))
     # beta_1 = 0.5, as is usual for GANs: the other network moves, so old gradients mislead.
     generator_optimizer = ConvolutionMuon(schedule, adam_beta_1=0.5)
     discriminator_optimizer = keras.optimizers.Adam(config.discriminator_learning_rate, beta_1=0.5)
@@ -174,6 +183,7 @@ def objective(config: Config, dataset: ImageDataset, total_steps: int, restarts:
         generator_optimizer=generator_optimizer,
         discriminator_optimizer=discriminator_optimizer,
         epsilon=config.epsilon,
+        epsilon_factor=larger,
         gan_weight=config.gan_weight,
         hinge_weight=config.hinge_weight,
         hinge_threshold=config.hinge_limit(dataset.image_shape),
@@ -193,7 +203,7 @@ def trained_generator(
     Raises:
         InputError: its weights are missing or cannot be loaded.
     """
-    generator = build_generator(config, dataset, features=features)
+    generator = build_generator(config, dataset, features)
     load_weights(generator, folder.weights, "the weights of a finished run", "finish it with train.py")
     return generator
 

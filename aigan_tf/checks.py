@@ -27,7 +27,8 @@ def check_new_run(config: Config, workdir: str | os.PathLike, data_dir: str | No
     folder.check(dataclasses.asdict(config), extend=extend)
     refuse_idle_settings(config)
     refuse_missing_files(config)
-    _check_beginning(config)
+    if not folder.generator_begun:
+        _check_beginning(config)
     _check_data(config, folder.data_dir(data_dir))
     return folder
 

@@ -209,7 +209,7 @@ class Config:
         "side in pixels of the squares that the generator works on; 4 takes far less time than 1",
         low=1,
         high=16,
-        if_none="1, above 64 pixels as many as leave 64 squares or fewer",
+        if_none="1, above 64 pixels the first of 2, 4, 8, 16 that leaves at most 64 x 64 squares",
     )
     generator_blocks: int = _setting(1, "networks", "residual blocks of the generator", low=0, high=100)
     class_maps: int = _setting(
@@ -545,11 +545,12 @@ def refuse_idle_settings(config: Config) -> None:
     """
 
     def refuse(name, only_with):
-        if getattr(config, name) != getattr(Config, name):
+        default = getattr(Config, name)
+        if getattr(config, name) != default:
             raise InputError(
                 getattr(config, name),
                 f"it only with {only_with}",
-                "leave it out",
+                f"give `{name}`=false" if default is False else "leave it out",  # a preset may have it
                 setting=name,
                 problem="has no effect",
             )

@@ -68,6 +68,16 @@ class Workdir:
         return self.weights.exists() or (self.exports.is_dir() and not self.checkpoints.exists())
 
     @property
+    def has_checkpoint(self) -> bool:
+        """Whether the generator's training has left a state from which it continues."""
+        return any(self.checkpoints.glob("aigan/ckpt-*.index"))
+
+    @property
+    def generator_begun(self) -> bool:
+        """Whether the generator has weights or a checkpoint of its own already, so that what it began from counts no more."""
+        return self.weights.exists() or self.has_checkpoint
+
+    @property
     def generator(self) -> pathlib.Path | None:
         """The generator's weights or, in a folder without them such as those of pretrained/, its newest export; or None."""
         return self.weights if self.weights.is_file() else latest_version(self.exports)
@@ -166,7 +176,7 @@ class Workdir:
 
     def _require_checkpoints(self, stage2_epochs):
         """Refuses more epochs of a finished run without checkpoints: weights alone are not enough."""
-        if self.is_trained and not any(self.checkpoints.glob("aigan/ckpt-*.index")):
+        if self.is_trained and not self.has_checkpoint:
             raise InputError(
                 stage2_epochs,
                 "the discriminator and both optimizers' state, which only its checkpoints hold",

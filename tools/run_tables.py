@@ -91,8 +91,9 @@ def worst_target(report: Mapping) -> str:
 
 def _classifier_cell(run: Run) -> str:
     name = classifier_name(run.config["classifier"]).removeprefix(f"{run.data_set}_")
-    own = name.removesuffix("/classifier.keras") != name
-    return f"{'small' if own else name} ({run.report['clean_accuracy']:.2%})"
+    if name.endswith("/classifier.keras"):  # that of another run
+        name = _runs()[name.split("/")[0]].config["classifier"]
+    return f"{name} ({run.report['clean_accuracy']:.2%})"
 
 
 # Of the runs of their own
@@ -259,11 +260,8 @@ def commands_table() -> str:
         if run.config["seed"]:
             continue
         seeds = [run, *(runs[other] for other in (f"{name}_seed{seed}" for seed in range(1, 10)) if other in runs)]
-        settings = flags(run.config)
-        if set(FLAGS_0_1[:-1]) <= set(settings):
-            settings = [setting for setting in settings if setting not in FLAGS_0_1]
-        data_set = [f"--dataset={run.data_set}"] if run.data_set != "digits" else []
-        given = " ".join(["python train.py", *data_set, *settings])
+        is_recipe_0_1 = set(FLAGS_0_1[:-1]) <= set(flags(run.config))
+        given = command(run.config, run.data_set, FLAGS_0_1 if is_recipe_0_1 else ())
         numbers = ", ".join(str(each.config["seed"]) for each in seeds)
         rows.append([f"[{name}]({name})", "0.2" if "format" in run.config else "0.1", numbers, f"`{given}`"])
     return table(columns, rows)

@@ -7,7 +7,7 @@ settings.
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from aigan_tf.config import ADDED, make_config
 from aigan_tf.files import read_csv
@@ -128,11 +128,13 @@ def changed_settings(config: dict) -> dict[str, str]:
     settings = config | {name: value for name, value in before.items() if name not in config}
     if settings.get("switch") == "fixed":  # stage 1 took all of its epochs
         settings["switch_success"] = 1.0
-    compared = preset.keys() - {"dataset", "switch"}
+    compared = preset.keys() - {"dataset"}
     return {
         name: setting_text(name, value)
         for name, value in settings.items()
-        if name in compared and not _is_same(name, value, preset[name])
+        if name in compared
+        and setting_text(name, value) != setting_text(name, preset[name])
+        and (value or preset[name] is not None or "format" in config)  # early runs have 0 and "" in the place of None
     }
 
 
@@ -141,21 +143,20 @@ def flags(config: dict) -> list[str]:
     return [f"--{name}" if value == "true" else f"--{name}={value}" for name, value in changed_settings(config).items()]
 
 
-def command(config: dict, name: str) -> str:
-    """Returns the command of a run whose work folder is called `name`; one more for each time it got more epochs."""
+def command(config: dict, name: str, left_out: Collection[str] = ()) -> str:
+    """Returns the command of a run whose work folder is called `name`; one more for each time it got more epochs.
+
+    `left_out`: flags that are not shown.
+    """
     data_set = [f"--dataset={config['dataset']}"] if config["dataset"] != "digits" else []
     workdir = [f"--workdir=runs/{name}"] if name != config["dataset"] else []
     ends = [extension["after_epochs"] - config["stage1_epochs"] for extension in config.get("extensions", [])]
     begun = config | {"stage2_epochs": ends[0]} if ends else config
     longer = [*ends[1:], config["stage2_epochs"]] if ends else []
-    commands = [" ".join(["python train.py", *data_set, *flags(begun), *workdir])]
+    settings = [flag for flag in flags(begun) if flag not in left_out]
+    commands = [" ".join(["python train.py", *data_set, *settings, *workdir])]
     commands += [f"python train.py --workdir=runs/{name} --stage2_epochs={epochs}" for epochs in longer]
     return " && ".join(commands)
-
-
-def _is_same(name: str, value: object, preset: object) -> bool:
-    """Whether a run has the preset's value; 0 and the empty text, in early runs, are None."""
-    return setting_text(name, value) == setting_text(name, preset) or (preset is None and not value)
 
 
 def setting_text(name: str, value: object) -> str:
@@ -168,4 +169,4 @@ def setting_text(name: str, value: object) -> str:
         return str(value).lower()
     if isinstance(value, list | tuple):
         return ",".join(part if isinstance(part, str) else f"{part:g}" for part in value)
-    return f"{value:.12g}" if isinstance(value, float) else str(value)
+    return str(value)

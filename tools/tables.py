@@ -141,11 +141,11 @@ SECTIONS = {
         "stages": run_tables.stages_table,
         "ablation": ablation.ablation_table,
         "terms": run_tables.terms_table,
-        "defences": attack_tables.defences_table,
     },
     RUNS: {
         "classifiers": classifiers_table,
         "epsilon": run_tables.epsilon_table,
+        "defences": attack_tables.defences_table,
         "presets": run_tables.presets_0_1,
         "commands": run_tables.commands_table,
     },

@@ -120,13 +120,7 @@ def labelled_by(
         batches = evaluation_batches(split, LABELLED_BATCH)
         batches = progress(batches, "Classifier", " batches", -(-len(split) // LABELLED_BATCH))
         answers = np.concatenate([predict(images) for images, _ in batches])
-        if lost := np.count_nonzero(answers == NO_CLASS):
-            raise InputError(
-                f"the classifier answers NaN on {lost} of {len(split)} images of {dataset.name}",
-                "an answer that can stand in for a label",
-                "remove these images",
-            )
-        return dataclasses.replace(split, labels=answers)
+        return dataclasses.replace(split, labels=as_labels(answers, dataset.name))
 
     if splits:
         say(f"{dataset.name} has no labels: the classifier answers in their place.")
@@ -134,6 +128,21 @@ def labelled_by(
     if labelled:
         _report_answers(dataset.name, np.concatenate([split.labels for split in labelled.values()]), class_names)
     return dataclasses.replace(dataset, class_names=class_names, **labelled)
+
+
+def as_labels(answers: np.ndarray, name: str) -> np.ndarray:
+    """Returns the answers to the images of a data set, if all can stand in for labels.
+
+    Raises:
+        InputError: some are NaN.
+    """
+    if lost := np.count_nonzero(answers == NO_CLASS):
+        raise InputError(
+            f"the classifier answers NaN on {lost} of {len(answers)} images of {name}",
+            "an answer that can stand in for a label",
+            "remove these images",
+        )
+    return answers
 
 
 def _report_answers(name, answers, class_names):

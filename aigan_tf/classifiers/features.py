@@ -20,8 +20,7 @@ from aigan_tf.errors import InputError
 from aigan_tf.files import atomic_file
 from aigan_tf.workdir import Workdir
 
-FILE = "the part of the classifier that the generator sees"
-FIX = "leave it out, or attack a Keras model that is functional or Sequential"
+FIX = "give `classifier_features`=false, or attack a Keras model that is functional or Sequential"
 
 
 @own_keras_state()
@@ -94,20 +93,20 @@ def _nearest(maps, size):
 
 
 def features_for(config: Config, dataset: ImageDataset, folder: Workdir | None = None) -> keras.Model | None:
-    """Returns what the generator of a run will see, made of the run's classifier; None if it sees nothing of it.
+    """Returns what the generator of a run sees of the classifier; None if it sees nothing of it.
 
     Args:
         config, dataset: of the run.
-        folder: holds the classifier that was trained or hardened here, or what was seen of it, if training began before; None
-            for the user's own classifier.
+        folder: of the run; None if it has not begun, for the user's own classifier. What training has saved is read from it,
+            otherwise made of the classifier.
 
     Raises:
-        InputError: the classifier's layers cannot be seen.
+        InputError: the classifier's layers cannot be seen, or the file cannot be loaded.
     """
     if not config.classifier_features:
         return None
     if folder and folder.features.exists():
-        return load_features(config, folder)
+        return _loaded(folder)
     trained_here = folder and (is_built_in(config.classifier) or config.defense)
     path = folder.classifier if trained_here else model_path(config.classifier)
     if path.is_dir():
@@ -123,22 +122,16 @@ def save_features(features: keras.Model, folder: Workdir) -> None:
         folder.seal(folder.features, temporary)
 
 
-def load_features(config: Config, folder: Workdir) -> keras.Model | None:
-    """Returns the part of the classifier that the generator of a run sees; None if it sees none.
-
-    Raises:
-        InputError: its file is missing or cannot be loaded.
-    """
-    if not config.classifier_features:
-        return None
-    path, fix = folder.features, "restore the file"
-    if not path.is_file():
-        raise InputError(f"{path} does not exist", FILE, fix)
-    folder.verify(path)
+def _loaded(folder):
+    folder.verify(folder.features)
     try:
-        return load_keras(path)
-    except Exception as error:
-        raise InputError(f"{path} cannot be loaded ({first_line(error)})", FILE, fix) from error
+        return load_keras(folder.features)
+    except Exception as error:  # whatever Keras raises for a damaged file
+        raise InputError(
+            f"{folder.features} cannot be loaded ({first_line(error)})",
+            "the part of the classifier that the generator sees",
+            "restore it, or delete it: it is made of the classifier again",
+        ) from error
 
 
 def _unusable(problem):

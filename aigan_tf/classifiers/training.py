@@ -214,7 +214,8 @@ def existing_classifier(
     folder.verify(folder.classifier)
     if not is_built_in(config.classifier):
         used = ("custom_objects",) if config.defense else ("classifier", "custom_objects")
-        if digests := digests_of(config, used):
+        digests = digests_of(config, used)
+        if digests and folder.config.exists():  # there is none while `--check` tries a few steps
             folder.compare(dataclasses.asdict(config), digests)
         return own_classifier(config, dataset, needs_gradient, folder.classifier if config.defense else None)
     say(f"Loading the classifier {folder.classifier}.")

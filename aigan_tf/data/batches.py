@@ -110,6 +110,26 @@ def _reader(split):
     return examples_at
 
 
+def refuse_large_batches(config: Config, split: Split, only_target: int | None = None) -> None:
+    """Refuses batches of more images than a training split has.
+
+    Args:
+        config: of the run.
+        split: the training images, with labels if there is an only target.
+        only_target: the single target class, on whose own images nothing is trained; None for several.
+
+    Raises:
+        InputError: there are fewer.
+    """
+    left, others = len(split), ""
+    if only_target is not None:
+        left, others = int((split.labels != only_target).sum()), " of other classes than the only target"
+    if config.batch_size > left:
+        raise InputError(
+            config.batch_size, f"at most the {left} training images{others}", "lower it", setting="batch_size"
+        )
+
+
 def refuse_too_long_shifts(config: Config, image_shape: tuple[int, ...]) -> None:
     """Refuses a `max_shift` that moves images of `(height, width, channels)` out of sight.
 

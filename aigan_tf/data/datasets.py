@@ -42,6 +42,14 @@ class ImageDataset:
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    def without_class(self, number: int) -> "ImageDataset":
+        """Returns the data set with training and validation images of the other classes alone."""
+
+        def others(split):
+            return split.take(np.flatnonzero(split.labels != number))
+
+        return dataclasses.replace(self, train=others(self.train), validation=others(self.validation))
+
     def require_labels(self, value: object, setting: str) -> None:
         """Refuses a setting that needs labels if the pictures come without.
 

@@ -1,13 +1,12 @@
 """Builds the attacks of a comparison: the run's own generators and foolbox's baselines."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from aigan_tf import build
-from aigan_tf.classifiers.features import load_features
+from aigan_tf.classifiers.features import features_for
 from aigan_tf.config import Config, attack_kind
 from aigan_tf.engine import saved_model
 from aigan_tf.engine.saved_model import first_line
@@ -139,8 +138,7 @@ def _stage1(run):
             setting="attacks",
             problem=f"needs {weights}, which is missing",
         )
-    features = load_features(run.config, run.folder)
-    network = build.build_generator(run.config, run.dataset, features=features)
+    network = build.build_generator(run.config, run.dataset, features_for(run.config, run.dataset, run.folder))
     attack = _network_attack(network, weights, run, run.config.variable_epsilon)
     return Attack(attack, GENERATOR_ATTACKS[STAGE1])
 
@@ -164,12 +162,9 @@ def _advgan(run):
             f"a folder per class, 0 to {run.dataset.num_classes - 1}",
             "remove it",
         )
-    one_budget = dataclasses.replace(run.config, variable_epsilon=False)
-    features = load_features(run.config, run.folder)
-    generators = {
-        target: _network_attack(build.build_generator(one_budget, run.dataset, 1, features), weights, run, False)
-        for target, weights in found.items()
-    }
+    features = features_for(run.config, run.dataset, run.folder)
+    networks = {target: build.build_advgan_generator(run.config, run.dataset, features) for target in found}
+    generators = {target: _network_attack(networks[target], found[target], run, False) for target in found}
     efforts = (f"{run.dataset.class_names[target]} ({_training_effort(run.folder, target)})" for target in found)
     description = f"{GENERATOR_ATTACKS[ADVGAN]}: {', '.join(efforts)}"
     return Attack(_routed_by_target(generators), description, target_classes=list(found))

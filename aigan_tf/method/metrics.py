@@ -24,11 +24,10 @@ class SuccessRate(keras.metrics.Mean):
 
     Args:
         targeted: the attack's goal, see `successes`.
-        name: `"targeted_success_rate"` or `"untargeted_success_rate"`.
     """
 
-    def __init__(self, targeted: bool, name: str | None = None):
-        super().__init__(name=name or f"{'' if targeted else 'un'}targeted_success_rate")
+    def __init__(self, targeted: bool):
+        super().__init__(name=f"{'' if targeted else 'un'}targeted_success_rate")
         self.targeted = targeted
 
     def update_state(self, logits, targets, sample_weight=None):

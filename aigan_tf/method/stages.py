@@ -51,5 +51,5 @@ class StageSwitch(keras.callbacks.Callback):
             self.on_stage1_end()
             if epoch + 1 < self.epochs:
                 self.model.stage = 2
-            reason = f"validation success is {measured:.1%}" if reached else "its epochs are over"
-            self.say(f"Stage 1 ends after epoch {epoch + 1}: {reason}; the attacker is removed.")
+                reason = f"validation success is {measured:.1%}" if reached else "its epochs are over"
+                self.say(f"Stage 1 ends after epoch {epoch + 1}: {reason}; the attacker is removed.")

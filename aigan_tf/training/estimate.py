@@ -4,6 +4,7 @@ import bisect
 import contextlib
 import copy
 import dataclasses
+import functools
 import math
 import pathlib
 import tempfile
@@ -11,12 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import tensorflow as tf
 
-from aigan_tf.build import trained_generator
+from aigan_tf.build import only_target, trained_generator
 from aigan_tf.checks import check_new_run
 from aigan_tf.classifiers.accuracy import check_accuracy, predictions
 from aigan_tf.classifiers.architectures import ARCHITECTURES
-from aigan_tf.classifiers.features import features_for, load_features
+from aigan_tf.classifiers.features import features_for
 from aigan_tf.classifiers.training import (
     HARDENING,
     existing_classifier,
@@ -263,7 +265,9 @@ def _trying(name: str, time_left: TimeLeft, steps: int, epochs: dict[int, int]) 
 
 def _try_generator(config, dataset, classifier, folder, devices, features):
     """Returns the `TimeLeft` of both stages and the evaluation, measured on short epochs."""
-    time_left = time_left_of(config, dataset, evaluation_attacks(config, dataset))
+    attacks, target = evaluation_attacks(config, dataset), only_target(config, dataset)
+    trained_on = dataset if target is None else dataset.without_class(target)
+    time_left = time_left_of(config, trained_on, attacks)
     steps = min(STEPS, time_left.steps)
     # Two of stage 2: an epoch's end is measured between epochs, and that of stage 1 draws samples.
     stages = {1: min(config.stage1_epochs, 1), 2: min(config.stage2_epochs, 2)}
@@ -286,10 +290,21 @@ def _try_evaluation(config, dataset, classifier, folder, attacks):
     count = 2 * images_per_call(dataset.image_shape) * len(dataset.test) // attacks  # two batches of attacks
     test = dataset.test.take(slice(0, max(count, 1)))
     # The classifier may know nothing yet: its answers stand in for the labels.
-    test = dataclasses.replace(test, labels=np.maximum(predictions(classifier, test.as_float()), 0))
+    answers = np.maximum(predictions(classifier, test.as_float()), 0)
+    if (
+        answers == only_target(config, dataset)
+    ).all():  # then there is nothing to attack, unless it answers the next class
+        answers, classifier = (answers + 1) % dataset.num_classes, functools.partial(_next_class, classifier)
+    test = dataclasses.replace(test, labels=answers)
     dataset = dataclasses.replace(dataset, test=test)
     with quiet():
-        export(trained_generator(config, dataset, folder, load_features(config, folder)), config, dataset, folder, None)
+        export(
+            trained_generator(config, dataset, folder, features_for(config, dataset, folder)),
+            config,
+            dataset,
+            folder,
+            None,
+        )
         measure_export(folder, config, dataset, classifier)
     once = time.perf_counter() - began
     run = FinishedRun(folder, config, dataset, classifier)
@@ -301,3 +316,8 @@ def _try_evaluation(config, dataset, classifier, folder, attacks):
         measured = measure_attack(attack, run.examples, config.epsilon, config.targeted, config.seed)
         seconds.append(time.perf_counter() - began)
     return once - seconds[1], seconds[1] / measured.num_attacks
+
+
+def _next_class(classifier, images):
+    """Returns a classifier's logits, moved by one class."""
+    return tf.roll(classifier(images), 1, axis=-1)

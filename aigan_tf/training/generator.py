@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import keras
 import numpy as np
 
-from aigan_tf.build import begin_from, build_aigan, load_weights, steps_per_epoch, target_numbers
+from aigan_tf.build import begin_from, build_aigan, load_weights, only_target, steps_per_epoch, target_numbers
 from aigan_tf.classifiers.black_box import BlackBox, DynamicDistillation, train_surrogate
 from aigan_tf.classifiers.features import save_features
 from aigan_tf.classifiers.loading import not_finite
@@ -65,19 +65,21 @@ def train_generator(
     attacked, distillation, saved = classifier, [], {}
     if config.black_box:
         attacked, distillation, saved = _surrogate(config, dataset, classifier, folder)
+    if (target := only_target(config, dataset)) is not None:
+        dataset = dataset.without_class(target)  # nothing leads an image to its own class
     if features and devices.is_chief and not folder.features.exists():
         save_features(features, folder)
     with devices.strategy.scope():
         steps = steps_per_epoch(config, dataset)
         restarts = [epochs * steps for epochs in folder.restarts()]
         aigan = build_aigan(config, dataset, attacked, config.epochs * steps, restarts=restarts, features=features)
-        if config.init_from and not folder.weights.exists():
+        if config.init_from and not folder.generator_begun:
             begin_from(aigan.generator, config.init_from)
 
     def end_stage1():
         if devices.is_chief:
             save_generator(aigan, folder.stage1_weights)
-            write_samples(aigan, dataset, folder)
+            write_samples(aigan, classifier, dataset, folder)
 
     # Without a stage 2 there is nothing to switch to, however early stage 1 succeeds.
     success = config.switch_success if config.stage2_epochs > 0 else None
@@ -85,7 +87,7 @@ def train_generator(
     time_left = time_left_of(config, dataset, attacks)
     trained = fit(aigan, config, dataset, folder, time_left, devices, [switch, *callbacks], saved, distillation)
     if trained and devices.is_chief:
-        write_samples(aigan, dataset, folder)
+        write_samples(aigan, classifier, dataset, folder)
         save_generator(aigan, folder.weights)
     return aigan
 
@@ -148,7 +150,7 @@ def fit(
     )
     attacks = epochs * steps * config.batch_size
     targets = len(aigan.target_classes)
-    each = f", {attacks // targets:,} for each target class" if aigan.targeted and targets > 1 else ""
+    each = f", on average {attacks // targets:,} for each target class" if aigan.targeted and targets > 1 else ""
     say(f"Training the generator: {config.attack}, epsilon {shown_value(config.epsilon)}, {attacks:,} attacks{each}.")
     began = time.perf_counter()
     with (

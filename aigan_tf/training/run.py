@@ -8,11 +8,11 @@ import pathlib
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 
-from aigan_tf.build import build_generator, target_numbers, trained_generator
+from aigan_tf.build import build_generator, only_target, target_numbers, trained_generator
 from aigan_tf.checks import check_finished_run, check_new_run
 from aigan_tf.classifiers.accuracy import check_accuracy, labelled_by
 from aigan_tf.classifiers.architectures import fitting_architecture
-from aigan_tf.classifiers.features import features_for, load_features
+from aigan_tf.classifiers.features import features_for
 from aigan_tf.classifiers.paths import refuse_unnamed_python
 from aigan_tf.classifiers.training import (
     existing_classifier,
@@ -22,7 +22,7 @@ from aigan_tf.classifiers.training import (
     trained_classifier,
 )
 from aigan_tf.config import FITTED, FORMAT, Config, is_built_in
-from aigan_tf.data.batches import refuse_too_long_shifts
+from aigan_tf.data.batches import refuse_large_batches, refuse_too_long_shifts
 from aigan_tf.data.datasets import ImageDataset, existing_dataset, load_dataset, own_folder
 from aigan_tf.engine.distribution import Devices
 from aigan_tf.engine.precision import has_bfloat16
@@ -81,7 +81,7 @@ def train_and_export(
             if devices.distributed:  # a copy outside the strategy, whose variables cannot be exported
                 generator = None
                 if devices.is_chief:
-                    generator = trained_generator(config, dataset, folder, load_features(config, folder))
+                    generator = trained_generator(config, dataset, folder, features)
         if not devices.is_chief:
             return None
         exported = exported or export(generator, config, dataset, folder, classifier if export_classifier else None)
@@ -167,9 +167,9 @@ def export_run(
         dataset = labelled_by(classifier, dataset, splits=())
     if bfloat16 and not has_bfloat16():
         say("This CPU has no bfloat16 instructions: the export is for one that has, and here several times slower.")
-    weights_of, features = None, load_features(config, folder)
+    weights_of, features = None, features_for(config, dataset, folder)
     if folder.is_trained and not folder.weights.exists():  # shipped: its export alone has them
-        generator = build_generator(config, dataset, features=features)
+        generator = build_generator(config, dataset, features)
         weights_of = latest_version(folder.exports)
         folder.verify(weights_of)
     else:
@@ -252,7 +252,8 @@ def open_run(
     folder = check_new_run(config, workdir, data_dir, extend)
     # The user's own files are part of the run: if they change, it is another run. Before they are read: a change after
     # that is seen by the next command.
-    digests = digests_of(config, ["class_names", "classifier", "custom_objects", "init_from", *own_folder(config)])
+    begins = [] if folder.generator_begun else ["init_from"]
+    digests = digests_of(config, ["class_names", "classifier", "custom_objects", *begins, *own_folder(config)])
     config, dataset, own = load_inputs(config, folder.data_dir(data_dir), devices, strategy)
     with folder.locked():
         restarts = folder.restarts()
@@ -287,7 +288,7 @@ def load_inputs(
     _refuse_unfit_devices(config, devices, strategy)
     own = _fitting_classifier(config, dataset)
     dataset = dataset if own is None else labelled_by(own, dataset)
-    target_numbers(config, dataset)  # refuses what it cannot use
+    refuse_large_batches(config, dataset.train, only_target(config, dataset))
     return config, dataset, own
 
 
@@ -296,7 +297,7 @@ def _fitted(config, dataset):
     fitted = config.fitted(dataset.image_shape, len(dataset.train))
     values = {name: getattr(fitted, name) for name in FITTED if getattr(config, name) is None}
     if values:
-        say(f"For images of this size: {' '.join(f'--{name}={value:.3g}' for name, value in values.items())}")
+        say(f"For images of this size: {', '.join(f'{name}={value:.3g}' for name, value in values.items())}")
     return fitted
 
 
@@ -327,13 +328,7 @@ def _refuse_unfit_devices(config, devices, strategy):
 
 def _fitting_classifier(config, dataset):
     """Refuses what does not fit the data set, before the folder is made; returns the user's own classifier, or None."""
-    if config.batch_size > len(dataset.train):
-        raise InputError(
-            config.batch_size,
-            f"at most the {len(dataset.train)} training images of {config.dataset}",
-            "lower it",
-            setting="batch_size",
-        )
+    refuse_large_batches(config, dataset.train)
     refuse_too_long_shifts(config, dataset.image_shape)
     if config.black_box:
         fitting_architecture(config.black_box, dataset.image_shape, "black_box")

@@ -1,5 +1,7 @@
 """Sample images of a generator at the end of a stage."""
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
@@ -12,14 +14,14 @@ from aigan_tf.method.aigan import AIGAN
 from aigan_tf.workdir import Workdir
 
 
-def write_samples(aigan: AIGAN, dataset: ImageDataset, folder: Workdir) -> None:
-    """Draws one validation image of each of up to ten classes, as PNG and for TensorBoard."""
+def write_samples(aigan: AIGAN, classifier: Callable, dataset: ImageDataset, folder: Workdir) -> None:
+    """Draws one validation image of each of up to ten classes, as PNG and for TensorBoard, with the classifier's answers."""
     split = dataset.validation
     shown = [int(np.argmax(split.labels == k)) for k in range(dataset.num_classes) if (split.labels == k).any()][:10]
     images, labels = split.take(np.array(shown)).as_float(), split.labels[shown]
     targets = aigan.choose_targets(tf.constant(labels))
     adversarial_images = aigan(images, targets).numpy()
-    answers = np.argmax(aigan.classifier(adversarial_images), axis=-1)
+    answers = np.argmax(classifier(adversarial_images), axis=-1)
     names = figures.drawable_names(dataset.class_names)
     goal = "target: " if aigan.targeted else "target: not "
     captions = [

@@ -211,6 +211,7 @@ def test_what_cannot_be_trained_on_is_refused(images, labels, words, fit, train)
         ("input_range", 255, "LOW"),
         ("class_names", "abcdefghij", "printable"),
         ("class_names", [*NAMES[:9], "ni\nne"], "printable"),
+        ("target_classes", [11], "expected one of 0"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(name, value, words, fit):

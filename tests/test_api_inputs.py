@@ -13,6 +13,7 @@ import aigan_tf
 from aigan_tf import api, trained_generator
 from aigan_tf.config import Config
 from aigan_tf.errors import InputError
+from aigan_tf.training import generator as generator_training
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TINY = dict(
@@ -92,6 +93,30 @@ def test_early_stopping_ends_training_and_restores_the_best_weights(fit, images,
         np.testing.assert_array_equal(now, best)
     assert made(images, 3).shape == images.shape
     assert "epoch 2 of 4" in capsys.readouterr().out
+
+
+def test_target_classes_of_an_untargeted_attack_are_refused(fit):
+    refused("target_classes", fit, attack="untargeted", target_classes=[3])
+
+
+def test_answers_that_are_no_numbers_do_not_become_labels(digits):
+    images = digits.train.as_float()[:40]
+    images[33] = 0.0
+
+    def classifier(x):
+        bright = tf.reduce_mean(x, axis=[1, 2, 3])[:, tf.newaxis]
+        return tf.where(bright == 0.0, np.nan, bright * tf.range(10.0))
+
+    with pytest.raises(InputError, match="NaN on 1 of 40"):
+        aigan_tf.fit_generator(classifier, images, **TINY)
+
+
+def test_images_of_the_only_target_class_are_not_trained_on(fit, monkeypatch):
+    seen = []
+    monkeypatch.setattr(generator_training, "fit", lambda aigan, config, dataset, *others: seen.append(dataset))
+    fit(target_classes=[3])
+    assert set(seen[0].train.labels) == set(seen[0].validation.labels) | set(seen[0].train.labels) == {*range(10)} - {3}
+    refused("batch_size", fit, target_classes=[3], batch_size=170)  # of 180 training images
 
 
 def test_what_is_no_callback_is_refused(fit):

@@ -169,4 +169,4 @@ def setting_text(name: str, value: object) -> str:
         return str(value).lower()
     if isinstance(value, list | tuple):
         return ",".join(part if isinstance(part, str) else f"{part:g}" for part in value)
-    return str(value)
+    return str(value).removesuffix(".0")  # else in full: the command repeats the run

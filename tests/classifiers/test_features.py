@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from aigan_tf.build import build_generator
-from aigan_tf.classifiers.features import features_for, features_of, load_features, save_features
+from aigan_tf.classifiers.features import features_for, features_of, save_features
 from aigan_tf.classifiers.preprocessing import Preprocessing
 from aigan_tf.config import make_config
 from aigan_tf.data.datasets import ImageDataset
@@ -87,13 +87,13 @@ def test_the_classifier_gets_its_pixels_from_a_file_too(preprocessing, tmp_path)
     model, folder = nested(), Workdir(tmp_path)
     save_features(features_of(model, SHAPE, SIZES, preprocessing), folder)
     config = make_config(classifier_features=True)
-    loaded = load_features(config, folder)
+    loaded = features_for(config, None, folder)
     for found, expected in zip(loaded(IMAGES), maps(model, preprocessing(IMAGES)), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     folder.features.write_bytes(b"")
     with pytest.raises(InputError, match="is not what"):
-        load_features(config, folder)
-    assert load_features(make_config(), folder) is None
+        features_for(config, None, folder)
+    assert features_for(make_config(), None, folder) is None
 
 
 class Subclassed(keras.Model):

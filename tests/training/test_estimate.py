@@ -7,12 +7,14 @@ import pytest
 import tensorflow as tf
 from tiny_runs import tiny
 
+from aigan_tf.build import build_generator
 from aigan_tf.engine.callbacks import Progress
 from aigan_tf.engine.checkpoints import state_of
 from aigan_tf.engine.time_left import TimeLeft
 from aigan_tf.errors import InputError
 from aigan_tf.training import estimate, generator
 from aigan_tf.training.estimate import Estimate, check_run, config_within, epochs_within
+from aigan_tf.workdir import Workdir
 
 
 def pace(stage1_epochs=2, stage2_epochs=8, **seconds):
@@ -103,6 +105,20 @@ def test_check_tries_everything_and_leaves_nothing_behind(digit_classifier, tmp_
     left = {entry.name for entry in tmp_path.iterdir() if "autograph" not in entry.name}  # which TensorFlow removes
     assert left == {"model.keras"}
     assert "Classifier accuracy on 300 test images" in capsys.readouterr().out
+
+
+def test_check_measures_a_single_target_that_an_untrained_classifier_always_answers(digits, tmp_path):
+    config = tiny(target_classes=("3",)).fitted(digits.image_shape, len(digits.train))
+    folder = Workdir(tmp_path)
+    generator = build_generator(config, digits)
+    generator.save_weights(folder.weights)
+    folder.metrics.write_text("epoch,seconds\n1,1.0\n")
+
+    def classifier(images):
+        return tf.one_hot(tf.fill(tf.shape(images)[:1], 3), 10) + 0.0 * tf.reduce_sum(images)
+
+    _, each = estimate._try_evaluation(config, digits, classifier, folder, attacks=300)
+    assert each > 0
 
 
 @pytest.mark.long

@@ -34,16 +34,27 @@ def test_its_folder_is_measured_and_exported_again(seeing, digits):
     assert (seeing / "advgan" / "3" / "generator.weights.h5").is_file()
 
 
-def test_a_run_that_lost_what_it_saw_says_so(seeing, tmp_path):
+def test_a_run_that_lost_what_it_saw_sees_it_again_in_the_classifier(seeing, tmp_path):
     folder = shutil.copytree(seeing, tmp_path / "run")
     (folder / "features.keras").unlink()
-    with pytest.raises(InputError, match=r"features\.keras"):
-        evaluate_workdir(folder, attacks=("aigan_stage1",), num_examples=20)
+    found, expected = (
+        evaluate_workdir(each, attacks=("aigan_stage1",), num_examples=20)["attacks"]["aigan_stage1"]
+        for each in (folder, seeing)
+    )
+    assert found["mean_l2"] == pytest.approx(expected["mean_l2"], rel=1e-4)
 
 
-def test_another_run_begins_with_its_generator(seeing, finished, tmp_path):
-    config = against(finished, classifier_features=True, init_from=str(seeing), stage1_epochs=0, stage2_epochs=1)
-    train(config, tmp_path / "next")
-    assert len(metrics_rows(tmp_path / "next")) == 1
-    changed = differences(*(weights(folder / "generator.weights.h5") for folder in (seeing, tmp_path / "next")))
+def test_another_run_begins_with_its_generator_and_then_needs_it_no_more(seeing, finished, tmp_path, capsys):
+    source, folder = shutil.copytree(seeing, tmp_path / "source"), tmp_path / "next"
+    settings = dict(classifier_features=True, init_from=str(source), stage1_epochs=0)
+    train(against(finished, stage2_epochs=1, **settings), folder)
+    assert len(metrics_rows(folder)) == 1
+    changed = differences(*(weights(each / "generator.weights.h5") for each in (seeing, folder)))
     assert changed  # it learned further
+    shutil.rmtree(source)
+    assert "Beginning with" in capsys.readouterr().out
+    train(against(finished, stage2_epochs=2, **settings), folder, extend=True)
+    assert len(metrics_rows(folder)) == 2
+    assert "Beginning with" not in capsys.readouterr().out
+    with pytest.raises(InputError, match="holds no generator"):
+        train(against(finished, stage2_epochs=1, **settings), tmp_path / "another")

@@ -15,6 +15,7 @@ from commands import run_in_process
 import aigan_tf
 from aigan_tf import cli
 from aigan_tf.build import build_generator
+from aigan_tf.classifiers.features import features_for
 from aigan_tf.config import is_built_in
 from aigan_tf.serving.export import ServedGenerator
 from aigan_tf.training import run
@@ -82,7 +83,8 @@ def test_the_weights_of_a_generator_are_those_of_its_saved_model(folder):
     """So that it can be exported again, with its classifier or in bfloat16."""
     config, generator = config_of(Workdir(folder)), aigan_tf.load_generator(folder)
     names, shape = generator.class_names, generator.image_shape
-    network = build_generator(config, SimpleNamespace(num_classes=len(names), image_shape=shape))
+    dataset = SimpleNamespace(num_classes=len(names), image_shape=shape)
+    network = build_generator(config, dataset, features_for(config, dataset, Workdir(folder)))
     served = ServedGenerator(network, shape, names, config.epsilon, config.targeted, config.variable_epsilon)
     served.restore(folder / "generator" / "1")
     images, targets = np.random.default_rng(0).uniform(0, 1, (2, *shape)).astype(np.float32), np.int32([0, 3])

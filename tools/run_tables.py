@@ -26,7 +26,6 @@ from tools.runs import (
 # The success that the paper reports for its classifiers of a data set, and README's rows.
 PAPER = {"mnist": 0.99, "cifar10": 0.95, "cifar100": 0.90}
 README_RUNS = ("digits", "digits_untargeted", "mnist", "cifar10", "cifar100")
-PGD_ALONE = "pgd.json"  # PGD on the classifier of a run that has no comparison
 # The runs of the main table, with what its row says beside the data set.
 MAIN_RUNS = {
     "digits": "",
@@ -37,7 +36,7 @@ MAIN_RUNS = {
     "mnist_B": "",
     "mnist_one_block": "shipped",
     "cifar10": "shipped",
-    "cifar100": "",
+    "cifar100": "shipped",
 }
 # Runs with both stages, and the control of each, whose attacker stays.
 STAGES = {
@@ -160,8 +159,8 @@ def readme_table() -> str:
 
 def _cells_beside_pgd(run: Run) -> list[str]:
     """Returns PGD's success and both attacks' times, from the run's comparison; dashes for what it has not."""
-    file = next((file for file in (run.folder / COMPARISON, run.folder / PGD_ALONE) if file.exists()), None)
-    attacks = json.loads(file.read_text())["attacks"] if file else {}
+    file = run.folder / COMPARISON
+    attacks = json.loads(file.read_text())["attacks"] if file.exists() else {}
     pgd, ours = attacks.get("pgd"), attacks.get("aigan")
     times = [rounded(attack["milliseconds_per_image"]) for attack in (ours, pgd) if attack]
     return [f"{pgd['success_rate']:.1%}" if pgd else "-", f"{times[0]} ({times[1]})" if len(times) == 2 else "-"]

@@ -48,6 +48,12 @@ def only_target(config: Config, dataset: ImageDataset) -> int | None:
     return targets[0] if targets and len(targets) == 1 else None
 
 
+def trained_on(config: Config, dataset: ImageDataset) -> ImageDataset:
+    """Returns the data set without the images of a run's only target: nothing leads an image to its own class."""
+    target = only_target(config, dataset)
+    return dataset if target is None else dataset.without_class(target)
+
+
 def map_sizes(config: Config, image_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
     """Returns height and width of the generator's maps, from its full size to the smallest."""
     full = [math.ceil(side / config.generator_patch) for side in image_shape[:2]]

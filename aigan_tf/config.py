@@ -322,10 +322,10 @@ class Config:
     def fitted(self, image_shape: tuple[int, int, int], num_images: int) -> "Config":
         """Returns the settings with a value for all that the images decide and that were not given.
 
-        Up to 64 pixels as measured in short runs on CIFAR-10 and CIFAR-100. Larger images are folded into squares of pixels, which saves
-        most of the time. There are fewer in a batch, so that a step is not the slower, and 0.007 as the learning rate made the
-        perturbations fade at 160 pixels (docs/notebook.md). The hinge's weight is such that the term at the edge of epsilon is
-        the same for every size and epsilon.
+        Up to 64 pixels as measured in short runs on CIFAR-10 and CIFAR-100. Larger images are folded into squares of
+        pixels, which saves most of the time. There are fewer in a batch, so that a step is not the slower, and 0.007 as the
+        learning rate made the perturbations fade at 160 pixels. The hinge's weight is such that the term at the edge of
+        epsilon is the same for every size and epsilon.
 
         Args:
             image_shape: `(height, width, channels)`.

@@ -215,7 +215,9 @@ class Row:
 
     def is_base(self, config: Config) -> bool:
         """Whether it has nothing but settings that the preset has too, as a row for another data set's preset may."""
-        return bool(self.changes) and dataclasses.replace(config, **self.changes) == config
+        return (
+            self.changes != {} and self == Row(self.changes) and dataclasses.replace(config, **self.changes) == config
+        )
 
 
 ROWS = {

@@ -168,5 +168,5 @@ def setting_text(name: str, value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
-        return ",".join(part if isinstance(part, str) else f"{part:g}" for part in value)
-    return str(value).removesuffix(".0")  # else in full: the command repeats the run
+        return ",".join(setting_text(name, part) for part in value)
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)  # in full, to repeat the run

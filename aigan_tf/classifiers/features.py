@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from aigan_tf.build import map_sizes
-from aigan_tf.classifiers.model_files import load_keras
+from aigan_tf.classifiers.model_files import load_keras, load_written
 from aigan_tf.classifiers.paths import model_path
 from aigan_tf.classifiers.preprocessing import UNCHANGED, Preprocessing
 from aigan_tf.config import Config, is_built_in
@@ -15,7 +15,6 @@ from aigan_tf.data.datasets import ImageDataset
 from aigan_tf.engine.keras_graph import flattened, is_called_once, is_layer_graph
 from aigan_tf.engine.keras_state import own_keras_state
 from aigan_tf.engine.normalization import with_folded_batch_norm
-from aigan_tf.engine.saved_model import first_line
 from aigan_tf.errors import InputError
 from aigan_tf.files import atomic_file
 from aigan_tf.workdir import Workdir
@@ -106,7 +105,9 @@ def features_for(config: Config, dataset: ImageDataset, folder: Workdir | None =
     if not config.classifier_features:
         return None
     if folder and folder.features.exists():
-        return _loaded(folder)
+        folder.verify(folder.features)
+        fix = "restore it, or delete it: it is made of the classifier again"
+        return load_written(folder.features, "the part of the classifier that the generator sees", fix)
     trained_here = folder and (is_built_in(config.classifier) or config.defense)
     path = folder.classifier if trained_here else model_path(config.classifier)
     if path.is_dir():
@@ -120,18 +121,6 @@ def save_features(features: keras.Model, folder: Workdir) -> None:
     with atomic_file(folder.features) as temporary:
         features.save(temporary)
         folder.seal(folder.features, temporary)
-
-
-def _loaded(folder):
-    folder.verify(folder.features)
-    try:
-        return load_keras(folder.features)
-    except Exception as error:  # whatever Keras raises for a damaged file
-        raise InputError(
-            f"{folder.features} cannot be loaded ({first_line(error)})",
-            "the part of the classifier that the generator sees",
-            "restore it, or delete it: it is made of the classifier again",
-        ) from error
 
 
 def _unusable(problem):

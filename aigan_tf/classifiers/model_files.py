@@ -48,6 +48,18 @@ def load_keras(path: pathlib.Path) -> keras.Model:
             return keras.models.load_model(checked, compile=False, safe_mode=True)
 
 
+def load_written(path: pathlib.Path, expected: str, fix: str) -> keras.Model:
+    """Returns the model of a file that train.py wrote; `expected` and `fix` end the message of an error.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    try:
+        return load_keras(path)
+    except Exception as error:  # whatever Keras raises for a damaged file
+        raise InputError(f"{path} cannot be loaded ({first_line(error)})", expected, fix) from error
+
+
 def _checked_archive(path, folder):
     """Returns a link to a .keras file, or a folder with its content if its configuration may not stay as it is.
 

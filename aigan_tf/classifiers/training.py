@@ -11,7 +11,7 @@ from aigan_tf.build import build_aigan
 from aigan_tf.classifiers import architectures
 from aigan_tf.classifiers.adversarial_training import AdversarialTraining, GeneratorTraining
 from aigan_tf.classifiers.loading import TrainableLogits, load_classifier, load_for_training, refuse_unfit
-from aigan_tf.classifiers.model_files import load_keras
+from aigan_tf.classifiers.model_files import load_written
 from aigan_tf.classifiers.preprocessing import Preprocessing
 from aigan_tf.config import Config, is_built_in
 from aigan_tf.data.batches import evaluation_batches, training_batches
@@ -21,9 +21,8 @@ from aigan_tf.engine.checkpoints import Checkpoint, state_of
 from aigan_tf.engine.distribution import Devices
 from aigan_tf.engine.memory import images_per_call
 from aigan_tf.engine.normalization import with_fused_batch_norm
-from aigan_tf.engine.saved_model import first_line
 from aigan_tf.engine.time_left import TimeLeft
-from aigan_tf.errors import InputError, say, warn
+from aigan_tf.errors import say, warn
 from aigan_tf.files import atomic_file
 from aigan_tf.method.failures import QuietFailures
 from aigan_tf.workdir import Workdir, digests_of
@@ -219,14 +218,8 @@ def existing_classifier(
             folder.compare(dataclasses.asdict(config), digests)
         return own_classifier(config, dataset, needs_gradient, folder.classifier if config.defense else None)
     say(f"Loading the classifier {folder.classifier}.")
-    try:
-        model = load_keras(folder.classifier)
-    except Exception as error:  # whatever Keras raises for a damaged file
-        raise InputError(
-            f"{folder.classifier} cannot be loaded ({first_line(error)})",
-            "the classifier train.py saved",
-            "restore it, or delete it and run train.py again",
-        ) from error
+    fix = "restore it, or delete it and run train.py again"
+    model = load_written(folder.classifier, "the classifier train.py saved", fix)
     classifier = architectures.frozen(model)  # itself, since a surrogate is trained further
     refuse_unfit(classifier, str(folder.classifier), _examples(dataset), dataset.num_classes)
     return classifier

@@ -29,9 +29,8 @@ class QuietFailures(keras.callbacks.Callback):
     PATIENCE = 200  # steps; at first every generator ignores its target
     SAME_PERTURBATION = 0.02  # smallest distance of perturbations towards two classes, as a share of their length
     CHANCE_LOSS = 2 * math.log(2)  # loss of a discriminator that always answers 0.5
-    HOPELESS = (
-        500  # steps after which success beyond chance is due: twice as often, of few classes in three attacks of ten
-    )
+    HOPELESS = 500  # steps after which success beyond chance is due
+    BEYOND_CHANCE = 0.3  # enough for any number of classes; of many, twice what chance gives is
     FADED = 0.6  # of the largest mean L2 norm of an epoch
     STUCK_SPREAD = 0.01  # below this spread of logits, this close to the chance loss, the discriminator is stuck
 
@@ -69,7 +68,7 @@ class QuietFailures(keras.callbacks.Callback):
             )
 
     def _check_success(self, epoch, success, l2):
-        if self.aigan.steps_done >= self.HOPELESS and success < min(2 / self.aigan.num_classes, 0.3):
+        if self.aigan.steps_done >= self.HOPELESS and success < min(2 / self.aigan.num_classes, self.BEYOND_CHANCE):
             self._warn(
                 f"attacks do not succeed: after epoch {epoch + 1} {success:.1%} do, no more than by chance. Large images need "
                 "many steps. If it stays so, raise epsilon, or give target_classes, so that each is trained more"

@@ -256,8 +256,8 @@ class Generator(keras.Model):
         Args:
             images: float32 `(batch, height, width, channels)` in `[0, 1]`.
             targets: int32 `(batch,)`, target classes; of an untargeted attack the labels.
-            budgets: float32 `(batch,)`, each image's epsilon as a share of the largest, in training at times above 1; used only with
-                `budget_input`.
+            budgets: float32 `(batch,)`, each image's epsilon as a share of the largest, in training at times above 1; used
+                only with `budget_input`.
             training: whether batch normalisation uses the batch's statistics.
 
         Returns:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from aigan_tf.build import only_target, trained_generator
+from aigan_tf.build import only_target, trained_generator, trained_on
 from aigan_tf.checks import check_new_run
 from aigan_tf.classifiers.accuracy import check_accuracy, predictions
 from aigan_tf.classifiers.architectures import ARCHITECTURES
@@ -265,9 +265,7 @@ def _trying(name: str, time_left: TimeLeft, steps: int, epochs: dict[int, int]) 
 
 def _try_generator(config, dataset, classifier, folder, devices, features):
     """Returns the `TimeLeft` of both stages and the evaluation, measured on short epochs."""
-    attacks, target = evaluation_attacks(config, dataset), only_target(config, dataset)
-    trained_on = dataset if target is None else dataset.without_class(target)
-    time_left = time_left_of(config, trained_on, attacks)
+    time_left = time_left_of(config, trained_on(config, dataset), evaluation_attacks(config, dataset))
     steps = min(STEPS, time_left.steps)
     # Two of stage 2: an epoch's end is measured between epochs, and that of stage 1 draws samples.
     stages = {1: min(config.stage1_epochs, 1), 2: min(config.stage2_epochs, 2)}
@@ -278,12 +276,12 @@ def _try_generator(config, dataset, classifier, folder, devices, features):
     with _trying("the generator", time_left, steps, stages):
         train_generator(short, dataset, classifier, folder, devices, [Stopwatch(time_left)], features=features)
     time_left.afterwards, time_left.attack_seconds = _try_evaluation(
-        short, dataset, classifier, folder, time_left.attacks
+        short, dataset, classifier, folder, time_left.attacks, features
     )
     return time_left
 
 
-def _try_evaluation(config, dataset, classifier, folder, attacks):
+def _try_evaluation(config, dataset, classifier, folder, attacks, features):
     """Exports and measures on a few images; returns the seconds that take no longer with more, and those of an attack."""
     say("Trying the export and its measurement.")
     began = time.perf_counter()
@@ -291,20 +289,13 @@ def _try_evaluation(config, dataset, classifier, folder, attacks):
     test = dataset.test.take(slice(0, max(count, 1)))
     # The classifier may know nothing yet: its answers stand in for the labels.
     answers = np.maximum(predictions(classifier, test.as_float()), 0)
-    if (
-        answers == only_target(config, dataset)
-    ).all():  # then there is nothing to attack, unless it answers the next class
+    # If all are the only target, there is nothing to attack, unless it answers the next class.
+    if (answers == only_target(config, dataset)).all():
         answers, classifier = (answers + 1) % dataset.num_classes, functools.partial(_next_class, classifier)
     test = dataclasses.replace(test, labels=answers)
     dataset = dataclasses.replace(dataset, test=test)
     with quiet():
-        export(
-            trained_generator(config, dataset, folder, features_for(config, dataset, folder)),
-            config,
-            dataset,
-            folder,
-            None,
-        )
+        export(trained_generator(config, dataset, folder, features), config, dataset, folder, None)
         measure_export(folder, config, dataset, classifier)
     once = time.perf_counter() - began
     run = FinishedRun(folder, config, dataset, classifier)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import keras
 import numpy as np
 
-from aigan_tf.build import begin_from, build_aigan, load_weights, only_target, steps_per_epoch, target_numbers
+from aigan_tf.build import begin_from, build_aigan, load_weights, steps_per_epoch, target_numbers, trained_on
 from aigan_tf.classifiers.black_box import BlackBox, DynamicDistillation, train_surrogate
 from aigan_tf.classifiers.features import save_features
 from aigan_tf.classifiers.loading import not_finite
@@ -65,8 +65,7 @@ def train_generator(
     attacked, distillation, saved = classifier, [], {}
     if config.black_box:
         attacked, distillation, saved = _surrogate(config, dataset, classifier, folder)
-    if (target := only_target(config, dataset)) is not None:
-        dataset = dataset.without_class(target)  # nothing leads an image to its own class
+    dataset = trained_on(config, dataset)
     if features and devices.is_chief and not folder.features.exists():
         save_features(features, folder)
     with devices.strategy.scope():

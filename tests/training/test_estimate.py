@@ -117,7 +117,7 @@ def test_check_measures_a_single_target_that_an_untrained_classifier_always_answ
     def classifier(images):
         return tf.one_hot(tf.fill(tf.shape(images)[:1], 3), 10) + 0.0 * tf.reduce_sum(images)
 
-    _, each = estimate._try_evaluation(config, digits, classifier, folder, attacks=300)
+    _, each = estimate._try_evaluation(config, digits, classifier, folder, attacks=300, features=None)
     assert each > 0
 
 

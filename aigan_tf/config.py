@@ -506,8 +506,10 @@ PRESETS = {
         "classifier": "resnet20",
         "class_maps": 16,
         "classifier_features": True,
+        "generator_width": 48,
+        "generator_blocks": 2,
         "stage1_epochs": 3,
-        "stage2_epochs": 103,
+        "stage2_epochs": 79,
     },
 }
 

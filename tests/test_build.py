@@ -95,6 +95,13 @@ def test_the_larger_budget_lasts_a_thousand_steps_at_most(dataset):
     assert factors == pytest.approx([2.0, 1.5, 1.0, 1.0])
 
 
+def test_the_gradient_beyond_the_bounds_falls_with_the_learning_rate(dataset):
+    config = make_config(dataset="cifar10", generator_width=4, generator_blocks=1)
+    aigan = build_aigan(config, dataset, classifier, 400, restarts=(200,))
+    shares = [float(aigan.leak(tf.constant(step, tf.int64))) for step in (0, 100, 200, 300, 400)]
+    assert shares == pytest.approx([1.0, 0.5, 1.0, 0.5, 0.0], abs=1e-6)
+
+
 def test_weights_depend_on_the_seed_alone(dataset):
     random.seed(1)
     first = build(dataset, seed=3).generator.get_weights()

@@ -140,6 +140,7 @@ class AIGAN(keras.Model):
         hinge_threshold: float = 0.0,
         variable_epsilon: bool = False,
         epsilon_factor: Callable[[tf.Tensor], tf.Tensor] | None = None,
+        leak: Callable[[tf.Tensor], tf.Tensor] | None = None,
         hard_targets: bool = False,
         target_classes: Sequence[int] | None = None,
         **kwargs,
@@ -159,6 +160,8 @@ class AIGAN(keras.Model):
                 is told, so that one generator serves all of them.
             epsilon_factor: by what the budget is multiplied in training, float32 scalar, given the number of updates so far;
                 None for 1.
+            leak: how much of the gradient passes that draws a perturbation back from beyond its bounds, float32 scalar, given
+                the number of updates so far; see `threat_model.project`. None for all of it.
             hard_targets: whether a target is drawn the more often for a label the more attacks from that on it fail,
                 rather than uniformly.
             target_classes: numbers of the only classes that are targets; None for all.
@@ -179,6 +182,7 @@ class AIGAN(keras.Model):
         self.hinge_threshold = hinge_threshold
         self.variable_epsilon = variable_epsilon
         self.epsilon_factor = epsilon_factor or (lambda step: 1.0)
+        self.leak = leak or (lambda step: 1.0)
         self.hard_targets = hard_targets and self.targeted
         self.target_classes = tuple(range(self.num_classes) if target_classes is None else target_classes)
 
@@ -234,7 +238,8 @@ class AIGAN(keras.Model):
 
     def perturb(self, images, targets, epsilons, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns perturbations and adversarial images; see `threat_model.perturb`."""
-        return perturb(self.generator, images, targets, epsilons, self.epsilon, training)
+        leak = self.leak(self.generator_optimizer.iterations.value) if training else None
+        return perturb(self.generator, images, targets, epsilons, self.epsilon, leak)
 
     def call(self, images, targets, epsilons=None):
         """Returns adversarial images.

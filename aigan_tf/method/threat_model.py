@@ -11,16 +11,18 @@ def per_image(epsilon: float | tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     return epsilon[:, tf.newaxis, tf.newaxis, tf.newaxis] if epsilon.shape.rank == 1 else epsilon
 
 
-def project(values: tf.Tensor, low: float | tf.Tensor, high: float | tf.Tensor) -> tf.Tensor:
-    """Moves values into `[low, high]`, with the gradient of projected descent.
+def project(values: tf.Tensor, low: float | tf.Tensor, high: float | tf.Tensor, leak: float | tf.Tensor) -> tf.Tensor:
+    """Moves values into `[low, high]`, with a gradient for those at the edge and beyond.
 
-    A gradient that would push a value on or beyond a bound further out is zero, as PGD's projection would undo the step;
-    every other gradient passes unchanged. So nothing at the edge is stuck: a hard clamp has no gradient there in either
-    direction, and that of a tanh vanishes.
+    Descent that would push such a value further out gets none of its gradient, as it changes nothing. Descent that draws it
+    back from beyond changes nothing either until the value is inside again, so that a clamp has no gradient there and the
+    value may be stuck; here a part of it passes. That part has a price: gradients from batch to batch are mostly noise, of
+    which only the half that points inwards gets through, and perturbations end up smaller than they should.
 
     Args:
         values: float, any shape.
         low, high: numbers, or tensors of the same dtype that broadcast to `values`; they get no gradient.
+        leak: the part, a float or float scalar: 1 is the gradient of projected descent, 0 that of a clamp.
 
     Returns:
         The shape of `values`.
@@ -31,32 +33,42 @@ def project(values: tf.Tensor, low: float | tf.Tensor, high: float | tf.Tensor) 
         def gradient(upstream):
             # Descent goes against the gradient.
             outwards = ((values >= high) & (upstream < 0)) | ((values <= low) & (upstream > 0))
-            return tf.where(outwards, tf.zeros_like(upstream), upstream)
+            passed = tf.where((values > high) | (values < low), tf.cast(leak, upstream.dtype) * upstream, upstream)
+            return tf.where(outwards, tf.zeros_like(upstream), passed)
 
         return tf.clip_by_value(values, low, high), gradient
 
     return projected(values)
 
 
-def bounded(directions: tf.Tensor, epsilon: float | tf.Tensor, training: bool = False) -> tf.Tensor:
-    """Brings a network's output into the budget: `epsilon * project(directions, -1, 1)`.
+def _limited(values, low, high, leak):
+    """Moves values into `[low, high]`; without a leak by a clamp alone, for inference.
+
+    A SavedModel would register a gradient function of its own again each time it is loaded.
+    """
+    return tf.clip_by_value(values, low, high) if leak is None else project(values, low, high, leak)
+
+
+def bounded(directions: tf.Tensor, epsilon: float | tf.Tensor, leak: float | tf.Tensor | None = None) -> tf.Tensor:
+    """Brings a network's output into the budget: `epsilon * clip(directions, -1, 1)`.
 
     Args:
         directions: float `(batch, height, width, channels)`, any value, in units of the budget.
         epsilon: L-infinity budget as a fraction of the pixel range, a float or float `(batch,)`; `8 / 255` is eight
             grey levels.
-        training: whether the network learns through it, by the gradient of `project`; the values are the same. If not,
-            the graph holds no gradient function, which a SavedModel would register again each time it is loaded.
+        leak: as in `project`, for a network that learns through it; None if none does. The values are the same.
 
     Returns:
         Perturbations of the same shape and dtype, within `epsilon` everywhere.
     """
-    limited = project if training else tf.clip_by_value
-    return per_image(epsilon, directions.dtype) * limited(directions, -1.0, 1.0)
+    return per_image(epsilon, directions.dtype) * _limited(directions, -1.0, 1.0, leak)
 
 
 def apply_perturbation(
-    images: tf.Tensor, perturbations: tf.Tensor, epsilon: float | tf.Tensor, training: bool = False
+    images: tf.Tensor,
+    perturbations: tf.Tensor,
+    epsilon: float | tf.Tensor,
+    leak: float | tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Returns the admissible images closest to `images + perturbations`.
 
@@ -67,15 +79,14 @@ def apply_perturbation(
         images: float32 `(batch, height, width, channels)` in `[0, 1]`.
         perturbations: float32, same shape, in units of the full pixel range.
         epsilon: L-infinity budget in that unit, a float or float `(batch,)`.
-        training: as in `bounded`. With the gradient of `project`, a black pixel that the generator darkens, which changes
-            nothing, still learns that lighter would be better.
+        leak: as in `bounded`. With one, a black pixel that the generator darkens, which changes nothing, still learns that
+            lighter would be better.
 
     Returns:
         float32, shape of `images`, in `[0, 1]` and within `epsilon` of `images` up to rounding (1e-7).
     """
     limit = per_image(epsilon, perturbations.dtype)
-    limited = project if training else tf.clip_by_value
-    return limited(images + limited(perturbations, -limit, limit), 0.0, 1.0)
+    return _limited(images + _limited(perturbations, -limit, limit, leak), 0.0, 1.0, leak)
 
 
 def perturb(
@@ -84,7 +95,7 @@ def perturb(
     targets: tf.Tensor,
     epsilons: tf.Tensor,
     max_epsilon: float,
-    training: bool = False,
+    leak: float | tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """G(x, t) and x + G(x, t), within the threat model: the one forward pass of training, validation and serving.
 
@@ -94,14 +105,14 @@ def perturb(
         targets: int32 `(batch,)`, target classes; of an untargeted attack the labels.
         epsilons: float32 `(batch,)`, the L-infinity budget of each image, a fraction of the pixel range.
         max_epsilon: the largest budget of the generator.
-        training: whether the generator learns from this pass; also selects the gradient of the bounds, see `bounded`.
+        leak: if the generator learns from this pass, the gradient beyond the bounds (`project`); else None.
 
     Returns:
         `(perturbations, adversarial_images)`, the shape of `images`: before clipping to `[0, 1]`, and after.
     """
-    directions = generator(images, targets, epsilons / max_epsilon, training=training)
-    perturbations = bounded(directions, epsilons, training)
-    return perturbations, apply_perturbation(images, perturbations, epsilons, training)
+    directions = generator(images, targets, epsilons / max_epsilon, training=leak is not None)
+    perturbations = bounded(directions, epsilons, leak)
+    return perturbations, apply_perturbation(images, perturbations, epsilons, leak)
 
 
 def l2_norms(perturbations: tf.Tensor) -> tf.Tensor:

@@ -54,25 +54,27 @@ def test_the_nearest_admissible_image_and_perturbation(images, perturbations, ep
     np.testing.assert_allclose(within, expected, rtol=1e-6, atol=1.2e-38)
 
 
+@pytest.mark.parametrize("leak", [0.0, 0.25, 1.0])
 @pytest.mark.parametrize("epsilon", EPSILONS)
-def test_the_gradient_of_a_perturbation_is_the_one_of_the_picture_wherever_a_step_would_change_it(epsilon):
+def test_beyond_the_bounds_a_leak_of_the_gradient_draws_back_and_none_draws_further_out(epsilon, leak):
     images = tf.constant([0.0, 0.0, 1.0, 1.0, 0.5, 0.5], shape=(6, 1, 1, 1))
     directions = tf.constant([-3.0, 3.0, 1.0, -3.0, 1.0, 0.1], shape=(6, 1, 1, 1))
-    brighter = []
-    for sign in (-1.0, 1.0):
+    brighter, darker = [], []
+    for sign, gradients in ((-1.0, brighter), (1.0, darker)):
         with tf.GradientTape() as tape:
             tape.watch(directions)
-            perturbations = bounded(directions, epsilon, training=True)
-            adversarial_images = apply_perturbation(images, perturbations, epsilon, training=True)
+            perturbations = bounded(directions, epsilon, leak)
+            adversarial_images = apply_perturbation(images, perturbations, epsilon, leak)
             total = sign * tf.reduce_sum(adversarial_images)
         np.testing.assert_array_equal(
             adversarial_images, apply_perturbation(images, bounded(directions, epsilon), epsilon)
         )
-        brighter.append(tape.gradient(total, directions).numpy().ravel() / np.float32(epsilon))
-    # Descent on the negative sum makes pictures brighter: all but where the budget or white ends.
-    np.testing.assert_allclose(brighter[0], [-1, 0, 0, -1, 0, -1], rtol=1e-6)
-    # Darker: all but where the budget or black ends.
-    np.testing.assert_allclose(brighter[1], [0, 1, 1, 0, 1, 1], rtol=1e-6)
+        gradients.extend(tape.gradient(total, directions).numpy().ravel() / np.float32(epsilon))
+    # Descent on the negative sum makes pictures brighter: all but where the budget or white ends. The first pixel lies
+    # beyond two bounds, that of the budget and black.
+    np.testing.assert_allclose(brighter, [-(leak**2), 0, 0, -leak, 0, -1], rtol=1e-6)
+    # Darker: all but where the budget or black ends. The fifth is at the edge of the budget, the largest lets it beyond white.
+    np.testing.assert_allclose(darker, [0, leak, leak, 0, leak if epsilon > 0.5 else 1, 1], rtol=1e-6)
 
 
 def test_norms_are_those_of_each_image_and_have_a_gradient_at_zero():

@@ -168,6 +168,17 @@ class ThreeTimesTheWeights(AIGAN):
         super().compile(gan_weight=3 * gan_weight, hinge_weight=3 * hinge_weight, **settings)
 
 
+class ProjectedDescent(AIGAN):
+    """Beyond the bounds all of the gradient that points inwards passes, to the end."""
+
+    def compile(self, leak, **settings):
+        super().compile(**settings)
+
+
+class Version01(ConstantWeights, ProjectedDescent):
+    pass
+
+
 class Tanh(AIGAN):
     """A tanh keeps the generator's output within its budget, so that the projection has nothing left to do."""
 
@@ -222,7 +233,7 @@ class Row:
 
 ROWS = {
     BASE: Row(),
-    "the preset of version 0.1": Row(RECIPE_0_1, ConstantWeights),
+    "the preset of version 0.1": Row(RECIPE_0_1, Version01),
     # Stage 1
     "no stage 1": Row(stages=(2,)),
     "stage 1 to the end": Row(stages=(1,)),
@@ -247,6 +258,7 @@ ROWS = {
     "16 channels": Row(dict(generator_width=16)),
     "48 channels": Row(dict(generator_width=48)),
     "tanh for the projection": Row(model=Tanh),
+    "projected descent's gradient": Row(model=ProjectedDescent),
     # How it learns
     "images not shifted": Row(dict(max_shift=0)),
     "twice epsilon at first": Row(dict(epsilon_start=2.0)),

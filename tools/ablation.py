@@ -20,6 +20,7 @@ SHOWN = (
     "uniform targets",
     "no class maps",
     "tanh for the projection",
+    "projected descent's gradient",
     "Adam throughout",
 )
 

@@ -190,8 +190,8 @@ def objective(config: Config, dataset: ImageDataset, total_steps: int, restarts:
         discriminator_optimizer=discriminator_optimizer,
         epsilon=config.epsilon,
         epsilon_factor=larger,
-        # All of it frees what is stuck while steps are long; at the end the gradient is the exact one (docs/notebook.md).
-        leak=lambda step: schedule(step) / config.learning_rate,
+        # Falls as the rate does: all of it frees what is stuck while steps are long, none is exact (docs/notebook.md).
+        leak=WarmRestarts(1.0, ends),
         gan_weight=config.gan_weight,
         hinge_weight=config.hinge_weight,
         hinge_threshold=config.hinge_limit(dataset.image_shape),

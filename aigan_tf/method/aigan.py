@@ -63,8 +63,8 @@ class AIGAN(keras.Model):
     stage 2. The target t is drawn from the classes other than the label, afresh for each image and step: uniformly, or
     with `hard_targets` more often where attacks fail. An untargeted attack takes the label in place of t, and
     L_adv = E -log(1 - p_label). Differs from the paper: G uses the non-saturating form of its GAN term
-    (`losses.gan_loss`), and the terms that ask for smaller perturbations weigh as much as the share of the batch's attacks
-    that succeed (`generator_loss`).
+    (`losses.gan_loss`), and the hinge, in stage 2 the GAN term too, is multiplied by the share of the batch's attacks that
+    succeed (`generator_loss`).
 
     Use it as any Keras model: `compile`, then `fit` on batches of `(images, labels)` with stock callbacks. `stage`
     starts at 1; a callback sets it to 2 (`StageSwitch`). It is a variable: changing it retraces nothing, and checkpoints
@@ -152,18 +152,17 @@ class AIGAN(keras.Model):
             epsilon: L-infinity budget as a fraction of the pixel range.
             attacker: called as `attacker(classifier, images, targets, epsilon=epsilons, seed=two_integers)` in stage 1;
                 returns the attacker's images. See `pgd_attack`.
-            gan_weight: lambda, the weight of L_GAN; in stage 2 once every attack succeeds.
-            hinge_weight: gamma, the weight of L_hinge once every attack succeeds.
+            gan_weight: lambda, the weight of L_GAN; in stage 2 multiplied by the success rate.
+            hinge_weight: gamma, the weight of L_hinge, multiplied by the success rate.
             hinge_threshold: c, the L2 norm of a perturbation up to which the hinge is silent, at the budget `epsilon`;
-                smaller budgets lower it in proportion.
+                it is scaled in proportion to each image's budget.
             variable_epsilon: whether each image is trained with a budget of its own up to `epsilon`, which the generator
                 is told, so that one generator serves all of them.
-            epsilon_factor: by what the budget is multiplied in training, float32 scalar, given the number of updates so far;
+            epsilon_factor: factor applied to the budget in training, float32 scalar, given the number of updates so far;
                 None for 1.
-            leak: how much of the gradient passes that draws a perturbation back from beyond its bounds, float32 scalar, given
-                the number of updates so far; see `threat_model.project`. None for all of it.
-            hard_targets: whether a target is drawn the more often for a label the more attacks from that on it fail,
-                rather than uniformly.
+            leak: part of the gradient that passes if it draws a perturbation back from beyond its bounds, float32 scalar,
+                given the number of updates so far; see `threat_model.project`. None for all of it.
+            hard_targets: draw a target more often the more often attacks from that label to it fail, not uniformly.
             target_classes: numbers of the only classes that are targets; None for all.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, as in Keras.
         """
@@ -286,7 +285,7 @@ class AIGAN(keras.Model):
         return draw_targets(labels, self.num_classes, seed, None if all_alike else self.target_weights(labels))
 
     def target_weights(self, labels: tf.Tensor) -> tf.Tensor:
-        """Returns how much more often each target is drawn than another, float32 `(batch, num_classes)`.
+        """Returns the unnormalised probabilities of the targets, float32 `(batch, num_classes)`.
 
         Only `target_classes` are. With `hard_targets`, the more succeeds, the more the failure rates decide: what nearly
         never succeeds teaches little, and to begin with that is most. A class that is always reached is still drawn a

@@ -72,8 +72,8 @@ def apply_perturbation(
 ) -> tf.Tensor:
     """Returns the admissible images closest to `images + perturbations`.
 
-    No pixel moves further than `epsilon` and none leaves `[0, 1]`. The only place in the package
-    that enforces either limit on an image.
+    No pixel moves further than `epsilon` and none leaves `[0, 1]`. Float images are limited here
+    alone; 8-bit ones by `quantize`.
 
     Args:
         images: float32 `(batch, height, width, channels)` in `[0, 1]`.

@@ -190,7 +190,7 @@ def objective(config: Config, dataset: ImageDataset, total_steps: int, restarts:
         discriminator_optimizer=discriminator_optimizer,
         epsilon=config.epsilon,
         epsilon_factor=larger,
-        # Falls as the rate does: all of it frees what is stuck while steps are long, none is exact (docs/notebook.md).
+        # Falls as the rate does: it frees what is stuck while steps are long, but is not exact (docs/notebook.md).
         leak=WarmRestarts(1.0, ends),
         gan_weight=config.gan_weight,
         hinge_weight=config.hinge_weight,

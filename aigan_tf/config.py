@@ -448,7 +448,6 @@ _MNIST = dict(
 _CIFAR = dict(
     classifier="resnet32",
     gan_weight=0.0015,
-    hinge_weight=0.006,
     flip=True,
     max_shift=2,  # without, a generator learns training images by heart
     attack_step_size=0.0157,  # half of epsilon
@@ -500,10 +499,11 @@ PRESETS = {
         "stage1_epochs": 2,
         "stage2_epochs": 18,
     },
-    "cifar10": {**_CIFAR, "hinge_weight": 0.05},  # 5 % of L2 for 0.1 points (docs/notebook.md)
+    "cifar10": {**_CIFAR, "hinge_weight": 0.05},
     "cifar100": {
         **_CIFAR,
         "classifier": "resnet20",
+        "hinge_weight": 0.006,
         "class_maps": 16,
         "classifier_features": True,
         "generator_width": 48,
